@@ -1,0 +1,54 @@
+/**
+ * A day in an inbox, made up and without end: people write in, agents answer, tickets are opened and closed. Each
+ * message is followed by the update of its ticket, as an API server publishes them.
+ */
+export interface Happening {
+  readonly event: 'messages.new' | 'tickets.updated';
+  readonly payload: Record<string, unknown>;
+  /** Milliseconds after the one before. */
+  readonly afterMs: number;
+}
+
+const PEOPLE = [
+  'Ana Souza',
+  'Bruno Lima',
+  'Carla Dias',
+  'Davi Rocha',
+  'Elisa Prado',
+  'Fábio Nunes',
+  'Gabi Melo',
+  'نور',
+];
+const ASKED = [
+  'Olá! Ainda tem vaga?',
+  'Qual o prazo?',
+  'Consegue um desconto?',
+  'Enviei os documentos 📎',
+  'Obrigada! 🙏',
+];
+const ANSWERED = ['Oi! Tudo bem?', 'Sai hoje ainda.', 'Vou verificar e já volto.', 'Recebido ✅', 'Por nada!'];
+const STATUSES = ['OPEN', 'PENDING', 'CLOSED'];
+
+const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
+
+export function* createDay(): Generator<Happening, never> {
+  const run = Date.now().toString(36);
+  for (let count = 1; ; count++) {
+    const person = Math.floor(Math.random() * PEOPLE.length);
+    const direction = Math.random() < 0.5 ? 'inbound' : 'outbound';
+    const content = pick(direction === 'inbound' ? ASKED : ANSWERED);
+    const ids = {
+      tenantId: 'demo',
+      ticketId: `ticket-${person + 1}`,
+      agreementId: person % 3 === 0 ? `agreement-${person + 1}` : null,
+      messageId: `${run}-${count}`,
+      providerMessageId: `wamid.${run}.${count}`,
+      ticketStatus: count <= PEOPLE.length ? 'OPEN' : pick(STATUSES),
+      ticketUpdatedAt: new Date().toISOString(),
+    };
+    const message = { id: ids.messageId, direction, content, createdAt: ids.ticketUpdatedAt };
+    yield { event: 'messages.new', payload: { ...ids, message }, afterMs: Math.random() * 1500 };
+    const ticket = { id: ids.ticketId, contact: PEOPLE[person], lastMessage: content };
+    yield { event: 'tickets.updated', payload: { ...ids, ticket }, afterMs: 0 };
+  }
+}

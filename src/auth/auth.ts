@@ -1,0 +1,144 @@
+/**
+ * The one place where a request or a Socket.IO handshake turns into a principal (CONTRACT §11).
+ *
+ * Credentials are looked for in a fixed order, and the first one found counts; a bad one is refused and never passed
+ * over for the next, so that nobody ends up with other rights than those they showed:
+ *   1. Socket.IO `auth.token`, which clients renew, before the `Authorization: Bearer` header, which they cannot
+ *   2. the pass
+ *   3. the query's `access_token`
+ *   4. the cookie, last since the browser adds it by itself; it counts only for pages of an allowed origin (origins.ts)
+ */
+import type { ParsedUrlQuery } from 'node:querystring';
+import { BridgeError } from '../contract/errors.ts';
+import { createOrigins, type HeaderSource, headerValue, type PageFacts, pageFacts } from './origins.ts';
+import { createPasses, type Minted } from './pass.ts';
+import { ANONYMOUS, type Principal } from './principal.ts';
+import { createTokenVerifier, type TokenConfig, type TokenOptions, unauthorized } from './tokens.ts';
+
+export interface AuthConfig extends TokenConfig {
+  readonly authMode: 'none' | 'jwt';
+  /** Name of the cookie that may hold a token. */
+  readonly authCookie: string;
+  readonly corsOrigins: readonly string[];
+  readonly trustProxy?: number | null;
+}
+
+/** What a request brought along, unverified. Never logged. */
+export interface Credentials {
+  readonly bearer: string | null;
+  readonly pass: string | null;
+  readonly accessToken: string | null;
+  readonly cookie: string | null;
+  /** An EventSource that goes on with a stream, as its `Last-Event-ID` says. */
+  readonly reconnect: boolean;
+  readonly page: PageFacts;
+}
+
+export interface Auth {
+  /** @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden` (a cookie from a foreign page), `unavailable` */
+  principalOf(credentials: Credentials): Promise<Principal>;
+  /** @throws {BridgeError} `forbidden`, `unavailable` */
+  mintPass(principal: Principal): Promise<Minted>;
+}
+
+/**
+ * @param secretOf the store's `secret`
+ * @throws {Error} one line that names the variable at fault, when a key cannot be used
+ */
+export function createAuth(
+  config: AuthConfig,
+  secretOf: (name: string) => Promise<string>,
+  options: TokenOptions = {},
+): Auth {
+  const passes = createPasses(secretOf, options.now);
+  if (config.authMode === 'none') {
+    return { principalOf: async () => ANONYMOUS, mintPass: passes.mint };
+  }
+  const verifyToken = createTokenVerifier(config, options);
+  const origins = createOrigins(config);
+  return {
+    async principalOf(credentials) {
+      const { bearer, pass, accessToken, cookie, reconnect, page } = credentials;
+      if (bearer !== null) return verifyToken(bearer);
+      if (pass !== null) return passes.verify(pass, reconnect);
+      if (accessToken !== null) return verifyToken(accessToken);
+      if (cookie === null) throw unauthorized('A token is required.');
+      if (!origins.allowsAmbient(page)) {
+        throw new BridgeError(
+          'forbidden',
+          'A cookie does not count for pages of an origin that is not in CORS_ORIGINS.',
+        );
+      }
+      return verifyToken(cookie);
+    },
+    mintPass: passes.mint,
+  };
+}
+
+/** @param routeAcceptsPass `/sse` and `/events` for reading, and nothing else (CONTRACT §11) */
+export function credentialsOfRequest(
+  headers: HeaderSource,
+  query: URLSearchParams,
+  cookieName: string,
+  routeAcceptsPass: boolean,
+): Credentials {
+  return {
+    bearer: bearerOf(headers),
+    pass: routeAcceptsPass ? text(query.get('pass')) : null,
+    accessToken: text(query.get('access_token')),
+    cookie: cookieOf(headers, cookieName),
+    reconnect: text(headerValue(headers, 'last-event-id')) !== null,
+    page: pageFacts(headers),
+  };
+}
+
+/** @param auth what the client sent as `auth` with its Socket.IO CONNECT packet, checked by nobody yet */
+export function credentialsOfHandshake(
+  auth: unknown,
+  headers: HeaderSource,
+  query: URLSearchParams | ParsedUrlQuery,
+  cookieName: string,
+): Credentials {
+  const ofAuth = (name: string) =>
+    typeof auth === 'object' && auth !== null && Object.hasOwn(auth, name)
+      ? text((auth as Readonly<Record<string, unknown>>)[name])
+      : null;
+  const ofQuery = (name: string) => {
+    const value = query instanceof URLSearchParams ? query.get(name) : query[name];
+    return text(Array.isArray(value) ? value[0] : value);
+  };
+  return {
+    bearer: ofAuth('token') ?? bearerOf(headers),
+    pass: ofAuth('pass') ?? ofQuery('pass'),
+    accessToken: ofQuery('token') ?? ofQuery('access_token'),
+    cookie: cookieOf(headers, cookieName),
+    reconnect: false,
+    page: pageFacts(headers),
+  };
+}
+
+/** What is empty was left out. */
+function text(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null;
+}
+
+/** RFC 6750 §2.1. Other schemes are for proxies in front. */
+function bearerOf(headers: HeaderSource): string | null {
+  const match = /^bearer +(\S.*)$/i.exec(headerValue(headers, 'authorization') ?? '');
+  return match === null ? null : (match[1] as string).trim();
+}
+
+/** RFC 6265 §5.4: the first one of the name has the longest path. */
+function cookieOf(headers: HeaderSource, name: string): string | null {
+  for (const pair of (headerValue(headers, 'cookie') ?? '').split(';')) {
+    const equals = pair.indexOf('=');
+    if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
+    return text(
+      pair
+        .slice(equals + 1)
+        .trim()
+        .replace(/^"(.*)"$/, '$1'),
+    );
+  }
+  return null;
+}

@@ -1,0 +1,125 @@
+/**
+ * The pass: a listen-only stand-in for a token, for places that only take a URL (CONTRACT §11, `POST /pass`).
+ *
+ * It is signed with a key of the log, so that every node takes it, also after restarts; its key, `typ` and `aud` keep
+ * passes and bearer tokens apart both ways. It holds the token's tenants, narrowing and `sub`, and only the scope
+ * `subscribe`.
+ *
+ * Two times bound it. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. After that
+ * it is good only "for the reconnects that EventSource makes by itself": a stock EventSource repeats its URL for hours,
+ * gives up for good on a 401, and shows by `Last-Event-ID` that it had a stream before. These it serves until the
+ * token's `exp`, at most 24 h after it was minted; so long a stream that it opened also lives. A request can claim to
+ * be a reconnect, so what an old URL is worth ends there, and it could never do more than listen to what its token may.
+ */
+import { createSecretKey, type KeyObject } from 'node:crypto';
+import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { BridgeError } from '../contract/errors.ts';
+import type { Principal, TokenHolder } from './principal.ts';
+import { holderOf, PASS_TYPE, refusalOf, unauthorized, unexpired } from './tokens.ts';
+
+export interface Minted {
+  readonly pass: string;
+  readonly expiresInSeconds: number;
+}
+
+export interface Passes {
+  /** @throws {BridgeError} `forbidden` (a service token, one that may not listen, a pass), `unavailable` */
+  mint(principal: Principal): Promise<Minted>;
+  /**
+   * @param reconnect the request goes on with a stream that it had before
+   * @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable`
+   */
+  verify(pass: string, reconnect: boolean): Promise<TokenHolder>;
+}
+
+const OPENS_FOR_S = 600;
+const RECONNECTS_FOR_S = 24 * 3600;
+const AUDIENCE = 'roomcast:listen';
+/** A token's claims, base64url again, and a few of our own. */
+const MAX_PASS_CHARACTERS = 12_288;
+/** A pass that does not fit the known key makes the log be asked for it, no more often than this. */
+const KEY_GAP_MS = 1_000;
+
+/** @param secretOf the store's `secret` */
+export function createPasses(
+  secretOf: (name: string) => Promise<string>,
+  now: () => number = Date.now,
+  keyGapMs: number = KEY_GAP_MS,
+): Passes {
+  let key: KeyObject | null = null;
+  let readAtMs = Number.NEGATIVE_INFINITY;
+
+  /** The log's key. A log that was flushed and made anew under a running node has another. */
+  async function readKey(): Promise<KeyObject> {
+    readAtMs = performance.now();
+    key = createSecretKey(await secretOf('pass'), 'base64url');
+    return key;
+  }
+
+  async function claimsOf(pass: string): Promise<JWTPayload> {
+    const check = async (key: KeyObject) =>
+      (
+        await jwtVerify(pass, key, {
+          algorithms: ['HS256'],
+          typ: PASS_TYPE,
+          audience: AUDIENCE,
+          requiredClaims: ['exp', 'opensUntil'],
+          currentDate: new Date(now()),
+        })
+      ).payload;
+    try {
+      return await check(key ?? (await readKey()));
+    } catch (error) {
+      const mayBeAnotherKey = error instanceof errors.JWSSignatureVerificationFailed;
+      if (!mayBeAnotherKey || performance.now() - readAtMs < keyGapMs) throw error;
+      return check(await readKey());
+    }
+  }
+
+  return {
+    async mint(principal) {
+      const nowS = Math.floor(now() / 1000);
+      const exp = principal.kind === 'token' ? principal.expiresAtMs : null;
+      const endS = Math.min(nowS + RECONNECTS_FOR_S, exp === null ? Number.POSITIVE_INFINITY : Math.floor(exp / 1000));
+      const opensUntil = Math.min(nowS + OPENS_FOR_S, endS);
+      const claims = { ...claimsToPassOn(principal), opensUntil };
+      const pass = await new SignJWT(claims)
+        .setProtectedHeader({ alg: 'HS256', typ: PASS_TYPE })
+        .setAudience(AUDIENCE)
+        .setExpirationTime(endS)
+        .sign(await readKey());
+      return { pass, expiresInSeconds: Math.max(0, opensUntil - nowS) };
+    },
+
+    async verify(pass, reconnect) {
+      if (pass.length > MAX_PASS_CHARACTERS) throw unauthorized('The pass is too long.');
+      let claims: JWTPayload;
+      try {
+        claims = await claimsOf(pass);
+      } catch (error) {
+        throw error instanceof BridgeError ? error : refusalOf(error);
+      }
+      const holder: TokenHolder = { ...holderOf(claims), scopes: new Set(['subscribe']), viaPass: true };
+      const opens = now() < (claims.opensUntil as number) * 1000;
+      if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired: ask for a new one.');
+      return unexpired(holder, now());
+    },
+  };
+}
+
+/** With AUTH_MODE=none nobody asks for a pass; one is given all the same, and reaches nothing where tokens are asked for. */
+function claimsToPassOn(principal: Principal): JWTPayload {
+  if (principal.kind === 'anonymous') return { tenantId: [] };
+  if (principal.viaPass === true)
+    throw new BridgeError('forbidden', 'A pass is minted for a token, not for another pass.');
+  const { tenants, subject, scopes, ticketIds, agreementIds } = principal;
+  if (tenants === '*')
+    throw new BridgeError('forbidden', 'A token for all tenants listens to none, so it gets no pass.');
+  if (!scopes.has('subscribe')) throw new BridgeError('forbidden', 'The token lacks the scope subscribe.');
+  return {
+    tenantId: [...tenants],
+    ...(subject === null ? {} : { sub: subject }),
+    ...(ticketIds === null ? {} : { ticketIds: [...ticketIds] }),
+    ...(agreementIds === null ? {} : { agreementIds: [...agreementIds] }),
+  };
+}

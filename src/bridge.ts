@@ -1,0 +1,237 @@
+/**
+ * The one place that wires: a store, the bus, three transports and the HTTP routes become a bridge.
+ *
+ * `createBridge` serves `main.ts` and other Node programs alike: publish in-process, listen for HTTP when wanted, close
+ * when done. Closing drains: nothing new is let in, streams end with a time to come back, what was accepted is written.
+ */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { getRequestListener } from '@hono/node-server';
+import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
+import { clientAddress, createConnectionLimits } from './auth/limits.ts';
+import { createOrigins, pageFacts } from './auth/origins.ts';
+import { keyingOf } from './auth/principal.ts';
+import { createBus, type Published, type PublishOptions } from './bus/bus.ts';
+import { type Config, configure } from './config.ts';
+import { BridgeError } from './contract/errors.ts';
+import { createEventCatalog } from './contract/events.ts';
+import type { BridgeContext } from './http/answer.ts';
+import { createApp } from './http/app.ts';
+import { createProbes } from './http/probe.ts';
+import { createStats } from './http/stats.ts';
+import { createLogger } from './log.ts';
+import { createPrometheus } from './metrics/prometheus.ts';
+import { openStore } from './store/open.ts';
+import type { Gate } from './transports/gate.ts';
+import { createPolling } from './transports/polling.ts';
+import { createProbeDoor } from './transports/probe.ts';
+import { createSocketIo } from './transports/socketio.ts';
+import { createSse } from './transports/sse.ts';
+import { isHandedOver } from './transports/wire.ts';
+
+export interface Listening {
+  readonly host: string;
+  readonly port: number;
+  readonly url: string;
+}
+
+export interface Bridge {
+  readonly config: Config;
+  /**
+   * Appends one event; resolves once it is durable and on its way to the listeners.
+   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
+   */
+  publish(event: string, payload: object, options?: Pick<PublishOptions, 'idempotencyKey'>): Promise<Published>;
+  /** Serves HTTP and Socket.IO on the configured host and port. */
+  listen(): Promise<Listening>;
+  /** Drains and lets go of everything, within `drainMs`. */
+  close(): Promise<void>;
+}
+
+/** Longest that a client may take to send a request's head and body. */
+const HEADERS_TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 60_000;
+/** Longer than the idle time after which reverse proxies let go of an upstream connection (60 s). */
+const KEEP_ALIVE_MS = 75_000;
+/** While draining, connections that have become idle are closed so often. */
+const DRAIN_POLL_MS = 25;
+
+/**
+ * Opens the log and wires the bridge. What is left out of `options` has its default (CONTRACT §13).
+ * @throws {Error} of one line when a setting is wrong or the log cannot be opened
+ */
+export async function createBridge(options: Partial<Config> = {}): Promise<Bridge> {
+  const config = configure(options);
+  const log = createLogger(config.logLevel);
+  const store = await openStore(config.storeUrl, keyingOf(config.authMode), log);
+  const catalog = createEventCatalog(config.extraEvents);
+  const prometheus = createPrometheus({
+    roomLabel: config.metricsRoomLabel,
+    maxRooms: config.metricsMaxRooms,
+    sampleStore: () => store.stats(),
+  });
+  const { metrics } = prometheus;
+  const hoursToMs = 3_600_000;
+  const bus = createBus({
+    store,
+    catalog,
+    keying: keyingOf(config.authMode),
+    legacyEvents: config.legacyEvents,
+    maxBufferBytes: config.maxBufferBytes,
+    retention: {
+      retentionMs: config.retentionHours * hoursToMs,
+      maxRecords: config.retentionEvents,
+      stateMs: config.stateDays * 24 * hoursToMs,
+      dedupeMs: config.dedupeHours * hoursToMs,
+    },
+    metrics,
+    log,
+  });
+
+  const auth = createAuth(config, (name) => store.secret(name));
+  const origins = createOrigins(config);
+  const limits = createConnectionLimits(config);
+  let draining = false;
+  const gate: Gate = {
+    get draining() {
+      return draining;
+    },
+    async admit(request) {
+      // A log that refuses writes (a full disk) may still be read, and then listeners are welcome.
+      if (!store.healthy()) await store.bounds();
+      if (draining) throw new BridgeError('unavailable', 'The server is shutting down.');
+      return limits.acquire(clientAddress(request, config.trustProxy));
+    },
+  };
+  const principalOf = (takesPass: boolean) => (context: BridgeContext) =>
+    auth.principalOf(
+      credentialsOfRequest(
+        context.env.incoming.headers,
+        new URL(context.req.url).searchParams,
+        config.authCookie,
+        takesPass,
+      ),
+    );
+  const common = { bus, store, config, metrics, log, gate };
+  const sse = createSse({ ...common, principalOf: principalOf(true) });
+  const polling = createPolling({ ...common, principalOf: principalOf(true) });
+  const probeDoor = createProbeDoor(config, gate);
+  const ready = () => !draining && store.healthy();
+  const probes = createProbes({ config, metrics, door: probeDoor, ready });
+  const socketio = createSocketIo({
+    ...common,
+    probeDoor,
+    principalOf: (handshake) =>
+      auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
+    originAllowed: (request) => origins.allows(pageFacts(request.headers)),
+  });
+  const stats = createStats({
+    ...common,
+    prometheus,
+    draining: () => draining,
+    authenticate: principalOf(false),
+  });
+  const app = createApp({
+    config,
+    bus,
+    store,
+    catalog,
+    log,
+    prometheus,
+    stats: stats.handle,
+    authenticate: principalOf(false),
+    mintPass: auth.mintPass,
+    ready,
+    transports: { sse: sse.handle, events: polling.handle },
+    probes,
+  });
+
+  const server = createServer({
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    // An offer of another protocol (`h2c`, as Java's client makes with every request) is ignored: RFC 9110 §7.8.
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+  });
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  /** Every TCP connection, and how many requests are under way on it. */
+  const sockets = new Map<Duplex, number>();
+  const busy = (socket: Duplex, change: 1 | -1): void => {
+    const count = sockets.get(socket);
+    if (count !== undefined) sockets.set(socket, count + change);
+  };
+  const handleHttp = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost' });
+  server.on('connection', (socket) => {
+    sockets.set(socket, 0);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    busy(socket, 1);
+    response.on('close', () => busy(socket, -1));
+    if (draining) response.setHeader('connection', 'close');
+    if (socketio.owns(request)) socketio.handleRequest(request, response);
+    else void handleHttp(request, response);
+  });
+  server.on('upgrade', (request, socket, head) => {
+    if (isHandedOver(request)) return;
+    busy(socket, 1);
+    if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
+    else socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  });
+
+  let closing: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    draining = true;
+    const deadline = Date.now() + config.drainMs;
+    const stopped = server.listening ? stop(server) : Promise.resolve();
+    socketio.drain();
+    sse.drain();
+    polling.drain();
+    probes.drain();
+    // Node's closeIdleConnections spares connections that never sent a request, as browsers open them ahead of need.
+    const idle = setInterval(() => {
+      for (const [socket, requests] of sockets) if (requests === 0) socket.destroy();
+    }, DRAIN_POLL_MS);
+    const force = setTimeout(
+      () => {
+        for (const socket of sockets.keys()) socket.destroy();
+      },
+      Math.max(0, deadline - Date.now() - config.drainMs / 5),
+    );
+    await stopped;
+    clearInterval(idle);
+    clearTimeout(force);
+    await stats.close();
+    await socketio.close();
+    await bus.close();
+    await store.close();
+  }
+
+  return {
+    config,
+    async publish(event, payload, publishOptions = {}) {
+      const [published] = await bus.publish([{ event, payload }], publishOptions);
+      return published as Published;
+    },
+    listen() {
+      return new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(config.port, config.host, () => {
+          server.off('error', reject);
+          const { port } = server.address() as AddressInfo;
+          const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+          resolve({ host: config.host, port, url: `http://${host}:${port}${config.basePath}` });
+        });
+      });
+    },
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+function stop(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
+}

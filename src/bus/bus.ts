@@ -1,0 +1,420 @@
+/**
+ * The bus: one way in, one log, one way out (DESIGN law 1).
+ *
+ * `publish` checks and appends; nothing is seen before the log holds it. What the log's tail hands back, this node's own
+ * records included, is kept in `recent` and fanned out to the subscriptions of its rooms, once per connection and
+ * commit. The handover from replay to live stands in subscription.ts.
+ */
+import { createHash } from 'node:crypto';
+import { audienceOf, type Keying } from '../contract/audiences.ts';
+import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
+import { BridgeError, type FieldError } from '../contract/errors.ts';
+import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
+import { emittedNames, type LogRecord } from '../contract/frames.ts';
+import type { Room } from '../contract/rooms.ts';
+import type { Logger } from '../log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import type { AppendedEvent, LogBounds, ReadResult, Store } from '../store/store.ts';
+import { type Batch, createBatch, uniteBatches } from './batch.ts';
+import { createRecent, stepKey } from './recent.ts';
+import {
+  type BusSide,
+  BusSubscription,
+  type Sink,
+  type Subscriber,
+  type Subscription,
+  stepBytesFor,
+} from './subscription.ts';
+import { createTurns } from './turns.ts';
+
+export interface PublishInput {
+  readonly event: unknown;
+  readonly payload: unknown;
+}
+
+export interface Published {
+  readonly id: Cursor;
+  readonly event: string;
+  readonly rooms: readonly Room[];
+  readonly duplicate: boolean;
+}
+
+export interface PublishOptions {
+  /** Repeats under the same key of the same publisher answer with the first result for DEDUPE_HOURS. */
+  readonly idempotencyKey?: string | null;
+  readonly publisher?: string;
+  /** Whether this publisher may publish for a tenant. Default: yes. */
+  readonly mayPublish?: (tenantId: string) => boolean;
+  /** JSON Pointer of the n-th input in the publisher's body, for field errors. Default: the body is the input. */
+  readonly pathOf?: (index: number) => string;
+}
+
+/** CONTRACT §8: what a client is told when its cursor leads nowhere. */
+export interface Reset {
+  readonly reason: 'expired' | 'unknown';
+  readonly after: string | null;
+  readonly oldest: Cursor;
+  readonly cursor: Cursor;
+}
+
+export type Start = { readonly kind: 'ok'; readonly cursor: Cursor } | ({ readonly kind: 'reset' } & Reset);
+
+export interface ReadPage {
+  readonly records: readonly LogRecord[];
+  readonly position: Cursor;
+  readonly more: boolean;
+}
+
+export interface RetentionConfig {
+  readonly retentionMs: number;
+  readonly maxRecords: number;
+  readonly stateMs: number;
+  readonly dedupeMs: number;
+}
+
+export interface BusOptions {
+  readonly store: Store;
+  readonly catalog: EventCatalog;
+  readonly keying: Keying;
+  readonly legacyEvents: boolean;
+  readonly maxBufferBytes: number;
+  readonly retention: RetentionConfig;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+export interface Bus {
+  /** The newest record that was fanned out on this node. */
+  readonly head: Cursor;
+  /**
+   * Appends all inputs or none; resolves once they are durable.
+   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `forbidden`, `idempotency_conflict`, `unavailable`,
+   * `outcome_unknown`
+   */
+  publish(inputs: readonly PublishInput[], options?: PublishOptions): Promise<Published[]>;
+  /**
+   * Where a client that has seen `after` goes on. `start`: before the oldest record kept; `now`: the head.
+   * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
+   */
+  resolve(after: string): Promise<Start>;
+  /** Records of the audiences after a resolved cursor; or the reset, when they were trimmed meanwhile. */
+  read(audiences: readonly string[], after: Cursor, limit: number): Promise<ReadPage | Reset>;
+  /** The newest records of the audiences, oldest first. */
+  newest(audiences: readonly string[], limit: number): Promise<ReadPage>;
+  subscribe(subscriber: Subscriber, sink: Sink): Subscription;
+  bounds(): Promise<LogBounds>;
+  /**
+   * For operators: the audiences with listeners on this node or with records in the log's recent past, and since when
+   * that past is known. Costs their number; may be taken in slices, and then is not of one moment.
+   */
+  activity(windowMs: number): Activity;
+  close(): Promise<void>;
+}
+
+export interface Activity {
+  /** Milliseconds since 1970. */
+  readonly sinceMs: number;
+  readonly audiences: Iterable<AudienceActivity>;
+}
+
+export interface AudienceActivity {
+  readonly audience: string;
+  readonly listeners: number;
+  /** Records since `sinceMs`, accepted by whichever node. */
+  readonly records: number;
+}
+
+/** CONTRACT §8: trimming may lag by 10 s. */
+const TRIM_INTERVAL_MS = 4_000;
+/** Most payload text that one read of the store may bring, in characters. */
+const READ_CHARS = 1024 * 1024;
+/** The same for the newest records, of which there is one page only. */
+const NEWEST_CHARS = 8 * 1024 * 1024;
+
+export function createBus(options: BusOptions): Bus {
+  const { store, catalog, metrics, log } = options;
+  const recent = createRecent(store.opened.head);
+  const listeners = new Map<string, Set<Subscription>>();
+  const subscriptions = new Set<Subscription>();
+  /** Reads of the store that are under way: those who come back together after a restart share them. */
+  const reading = new Map<string, Promise<ReadResult>>();
+  const waitingForTail: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
+  let head = store.opened.head;
+  let closed = false;
+
+  const side: BusSide = {
+    recent,
+    turns: createTurns(),
+    head: () => head,
+    read(audiences, after, limit, maxChars) {
+      const key = stepKey(audiences, after, limit, maxChars);
+      const known = reading.get(key);
+      if (known !== undefined) return known;
+      const read = store.read({ audiences, after, limit, maxChars }).finally(() => {
+        if (reading.get(key) === read) reading.delete(key);
+      });
+      reading.set(key, read);
+      return read;
+    },
+    reached(cursor) {
+      if (head >= cursor || closed) return Promise.resolve();
+      return new Promise((resolve) => waitingForTail.push({ cursor, resolve }));
+    },
+    attach(audience, subscription) {
+      const set = listeners.get(audience);
+      if (set === undefined) listeners.set(audience, new Set([subscription]));
+      else set.add(subscription);
+    },
+    detach(audience, subscription) {
+      const set = listeners.get(audience);
+      if (set?.delete(subscription) && set.size === 0) listeners.delete(audience);
+    },
+    forget: (subscription) => subscriptions.delete(subscription),
+    resolve,
+    maxBufferBytes: options.maxBufferBytes,
+    stepBytes: stepBytesFor(options.maxBufferBytes),
+    log,
+  };
+
+  store.tail({
+    records: fanOut,
+    gap(kind, bounds) {
+      head = bounds.head;
+      recent.restart(head);
+      reading.clear();
+      for (const subscription of subscriptions) subscription.gap(kind, bounds);
+      wakeWaiting(true);
+    },
+    forgotten(through) {
+      recent.forget(through);
+      reading.clear();
+      // A record that was erased before this node's tail came to it is never handed over.
+      if (through > head) {
+        head = through;
+        wakeWaiting();
+      }
+    },
+  });
+
+  const trimming = setInterval(trim, TRIM_INTERVAL_MS);
+
+  function trim(): void {
+    const nowMs = Date.now();
+    const { retentionMs, maxRecords, stateMs, dedupeMs } = options.retention;
+    store
+      .trim({
+        trimBeforeMs: nowMs - retentionMs,
+        maxRecords,
+        stateBeforeMs: nowMs - stateMs,
+        dedupeBeforeMs: nowMs - dedupeMs,
+        nowMs,
+      })
+      .catch((error: unknown) => log.warn({ err: error }, 'the log could not be trimmed'));
+  }
+
+  /** One commit: every subscription that hears any of it gets one batch. Costs the listeners of its rooms (law 8). */
+  function fanOut(records: readonly LogRecord[]): void {
+    recent.push(records);
+    const newest = records[records.length - 1] as LogRecord;
+    metrics.tailLag(Math.max(0, Date.now() - newest.acceptedAtMs) / 1000);
+    const perAudience = new Map<string, LogRecord[]>();
+    for (const record of records) {
+      for (const audience of record.audiences) {
+        if (!listeners.has(audience)) continue;
+        const heard = perAudience.get(audience);
+        if (heard === undefined) perAudience.set(audience, [record]);
+        else heard.push(record);
+      }
+    }
+    if (perAudience.size === 1) {
+      for (const [audience, heard] of perAudience) {
+        const batch = createBatch(heard);
+        // A copy: delivering may take a subscription out of the set, and put it back in.
+        for (const subscription of [...(listeners.get(audience) as Set<Subscription>)]) subscription.deliver(batch);
+      }
+    } else {
+      for (const [subscription, batch] of batchesOf(perAudience)) subscription.deliver(batch);
+    }
+    head = newest.id;
+    wakeWaiting();
+  }
+
+  function batchesOf(perAudience: ReadonlyMap<string, LogRecord[]>): Map<Subscription, Batch> {
+    const batches = new Map<Subscription, Batch>();
+    const united = new Map<Batch, Map<Batch, Batch>>();
+    for (const [audience, heard] of perAudience) {
+      const batch = createBatch(heard);
+      for (const subscription of listeners.get(audience) as Set<Subscription>) {
+        const other = batches.get(subscription);
+        batches.set(subscription, other === undefined ? batch : unite(united, other, batch));
+      }
+    }
+    return batches;
+  }
+
+  function wakeWaiting(all = closed): void {
+    for (let index = waitingForTail.length - 1; index >= 0; index--) {
+      const waiting = waitingForTail[index] as (typeof waitingForTail)[number];
+      if (all || waiting.cursor <= head) {
+        waitingForTail.splice(index, 1);
+        waiting.resolve();
+      }
+    }
+  }
+
+  async function resolve(after: string): Promise<Start> {
+    if (!isWellFormedCursor(after)) {
+      throw new BridgeError(
+        'invalid_cursor',
+        'A cursor is 1 to 64 characters without whitespace or control characters.',
+      );
+    }
+    if (recent.knows(after)) return { kind: 'ok', cursor: after as Cursor };
+    if (after === 'now') return { kind: 'ok', cursor: head };
+    if (after === 'start') return { kind: 'ok', cursor: (await store.bounds()).floor };
+    const resolution = await store.resolve(after);
+    if (resolution.kind === 'ok') return { kind: 'ok', cursor: after as Cursor };
+    const { kind: reason, oldest, head: cursor } = resolution;
+    return { kind: 'reset', reason, after, oldest, cursor };
+  }
+
+  function check(inputs: readonly PublishInput[], publishOptions: PublishOptions): CheckedEvent[] {
+    const pathOf = publishOptions.pathOf ?? (() => '');
+    const checked: CheckedEvent[] = [];
+    const errors: FieldError[] = [];
+    let unknown: string | null = null;
+    for (const [index, { event, payload }] of inputs.entries()) {
+      const path = pathOf(index);
+      const result = typeof event === 'string' ? catalog.check(event, payload) : { kind: 'unknown_event' as const };
+      if (result.kind === 'ok') {
+        checked.push(result.event);
+      } else if (result.kind === 'unknown_event') {
+        unknown = `must be one of ${catalog.names.join(', ')}`;
+        errors.push({ path: `${path}/event`, message: unknown });
+      } else {
+        for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
+      }
+    }
+    if (errors.length > 0) {
+      const names = [
+        ...new Set(inputs.map(({ event }) => (catalog.names.includes(event as string) ? (event as string) : null))),
+      ];
+      for (const name of names) {
+        metrics.published(
+          name,
+          'rejected',
+          inputs.filter(({ event }) => (name === null ? !catalog.names.includes(event as string) : event === name))
+            .length,
+        );
+      }
+      const first = errors[0] as FieldError;
+      throw new BridgeError(unknown === null ? 'invalid_payload' : 'unknown_event', `${first.path} ${first.message}`, {
+        errors,
+      });
+    }
+    return checked;
+  }
+
+  async function publish(inputs: readonly PublishInput[], publishOptions: PublishOptions = {}): Promise<Published[]> {
+    const checked = check(inputs, publishOptions);
+    const { mayPublish, idempotencyKey = null, publisher = 'in-process' } = publishOptions;
+    const denied = mayPublish === undefined ? undefined : checked.find(({ tenantId }) => !mayPublish(tenantId));
+    if (denied !== undefined) {
+      count(checked, 'rejected');
+      throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
+    }
+    const events = checked.map((event) => ({
+      ...event,
+      audiences: event.rooms.map((room) => audienceOf(options.keying, event.tenantId, room)),
+    }));
+    const idempotency =
+      idempotencyKey === null ? null : { key: `${publisher}\n${idempotencyKey}`, fingerprint: fingerprint(checked) };
+    const startedAtMs = performance.now();
+    const result = await store.append({ events, idempotency, acceptedAtMs: Date.now() }).catch((error: unknown) => {
+      metrics.publishDuration((performance.now() - startedAtMs) / 1000);
+      count(checked, 'failed');
+      throw error;
+    });
+    if (result.kind === 'conflict') {
+      count(checked, 'rejected');
+      throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
+    }
+    metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
+    return checked.map((event, index) => {
+      const { id, duplicate } = result.events[index] as AppendedEvent;
+      metrics.published(event.event, duplicate ? 'duplicate' : 'accepted', 1);
+      if (!duplicate) metrics.emitted(emittedNames(event.event, options.legacyEvents), event.rooms);
+      return { id, event: event.event, rooms: event.rooms, duplicate };
+    });
+  }
+
+  function* audiencesSince(sinceMs: number): Generator<AudienceActivity> {
+    for (const [audience, set] of listeners) {
+      yield { audience, listeners: set.size, records: recent.count(audience, sinceMs) };
+    }
+    for (const audience of recent.audiences()) {
+      const records = listeners.has(audience) ? 0 : recent.count(audience, sinceMs);
+      if (records > 0) yield { audience, listeners: 0, records };
+    }
+  }
+
+  function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
+    for (const { event } of events) metrics.published(event, result, 1);
+  }
+
+  return {
+    get head() {
+      return head;
+    },
+    publish,
+    resolve,
+    async read(audiences, after, limit) {
+      const near = recent.after(audiences, after, limit, READ_CHARS);
+      if (near !== null) return near;
+      const page = await store.read({ audiences, after, limit, maxChars: READ_CHARS });
+      if (page.kind === 'ok') return page;
+      return { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
+    },
+    async newest(audiences, limit) {
+      const { records, head: position } = await store.newest({ audiences, limit, maxChars: NEWEST_CHARS });
+      return { records, position, more: false };
+    },
+    subscribe(subscriber, sink) {
+      const subscription = new BusSubscription(side, subscriber, sink);
+      subscriptions.add(subscription);
+      return subscription;
+    },
+    bounds: () => store.bounds(),
+    activity(windowMs) {
+      const sinceMs = Math.max(recent.sinceMs, Date.now() - windowMs);
+      return { sinceMs, audiences: audiencesSince(sinceMs) };
+    },
+    async close() {
+      closed = true;
+      clearInterval(trimming);
+      for (const subscription of [...subscriptions]) subscription.close();
+      wakeWaiting();
+    },
+  };
+}
+
+function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
+  let withA = cache.get(a);
+  if (withA === undefined) {
+    withA = new Map();
+    cache.set(a, withA);
+  }
+  let united = withA.get(b);
+  if (united === undefined) {
+    united = uniteBatches(a, b);
+    withA.set(b, united);
+  }
+  return united;
+}
+
+/** Two bodies with the same events are the same body, whatever their white space. */
+function fingerprint(events: readonly CheckedEvent[]): string {
+  const hash = createHash('sha256');
+  for (const { event, payload } of events) hash.update(`${event}\n${payload}\n`);
+  return hash.digest('base64url');
+}

@@ -1,0 +1,206 @@
+/**
+ * The newest records of the log, in memory, by audience.
+ *
+ * Two uses: the handover from replay to live ends here, synchronously, at any publish rate; and clients that were away
+ * for seconds (a storm of reconnects) are served without touching the store. It holds nothing that the log does not:
+ * what is trimmed or erased there is forgotten here.
+ */
+import type { Cursor } from '../contract/cursor.ts';
+import type { LogRecord } from '../contract/frames.ts';
+
+export interface RecentLimits {
+  readonly maxRecords: number;
+  /** Of payload text, in characters. */
+  readonly maxChars: number;
+}
+
+export const RECENT_LIMITS: RecentLimits = { maxRecords: 16_384, maxChars: 8 * 1024 * 1024 };
+/** Steps that are kept to be shared by those who come back together: more than stand between the first and the last. */
+const MOST_STEPS = 16;
+
+export interface RecentStep {
+  /** The same array for all that ask alike, so that what is made of it is shared (batch.ts). */
+  readonly records: readonly LogRecord[];
+  /** How far was read: the last record if there are more, else the newest in memory. */
+  readonly position: Cursor;
+  readonly more: boolean;
+}
+
+export interface Recent {
+  push(records: readonly LogRecord[]): void;
+  /** Whether the cursor is known to name a record of the log, without asking the store. */
+  knows(cursor: string): boolean;
+  /** Records of any of the audiences after `position`; null when some of them may be in the store only. */
+  after(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep | null;
+  /** Everything that the log took since then is here. Milliseconds since 1970. */
+  readonly sinceMs: number;
+  audiences(): Iterable<string>;
+  /** How many records of the audience were accepted since then. */
+  count(audience: string, sinceMs: number): number;
+  forget(through: Cursor): void;
+  /** Forgets everything; `head` is where the log goes on. */
+  restart(head: Cursor): void;
+}
+
+/** The same for all that ask alike. No part holds a space (CONTRACT §2). */
+export function stepKey(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): string {
+  return `${position} ${limit} ${maxChars} ${audiences.join(' ')}`;
+}
+
+export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS): Recent {
+  let floor = head;
+  let newest = head;
+  let chars = 0;
+  let records = new Fifo();
+  let byAudience = new Map<string, Fifo>();
+  let sinceMs = Date.now();
+  const steps = new Map<string, RecentStep>();
+
+  function evict(): void {
+    const record = records.shift() as LogRecord;
+    floor = record.id;
+    sinceMs = Math.max(sinceMs, record.acceptedAtMs);
+    chars -= record.payload.length;
+    for (const audience of record.audiences) {
+      const fifo = byAudience.get(audience) as Fifo;
+      fifo.shift();
+      if (fifo.length === 0) byAudience.delete(audience);
+    }
+  }
+
+  return {
+    push(added) {
+      for (const record of added) {
+        records.push(record);
+        chars += record.payload.length;
+        newest = record.id;
+        for (const audience of record.audiences) {
+          let fifo = byAudience.get(audience);
+          if (fifo === undefined) {
+            fifo = new Fifo();
+            byAudience.set(audience, fifo);
+          }
+          fifo.push(record);
+        }
+      }
+      while (records.length > limits.maxRecords || (chars > limits.maxChars && records.length > 1)) evict();
+    },
+
+    knows: (cursor) => cursor === floor || records.has(cursor),
+
+    after(audiences, position, limit, maxChars) {
+      if (position < floor) return null;
+      const key = stepKey(audiences, position, limit, maxChars);
+      const known = steps.get(key);
+      // A step with more behind it stays as it is; the last one ends where the log ended.
+      if (known?.more || known?.position === newest) return known;
+      const step = take(audiences, position, limit, maxChars);
+      if (steps.size === MOST_STEPS) steps.delete(steps.keys().next().value as string);
+      steps.set(key, step);
+      return step;
+    },
+
+    get sinceMs() {
+      return sinceMs;
+    },
+    audiences: () => byAudience.keys(),
+    count: (audience, fromMs) => byAudience.get(audience)?.countSince(fromMs) ?? 0,
+
+    forget(through) {
+      steps.clear();
+      while (records.length > 0 && (records.first as LogRecord).id <= through) evict();
+      if (through > floor) {
+        floor = through;
+        if (through > newest) newest = through;
+      }
+    },
+
+    restart(at) {
+      floor = at;
+      newest = at;
+      chars = 0;
+      records = new Fifo();
+      byAudience = new Map();
+      steps.clear();
+      sinceMs = Date.now();
+    },
+  };
+
+  function take(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep {
+    const found = merge(audiences, position, limit + 1);
+    let taken = 0;
+    let size = 0;
+    while (taken < found.length && taken < limit && (taken === 0 || size < maxChars)) {
+      size += (found[taken] as LogRecord).payload.length;
+      taken++;
+    }
+    const more = taken < found.length;
+    const last = found[taken - 1];
+    const end = newest > position ? newest : position;
+    return { records: found.slice(0, taken), position: more && last !== undefined ? last.id : end, more };
+  }
+
+  function merge(audiences: readonly string[], position: Cursor, most: number): LogRecord[] {
+    const lists: LogRecord[][] = [];
+    for (const audience of audiences) {
+      const slice = byAudience.get(audience)?.after(position, most);
+      if (slice !== undefined && slice.length > 0) lists.push(slice);
+    }
+    if (lists.length <= 1) return lists[0] ?? [];
+    const unique = new Set(lists.flat());
+    return [...unique].sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, most);
+  }
+}
+
+/** First in, first out, with a binary search by id. Shifting is O(1) amortised, unlike an array's. */
+class Fifo {
+  #items: (LogRecord | undefined)[] = [];
+  #start = 0;
+
+  get length(): number {
+    return this.#items.length - this.#start;
+  }
+
+  get first(): LogRecord | undefined {
+    return this.#items[this.#start];
+  }
+
+  push(record: LogRecord): void {
+    this.#items.push(record);
+  }
+
+  shift(): LogRecord | undefined {
+    const record = this.#items[this.#start];
+    this.#items[this.#start++] = undefined;
+    if (this.#start > 64 && this.#start * 2 > this.#items.length) {
+      this.#items = this.#items.slice(this.#start);
+      this.#start = 0;
+    }
+    return record;
+  }
+
+  has(cursor: string): boolean {
+    return this.#items[this.#firstWhere((record) => record.id >= cursor)]?.id === cursor;
+  }
+
+  after(position: Cursor, most: number): LogRecord[] {
+    const from = this.#firstWhere((record) => record.id > position);
+    return this.#items.slice(from, from + most) as LogRecord[];
+  }
+
+  /** Clocks of nodes may differ a little, and with them the order by time; it is a figure to look at. */
+  countSince(sinceMs: number): number {
+    return this.#items.length - this.#firstWhere((record) => record.acceptedAtMs >= sinceMs);
+  }
+
+  #firstWhere(isThere: (record: LogRecord) => boolean): number {
+    let low = this.#start;
+    let high = this.#items.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (isThere(this.#items[middle] as LogRecord)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env node
+/**
+ * `roomcast`, the command line. It finds the command, and turns whatever goes wrong into one line and an exit code:
+ * 0 done, 1 failed, 2 used wrongly (`doctor` documents its own). No stack traces, and no token or secret in a message.
+ */
+import { readFileSync } from 'node:fs';
+import { UsageError } from './arguments.ts';
+
+const PARENT_CHECK_MS = 250;
+
+type Run = (argv: readonly string[]) => Promise<number>;
+
+interface Command {
+  readonly summary: string;
+  /** Loaded when it is used, so that `token` does not wait for the server's modules. */
+  load(): Promise<{ readonly help: string; readonly run: Run }>;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  serve: {
+    summary: 'run the bridge',
+    async load() {
+      const { SERVE_HELP, serve } = await import('./serve.ts');
+      return { help: SERVE_HELP, run: serve };
+    },
+  },
+  publish: {
+    summary: 'publish one event, or a file of them',
+    async load() {
+      const { PUBLISH_HELP, publish } = await import('./publish.ts');
+      return { help: PUBLISH_HELP, run: publish };
+    },
+  },
+  tail: {
+    summary: 'follow rooms, and resume by cursor',
+    async load() {
+      const { TAIL_HELP, tail } = await import('./tail.ts');
+      return { help: TAIL_HELP, run: tail };
+    },
+  },
+  doctor: {
+    summary: 'which transport works from here, through whatever lies in between',
+    async load() {
+      const { DOCTOR_HELP, doctor } = await import('./doctor.ts');
+      return { help: DOCTOR_HELP, run: doctor };
+    },
+  },
+  token: {
+    summary: 'mint a token for tests',
+    async load() {
+      const { TOKEN_HELP, token } = await import('./token.ts');
+      return { help: TOKEN_HELP, run: token };
+    },
+  },
+};
+
+const HELP = `roomcast: one event bus with one durable log, heard over Socket.IO, SSE and polling.
+
+Usage: roomcast COMMAND [options]
+
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(9)}${summary}`)
+  .join('\n')}
+
+  roomcast COMMAND --help    what a command takes
+  roomcast --version
+
+Environment:
+  ROOMCAST_URL      where the bridge is (default http://127.0.0.1:4003)
+  ROOMCAST_TOKEN    the bearer token, where the bridge wants one
+
+Exit codes: 0 done, 1 failed, 2 used wrongly; doctor has its own (roomcast doctor --help).
+`;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined) throw new UsageError('it takes a command');
+  if (name === '--help' || name === '-h' || name === 'help') return print(HELP);
+  if (name === '--version' || name === '-v') return print(`${version()}\n`);
+  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`there is no command ${JSON.stringify(name)}`);
+  const { node } = process.versions;
+  const [major = 0, minor = 0] = node.split('.').map(Number);
+  if (major < 22 || (major === 22 && minor < 18)) throw new Error(`it needs Node 22.18 or newer, and this is ${node}`);
+  const { help, run } = await (COMMANDS[name] as Command).load();
+  const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+  if (flags.includes('--help') || flags.includes('-h')) return print(help);
+  return run(rest);
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+/** The same from src/cli and from dist/cli. */
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/**
+ * `npx` puts a shell in between, which a signal ends and which passes none on: a server would be left behind with its
+ * port and its log. So there the end of the parent counts as a SIGTERM.
+ */
+function endWithParent(): void {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, PARENT_CHECK_MS);
+  watch.unref();
+}
+
+/** Whoever reads the output may stop at any time, as `head` does. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+if (process.env.npm_command === 'exec') endWithParent();
+
+let code: number;
+try {
+  code = await main(process.argv.slice(2));
+} catch (error) {
+  const isUsage = error instanceof UsageError;
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = isUsage ? ` (see roomcast ${error.command === null ? '' : `${error.command} `}--help)` : '';
+  process.stderr.write(`roomcast: ${message}${hint}\n`);
+  code = isUsage ? 2 : 1;
+}
+// Once all that was printed is through.
+process.stdout.write('', () => process.exit(code));

@@ -1,0 +1,30 @@
+/**
+ * Which transport had to do at an origin, so that the next connection begins there and does not wait in vain for a
+ * better one first. For ten minutes: networks change. In the page's memory, and in `persist` where there is one.
+ * A place is an origin and the transports that were allowed there: a connection that may only poll knows nothing of
+ * websockets.
+ */
+import type { TransportName } from './events.ts';
+
+/** The part of the Web Storage API that is used. */
+export interface Memory {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+}
+
+const EXPIRES_MS = 600_000;
+const inPage = new Map<string, string>();
+
+const keyOf = (place: string): string => `roomcast:transport:${place}`;
+
+export function recall(place: string, persist: Memory | undefined): TransportName | null {
+  const text = inPage.get(place) ?? persist?.getItem(keyOf(place));
+  const [transport, until] = text?.split(' ') ?? [];
+  return Number(until) > Date.now() ? (transport as TransportName) : null;
+}
+
+export function remember(place: string, transport: TransportName, persist: Memory | undefined): void {
+  const text = `${transport} ${Date.now() + EXPIRES_MS}`;
+  inPage.set(place, text);
+  persist?.setItem(keyOf(place), text);
+}

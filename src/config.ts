@@ -1,0 +1,391 @@
+/**
+ * Configuration (CONTRACT §13): the environment, read once, checked, typed and frozen. The only reader of environment
+ * variables.
+ *
+ * Each setting stands once, in `SETTINGS`: its variable, its default, what it takes. A bad value stops the start with
+ * one line that names the variable, what it got and what it takes; of a secret the line tells the length only.
+ */
+import { createPublicKey } from 'node:crypto';
+import { isIPv4 } from 'node:net';
+import { isDeclarableEvent } from './contract/events.ts';
+
+const AUTH_MODES = ['none', 'jwt'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const ROOM_LABELS = ['room', 'kind'] as const;
+
+export interface Config {
+  readonly host: string;
+  readonly port: number;
+  readonly storeUrl: string;
+  readonly retentionHours: number;
+  readonly retentionEvents: number;
+  readonly extraEvents: readonly string[];
+  readonly legacyEvents: boolean;
+  readonly authMode: (typeof AUTH_MODES)[number];
+  readonly jwtSecret: string | null;
+  /** PEM text. */
+  readonly jwtPublicKey: string | null;
+  readonly jwksUrl: string | null;
+  readonly jwtIssuer: string | null;
+  readonly jwtAudience: string | null;
+  readonly authCookie: string;
+  readonly corsOrigins: readonly string[];
+  /** Empty, or `/x` without a slash at its end. */
+  readonly basePath: string;
+  readonly socketPath: string;
+  readonly heartbeatMs: number;
+  readonly retryMs: number;
+  readonly maxBufferBytes: number;
+  readonly maxBodyBytes: number;
+  readonly maxRooms: number;
+  readonly maxConnections: number | null;
+  readonly recoverySeconds: number;
+  readonly maxConnectionsPerAddress: number | null;
+  /** How many proxies in front may name the client's address; 0 = none. */
+  readonly trustProxy: number;
+  /** Joins a second per connection. */
+  readonly rateJoins: number;
+  /** Publishes a second per publisher. */
+  readonly ratePublish: number | null;
+  readonly dedupeHours: number;
+  readonly stateDays: number;
+  readonly drainMs: number;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+  readonly metricsRoomLabel: (typeof ROOM_LABELS)[number];
+  readonly metricsMaxRooms: number;
+}
+
+export class ConfigError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'ConfigError';
+  }
+}
+
+interface Setting<T> {
+  readonly variable: string;
+  readonly fallback: T;
+  /** Ends the sentence "it takes …". */
+  readonly takes: string;
+  /** From text of the environment; undefined when it does not take that. */
+  readonly parse: (text: string) => T | undefined;
+  /** The same check for a value given in the program. */
+  readonly accepts: (value: unknown) => boolean;
+  /** How a refused value is shown. */
+  readonly show: (value: unknown) => string;
+}
+
+type Settings = { readonly [K in keyof Config]: Setting<Config[K] | undefined> };
+
+/** A century; more is a typing error. */
+const MAX_HOURS = 876_000;
+const MAX_BYTES = 1024 ** 3;
+const MAX_COUNT = 1_000_000_000;
+const DAY_MS = 86_400_000;
+/** RFC 7518 §3.2: a key of the size of the hash or larger. */
+const MIN_SECRET_BYTES = 32;
+const URL_SCHEME = /^[a-z][a-z0-9+.-]{0,30}:/i;
+
+const SETTINGS: Settings = {
+  host: text('HOST', '127.0.0.1', 'a host name or an address to listen on', (host) => /^[\w.:%[\]-]+$/.test(host)),
+  port: whole('PORT', 4003, 0, 65_535),
+  storeUrl: text(
+    'STORE_URL',
+    'sqlite:./data/roomcast.db',
+    'sqlite:FILE, sqlite::memory:, redis://…, rediss://… or redis+sentinel://…',
+    isStoreUrl,
+    showScheme,
+  ),
+  retentionHours: decimal('RETENTION_HOURS', 72, MAX_HOURS, 'hours'),
+  retentionEvents: whole('RETENTION_EVENTS', 1_000_000, 1, MAX_COUNT),
+  extraEvents: list(
+    'EXTRA_EVENTS',
+    'comma-separated event names: a letter, then letters, digits, "_", ".", ":", "-", at most 128; none that is reserved',
+    (name) => (isDeclarableEvent(name) ? name : undefined),
+  ),
+  legacyEvents: {
+    variable: 'LEGACY_EVENTS',
+    fallback: true,
+    takes: 'on or off',
+    parse: (given) => (given === 'on' ? true : given === 'off' ? false : undefined),
+    accepts: (value) => typeof value === 'boolean',
+    show: showPlain,
+  },
+  authMode: choice('AUTH_MODE', AUTH_MODES, undefined),
+  jwtSecret: secret('JWT_SECRET', `at least ${MIN_SECRET_BYTES} bytes`, (key) => {
+    return Buffer.byteLength(key) >= MIN_SECRET_BYTES ? key : undefined;
+  }),
+  jwtPublicKey: secret('JWT_PUBLIC_KEY', 'the PEM text of a public key', toPublicKey),
+  jwksUrl: nullable(
+    text('JWKS_URL', '', 'an http:// or https:// URL without a user name or password', isHttpUrl, showScheme),
+  ),
+  jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', () => true)),
+  jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', () => true)),
+  // RFC 6265 §4.1.1: a cookie's name is a token.
+  authCookie: text('AUTH_COOKIE', 'access_token', "a cookie's name", (name) =>
+    /^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name),
+  ),
+  corsOrigins: list(
+    'CORS_ORIGINS',
+    'comma-separated origins such as https://app.example.com ("*" is refused, since credentials are allowed)',
+    toOrigin,
+  ),
+  basePath: path('BASE_PATH', ''),
+  socketPath: path('SOCKET_PATH', '/socket.io'),
+  heartbeatMs: whole('HEARTBEAT_MS', 15_000, 10, DAY_MS),
+  retryMs: whole('RETRY_MS', 2_000, 1, DAY_MS),
+  maxBufferBytes: whole('MAX_BUFFER_BYTES', 1_048_576, 1, MAX_BYTES),
+  maxBodyBytes: whole('MAX_BODY_BYTES', 1_048_576, 1, MAX_BYTES),
+  maxRooms: whole('MAX_ROOMS', 500, 1, 100_000),
+  maxConnections: nullable(whole('MAX_CONNECTIONS', 0, 1, MAX_COUNT)),
+  recoverySeconds: { ...decimal('RECOVERY_SECONDS', 0, MAX_HOURS * 3_600, 'seconds'), fallback: undefined },
+  maxConnectionsPerAddress: nullable(whole('MAX_CONNECTIONS_PER_ADDRESS', 0, 1, MAX_COUNT)),
+  trustProxy: whole('TRUST_PROXY', 0, 0, 100),
+  rateJoins: whole('RATE_JOINS', 100, 1, MAX_COUNT),
+  ratePublish: nullable(whole('RATE_PUBLISH', 0, 1, MAX_COUNT)),
+  dedupeHours: decimal('DEDUPE_HOURS', 24, MAX_HOURS, 'hours'),
+  stateDays: decimal('STATE_DAYS', 30, MAX_HOURS / 24, 'days'),
+  drainMs: whole('DRAIN_MS', 5_000, 0, DAY_MS),
+  logLevel: choice('LOG_LEVEL', LOG_LEVELS, 'info'),
+  metricsRoomLabel: choice('METRICS_ROOM_LABEL', ROOM_LABELS, 'room'),
+  metricsMaxRooms: whole('METRICS_MAX_ROOMS', 10_000, 0, 10_000_000),
+};
+
+const NAMES = Object.keys(SETTINGS) as (keyof Config)[];
+
+/**
+ * The configuration that an environment asks for. An empty variable counts as not set.
+ * @throws {ConfigError} one line: the variable, what it got, what it takes
+ */
+export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const given: Partial<Record<keyof Config, unknown>> = {};
+  for (const name of NAMES) {
+    const { variable, parse } = SETTINGS[name];
+    const text = env[variable] ?? '';
+    if (text.trim() === '') continue;
+    // A secret is its bytes, blanks included; around anything else they are an accident.
+    const value = name === 'jwtSecret' ? text : text.trim();
+    given[name] = parse(value);
+    if (given[name] === undefined) throw refusal(name, value);
+  }
+  return complete(given);
+}
+
+/**
+ * The configuration of a bridge inside another program: what is left out takes its default.
+ * @throws {ConfigError}
+ */
+export function configure(options: Readonly<Partial<Config>> = {}): Config {
+  const given: Partial<Record<keyof Config, unknown>> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(SETTINGS, name)) throw new ConfigError(`${name} is not an option of the bridge`);
+    if (value === undefined) continue;
+    if (!SETTINGS[name as keyof Config].accepts(value)) throw refusal(name as keyof Config, value);
+    given[name as keyof Config] = value;
+  }
+  return complete(given);
+}
+
+/** Fills in the defaults and checks what needs more than one setting. */
+function complete(given: Partial<Record<keyof Config, unknown>>): Config {
+  const values = Object.fromEntries(NAMES.map((name) => [name, given[name] ?? SETTINGS[name].fallback]));
+  const config = values as { -readonly [K in keyof Config]: Config[K] };
+  config.recoverySeconds ??= config.retentionHours * 3_600;
+  if (given.authMode === undefined) {
+    if (!isLoopback(config.host)) {
+      throw new ConfigError(
+        `AUTH_MODE is not set, and HOST got ${showPlain(config.host)}, which is not a loopback address: it takes jwt or none`,
+      );
+    }
+    config.authMode = 'none';
+  }
+  if (
+    config.authMode === 'jwt' &&
+    config.jwtSecret === null &&
+    config.jwtPublicKey === null &&
+    config.jwksUrl === null
+  ) {
+    throw new ConfigError('AUTH_MODE got "jwt" without a key: it takes one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL');
+  }
+  if (config.socketPath === '' || `${config.basePath}/`.startsWith(`${config.socketPath}/`)) {
+    throw new ConfigError(
+      `SOCKET_PATH got ${showPlain(config.socketPath || '/')}: it takes a path such as /socket.io that BASE_PATH does not lie in`,
+    );
+  }
+  config.extraEvents = Object.freeze([...config.extraEvents]);
+  config.corsOrigins = Object.freeze([...config.corsOrigins]);
+  return Object.freeze(config);
+}
+
+function refusal(name: keyof Config, value: unknown): ConfigError {
+  const { variable, takes, show } = SETTINGS[name];
+  return new ConfigError(`${variable} got ${show(value)}: it takes ${takes}`);
+}
+
+/** Quoted and escaped, so that it stays one line. */
+function showPlain(value: unknown): string {
+  const shown = JSON.stringify(value) ?? String(value);
+  return shown.length > 100 ? `${shown.slice(0, 100)}…` : shown;
+}
+
+function showLength(value: unknown): string {
+  return typeof value === 'string' ? `a value of ${Buffer.byteLength(value)} bytes` : `a ${typeof value}`;
+}
+
+/** A URL may hold a password anywhere past its scheme. */
+function showScheme(value: unknown): string {
+  if (typeof value !== 'string') return showPlain(value);
+  const scheme = URL_SCHEME.exec(value)?.[0];
+  return scheme === undefined ? 'a value without a scheme' : `a value that begins with ${JSON.stringify(scheme)}`;
+}
+
+function text(
+  variable: string,
+  fallback: string,
+  takes: string,
+  fits: (value: string) => boolean,
+  show = showPlain,
+): Setting<string> {
+  return {
+    variable,
+    fallback,
+    takes,
+    parse: (given) => (fits(given) ? given : undefined),
+    accepts: (value) => typeof value === 'string' && value !== '' && fits(value),
+    show,
+  };
+}
+
+function secret(
+  variable: string,
+  takes: string,
+  convert: (value: string) => string | undefined,
+): Setting<string | null> {
+  return {
+    variable,
+    fallback: null,
+    takes,
+    parse: convert,
+    accepts: (value) => value === null || (typeof value === 'string' && convert(value) === value),
+    show: showLength,
+  };
+}
+
+function whole(variable: string, fallback: number, min: number, max: number): Setting<number> {
+  const fits = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max;
+  return {
+    variable,
+    fallback,
+    takes: `a whole number from ${min} to ${max}`,
+    parse(given) {
+      const value = /^\d{1,15}$/.test(given) ? Number(given) : Number.NaN;
+      return fits(value) ? value : undefined;
+    },
+    accepts: fits,
+    show: showPlain,
+  };
+}
+
+function decimal(variable: string, fallback: number, max: number, unit: string): Setting<number> {
+  const fits = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= max;
+  return {
+    variable,
+    fallback,
+    takes: `a number of ${unit} above 0, at most ${max}`,
+    parse(given) {
+      const value = /^\d{1,15}(\.\d{1,15})?$/.test(given) ? Number(given) : Number.NaN;
+      return fits(value) ? value : undefined;
+    },
+    accepts: fits,
+    show: showPlain,
+  };
+}
+
+function choice<const T extends string, F extends T | undefined>(
+  variable: string,
+  values: readonly T[],
+  fallback: F,
+): Setting<T | F> {
+  return {
+    variable,
+    fallback,
+    takes: `one of ${values.join(', ')}`,
+    parse: (given) => values.find((value) => value === given),
+    accepts: (value) => values.some((allowed) => allowed === value),
+    show: showPlain,
+  };
+}
+
+function list(
+  variable: string,
+  takes: string,
+  convert: (item: string) => string | undefined,
+): Setting<readonly string[]> {
+  return {
+    variable,
+    fallback: [],
+    takes,
+    parse(given) {
+      const items = given.split(',').map((item) => item.trim());
+      const converted = items.filter((item) => item !== '').map(convert);
+      return converted.includes(undefined) ? undefined : ([...new Set(converted)] as string[]);
+    },
+    accepts: (value) =>
+      Array.isArray(value) && value.every((item) => typeof item === 'string' && convert(item) === item),
+    show: showPlain,
+  };
+}
+
+function path(variable: string, fallback: string): Setting<string> {
+  const shape = /^(\/[\w.~-]+)*$/;
+  return {
+    variable,
+    fallback,
+    takes: 'a path such as /bridge',
+    parse(given) {
+      const trimmed = given.replace(/\/+$/, '');
+      return shape.test(trimmed) ? trimmed : undefined;
+    },
+    accepts: (value) => typeof value === 'string' && shape.test(value),
+    show: showPlain,
+  };
+}
+
+function nullable<T>(setting: Setting<T>): Setting<T | null> {
+  return { ...setting, fallback: null, accepts: (value) => value === null || setting.accepts(value) };
+}
+
+function isStoreUrl(url: string): boolean {
+  if (url.startsWith('sqlite:')) return url.length > 'sqlite:'.length;
+  return /^(rediss?|redis\+sentinel):\/\/./.test(url) && URL.canParse(url);
+}
+
+function isHttpUrl(url: string): boolean {
+  if (!URL.canParse(url)) return false;
+  const { protocol, username, password } = new URL(url);
+  return (protocol === 'https:' || protocol === 'http:') && username === '' && password === '';
+}
+
+/** As the Origin header names it (RFC 6454 §6.2), also for schemes of apps such as `capacitor://localhost`. */
+function toOrigin(origin: string): string | undefined {
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*,]+\/?$/i.test(origin) || !URL.canParse(origin)) return undefined;
+  const url = new URL(origin);
+  return url.origin === 'null' ? origin.replace(/\/$/, '') : url.origin;
+}
+
+/** Environment files cannot hold line breaks, so `\n` written out counts as one. */
+function toPublicKey(pem: string): string | undefined {
+  const key = pem.replaceAll('\\n', '\n');
+  if (key.includes('PRIVATE KEY')) return undefined;
+  try {
+    createPublicKey(key);
+    return key;
+  } catch {
+    return undefined;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  const address = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  return address === 'localhost' || address === '::1' || (isIPv4(address) && address.startsWith('127.'));
+}

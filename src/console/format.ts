@@ -1,0 +1,40 @@
+/** Figures as people read them: short, of one width where they stand in columns, always with their unit. */
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+
+export const NOTHING = '–';
+
+export const count = (value: number): string => whole.format(value);
+
+export const rate = (perSecond: number | null): string =>
+  perSecond === null ? NOTHING : `${perSecond < 100 ? tenth.format(perSecond) : whole.format(perSecond)}/s`;
+
+export function milliseconds(seconds: number | null): string {
+  if (seconds === null) return NOTHING;
+  const ms = seconds * 1000;
+  if (ms >= 10_000) return `${tenth.format(seconds)} s`;
+  return `${ms < 100 ? tenth.format(ms) : whole.format(ms)} ms`;
+}
+
+export function bytes(value: number | null): string {
+  if (value === null) return NOTHING;
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let size = value;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? whole.format(size) : tenth.format(size)} ${units[unit]}`;
+}
+
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86_400)} days`;
+}
+
+export const timeOfDay = (atMs: number): string => clock.format(atMs);

@@ -1,0 +1,85 @@
+/**
+ * Every way in which the bridge says no: one table from code to HTTP status and title (CONTRACT §5, §10).
+ *
+ * The code is the interface; nobody matches messages. Three translators use the table: problem+json (http/problem.ts),
+ * the Socket.IO ack and `bridge.error` (transports/socketio.ts), and SSE's in-band `bridge.error` (transports/sse.ts).
+ */
+
+/** `passing`: the same request may succeed later, so a client should retry instead of giving up. */
+interface ErrorKind {
+  readonly status: number;
+  readonly title: string;
+  readonly passing: boolean;
+}
+
+const lasting = (status: number, title: string): ErrorKind => ({ status, title, passing: false });
+const passing = (status: number, title: string): ErrorKind => ({ status, title, passing: true });
+
+export const ERRORS = {
+  invalid_request: lasting(400, 'The request is malformed'),
+  invalid_json: lasting(400, 'The body is not JSON'),
+  invalid_cursor: lasting(400, 'The cursor is malformed'),
+  invalid_room: lasting(400, 'The room is not valid'),
+  too_many_rooms: lasting(400, 'Too many rooms'),
+  batch_too_large: lasting(400, 'Too many events in one batch'),
+  unauthorized: lasting(401, 'A valid token is required'),
+  token_expired: lasting(401, 'The token has expired'),
+  forbidden: lasting(403, 'Not allowed'),
+  not_found: lasting(404, 'Not found'),
+  method_not_allowed: lasting(405, 'Method not allowed'),
+  cursor_expired: lasting(410, 'The cursor is older than what the log keeps'),
+  cursor_unknown: lasting(410, 'The cursor is not of this log'),
+  body_too_large: lasting(413, 'The body is too large'),
+  unsupported_media_type: lasting(415, 'The content type is not supported'),
+  invalid_body: lasting(422, 'The body breaks the contract'),
+  unknown_event: lasting(422, 'The event is not known'),
+  invalid_payload: lasting(422, 'The payload breaks the contract'),
+  idempotency_conflict: lasting(422, 'The Idempotency-Key was used with another body'),
+  rate_limited: passing(429, 'Too many requests'),
+  internal: lasting(500, 'Internal error'),
+  unavailable: passing(503, 'The bridge cannot take this now'),
+  outcome_unknown: passing(503, 'The outcome of the write is not known'),
+  too_many_connections: passing(503, 'Too many connections'),
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** One field at fault: `path` is a JSON Pointer (RFC 6901) into the body, or the name of a query parameter. */
+export interface FieldError {
+  readonly path: string;
+  readonly message: string;
+}
+
+export interface BridgeErrorOptions {
+  readonly errors?: readonly FieldError[];
+  /** Seconds after which a passing fault may be over. Default 1 for passing codes. */
+  readonly retryAfterSeconds?: number;
+  /** Further members of the problem document, such as `oldest` and `cursor` of a 410. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  readonly cause?: unknown;
+}
+
+/** An expected refusal. `message` is a sentence for a person and never holds a token or a payload. */
+export class BridgeError extends Error {
+  readonly code: ErrorCode;
+  readonly errors: readonly FieldError[] | undefined;
+  readonly retryAfterSeconds: number | undefined;
+  readonly fields: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(code: ErrorCode, message: string, options: BridgeErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'BridgeError';
+    this.code = code;
+    this.errors = options.errors;
+    this.retryAfterSeconds = options.retryAfterSeconds ?? (ERRORS[code].passing ? 1 : undefined);
+    this.fields = options.fields;
+  }
+
+  get status(): number {
+    return ERRORS[this.code].status;
+  }
+
+  get passing(): boolean {
+    return ERRORS[this.code].passing;
+  }
+}

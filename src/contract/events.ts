@@ -1,0 +1,242 @@
+/**
+ * What may be published, and to which rooms it goes (CONTRACT §2, §3).
+ *
+ * The schemas check; their output is never used, since it would drop or reorder keys: the payload that travels is
+ * `JSON.stringify` of what was parsed from the publisher's body.
+ */
+import { z } from 'zod';
+import type { FieldError } from './errors.ts';
+import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from './rooms.ts';
+
+export const TICKETS_UPDATED = 'tickets.updated';
+export const MESSAGES_NEW = 'messages.new';
+
+/** Aliases emitted before the canonical event, in this order (CONTRACT §4). */
+export const LEGACY_NAMES: Readonly<Record<string, readonly string[]>> = {
+  [TICKETS_UPDATED]: ['ticket.updated'],
+  [MESSAGES_NEW]: ['ticket.message', 'ticket.message.created', 'message:created'],
+};
+
+/** The payload's member whose fields a legacy payload merges in beneath the envelope (CONTRACT §4). */
+export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
+  [TICKETS_UPDATED]: 'ticket',
+  [MESSAGES_NEW]: 'message',
+};
+
+const roomId = z.string().refine(isRoomId, `must be ${ID_RULE}`);
+const optionalRoomId = z
+  .string()
+  .refine((id) => id === '' || isRoomId(id), `must be empty, null or ${ID_RULE}`)
+  .nullish();
+const optionalString = z.string().nullish();
+const object = z.record(z.string(), z.unknown());
+
+const envelope = {
+  tenantId: roomId.meta({ example: 'tenant-1' }),
+  ticketId: roomId.meta({ example: 'ticket-123' }),
+  ticketStatus: z.string().min(1, 'must not be empty').meta({ example: 'OPEN' }),
+  ticketUpdatedAt: z.iso
+    .datetime({ offset: true, error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z' })
+    .meta({ example: '2024-06-01T12:00:00.000Z' }),
+  agreementId: optionalRoomId,
+  instanceId: optionalString,
+  messageId: optionalString,
+  providerMessageId: optionalString,
+};
+
+export const ticketsUpdatedSchema = z.looseObject({ ...envelope, ticket: object });
+
+export const messagesNewSchema = z
+  .looseObject({ ...envelope, message: object })
+  .refine((payload) => Boolean(payload.messageId) || Boolean(payload.providerMessageId), {
+    path: ['messageId'],
+    message: 'messageId or providerMessageId must be a non-empty string',
+  });
+
+/** Declared events (EXTRA_EVENTS): only the routing ids are checked. */
+export const declaredEventSchema = z.looseObject({
+  tenantId: roomId,
+  ticketId: optionalRoomId,
+  agreementId: optionalRoomId,
+  userId: optionalRoomId,
+});
+
+/** A name that `EXTRA_EVENTS` may declare: not one that the bridge, Socket.IO or EventSource uses itself. */
+export const EVENT_NAME = /^[A-Za-z][A-Za-z0-9_.:-]{0,127}$/;
+const RESERVED = new Set([
+  'connect',
+  'connect_error',
+  'disconnect',
+  'disconnecting',
+  'newListener',
+  'removeListener',
+  'error',
+  'open',
+  'message',
+  ...Object.keys(LEGACY_NAMES),
+  ...Object.values(LEGACY_NAMES).flat(),
+]);
+
+export function isDeclarableEvent(name: string): boolean {
+  return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.');
+}
+
+/** What the state routes and the dedupe of CONTRACT §9 need to know of a payload. */
+export interface TicketFacts {
+  readonly ticketId: string;
+  readonly agreementId: string | null;
+  readonly status: string;
+  /** Sorts as a byte string in the order of the instants, at any precision. */
+  readonly updatedAt: string;
+}
+
+export interface MessageFacts {
+  readonly ticketId: string;
+  readonly messageId: string | null;
+  readonly providerMessageId: string | null;
+}
+
+/** A checked event: what the log appends. `payload` is JSON text. */
+export interface CheckedEvent {
+  readonly event: string;
+  readonly tenantId: string;
+  readonly rooms: readonly Room[];
+  readonly payload: string;
+  readonly ticket: TicketFacts | null;
+  readonly message: MessageFacts | null;
+}
+
+export type CheckResult =
+  | { readonly kind: 'ok'; readonly event: CheckedEvent }
+  | { readonly kind: 'unknown_event' }
+  | { readonly kind: 'invalid_payload'; readonly errors: readonly FieldError[] };
+
+export interface EventCatalog {
+  /** Every name that may be published. */
+  readonly names: readonly string[];
+  check(event: string, payload: unknown): CheckResult;
+}
+
+/** @param extraEvents names declared by the operator; each must satisfy {@link isDeclarableEvent}. */
+export function createEventCatalog(extraEvents: readonly string[] = []): EventCatalog {
+  const schemas = new Map<string, z.ZodType>([
+    [TICKETS_UPDATED, ticketsUpdatedSchema],
+    [MESSAGES_NEW, messagesNewSchema],
+    ...extraEvents.map((name) => [name, declaredEventSchema] as const),
+  ]);
+  return {
+    names: [...schemas.keys()],
+    check(event, payload) {
+      const schema = schemas.get(event);
+      if (schema === undefined) return { kind: 'unknown_event' };
+      const checked = schema.safeParse(payload);
+      if (!checked.success) return { kind: 'invalid_payload', errors: fieldErrors(checked.error) };
+      const envelope = payload as Readonly<Record<string, unknown>>;
+      const text = serialise(payload);
+      if (text === null) {
+        const message = `must be JSON, nested at most ${MAX_DEPTH} levels deep`;
+        return { kind: 'invalid_payload', errors: [{ path: '', message }] };
+      }
+      return {
+        kind: 'ok',
+        event: {
+          event,
+          tenantId: envelope.tenantId as string,
+          rooms: roomsOf(event, envelope),
+          payload: text,
+          ticket: event === TICKETS_UPDATED ? ticketFacts(envelope) : null,
+          message: event === MESSAGES_NEW ? messageFacts(envelope) : null,
+        },
+      };
+    },
+  };
+}
+
+/** JSON.stringify recurses, here and in whoever receives the payload: what one stack can write another may not. */
+const MAX_DEPTH = 1000;
+
+/** The text that travels; null for what is no JSON (a cycle, a BigInt: in-process only) or too deep. */
+function serialise(payload: unknown): string | null {
+  try {
+    const text = JSON.stringify(payload);
+    return isTooDeep(text) ? null : text;
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+const [QUOTE, BACKSLASH] = [0x22, 0x5c];
+
+/** Counts brackets outside of strings; only a text long enough to be that deep is looked at. */
+function isTooDeep(text: string): boolean {
+  if (text.length <= 2 * MAX_DEPTH) return false;
+  let depth = 0;
+  let quoted = false;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (quoted) {
+      if (code === BACKSLASH) index++;
+      else if (code === QUOTE) quoted = false;
+    } else if (code === QUOTE) {
+      quoted = true;
+    } else if (code === 0x5b || code === 0x7b) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (code === 0x5d || code === 0x7d) {
+      depth--;
+    }
+  }
+  return false;
+}
+
+/** Zod's issues as JSON Pointers (RFC 6901) beneath `prefix`. */
+export function fieldErrors(error: z.ZodError, prefix = ''): FieldError[] {
+  return error.issues.map((issue) => ({
+    path: prefix + issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
+    message: issue.message,
+  }));
+}
+
+function roomsOf(event: string, payload: Readonly<Record<string, unknown>>): Room[] {
+  // The canonical events have no user room: a payload's userId there is just an extra key.
+  const kinds = event in LEGACY_NAMES ? (['tenant', 'ticket', 'agreement'] as const) : ROOM_KINDS;
+  const rooms: Room[] = [];
+  for (const kind of kinds) {
+    const id = payload[ID_FIELDS[kind]];
+    if (typeof id === 'string' && id !== '') rooms.push(formatRoom(kind, id));
+  }
+  return rooms;
+}
+
+function ticketFacts(payload: Readonly<Record<string, unknown>>): TicketFacts {
+  return {
+    ticketId: payload.ticketId as string,
+    agreementId: (payload.agreementId as string | null | undefined) || null,
+    status: payload.ticketStatus as string,
+    updatedAt: instantKey(payload.ticketUpdatedAt as string),
+  };
+}
+
+function messageFacts(payload: Readonly<Record<string, unknown>>): MessageFacts {
+  return {
+    ticketId: payload.ticketId as string,
+    messageId: (payload.messageId as string | null | undefined) || null,
+    providerMessageId: (payload.providerMessageId as string | null | undefined) || null,
+  };
+}
+
+/** 0001-01-01 is about 62 billion seconds before 1970, so that the sum stays positive for any four-digit year. */
+const SECONDS_OFFSET = 70_000_000_000;
+
+/**
+ * A byte-sortable key of an ISO 8601 instant that loses none of its fraction: seconds since the epoch (shifted to be
+ * positive, 12 digits), a dot, the fraction without trailing zeros.
+ * @throws {RangeError} when the text is no ISO 8601 instant
+ */
+export function instantKey(text: string): string {
+  const match = /^(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$/i.exec(text);
+  const milliseconds = match === null ? Number.NaN : Date.parse(`${match[1]}${match[3]}`);
+  if (Number.isNaN(milliseconds)) throw new RangeError(`not an ISO 8601 instant: ${text}`);
+  const seconds = (milliseconds / 1000 + SECONDS_OFFSET).toString().padStart(12, '0');
+  return `${seconds}.${(match?.[2] ?? '').replace(/0+$/, '')}`;
+}

@@ -1,0 +1,43 @@
+/**
+ * Rooms are named audiences: `{kind}:{id}` (CONTRACT §2).
+ *
+ * The kind ends at the first `:`, so an id may hold `:` itself. Ids come from outside and end up in room names,
+ * metrics labels and log lines, hence the narrow alphabet.
+ */
+export const ROOM_KINDS = ['tenant', 'ticket', 'agreement', 'user'] as const;
+export type RoomKind = (typeof ROOM_KINDS)[number];
+
+/** The routing id of each kind, as payloads, queries and join arguments name it. */
+export const ID_FIELDS = {
+  tenant: 'tenantId',
+  ticket: 'ticketId',
+  agreement: 'agreementId',
+  user: 'userId',
+} as const satisfies Record<RoomKind, string>;
+
+/** `tenant:t1`, `ticket:123`, … */
+export type Room = `${RoomKind}:${string}`;
+
+export const MAX_ID_CHARACTERS = 128;
+export const ID_RULE = `1 to ${MAX_ID_CHARACTERS} characters without whitespace, control characters or commas`;
+
+const FORBIDDEN = /[\s\p{Cc},]/u;
+
+/** An id is 1–128 characters (code points), well-formed Unicode, no whitespace, control character or comma. */
+export function isRoomId(id: unknown): id is string {
+  if (typeof id !== 'string' || id.length === 0 || id.length > 2 * MAX_ID_CHARACTERS) return false;
+  if (id.length > MAX_ID_CHARACTERS && [...id].length > MAX_ID_CHARACTERS) return false;
+  return !FORBIDDEN.test(id) && id.isWellFormed();
+}
+
+export function formatRoom(kind: RoomKind, id: string): Room {
+  return `${kind}:${id}`;
+}
+
+export function kindOf(room: Room): RoomKind {
+  return room.slice(0, room.indexOf(':')) as RoomKind;
+}
+
+export function idOf(room: Room): string {
+  return room.slice(room.indexOf(':') + 1);
+}

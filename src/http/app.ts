@@ -1,0 +1,147 @@
+/**
+ * Every HTTP route but Socket.IO's, under `BASE_PATH`, and what all of them share: headers for browsers, CORS, one
+ * translator for errors, 404 and 405 as problems, HEAD as GET.
+ *
+ * Headers that all answers carry are set on Node's raw response before the route runs, since the transports write
+ * their heads there themselves (Hono's own middleware sets them on a `Response` that such a route never sends).
+ */
+
+import type { HttpBindings } from '@hono/node-server';
+import { Hono } from 'hono';
+import type { Auth } from '../auth/auth.ts';
+import type { Principal } from '../auth/principal.ts';
+import type { Bus } from '../bus/bus.ts';
+import type { Config } from '../config.ts';
+import { BridgeError } from '../contract/errors.ts';
+import type { EventCatalog } from '../contract/events.ts';
+import type { Logger } from '../log.ts';
+import type { Prometheus } from '../metrics/prometheus.ts';
+import type { Store } from '../store/store.ts';
+import { answer, type BridgeContext, type Handler } from './answer.ts';
+import { createAsyncApi } from './asyncapi.ts';
+import { DOCS_STYLE_HASH, renderDocs } from './docs-page.ts';
+import { createEraseRoutes } from './erase.ts';
+import { createDocument } from './openapi.ts';
+import { createOpsRoutes } from './ops.ts';
+import { createPages } from './pages.ts';
+import { createPassRoute } from './pass.ts';
+import type { Probes } from './probe.ts';
+import { answerProblem } from './problem.ts';
+import { createPublishRoute } from './publish.ts';
+import { createStateRoutes } from './state.ts';
+
+export interface AppDeps {
+  readonly config: Config;
+  readonly bus: Bus;
+  readonly store: Store;
+  readonly catalog: EventCatalog;
+  readonly log: Logger;
+  readonly prometheus: Prometheus;
+  readonly stats: Handler;
+  /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
+  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly mintPass: Auth['mintPass'];
+  readonly ready: () => boolean;
+  readonly transports: { readonly sse: Handler; readonly events: Handler };
+  readonly probes: Pick<Probes, 'stream' | 'poll'>;
+}
+
+type Method = 'GET' | 'POST' | 'DELETE';
+export type BridgeApp = Hono<{ Bindings: HttpBindings }>;
+
+/** How long a browser may keep the answer to a preflight. */
+const PREFLIGHT_SECONDS = 600;
+
+/** Nothing here is a page but /docs, whose one style sheet is inline, and those of pages.ts; nobody may frame any. */
+const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
+  [
+    'Content-Security-Policy',
+    `default-src 'none'; style-src '${DOCS_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+  ],
+  ['Cross-Origin-Opener-Policy', 'same-origin'],
+  ['Cross-Origin-Resource-Policy', 'same-origin'],
+  ['Referrer-Policy', 'no-referrer'],
+  ['X-Content-Type-Options', 'nosniff'],
+  ['X-Frame-Options', 'DENY'],
+];
+
+const EXPOSED_HEADERS = 'ETag, Retry-After';
+const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
+
+export function createApp(deps: AppDeps): BridgeApp {
+  const { config, catalog, prometheus, log, transports } = deps;
+  const document = createDocument({ basePath: config.basePath, eventNames: catalog.names });
+  const state = createStateRoutes(deps);
+  const erase = createEraseRoutes(deps);
+  const asyncApi = createAsyncApi({ ...config, eventNames: catalog.names });
+  const ops = createOpsRoutes({ prometheus, ready: deps.ready, document, asyncApi, docs: renderDocs(document) });
+  const pages = createPages(config);
+  const routes: Readonly<Record<string, Partial<Record<Method, Handler>>>> = {
+    '/sse': { GET: transports.sse },
+    '/events': { GET: transports.events, POST: createPublishRoute(deps) },
+    '/tickets': { GET: state.tickets },
+    '/tickets/:ticketId': { GET: state.ticket, DELETE: erase.ticket },
+    '/tickets/:ticketId/messages': { GET: state.messages },
+    '/tenants/:tenantId': { DELETE: erase.tenant },
+    '/pass': { POST: createPassRoute(deps) },
+    '/stats': { GET: deps.stats },
+    '/metrics': { GET: ops.metrics },
+    '/healthz': { GET: ops.healthz },
+    '/readyz': { GET: ops.readyz },
+    '/openapi.json': { GET: ops.openapiJson },
+    '/openapi.yaml': { GET: ops.openapiYaml },
+    '/asyncapi.yaml': { GET: ops.asyncapiYaml },
+    '/docs': { GET: ops.docs },
+    '/console': { GET: pages.console },
+    '/check': { GET: pages.check },
+    '/check/stream': { GET: deps.probes.stream },
+    '/check/poll': { GET: deps.probes.poll },
+    '/assets/:file': { GET: pages.asset },
+  };
+
+  const root: BridgeApp = new Hono<{ Bindings: HttpBindings }>();
+  root.use(async (context, next) => {
+    setSharedHeaders(context, config.corsOrigins);
+    await next();
+  });
+  const app: BridgeApp = root.basePath(config.basePath);
+  for (const [path, handlers] of Object.entries(routes)) {
+    for (const [method, handler] of Object.entries(handlers)) app.on(method, path, handler);
+    app.all(path, otherMethod(Object.keys(handlers)));
+  }
+  app.notFound((context: BridgeContext) => {
+    const error = new BridgeError('not_found', 'There is nothing at this path.');
+    return answerProblem(context, error, { metrics: prometheus.metrics, log });
+  });
+  app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, log }));
+  return app;
+}
+
+function setSharedHeaders({ env: { incoming, outgoing } }: BridgeContext, corsOrigins: readonly string[]): void {
+  for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
+  if (corsOrigins.length === 0) return;
+  outgoing.setHeader('Vary', 'Origin');
+  const { origin } = incoming.headers;
+  if (origin === undefined || !corsOrigins.includes(origin)) return;
+  outgoing.setHeader('Access-Control-Allow-Origin', origin);
+  outgoing.setHeader('Access-Control-Allow-Credentials', 'true');
+  outgoing.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);
+}
+
+/** OPTIONS (and with it CORS preflights), and 405 with `Allow` for what a path does not take (RFC 9110 §15.5.6). */
+function otherMethod(methods: readonly string[]): Handler {
+  const allow = [...methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])), 'OPTIONS'].join(', ');
+  return (context) => {
+    const { outgoing } = context.env;
+    outgoing.setHeader('Allow', allow);
+    if (context.req.method !== 'OPTIONS') {
+      throw new BridgeError('method_not_allowed', `${context.req.method} is not allowed here; ${allow} are.`);
+    }
+    if (outgoing.hasHeader('Access-Control-Allow-Origin')) {
+      outgoing.setHeader('Access-Control-Allow-Methods', allow);
+      outgoing.setHeader('Access-Control-Allow-Headers', ALLOWED_HEADERS);
+      outgoing.setHeader('Access-Control-Max-Age', PREFLIGHT_SECONDS);
+    }
+    return answer(context, 204, {});
+  };
+}

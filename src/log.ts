@@ -1,0 +1,8 @@
+/** Structured logs by pino: never a payload or a token at `info` (STYLE, errors). */
+import { type LevelWithSilent, type Logger as PinoLogger, pino } from 'pino';
+
+export type Logger = PinoLogger;
+
+export function createLogger(level: LevelWithSilent): Logger {
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+}

@@ -1,0 +1,304 @@
+/**
+ * The metrics of one bridge as Prometheus scrapes them (CONTRACT §12), with a registry of its own.
+ *
+ * What is counted per publish or delivery goes into plain maps, without prom-client's hashing of labels, and is handed
+ * to prom-client when somebody scrapes. `ws_emit_total` may have tens of thousands of series: its lines are written
+ * here, a slice at a time, so that a scrape never holds up the event loop.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import type { StoreStats } from '../store/store.ts';
+import type { Metrics, PublishResult, TransportName } from './metrics.ts';
+
+export interface PrometheusOptions {
+  readonly roomLabel: 'room' | 'kind';
+  /** Distinct rooms of a kind that get a series of their own; further ones count under `{kind}:*`. */
+  readonly maxRooms: number;
+  readonly sampleStore: () => Promise<LogSample>;
+}
+
+type LogSample = Pick<StoreStats, 'records' | 'oldestAcceptedAtMs'>;
+
+/** How many observations were at or below each of `SECONDS_BUCKETS`, and in all. */
+export type BucketCounts = readonly number[];
+
+/** What was counted since the start, for `GET /stats`. */
+export interface Totals {
+  readonly connections: Readonly<Record<TransportName, number>>;
+  readonly publishes: Readonly<Record<PublishResult, number>>;
+  readonly deliveries: Readonly<Record<TransportName, number>>;
+  readonly replayed: number;
+  readonly resets: number;
+  readonly slowConsumers: number;
+  readonly deliveryLag: Readonly<Record<TransportName, BucketCounts>>;
+  readonly tailLag: BucketCounts;
+}
+
+export interface Prometheus {
+  readonly metrics: Metrics;
+  totals(): Promise<Totals>;
+  /** @param accept the request's Accept header; OpenMetrics when it asks for that */
+  scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+export const TRANSPORTS: readonly TransportName[] = ['websocket', 'polling', 'sse', 'longpoll'];
+const RESULTS: readonly PublishResult[] = ['accepted', 'duplicate', 'rejected', 'failed'];
+/** From a cached commit to the 5 s after which the store gives up (CONTRACT §10). */
+export const SECONDS_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const EMIT_NAME = 'ws_emit_total';
+const EMIT_HELP = 'Events emitted at the bus, by event name and room, on the node that accepted the publish.';
+/** Lines written between two turns of the event loop: well under a millisecond. */
+const SLICE_LINES = 2_000;
+const OPENMETRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
+/** Gauges whose name ends in `_total`, which `promtool check metrics` objects to. */
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
+/** One series of `ws_emit_total`: its line up to the value, and the value. */
+interface Series {
+  readonly line: string;
+  value: number;
+}
+
+interface Tally {
+  add(a: string, b: string, by: number): void;
+  sum(isMeant: (a: string, b: string) => boolean): number;
+}
+
+export function createPrometheus({ roomLabel, maxRooms, sampleStore }: PrometheusOptions): Prometheus {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
+
+  const emits = new Map<string, Map<string, Series>>();
+  const roomsOfKind: Record<RoomKind, number> = { tenant: 0, ticket: 0, agreement: 0, user: 0 };
+
+  function emitted(names: readonly string[], rooms: readonly Room[]): void {
+    for (const room of rooms) {
+      const series = seriesOf(room);
+      for (const name of names) count(series.byEvent, series.label, name);
+    }
+  }
+
+  function seriesOf(room: Room): { readonly label: string; readonly byEvent: Map<string, Series> } {
+    const known = emits.get(room);
+    if (known !== undefined) return { label: room, byEvent: known };
+    const kind = kindOf(room);
+    const own = roomLabel === 'room' && roomsOfKind[kind] < maxRooms;
+    if (own) roomsOfKind[kind]++;
+    const label = own ? room : `${kind}:*`;
+    let byEvent = emits.get(label);
+    if (byEvent === undefined) {
+      byEvent = new Map();
+      emits.set(label, byEvent);
+    }
+    return { label, byEvent };
+  }
+
+  function count(byEvent: Map<string, Series>, label: string, event: string): void {
+    const series = byEvent.get(event);
+    if (series !== undefined) series.value++;
+    else byEvent.set(event, { line: `${EMIT_NAME}{event="${escaped(event)}",room="${escaped(label)}"} `, value: 1 });
+  }
+
+  async function emitLines(): Promise<string> {
+    const slices = [`# HELP ${EMIT_NAME} ${EMIT_HELP}\n# TYPE ${EMIT_NAME} counter\n`];
+    let slice = '';
+    let lines = 0;
+    for (const byEvent of emits.values()) {
+      for (const { line, value } of byEvent.values()) {
+        slice += `${line}${value}\n`;
+        if (++lines % SLICE_LINES !== 0) continue;
+        slices.push(slice);
+        slice = '';
+        await nextTurn();
+      }
+    }
+    slices.push(slice);
+    return slices.join('');
+  }
+
+  const connections = new Map<string, number>(TRANSPORTS.map((transport) => [transport, 0]));
+  new Gauge({
+    name: 'roomcast_connections',
+    help: 'Open connections: Socket.IO over websocket and over polling, SSE streams, waiting long polls.',
+    labelNames: ['transport'],
+    registers,
+    collect() {
+      for (const [transport, value] of connections) this.set({ transport }, value);
+    },
+  });
+
+  const deliveries = tally('roomcast_deliveries_total', 'Events written to connections.', ['transport', 'event']);
+  const publishes = tally('roomcast_publishes_total', 'Events published, by what became of them.', ['event', 'result']);
+  const replayed = tally('roomcast_replayed_total', 'Records sent again to connections that resumed.', ['transport']);
+  const resets = tally('roomcast_resets_total', 'Clients told that their cursor leads nowhere.', [
+    'transport',
+    'reason',
+  ]);
+  const slow = tally('roomcast_slow_consumers_total', 'Connections cut off for not keeping up.', ['transport']);
+  const refused = tally('roomcast_refused_total', 'Requests, joins and connections refused, by error code.', ['code']);
+
+  async function totals(): Promise<Totals> {
+    const all = (): boolean => true;
+    return {
+      connections: Object.fromEntries(connections) as Totals['connections'],
+      publishes: Object.fromEntries(
+        RESULTS.map((result) => [result, publishes.sum((_, of) => of === result)]),
+      ) as Totals['publishes'],
+      deliveries: byTransport((transport) => deliveries.sum((over) => over === transport)),
+      replayed: replayed.sum(all),
+      resets: resets.sum(all),
+      slowConsumers: slow.sum(all),
+      ...(await lags()),
+    };
+  }
+
+  async function lags(): Promise<Pick<Totals, 'deliveryLag' | 'tailLag'>> {
+    const [delivery, tail] = await Promise.all([deliveryLag.get(), tailLag.get()]);
+    const counts = ({ values }: typeof delivery | typeof tail, transport?: TransportName): BucketCounts => {
+      const found = values.filter(
+        ({ labels }) => 'le' in labels && (labels as { transport?: string }).transport === transport,
+      );
+      return [...SECONDS_BUCKETS, Infinity].map((_, index) => found[index]?.value ?? 0);
+    };
+    return { deliveryLag: byTransport((transport) => counts(delivery, transport)), tailLag: counts(tail) };
+  }
+
+  // There from the start, so that the first one of each is a rise that an alert sees.
+  for (const transport of TRANSPORTS) {
+    for (const reason of ['expired', 'unknown']) resets.add(transport, reason, 0);
+    slow.add(transport, '', 0);
+    replayed.add(transport, '', 0);
+  }
+
+  /** A counter of two labels at most, kept in maps until it is scraped. */
+  function tally(name: string, help: string, labelNames: readonly [string, string?]): Tally {
+    const [first, second] = labelNames;
+    const counts = new Map<string, Map<string, number>>();
+    new Counter({
+      name,
+      help,
+      labelNames: second === undefined ? [first] : [first, second],
+      registers,
+      collect() {
+        this.reset();
+        for (const [a, inner] of counts) {
+          for (const [b, value] of inner)
+            this.inc(second === undefined ? { [first]: a } : { [first]: a, [second]: b }, value);
+        }
+      },
+    });
+    return {
+      add(a, b, by) {
+        let inner = counts.get(a);
+        if (inner === undefined) {
+          inner = new Map();
+          counts.set(a, inner);
+        }
+        inner.set(b, (inner.get(b) ?? 0) + by);
+      },
+      sum(isMeant) {
+        let sum = 0;
+        for (const [a, inner] of counts) for (const [b, value] of inner) if (isMeant(a, b)) sum += value;
+        return sum;
+      },
+    };
+  }
+
+  const publishDuration = new Histogram({
+    name: 'roomcast_publish_duration_seconds',
+    help: 'From a checked publish to its durable record, or to the refusal of the log.',
+    buckets: SECONDS_BUCKETS,
+    registers,
+  });
+  const deliveryLag = new Histogram({
+    name: 'roomcast_delivery_lag_seconds',
+    help: 'From the acceptance of a record to its write to the first connection of a transport.',
+    labelNames: ['transport'],
+    buckets: SECONDS_BUCKETS,
+    registers,
+  });
+  const lagOf = Object.fromEntries(TRANSPORTS.map((transport) => [transport, deliveryLag.labels(transport)])) as Record<
+    TransportName,
+    Histogram.Internal<'transport'>
+  >;
+
+  const tailLag = new Histogram({
+    name: 'roomcast_tail_lag_seconds',
+    help: 'From the acceptance of a record, on whichever node, to the tail of the log on this one.',
+    buckets: SECONDS_BUCKETS,
+    registers,
+  });
+
+  const logRecords = new Gauge({ name: 'roomcast_log_records', help: 'Records that the log keeps.', registers });
+  const logOldest = new Gauge({
+    name: 'roomcast_log_oldest_timestamp_seconds',
+    help: 'When the oldest record that the log keeps was accepted; absent while it keeps none.',
+    registers,
+  });
+
+  /** A store that does not answer has no series, rather than the ones of an hour ago. */
+  async function sample(): Promise<void> {
+    logRecords.remove();
+    logOldest.remove();
+    let stats: LogSample;
+    try {
+      stats = await sampleStore();
+    } catch {
+      return;
+    }
+    logRecords.set(stats.records);
+    if (stats.oldestAcceptedAtMs !== null) logOldest.set(stats.oldestAcceptedAtMs / 1000);
+  }
+
+  return {
+    metrics: {
+      emitted,
+      published: (event, result, by) => publishes.add(event ?? 'unknown', result, by),
+      publishDuration: (seconds) => publishDuration.observe(seconds),
+      connected: (transport, change) => connections.set(transport, (connections.get(transport) ?? 0) + change),
+      delivered: deliveries.add,
+      deliveryLag: (transport, seconds) => lagOf[transport].observe(seconds),
+      tailLag: (seconds) => tailLag.observe(seconds),
+      replayed: (transport, records) => replayed.add(transport, '', records),
+      reset: (transport, reason) => resets.add(transport, reason, 1),
+      slowConsumer: (transport) => slow.add(transport, '', 1),
+      refused: (code) => refused.add(code, '', 1),
+    },
+    totals,
+    async scrape(accept) {
+      await sample();
+      const body = (await emitLines()) + (await registry.metrics());
+      return accept?.includes('application/openmetrics-text')
+        ? { contentType: OPENMETRICS_TYPE, body: toOpenMetrics(body) }
+        : { contentType: registry.contentType, body };
+    },
+  };
+}
+
+function byTransport<T>(figure: (transport: TransportName) => T): Readonly<Record<TransportName, T>> {
+  return Object.fromEntries(TRANSPORTS.map((transport) => [transport, figure(transport)])) as Record<TransportName, T>;
+}
+
+/** Exposition formats: in a label value, backslash, quote and line feed are escaped. */
+function escaped(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+}
+
+/**
+ * OpenMetrics 1.0: a counter's family is named without `_total`, no empty lines, an end mark. (prom-client's own
+ * OpenMetrics output renames the metrics for good, which would break the other format.)
+ */
+function toOpenMetrics(text: string): string {
+  const families = text.replaceAll(/^# TYPE (\S+)_total counter$/gm, '# TYPE $1 counter');
+  const counters = new Set([...families.matchAll(/^# TYPE (\S+) counter$/gm)].map(([, name]) => `${name}_total`));
+  const lines = families.split('\n').filter((line) => line !== '');
+  return `${lines.map((line) => renameHelp(line, counters)).join('\n')}\n# EOF\n`;
+}
+
+function renameHelp(line: string, counters: ReadonlySet<string>): string {
+  const match = /^# HELP (\S+)_total /.exec(line);
+  return match !== null && counters.has(`${match[1]}_total`) ? line.replace('_total ', ' ') : line;
+}

@@ -1,0 +1,15 @@
+/** Which engine holds the log: `STORE_URL` (CONTRACT §13). */
+import type { Keying } from '../contract/audiences.ts';
+import type { Logger } from '../log.ts';
+import { openRedisStore } from './redis.ts';
+import { openSqliteStore } from './sqlite.ts';
+import type { Store } from './store.ts';
+
+const SQLITE = 'sqlite:';
+
+/** @throws {Error} of one line when the log cannot be opened */
+export function openStore(url: string, keying: Keying, log: Logger): Promise<Store> {
+  return url.startsWith(SQLITE)
+    ? openSqliteStore({ file: url.slice(SQLITE.length), keying, log })
+    : openRedisStore({ url, keying, log });
+}

@@ -1,0 +1,240 @@
+/**
+ * The store port: the durable log, the ticket and message state that is projected from it, the dedupe keys, and the
+ * Socket.IO sessions. SQLite (sqlite.ts) and Redis (redis.ts) implement it; test/store.conformance.ts holds both to it.
+ *
+ * Laws:
+ * 1. `append` MUST resolve `appended` only after its records are durable, and its records MUST become visible to
+ *    `read`, the state and the tail together or not at all.
+ * 2. Cursors MUST rise in the order of the log, also over restarts and when the clock steps back, and MUST NOT be reused.
+ * 3. The tail MUST hand over each record once, in cursor order, and only durable ones, this node's own included.
+ * 4. `read` MUST cost what it returns: it reads by audience and never scans the log.
+ * 5. No call may block the event loop; what waits is bounded, and past the bound calls fail with `unavailable`.
+ */
+import type { Cursor } from '../contract/cursor.ts';
+import type { CheckedEvent } from '../contract/events.ts';
+import type { LogRecord } from '../contract/frames.ts';
+
+/** A checked event with the audience keys under which the log indexes it. */
+export interface AppendEvent extends CheckedEvent {
+  readonly audiences: readonly string[];
+}
+
+/** One publish: all of its events are appended, or none. */
+export interface AppendRequest {
+  /** 1 to 1000. */
+  readonly events: readonly AppendEvent[];
+  readonly idempotency: {
+    /** Already scoped to the publisher. */
+    readonly key: string;
+    /** A hash of the body: the same key with another fingerprint is a conflict. */
+    readonly fingerprint: string;
+  } | null;
+  /** Milliseconds since 1970. */
+  readonly acceptedAtMs: number;
+}
+
+export interface AppendedEvent {
+  /** The record's cursor; of a duplicate, the first one's. */
+  readonly id: Cursor;
+  readonly duplicate: boolean;
+}
+
+/**
+ * `appended`: durable (or a repeat: every event `duplicate`). An event repeats a `messages.new` of the same tenant with
+ * the same `messageId`, or of the same tenant and ticket with the same `providerMessageId`, for as long as that message
+ * is kept as state; also within the same request. `conflict`: the idempotency key was used with another body.
+ */
+export type AppendResult =
+  | {
+      readonly kind: 'appended';
+      readonly events: readonly AppendedEvent[];
+      /** When the log said so, on the monotonic clock: the answer may come later, behind what the tail was handed. */
+      readonly durableAtMs: number;
+    }
+  | { readonly kind: 'conflict' };
+
+/** Where the log begins and ends. */
+export interface LogBounds {
+  /** The place right before the oldest record kept (what was trimmed last, or genesis): reading after it returns all. */
+  readonly floor: Cursor;
+  /** The oldest record kept; equal to `head` when none is. */
+  readonly oldest: Cursor;
+  /** The newest record, or the genesis cursor of an empty log. It never falls, also when everything was trimmed. */
+  readonly head: Cursor;
+}
+
+/**
+ * `ok` when nothing after the cursor was trimmed, `expired` when something was, `unknown` when the cursor names no
+ * record of this log (wrong epoch, wrong nonce, ahead of the head). A record that was erased still names its place.
+ */
+export type Resolution = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & LogBounds);
+
+export interface ReadQuery {
+  /** Records of any of these audiences, each once. */
+  readonly audiences: readonly string[];
+  /** Exclusive. */
+  readonly after: Cursor;
+  /** Most records to return, 1 to 1000. */
+  readonly limit: number;
+  /** Stop after the record with which the payloads' total length passes this many characters. At least one record. */
+  readonly maxChars: number;
+}
+
+export type ReadResult =
+  | {
+      readonly kind: 'ok';
+      /** Oldest first. */
+      readonly records: readonly LogRecord[];
+      /** How far was read: the last record if there are more, else the head at the moment of reading. */
+      readonly position: Cursor;
+      readonly more: boolean;
+    }
+  | ({ readonly kind: 'expired' | 'unknown' } & LogBounds);
+
+export interface NewestQuery {
+  readonly audiences: readonly string[];
+  readonly limit: number;
+  /** Stop after the record with which the payloads' total length passes this many characters. */
+  readonly maxChars: number;
+}
+
+/** The newest `limit` records of the audiences, oldest first, and the head of the log as of the same moment. */
+export interface NewestResult {
+  readonly records: readonly LogRecord[];
+  readonly head: Cursor;
+}
+
+/** One page of a state list. `nextPage` is an opaque token for `page`, without whitespace. */
+export interface Page {
+  /** JSON texts. */
+  readonly items: readonly string[];
+  readonly nextPage: string | null;
+  /** The position of the log that the page reflects. */
+  readonly cursor: Cursor;
+}
+
+export interface TicketsQuery {
+  readonly tenantId: string;
+  /** What a narrowed token reaches: tickets of these ids, or of these agreements. Both null: all. At most 1000 each. */
+  readonly ticketIds: readonly string[] | null;
+  readonly agreementIds: readonly string[] | null;
+  /** When not null, only tickets whose agreement is this. */
+  readonly agreementId: string | null;
+  readonly status: string | null;
+  /** Exclusive, an `instantKey`. */
+  readonly updatedAfter: string | null;
+  readonly limit: number;
+  readonly page: string | null;
+}
+
+export interface MessagesQuery {
+  readonly tenantId: string;
+  readonly ticketId: string;
+  readonly order: 'asc' | 'desc';
+  readonly limit: number;
+  readonly page: string | null;
+}
+
+/** The newest `tickets.updated` payload of a ticket, null when there is none. */
+export interface TicketResult {
+  readonly payload: string | null;
+  readonly cursor: Cursor;
+}
+
+/** What a Socket.IO client needs to be put back: opaque to the store. */
+export interface Session {
+  /** The private session id that the client presents. */
+  readonly pid: string;
+  /** The connection that may write the session. */
+  readonly owner: string;
+  /** JSON text. */
+  readonly data: string;
+  /** Milliseconds since 1970. */
+  readonly expiresAtMs: number;
+}
+
+export interface Retention {
+  /** Records accepted before this are trimmed from the log. Milliseconds since 1970. */
+  readonly trimBeforeMs: number;
+  readonly maxRecords: number;
+  /** Tickets (and their messages) whose last event was accepted before this are forgotten. */
+  readonly stateBeforeMs: number;
+  /** Idempotency keys older than this are forgotten. */
+  readonly dedupeBeforeMs: number;
+  /** The wall clock, for sessions. */
+  readonly nowMs: number;
+}
+
+export interface StoreStats {
+  /** Records that the log keeps. */
+  readonly records: number;
+  readonly oldestAcceptedAtMs: number | null;
+  readonly newestAcceptedAtMs: number | null;
+  /** What the engine holds, state and indexes too: a SQLite file; all the memory that a Redis uses. */
+  readonly bytes: number;
+}
+
+/** A node of the log, as the others see it. */
+export interface NodeEntry {
+  readonly id: string;
+  /** JSON text, opaque to the store. */
+  readonly facts: string;
+  /** How long it counts as living without being told again; 0: it leaves. */
+  readonly ttlMs: number;
+}
+
+/**
+ * The tail of the log. `records` is one commit, in cursor order. `gap`: what lay between was trimmed away before this
+ * node could read it, or the log was replaced; the tail goes on after `bounds.head`.
+ */
+export interface TailListener {
+  records(records: readonly LogRecord[]): void;
+  gap(kind: 'expired' | 'unknown', bounds: LogBounds): void;
+  /** Records at or before this were trimmed, or erased: nothing cached of them may be served. */
+  forgotten(through: Cursor): void;
+}
+
+export interface Store {
+  /** What the log held when the store was opened; the tail starts right after `head`. */
+  readonly opened: LogBounds;
+  /** Must be called once, before the first `append`. */
+  tail(listener: TailListener): void;
+  /**
+   * @throws {BridgeError} `unavailable` (nothing was accepted and nothing will be), `outcome_unknown` (the write was
+   * under way and may yet appear, whole). Both within 5 s, also when the log hangs.
+   */
+  append(request: AppendRequest): Promise<AppendResult>;
+  /** Throws `unavailable` when the log cannot be read within 5 s, as do all reads below. */
+  bounds(): Promise<LogBounds>;
+  resolve(cursor: string): Promise<Resolution>;
+  read(query: ReadQuery): Promise<ReadResult>;
+  newest(query: NewestQuery): Promise<NewestResult>;
+  /** Newest `ticketUpdatedAt` first, equal ones by cursor, newest first. Throws `invalid_request` for a bad `page`. */
+  tickets(query: TicketsQuery): Promise<Page>;
+  ticket(tenantId: string, ticketId: string): Promise<TicketResult>;
+  /** By cursor. Throws `invalid_request` for a bad `page`. */
+  messages(query: MessagesQuery): Promise<Page>;
+  /** Durable once resolved. Writes nothing when the session belongs to another owner; resolves to whether it wrote. */
+  saveSession(session: Session): Promise<boolean>;
+  /** Makes `owner` the owner and returns the session, or null when there is none or it has expired. */
+  claimSession(pid: string, owner: string, nowMs: number): Promise<Session | null>;
+  /** Moves the expiry of sessions that these owners still own. One write for all. */
+  touchSessions(sessions: readonly Pick<Session, 'pid' | 'owner' | 'expiresAtMs'>[]): Promise<void>;
+  dropSession(pid: string, owner: string): Promise<void>;
+  /** Applies retention, in slices that do not hold up appends. Also tells the tail's `forgotten`. */
+  trim(retention: Retention): Promise<void>;
+  /** A random key of 32 bytes, made on first use, the same for all nodes and restarts of this log. base64url. */
+  secret(name: string): Promise<string>;
+  /**
+   * Removes the records, state and dedupe keys of a tenant, or of one of its tickets, from the log and its files for
+   * good. Cursors stay valid and other records' replays whole. Resolves to the number of records erased.
+   */
+  erase(target: { readonly tenantId: string; readonly ticketId: string | null }): Promise<number>;
+  stats(): Promise<StoreStats>;
+  /** Tells the others of this node, and resolves to the facts of all that live, this one's too. */
+  meet(node: NodeEntry): Promise<string[]>;
+  /** Whether the log takes events now, as far as the last attempts tell. */
+  healthy(): boolean;
+  /** Refuses new appends, lets those under way end, and lets go of files and connections. */
+  close(): Promise<void>;
+}

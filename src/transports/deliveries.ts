@@ -1,0 +1,50 @@
+/**
+ * Counts what a transport wrote. A batch goes to many connections within one turn of the event loop, so each only adds
+ * itself to the batch's tally; names and totals reach the metrics once, when the turn is over.
+ */
+import { type Batch, encodeBatch } from '../bus/batch.ts';
+import type { Mode } from '../bus/subscription.ts';
+import { namesSeen, type View } from '../contract/frames.ts';
+import type { Metrics, TransportName } from '../metrics/metrics.ts';
+
+interface Tally {
+  /** Connections that were written to since the metrics were last told. */
+  connections: number;
+}
+
+export type DeliveryCounter = (batch: Batch, mode: Mode) => void;
+
+/** For the connections of one transport and view. */
+export function createDeliveryCounter(metrics: Metrics, transport: TransportName, view: View): DeliveryCounter {
+  const key = `tally:${transport}:${view.key}`;
+
+  function startTally(batch: Batch, mode: Mode): Tally {
+    // The first listener of a batch stands for all of them: they are written in the same turn of the event loop.
+    if (mode === 'live') {
+      const nowMs = Date.now();
+      for (const { acceptedAtMs } of batch.records) {
+        metrics.deliveryLag(transport, Math.max(0, nowMs - acceptedAtMs) / 1000);
+      }
+    }
+    return { connections: 0 };
+  }
+
+  function settle(batch: Batch, tally: Tally): void {
+    for (const [event, count] of namesOf(batch, view)) metrics.delivered(transport, event, count * tally.connections);
+    tally.connections = 0;
+  }
+
+  return (batch, mode) => {
+    const tally = encodeBatch(batch, key, () => startTally(batch, mode));
+    if (tally.connections++ === 0) queueMicrotask(() => settle(batch, tally));
+    if (mode !== 'live') metrics.replayed(transport, batch.records.length);
+  };
+}
+
+function namesOf(batch: Batch, view: View): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const record of batch.records) {
+    for (const name of namesSeen(record.event, view)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
+}

@@ -1,0 +1,351 @@
+/**
+ * The Socket.IO endpoint (CONTRACT §5): handshake, and recovery of stock clients from the log.
+ *
+ * Socket.IO's connection state recovery asks an adapter for the session and for the missed packets, before any
+ * middleware has checked the token. So `restoreSession` returns neither rooms nor packets: once the middleware has let
+ * the client in, the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
+ */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
+import { nanoid } from 'nanoid';
+import { Server, type Socket } from 'socket.io';
+import { Adapter } from 'socket.io-adapter';
+import type { Principal } from '../auth/principal.ts';
+import type { Reset } from '../bus/bus.ts';
+import type { Cursor } from '../contract/cursor.ts';
+import { BridgeError } from '../contract/errors.ts';
+import { createView } from '../contract/frames.ts';
+import { problemOf } from '../http/problem.ts';
+import type { TransportName } from '../metrics/metrics.ts';
+import { createHeartbeats, type HeartbeatTimes } from './engine-heartbeats.ts';
+import type { Gate } from './gate.ts';
+import { openProbeNamespace, type ProbeDoor } from './probe.ts';
+import { decodeSession, type SessionData } from './session.ts';
+import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './socketio-connection.ts';
+
+/** A client sends joins and acks only; this also bounds its `auth`. */
+const MAX_MESSAGE_BYTES = 100_000;
+const TICK_MS = 1_000;
+
+export interface SocketIoDeps extends ConnectionDeps {
+  readonly gate: Gate;
+  readonly probeDoor: ProbeDoor;
+  /** @throws {BridgeError} */
+  readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
+  /** Whether a handshake or request with a `sid` may come from its `Origin`. */
+  readonly originAllowed: (request: IncomingMessage) => boolean;
+}
+
+export interface SocketIoTransport {
+  /** Whether the request is for this endpoint. */
+  owns(request: IncomingMessage): boolean;
+  handleRequest(request: IncomingMessage, response: ServerResponse): void;
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Closes every transport; stock clients come back by themselves. */
+  drain(): void;
+  close(): Promise<void>;
+}
+
+interface SocketData {
+  owner?: string;
+  restored?: { readonly session: SessionData; readonly offset: Cursor };
+  reset?: Reset;
+  principal?: Principal;
+}
+
+export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
+  const { bus, store, config, metrics, log, gate, principalOf, originAllowed } = deps;
+  const connections = new Map<string, Connection>();
+  /** Clients whose session could not be looked up: their transport is closed, and they come back. */
+  const unreachable = new Set<string>();
+  /** By what Engine.IO was given of the request. */
+  const admitted = new WeakMap<object, Admission>();
+
+  const engine = new EngineServer({
+    maxHttpBufferSize: MAX_MESSAGE_BYTES,
+    httpCompression: false,
+    cors: config.corsOrigins.length === 0 ? false : { origin: [...config.corsOrigins], credentials: true },
+  } as object);
+  const io = new Server({
+    adapter: RecoveryAdapter as never,
+    connectionStateRecovery: { maxDisconnectionDuration: config.recoverySeconds * 1000, skipMiddlewares: false },
+    serveClient: false,
+  });
+  io.bind(engine);
+  const probes = openProbeNamespace(io, deps.probeDoor);
+  const formsOf = (legacy: boolean) => ({
+    true: createForm(createView(legacy, null), true, metrics),
+    false: createForm(createView(legacy, null), false, metrics),
+  });
+  const forms = { true: formsOf(true), false: formsOf(false) };
+
+  /** Told to the adapter by Socket.IO for a client that brings a session and an offset. */
+  async function restore(pid: string, offset: string) {
+    // A client may come back while its old connection is still believed in: both would share an id and double events.
+    connections.get(pid)?.terminate();
+    try {
+      const owner = nanoid();
+      const session = await store.claimSession(pid, owner, Date.now());
+      if (session === null) return null;
+      const start = await bus.resolve(offset);
+      if (start.kind === 'reset') return null;
+      const data: SocketData = { owner, restored: { session: decodeSession(session.data), offset: start.cursor } };
+      return { sid: data.restored?.session.sid ?? '', pid, rooms: [], missedPackets: [], data };
+    } catch (error) {
+      if (error instanceof BridgeError && error.passing) unreachable.add(pid);
+      else if (!(error instanceof BridgeError)) log.error({ err: error }, 'a session could not be restored');
+      return null;
+    }
+  }
+  (io.of('/').adapter as unknown as RecoveryAdapter).restore = restore;
+
+  io.use(async (socket, next) => {
+    // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at.
+    if (isForgotten(socket)) {
+      socket.conn.close();
+      return;
+    }
+    const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
+    const data = socket.data as SocketData;
+    try {
+      if (typeof pid === 'string' && unreachable.delete(pid)) {
+        throw new BridgeError('unavailable', 'The log cannot be reached.');
+      }
+      data.principal = await principalOf(socket.handshake);
+      const presents = pid !== undefined || offset !== undefined;
+      if (presents && data.restored === undefined) data.reset = await resetFor(offset);
+      next();
+    } catch (error) {
+      const known = error instanceof BridgeError ? error : null;
+      if (known === null) log.error({ err: error }, 'a handshake failed');
+      metrics.refused(known?.code ?? 'internal');
+      if (known === null || known.passing) socket.conn.close();
+      else next(Object.assign(new Error(known.message), { data: { code: known.code } }));
+    }
+  });
+
+  io.on('connection', (socket) => {
+    const { owner = nanoid(), restored = null, reset = null, principal } = socket.data as SocketData;
+    const isLegacy = config.legacyEvents && flagOf(socket, 'legacy');
+    const connection = new Connection(socket, deps, {
+      principal: principal as Principal,
+      form: forms[`${isLegacy}`][`${flagOf(socket, 'cursor')}`],
+      owner,
+      restored,
+      reset,
+    });
+    const { pid } = connection;
+    connections.get(pid)?.terminate();
+    connections.set(pid, connection);
+    socket.on('disconnect', (reason) => {
+      connection.ended(reason);
+      if (connections.get(pid) === connection) connections.delete(pid);
+    });
+    forgetHandshake(socket);
+  });
+
+  /** What a client is told that brought a session or offset and is not put back. */
+  async function resetFor(offset: unknown): Promise<Reset> {
+    const after = typeof offset === 'string' ? offset : null;
+    const { oldest, head: cursor } = await store.bounds();
+    if (after === null) return { reason: 'expired', after, oldest, cursor };
+    try {
+      const start = await bus.resolve(after);
+      return start.kind === 'reset' ? start : { reason: 'expired', after, oldest, cursor };
+    } catch (error) {
+      if (error instanceof BridgeError && error.code === 'invalid_cursor') {
+        return { reason: 'unknown', after: after.slice(0, 64), oldest, cursor };
+      }
+      throw error;
+    }
+  }
+
+  const heartbeats = createHeartbeats(engine.opts as HeartbeatTimes);
+  engine.on('connection', (connection: EngineSocket) => {
+    heartbeats.add(connection);
+    const admission = admitted.get(connection.request);
+    if (admission !== undefined) admission.isTaken = true;
+    let transport = connection.transport.name as TransportName;
+    metrics.connected(transport, 1);
+    connection.on('upgrade', () => {
+      metrics.connected(transport, -1);
+      transport = connection.transport.name as TransportName;
+      metrics.connected(transport, 1);
+    });
+    connection.once('close', () => {
+      metrics.connected(transport, -1);
+      admission?.release();
+    });
+  });
+
+  const ticking = setInterval(() => {
+    const nowMs = performance.now();
+    const wallMs = Date.now();
+    heartbeats.tick(nowMs);
+    const due: { readonly pid: string; readonly owner: string }[] = [];
+    for (const connection of connections.values()) {
+      connection.tick(nowMs, wallMs);
+      if (connection.isTouchDue(nowMs)) due.push(connection);
+    }
+    if (due.length === 0) return;
+    const expiresAtMs = sessionExpiry(config);
+    const sessions = due.map(({ pid, owner }) => ({ pid, owner, expiresAtMs }));
+    store.touchSessions(sessions).catch((error: unknown) => log.warn({ err: error }, 'sessions could not be touched'));
+  }, TICK_MS);
+
+  /** Lets a handshake or a request of a session through. `given` is what Engine.IO is given of the request. */
+  async function admit(request: IncomingMessage, peer: ServerResponse | Duplex, given: object): Promise<void> {
+    if (!originAllowed(request)) throw new BridgeError('forbidden', 'This Origin is not allowed here.');
+    if (new URL(request.url ?? '/', 'http://localhost').searchParams.has('sid')) return;
+    const admission: Admission = { release: await gate.admit(request), isTaken: false };
+    admitted.set(given, admission);
+    countOutUnlessTaken(admission, peer);
+  }
+
+  function refuse(error: unknown): { status: number; headers: Record<string, string>; body: string } {
+    const known =
+      error instanceof BridgeError ? error : new BridgeError('internal', 'Internal error.', { cause: error });
+    metrics.refused(known.code);
+    const body = JSON.stringify(problemOf(known));
+    return {
+      status: known.status,
+      headers: {
+        'content-type': 'application/problem+json',
+        'content-length': String(Buffer.byteLength(body)),
+        'cache-control': 'no-store',
+        connection: 'close',
+        ...(known.retryAfterSeconds === undefined ? {} : { 'retry-after': String(known.retryAfterSeconds) }),
+      },
+      body,
+    };
+  }
+
+  const path = config.socketPath.replace(/\/$/, '');
+  return {
+    owns(request) {
+      const [pathname] = (request.url ?? '').split('?');
+      return pathname === path || pathname === `${path}/`;
+    },
+    handleRequest(request, response) {
+      admit(request, response, request).then(
+        () => engine.handleRequest(request as never, response as never),
+        (error: unknown) => {
+          const { status, headers, body } = refuse(error);
+          response.writeHead(status, headers).end(body);
+        },
+      );
+    },
+    handleUpgrade(request, socket, head) {
+      const onError = (): void => void socket.destroy();
+      socket.on('error', onError);
+      const handshake = new Handshake(request, socket);
+      admit(request, socket, handshake).then(
+        () => {
+          socket.off('error', onError);
+          engine.handleUpgrade(handshake as never, socket, head);
+        },
+        (error: unknown) => {
+          const { status, headers, body } = refuse(error);
+          const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+          socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+        },
+      );
+    },
+    drain() {
+      for (const connection of connections.values()) connection.close();
+      probes.drain();
+    },
+    async close() {
+      clearInterval(ticking);
+      engine.close();
+      await io.close();
+    },
+  };
+}
+
+/** A handshake that was counted in. */
+interface Admission {
+  readonly release: () => void;
+  /** Whether it came to a connection, which counts itself out. */
+  isTaken: boolean;
+}
+
+function countOutUnlessTaken(admission: Admission, peer: ServerResponse | Duplex): void {
+  const ended = (): void => {
+    if (!admission.isTaken) admission.release();
+  };
+  // Engine.IO answers a poll before it tells of the connection.
+  if (peer.destroyed) ended();
+  else peer.on('close', () => setImmediate(ended));
+}
+
+/**
+ * What Engine.IO is given of an upgrade request. It keeps that for as long as the connection lives, so it can be emptied
+ * here: the request itself, with its headers, is a third of what a connection costs.
+ */
+class Handshake {
+  readonly method: string | undefined;
+  readonly connection: object;
+  readonly socket: object;
+  url: string | undefined;
+  headers: IncomingMessage['headers'];
+  /** Engine.IO's own. */
+  _query: object | undefined;
+
+  constructor({ method, url, headers }: IncomingMessage, socket: object) {
+    this.method = method;
+    this.connection = socket;
+    this.socket = socket;
+    this.url = url;
+    this.headers = headers;
+  }
+
+  get isEmpty(): boolean {
+    return this.headers === NOTHING;
+  }
+
+  empty(): void {
+    this.url = '';
+    this.headers = NOTHING;
+    this._query = NOTHING;
+  }
+}
+
+const NOTHING = Object.freeze({});
+
+const isForgotten = ({ conn }: Socket): boolean => conn.request instanceof Handshake && conn.request.isEmpty;
+
+/** Nothing asks for a handshake once the connection is open, but for where it came from. */
+function forgetHandshake(socket: Socket): void {
+  const { conn } = socket as unknown as { readonly conn: { request: IncomingMessage | Handshake } };
+  const { request } = conn;
+  if (!(request instanceof Handshake)) {
+    const { remoteAddress } = request.socket;
+    conn.request = new Handshake(request, { remoteAddress });
+  }
+  (conn.request as Handshake).empty();
+  Object.assign(socket, { handshake: NOTHING, data: NOTHING });
+}
+
+class RecoveryAdapter extends Adapter {
+  restore: (pid: string, offset: string) => Promise<unknown> = () => Promise.resolve(null);
+
+  /** What the bus writes to is in no room of Socket.IO's, not even in the one of its own id. */
+  override addAll(id: string, rooms: Set<string>): void {
+    if (this.nsp.name !== '/') super.addAll(id, rooms);
+  }
+
+  /** Sessions are saved while the connection lives, by the connection itself. */
+  override persistSession(): void {}
+
+  override restoreSession(pid: string, offset: string): ReturnType<Adapter['restoreSession']> {
+    return this.restore(pid, offset) as never;
+  }
+}
+
+/** An option of `auth` or of the query, on unless it says `false`. */
+function flagOf(socket: Socket, name: string): boolean {
+  const value: unknown = (socket.handshake.auth as Record<string, unknown>)[name] ?? socket.handshake.query[name];
+  return value !== false && value !== 'false';
+}

@@ -1,0 +1,120 @@
+/** A process that publishes over keep-alive connections, one request under way on each, and times the answers. */
+import { connect, type Socket } from 'node:net';
+import { nowUs } from './clock.ts';
+import { type PublishOptions, type PublishResult, STAMP, serve } from './protocol.ts';
+import { createSamples } from './samples.ts';
+
+/** At a fixed rate, what is due is looked for so often. */
+const PACE_MS = 1;
+const TICKETS = 1_000;
+
+function payloadOf({ payloadBytes, tenantId }: PublishOptions, sequence: number): string {
+  const at = new Date().toISOString();
+  const ids = `"tenantId":"${tenantId}","ticketId":"ticket-${sequence % TICKETS}"`;
+  const state = `"ticketStatus":"OPEN","ticketUpdatedAt":"${at}"`;
+  const head = `{${ids},${state},${STAMP}${nowUs()},"ticket":{"pad":"`;
+  const tail = '"}}';
+  return `${head}${'x'.repeat(Math.max(0, payloadBytes - head.length - tail.length))}${tail}`;
+}
+
+function bodyOf(options: PublishOptions, sequence: number): string {
+  const { batch = 1 } = options;
+  if (options.body === 'payload') return payloadOf(options, sequence);
+  const envelope = (index: number): string =>
+    `{"event":"tickets.updated","payload":${payloadOf(options, sequence + index)}}`;
+  if (batch === 1) return envelope(0);
+  return `{"events":[${Array.from({ length: batch }, (_, index) => envelope(index)).join()}]}`;
+}
+
+/** The length of the response that the text begins with, or null while it is not whole. */
+function responseLength(text: string): number | null {
+  const headEnd = text.indexOf('\r\n\r\n');
+  if (headEnd === -1) return null;
+  const head = text.slice(0, headEnd).toLowerCase();
+  const bodyAt = headEnd + 4;
+  const length = /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
+  if (length !== undefined) return text.length < bodyAt + Number(length) ? null : bodyAt + Number(length);
+  const end = text.indexOf('0\r\n\r\n', bodyAt);
+  return end === -1 ? null : end + 5;
+}
+
+async function publish(options: PublishOptions): Promise<PublishResult> {
+  const { port, path, connections, perSecond, batch = 1, timeoutMs } = options;
+  const posts = Math.ceil(options.events / batch);
+  const samples = createSamples();
+  const idle: Post[] = [];
+  let sent = 0;
+  let answered = 0;
+  let refused = 0;
+  let reason: string | null = null;
+
+  interface Post {
+    readonly socket: Socket;
+    received: string;
+    sentAtUs: number;
+  }
+
+  const opened = Array.from({ length: connections }, () => {
+    const socket = connect({ host: '127.0.0.1', port, noDelay: true });
+    return new Promise<Post>((resolve, reject) => {
+      socket.once('connect', () => resolve({ socket, received: '', sentAtUs: 0 }));
+      socket.once('error', reject);
+    });
+  });
+  const posting = await Promise.all(opened);
+  const startedAt = performance.now();
+
+  await new Promise<void>((resolve, reject) => {
+    const timeout = setTimeout(resolve, timeoutMs);
+    const pace = perSecond === undefined ? undefined : setInterval(sendDue, PACE_MS);
+    const end = (error?: Error): void => {
+      clearTimeout(timeout);
+      clearInterval(pace);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    for (const post of posting) {
+      idle.push(post);
+      post.socket.setEncoding('latin1');
+      post.socket.on('error', end);
+      post.socket.on('close', () => end(new Error('the server closed a publishing connection')));
+      post.socket.on('data', (text: string) => {
+        post.received += text;
+        const length = responseLength(post.received);
+        if (length === null) return;
+        samples.add(nowUs() - post.sentAtUs);
+        answered++;
+        if (!/^HTTP\/1\.1 2/.test(post.received)) {
+          refused++;
+          reason ??= post.received.slice(0, 500);
+        }
+        post.received = post.received.slice(length);
+        idle.push(post);
+        if (answered === posts) end();
+        else sendDue();
+      });
+    }
+    sendDue();
+  });
+  const seconds = (performance.now() - startedAt) / 1000;
+  for (const { socket } of posting) socket.removeAllListeners('close').destroy();
+  return { answered: answered * batch, refused, reason, seconds, latency: samples.latency() };
+
+  function sendDue(): void {
+    const due =
+      perSecond === undefined ? posts : Math.min(posts, 1 + ((performance.now() - startedAt) / 1000) * perSecond);
+    while (sent < due && idle.length > 0) {
+      const post = idle.shift() as Post;
+      const body = bodyOf(options, sent * batch);
+      post.sentAtUs = nowUs();
+      sent++;
+      post.socket.write(
+        `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n` +
+          `X-EventSource-Event: tickets.updated\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        'latin1',
+      );
+    }
+  }
+}
+
+serve(async (request) => (request.kind === 'publish' ? publish(request.options) : null));

@@ -1,0 +1,436 @@
+/** The command line as people use it: a process, its output, its exit code; against a real bridge. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type JWTPayload, jwtVerify } from 'jose';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
+import { startCutProxy } from './cut-proxy.ts';
+import { until } from './until.ts';
+
+const SECRET = 'a secret for tests, of 32 bytes or more';
+const directory = mkdtempSync(join(tmpdir(), 'roomcast-cli-'));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+interface Run {
+  readonly child: ChildProcess;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  readonly lines: () => string[];
+  /** Resolves to the exit code once it has ended, null when a signal ended it. */
+  readonly ended: Promise<number | null>;
+}
+
+interface Setting {
+  readonly env?: Record<string, string>;
+  readonly input?: string;
+}
+
+function start(args: readonly string[], { env = {}, input }: Setting = {}): Run {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', ...args], {
+    env: { PATH: process.env.PATH, ...env },
+  });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => {
+    stderr += chunk;
+  });
+  child.stdin.on('error', () => {}); // it may end before it has read all
+  child.stdin.end(input ?? '');
+  const ended = once(child, 'close').then(([code]) => code as number | null);
+  return {
+    child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    lines: () => stdout.split('\n').filter((line) => line !== ''),
+    ended,
+  };
+}
+
+async function run(args: readonly string[], setting?: Setting) {
+  const running = start(args, setting);
+  const code = await running.ended;
+  return { code, stdout: running.stdout(), stderr: running.stderr(), lines: running.lines() };
+}
+
+describe('used wrongly: one line, exit code 2', () => {
+  const secret = 'never-to-be-printed';
+  for (const [args, says] of [
+    [[], /^roomcast: it takes a command \(see roomcast --help\)$/],
+    [['sing'], /there is no command "sing"/],
+    [['constructor'], /there is no command/],
+    [['tail', '--sing'], /Unknown option '--sing' \(see roomcast tail --help\)$/],
+    [['tail'], /it takes a room: --tenant, --ticket, --agreement or --user/],
+    [['tail', '--tenant', 't', '--transport', 'pigeon'], /--transport got "pigeon": it takes websocket, sse, poll/],
+    [['tail', '--tenant', 't', '--after', 'two words'], /--after takes a cursor, start or now/],
+    [['tail', '--tenant', 't', '--count', '0'], /--count got "0"/],
+    [['tail', '--tenant', 't', '--url', `http://u:${secret}@127.0.0.1`], /--url takes http:\/\/… or https:/],
+    [['tail', '--tenant', 't', '--url', 'localhost:4003'], /--url takes/],
+    [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token got what no token looks like/],
+    [['tail', '--tenant'], /argument missing/],
+    [['publish', 'a', '{}', 'c'], /one argument too many: "c"/],
+    [['publish', 'a', '{'], /it is not JSON/],
+    [['publish', 'a', '{}', '--file', 'x'], /a payload or --file, not both/],
+    [['publish', 'a', '{}', '--retry', '5'], /--retry got "5": it takes a time such as 30s/],
+    [['publish', 'a', '{}', '--idempotency-key', 'ä'], /visible ASCII/],
+    [['token', '--tenant', 't'], /neither JWT_SECRET nor --secret is set/],
+    [['token', '--secret', SECRET], /--tenant is missing/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'], /--scope got "all"/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires got "never"/],
+    [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant takes \* alone/],
+    [['serve', '--sing'], /Unknown option '--sing'/],
+  ] as const) {
+    test(`roomcast ${args.join(' ').replaceAll(secret, '…').replaceAll('\n', '↵')}`, async () => {
+      const { code, stdout, stderr } = await run(args);
+      assert.equal(stdout, '');
+      assert.match(stderr, says instanceof RegExp ? new RegExp(says.source, 'm') : says);
+      assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
+      assert.ok(!stderr.includes(secret));
+      assert.equal(code, 2);
+    });
+  }
+});
+
+test('--help of all and of each says how it is used and what it takes; --version is the package’s', async () => {
+  const all = await run(['--help']);
+  assert.equal(all.code, 0);
+  for (const name of ['serve', 'publish', 'tail', 'doctor', 'token']) {
+    assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
+    const { code, stdout } = await run([name, '--help']);
+    assert.equal(code, 0, name);
+    assert.match(stdout, new RegExp(`roomcast ${name}`));
+    for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
+    // What the help names is taken, and what is taken is named.
+    const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
+    const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
+    for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
+  }
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+  assert.equal((await run(['--version'])).stdout, `${version}\n`);
+});
+
+describe('with a bridge', () => {
+  let bridge: TestBridge;
+  let env: Record<string, string>;
+  before(async () => {
+    bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });
+    env = { ROOMCAST_URL: bridge.url };
+  });
+  after(() => bridge.close());
+
+  test('publish: from arguments', async () => {
+    const payload = JSON.stringify(ticketUpdated({ ticketId: 'from-arguments' }));
+    const { code, stdout, stderr } = await run(['publish', 'tickets.updated', payload, '--json'], { env });
+    assert.equal(code, 0, stderr);
+    const answer = JSON.parse(stdout) as { id: string; rooms: string[]; duplicate: boolean };
+    assert.equal(answer.duplicate, false);
+    assert.ok(answer.rooms.includes('ticket:from-arguments'));
+  });
+
+  test('publish: a document over several lines, with the name as an argument', async () => {
+    const input = JSON.stringify(ticketUpdated(), null, 2);
+    const { code, lines, stderr } = await run(['publish', 'tickets.updated'], { env, input });
+    assert.equal(code, 0, stderr);
+    assert.equal(lines.length, 1);
+  });
+
+  test('publish: NDJSON keeps its order, ids come in it, and what is refused is told with line and field', async () => {
+    // A line separator is no end of a line.
+    const texts = ['first', 'second \u2028 \u2029', 'third'];
+    const events = texts.map((content) =>
+      JSON.stringify({ event: 'messages.new', payload: messageNew({ tenantId: 'order', message: { content } }) }),
+    );
+    const bad = JSON.stringify({ event: 'messages.new', payload: messageNew({ ticketId: '' }) });
+    const input = [events[0], '', bad, events[1], 'not json', '{"event":1}', events[2]].join('\r\n');
+    const { code, lines, stderr } = await run(['publish', '--file', '-'], { env, input });
+    assert.equal(code, 1);
+    assert.match(stderr, /^roomcast: line 3: invalid_payload: \n {2}\/payload\/ticketId: must be/m);
+    assert.match(stderr, /^roomcast: line 5: it is not JSON$/m);
+    assert.match(stderr, /^roomcast: line 6: it takes \{"event": …, "payload": …\}/m);
+    const answer = await fetch(`${bridge.url}/events?tenantId=order`);
+    const page = (await answer.json()) as { events: { id: string; payload: { message: { content: string } } }[] };
+    assert.deepEqual(
+      page.events.map(({ id }) => id),
+      lines,
+    );
+    assert.deepEqual(
+      page.events.map(({ payload }) => payload.message.content),
+      texts,
+    );
+  });
+
+  test('publish: a file that is published again under the same key doubles nothing', async () => {
+    const file = join(directory, 'events.ndjson');
+    const lead = (score: number) => JSON.stringify({ event: 'leads.updated', payload: { tenantId: 'keys', score } });
+    writeFileSync(file, [1, 2, 3].map(lead).join('\n'));
+    const args = ['publish', '--file', file, '--idempotency-key', 'import-7'];
+    const first = await run(args, { env });
+    const second = await run(args, { env });
+    assert.equal(first.lines.length, 3);
+    assert.deepEqual(second.lines, first.lines);
+    assert.equal((await run(['publish', 'leads.updated', '{"tenantId":"keys"}', ...args.slice(3)], { env })).code, 1);
+  });
+
+  test('publish: a bridge that is not there is one line, and the rest is not tried', async () => {
+    const dead = createServer().listen(0, '127.0.0.1');
+    await once(dead, 'listening');
+    const url = `http://127.0.0.1:${(dead.address() as AddressInfo).port}`;
+    dead.close();
+    const input = `${JSON.stringify({ event: 'leads.updated', payload: { tenantId: 't' } })}\n`.repeat(3);
+    const { code, stdout, stderr } = await run(['publish', '--url', url, '--retry', '1s'], { input });
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /unreachable: The bridge cannot be reached\. \(ECONNREFUSED\)/);
+    assert.match(stderr, /gave up; the rest was not published/);
+    assert.doesNotMatch(stderr, / {4}at /);
+  });
+
+  test('publish: a file that is not there is one line', async () => {
+    const { code, stderr } = await run(['publish', '--file', join(directory, 'none')], { env });
+    assert.equal(code, 1);
+    assert.match(stderr, /^roomcast: ENOENT: no such file or directory[^\n]*\n$/);
+  });
+
+  test('what tail --json prints, publish takes', async () => {
+    await bridge.publish('leads.updated', { tenantId: 'copied', score: 1 });
+    await bridge.publish('leads.updated', { tenantId: 'copied', score: 2 });
+    const other = await startBridge({ extraEvents: ['leads.updated'] });
+    try {
+      const args = ['tail', '--tenant', 'copied', '--after', 'start', '--count', '2', '--json'];
+      const { stdout } = await run(args, { env });
+      const copied = await run(['publish', '--url', other.url], { input: stdout });
+      assert.equal(copied.code, 0, copied.stderr);
+      const answer = await fetch(`${other.url}/events?tenantId=copied`);
+      const { events } = (await answer.json()) as { events: { payload: unknown }[] };
+      assert.deepEqual(
+        events.map(({ payload }) => payload),
+        [
+          { tenantId: 'copied', score: 1 },
+          { tenantId: 'copied', score: 2 },
+        ],
+      );
+    } finally {
+      await other.close();
+    }
+  });
+
+  for (const transport of ['websocket', 'sse', 'poll']) {
+    test(`tail over ${transport}: each event once and in order, also over a cut, until SIGINT`, async () => {
+      const proxy = await startCutProxy(bridge.url);
+      const room = `cut-${transport}`;
+      const url = `${proxy.url}/rt`;
+      const tail = start(['tail', '--url', url, '--tenant', room, '--json', '--transport', transport]);
+      const ids: string[] = [];
+      const publish = async () => ids.push((await bridge.publish('leads.updated', { tenantId: room })).id);
+      try {
+        await until('it is live', () => tail.stderr().includes(`live over ${transport}`));
+        await publish();
+        await until('the first is there', () => tail.lines().length === 1);
+        proxy.cut();
+        for (let index = 0; index < 5; index++) await publish();
+        await until('the rest is there', () => tail.lines().length === ids.length);
+        tail.child.kill('SIGINT');
+        assert.equal(await tail.ended, 0);
+        assert.deepEqual(
+          tail.lines().map((line) => (JSON.parse(line) as { id: string }).id),
+          ids,
+        );
+      } finally {
+        tail.child.kill('SIGKILL');
+        await proxy.close();
+      }
+    });
+  }
+
+  test('tail --state: the next run goes on where this one ended, also one that was killed', async () => {
+    const state = join(directory, 'state');
+    const ids: string[] = [];
+    const publish = async () => ids.push((await bridge.publish('leads.updated', { tenantId: 'state' })).id);
+    const args = ['tail', '--tenant', 'state', '--after', 'start', '--state', state, '--json'];
+    await publish();
+    await publish();
+    const first = await run([...args, '--count', '1'], { env });
+    assert.equal(readFileSync(state, 'utf8'), `${ids[0]}\n`);
+    const second = start(args, { env });
+    await until('the second run has the second', () => second.lines().length === 1);
+    await until('and keeps it', () => readFileSync(state, 'utf8') === `${ids[1]}\n`);
+    second.child.kill('SIGKILL');
+    await second.ended;
+    await publish();
+    const third = await run([...args, '--count', '1'], { env });
+    const seen = [...first.lines, ...second.lines(), ...third.lines];
+    assert.deepEqual(
+      seen.map((line) => (JSON.parse(line) as { id: string }).id),
+      ids,
+    );
+    assert.ok(!existsSync(`${state}.new`));
+  });
+
+  test('tail --state with a file of another kind leaves it as it is', async () => {
+    const file = join(directory, 'letter');
+    writeFileSync(file, 'Dear bridge,\nhow are you?');
+    const { code, stderr } = await run(['tail', '--tenant', 't', '--state', file], { env });
+    assert.equal(code, 1);
+    assert.match(stderr, /holds no cursor: it is not a file of tail --state/);
+    assert.equal(readFileSync(file, 'utf8'), 'Dear bridge,\nhow are you?');
+  });
+
+  test('tail: --event keeps these only, and a cursor of another log is a gap that is told', async () => {
+    await bridge.publish('tickets.updated', ticketUpdated({ tenantId: 'gap' }));
+    const lead = await bridge.publish('leads.updated', { tenantId: 'gap' });
+    const room = ['tail', '--tenant', 'gap', '--event', 'leads.updated,messages.new', '--count', '1', '--json'];
+    const all = await run([...room, '--after', 'start'], { env });
+    assert.equal((JSON.parse(all.stdout) as { id: string }).id, lead.id);
+    const gap = start([...room, '--after', 'cursor-of-another-log', '--quiet'], { env });
+    await until('it is told', () => gap.stderr().includes('GAP (unknown): the cursor cursor-of-another-log is not of'));
+    await bridge.publish('leads.updated', { tenantId: 'gap' });
+    assert.equal(await gap.ended, 0);
+    assert.equal(gap.lines().length, 1);
+  });
+
+  test('tail: what a terminal might obey is escaped, and is the same JSON', async () => {
+    const payload = { tenantId: 'terminal', text: 'a\u009b31m\u202eb\u001b[2J' };
+    await bridge.publish('leads.updated', payload);
+    const { stdout } = await run(['tail', '--tenant', 'terminal', '--after', 'start', '--count', '1'], { env });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what this is about
+    assert.doesNotMatch(stdout.trimEnd(), /[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
+    assert.deepEqual(JSON.parse(stdout.slice(stdout.indexOf('{'))), payload);
+  });
+
+  test('tail | head: it ends when nobody reads any more', async () => {
+    const tail = start(['tail', '--tenant', 'head', '--after', 'start'], { env });
+    await bridge.publish('leads.updated', { tenantId: 'head' });
+    await until('it prints', () => tail.lines().length > 0);
+    tail.child.stdout?.destroy();
+    await until('it ends', async () => {
+      await bridge.publish('leads.updated', { tenantId: 'head' });
+      return tail.child.exitCode !== null;
+    });
+    assert.equal(tail.child.exitCode, 0);
+    assert.doesNotMatch(tail.stderr(), /EPIPE| {4}at /);
+  });
+});
+
+describe('with tokens', () => {
+  let bridge: TestBridge;
+  const env = { JWT_SECRET: SECRET };
+  const mint = async (...args: string[]): Promise<string> => (await run(['token', ...args], { env })).stdout.trimEnd();
+  before(async () => {
+    bridge = await startBridge({ authMode: 'jwt', jwtSecret: SECRET });
+  });
+  after(() => bridge.close());
+
+  test('token: the claims that the flags say, and a warning that it is for tests', async () => {
+    const args = [
+      '--tenant',
+      'a,b',
+      '--sub',
+      'user-1',
+      '--scope',
+      'subscribe',
+      '--scope',
+      'publish',
+      '--expires',
+      '2h',
+    ];
+    const { code, stdout, stderr } = await run(['token', ...args, '--ticket', 'x'], {
+      env: { ...env, JWT_ISSUER: 'issuer', JWT_AUDIENCE: 'audience' },
+    });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /for tests/);
+    assert.ok(!stderr.includes(stdout.trimEnd()));
+    const { payload } = await jwtVerify(stdout.trimEnd(), Buffer.from(SECRET), {
+      issuer: 'issuer',
+      audience: 'audience',
+    });
+    const { exp, iat, iss: _, aud: __, ...claims } = payload as Required<JWTPayload>;
+    assert.deepEqual(claims, {
+      tenantId: ['a', 'b'],
+      sub: 'user-1',
+      scope: 'subscribe publish',
+      ticketIds: ['x'],
+    });
+    assert.equal(exp - iat, 7_200);
+  });
+
+  test('token: a weak secret is refused as the server refuses it, and not printed', async () => {
+    const { code, stdout, stderr } = await run(['token', '--tenant', 't', '--secret', 'too short']);
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.equal(stderr, 'roomcast: JWT_SECRET got a value of 9 bytes: it takes at least 32 bytes\n');
+  });
+
+  test('token: what the server would not take is not minted', async () => {
+    const { code, stdout, stderr } = await run(['token', '--tenant', 'two words'], { env });
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /tenantId claim must be/);
+  });
+
+  test('publish and tail with the tokens that token minted; without, one line', async () => {
+    const publisher = await mint('--tenant', 'tenant-1', '--scope', 'publish');
+    const listener = await mint('--tenant', 'tenant-1');
+    const payload = JSON.stringify(ticketUpdated());
+    const publish = ['publish', '--url', bridge.url, 'tickets.updated', payload];
+    const tail = ['tail', '--url', bridge.url, '--tenant', 'tenant-1', '--after', 'start', '--count', '1'];
+    assert.equal((await run(publish, { env: { ROOMCAST_TOKEN: publisher } })).code, 0);
+    assert.equal((await run([...tail, '--token', listener])).code, 0);
+    for (const [args, token, says] of [
+      [publish, '', /^roomcast: unauthorized: /],
+      [publish, listener, /^roomcast: forbidden: /],
+      [tail, '', /^roomcast: unauthorized: /],
+      [tail, publisher, /^roomcast: forbidden: /],
+      [tail, 'not.a.token', /^roomcast: unauthorized: /],
+    ] as const) {
+      const { code, stdout, stderr } = await run(args, { env: { ROOMCAST_TOKEN: token } });
+      assert.deepEqual([code, stdout], [1, ''], stderr);
+      assert.match(stderr, says);
+      assert.ok(token === '' || !stderr.includes(token));
+      assert.doesNotMatch(stderr, / {4}at /);
+    }
+  });
+});
+
+describe('serve', () => {
+  async function listening(running: Run): Promise<string> {
+    await until('it listens', () => running.stdout().includes('listening on') || running.child.exitCode !== null);
+    return (JSON.parse(running.lines()[0] ?? running.stderr()) as { url: string }).url;
+  }
+
+  test('flags go before the environment; SIGTERM drains it, exit code 0', async () => {
+    const serve = start(['serve', '--port', '0', '--store', 'sqlite::memory:'], { env: { PORT: '1', STORE_URL: 'x' } });
+    const url = await listening(serve);
+    assert.ok((await fetch(`${url}/readyz`)).ok);
+    serve.child.kill('SIGTERM');
+    assert.equal(await serve.ended, 0);
+    assert.match(serve.stdout(), /"msg":"stopped"/);
+  });
+
+  test('a bad value is one line', async () => {
+    const { code, stderr } = await run(['serve', '--port', 'http']);
+    assert.equal(code, 1);
+    assert.equal(stderr, 'roomcast: PORT got "http": it takes a whole number from 0 to 65535\n');
+  });
+
+  test('run by npx, it ends with the shell that npx puts in between', async () => {
+    // As npx does it: a shell that passes no signal on.
+    const script = `"$0" --disable-warning=ExperimentalWarning src/cli/main.ts serve --port 0 --store sqlite::memory:; :`;
+    const shell = spawn('sh', ['-c', script, process.execPath], {
+      env: { PATH: process.env.PATH, npm_command: 'exec' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    shell.stdout.setEncoding('utf8').on('data', (chunk) => {
+      output += chunk;
+    });
+    const closed = once(shell.stdout, 'close');
+    await until('it listens', () => output.includes('listening on'));
+    shell.kill('SIGTERM');
+    await closed;
+    assert.match(output, /"msg":"stopped"/);
+  });
+});

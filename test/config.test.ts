@@ -1,0 +1,197 @@
+/** CONTRACT §13: every variable has its default and its check; a bad value is told in one line. */
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { test } from 'node:test';
+import { ConfigError, configure, parseConfig } from '../src/config.ts';
+
+const SECRET = 'a-secret-of-more-than-32-bytes-in-all';
+const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const PUBLIC_PEM = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+const PRIVATE_PEM = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+
+function refusal(env: Record<string, string>): string {
+  try {
+    parseConfig(env);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.message;
+  }
+  assert.fail(`${JSON.stringify(env)} was taken`);
+}
+
+test('an empty environment gives the defaults of the contract', () => {
+  const config = parseConfig({});
+  assert.deepEqual(config, {
+    host: '127.0.0.1',
+    port: 4003,
+    storeUrl: 'sqlite:./data/roomcast.db',
+    retentionHours: 72,
+    retentionEvents: 1_000_000,
+    extraEvents: [],
+    legacyEvents: true,
+    authMode: 'none',
+    jwtSecret: null,
+    jwtPublicKey: null,
+    jwksUrl: null,
+    jwtIssuer: null,
+    jwtAudience: null,
+    authCookie: 'access_token',
+    corsOrigins: [],
+    basePath: '',
+    socketPath: '/socket.io',
+    heartbeatMs: 15_000,
+    retryMs: 2_000,
+    maxBufferBytes: 1_048_576,
+    maxBodyBytes: 1_048_576,
+    maxRooms: 500,
+    maxConnections: null,
+    recoverySeconds: 259_200,
+    maxConnectionsPerAddress: null,
+    trustProxy: 0,
+    rateJoins: 100,
+    ratePublish: null,
+    dedupeHours: 24,
+    stateDays: 30,
+    drainMs: 5_000,
+    logLevel: 'info',
+    metricsRoomLabel: 'room',
+    metricsMaxRooms: 10_000,
+  });
+  assert.ok(Object.isFrozen(config));
+  assert.deepEqual(configure(), config);
+  assert.deepEqual(configure(config), config, 'a whole configuration is taken again');
+});
+
+test('an empty or blank variable counts as not set', () => {
+  assert.equal(parseConfig({ PORT: '', HOST: ' ', AUTH_MODE: '' }).port, 4003);
+});
+
+test('good values are taken as they mean', () => {
+  const cases: [Record<string, string>, string, unknown][] = [
+    [{ PORT: '0' }, 'port', 0],
+    [{ STORE_URL: 'sqlite::memory:' }, 'storeUrl', 'sqlite::memory:'],
+    [{ STORE_URL: 'rediss://u:p@host:6380/2' }, 'storeUrl', 'rediss://u:p@host:6380/2'],
+    [{ STORE_URL: 'redis+sentinel://a:26379/primary' }, 'storeUrl', 'redis+sentinel://a:26379/primary'],
+    [{ RETENTION_HOURS: '0.001' }, 'retentionHours', 0.001],
+    [{ RETENTION_HOURS: '0.5' }, 'recoverySeconds', 1_800],
+    [{ RETENTION_HOURS: '0.5', RECOVERY_SECONDS: '60' }, 'recoverySeconds', 60],
+    [{ EXTRA_EVENTS: 'tickets.new, messages.updated,tickets.new' }, 'extraEvents', ['tickets.new', 'messages.updated']],
+    [{ LEGACY_EVENTS: 'off' }, 'legacyEvents', false],
+    [{ AUTH_MODE: 'jwt', JWT_SECRET: SECRET }, 'jwtSecret', SECRET],
+    [{ AUTH_MODE: 'jwt', JWT_SECRET: ` ${SECRET}\n` }, 'jwtSecret', ` ${SECRET}\n`],
+    [{ JWT_PUBLIC_KEY: PUBLIC_PEM }, 'jwtPublicKey', PUBLIC_PEM.trim()],
+    [{ JWT_PUBLIC_KEY: PUBLIC_PEM.trim().replaceAll('\n', '\\n') }, 'jwtPublicKey', PUBLIC_PEM.trim()],
+    [{ HOST: '0.0.0.0', AUTH_MODE: 'none' }, 'host', '0.0.0.0'],
+    [{ HOST: '::1' }, 'authMode', 'none'],
+    [{ HOST: 'localhost' }, 'authMode', 'none'],
+    [
+      { CORS_ORIGINS: 'https://A.example/, http://b.example:8080' },
+      'corsOrigins',
+      ['https://a.example', 'http://b.example:8080'],
+    ],
+    [{ CORS_ORIGINS: 'capacitor://localhost' }, 'corsOrigins', ['capacitor://localhost']],
+    [{ BASE_PATH: '/bridge/' }, 'basePath', '/bridge'],
+    [{ BASE_PATH: '/' }, 'basePath', ''],
+    [{ SOCKET_PATH: '/rt/socket.io/' }, 'socketPath', '/rt/socket.io'],
+    [{ RATE_PUBLISH: '50' }, 'ratePublish', 50],
+    [{ LOG_LEVEL: 'silent' }, 'logLevel', 'silent'],
+    [{ METRICS_ROOM_LABEL: 'kind' }, 'metricsRoomLabel', 'kind'],
+  ];
+  for (const [env, name, expected] of cases) {
+    const config: Readonly<Record<string, unknown>> = { ...parseConfig(env) };
+    assert.deepEqual(config[name], expected, JSON.stringify(env));
+  }
+});
+
+test('a bad value is refused in one line: the variable, what it got, what it takes', () => {
+  const cases: [string, string][] = [
+    ['PORT', '65536'],
+    ['PORT', '-1'],
+    ['PORT', '80.5'],
+    ['PORT', '0x50'],
+    ['HOST', 'not a host'],
+    ['RETENTION_HOURS', '0'],
+    ['RETENTION_HOURS', 'three\ndays'],
+    ['RETENTION_HOURS', '1e3'],
+    ['RETENTION_HOURS', 'Infinity'],
+    ['RETENTION_EVENTS', '0'],
+    ['EXTRA_EVENTS', 'tickets.updated'],
+    ['EXTRA_EVENTS', 'ticket.message'],
+    ['EXTRA_EVENTS', 'bridge.mine'],
+    ['EXTRA_EVENTS', 'connect'],
+    ['EXTRA_EVENTS', 'a b'],
+    ['LEGACY_EVENTS', 'yes'],
+    ['AUTH_MODE', 'basic'],
+    ['AUTH_COOKIE', 'a=b'],
+    ['CORS_ORIGINS', '*'],
+    ['CORS_ORIGINS', 'https://*.example.com'],
+    ['CORS_ORIGINS', 'https://a.example/path'],
+    ['CORS_ORIGINS', 'a.example'],
+    ['CORS_ORIGINS', 'null'],
+    ['BASE_PATH', 'bridge'],
+    ['BASE_PATH', '/a?b'],
+    ['BASE_PATH', '/:id'],
+    ['SOCKET_PATH', '/'],
+    ['HEARTBEAT_MS', '0'],
+    ['MAX_ROOMS', '0'],
+    ['MAX_CONNECTIONS', 'many'],
+    ['TRUST_PROXY', 'true'],
+    ['RATE_PUBLISH', '0'],
+    ['LOG_LEVEL', 'verbose'],
+    ['METRICS_ROOM_LABEL', 'none'],
+  ];
+  for (const [variable, value] of cases) {
+    const message = refusal({ [variable]: value });
+    assert.match(message, new RegExp(`^${variable} got .+: it takes `), message);
+    assert.ok(!message.includes('\n'), message);
+    assert.ok(message.includes(JSON.stringify(value)), message);
+  }
+});
+
+test('a refusal never shows a secret', () => {
+  const cases: [string, string, string][] = [
+    ['JWT_SECRET', 'hunter2-short', 'hunter2'],
+    ['JWT_PUBLIC_KEY', PRIVATE_PEM, PRIVATE_PEM.slice(40, 60)],
+    ['JWT_PUBLIC_KEY', 'hunter2', 'hunter2'],
+    ['STORE_URL', 'postgres://user:hunter2@host/db', 'hunter2'],
+    ['STORE_URL', 'redis:/user:hunter2@host', 'hunter2'],
+    ['STORE_URL', 'hunter2', 'hunter2'],
+    ['STORE_URL', 'sqlite:', 'hunter2'],
+    ['JWKS_URL', 'https://user:hunter2@idp.example/keys', 'hunter2'],
+  ];
+  for (const [variable, value, hidden] of cases) {
+    const message = refusal({ [variable]: value });
+    assert.match(message, new RegExp(`^${variable} got a value .+: it takes [^\n]+$`));
+    assert.ok(!message.includes(hidden), message);
+  }
+});
+
+test('AUTH_MODE must be explicit on an address that is not loopback', () => {
+  for (const HOST of ['0.0.0.0', '::', '192.168.1.4', 'bridge.internal']) {
+    assert.match(refusal({ HOST }), /^AUTH_MODE .*HOST/);
+    assert.equal(parseConfig({ HOST, AUTH_MODE: 'none' }).authMode, 'none');
+  }
+});
+
+test('jwt mode needs a key', () => {
+  assert.match(refusal({ AUTH_MODE: 'jwt' }), /^AUTH_MODE .*JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL/);
+  assert.equal(parseConfig({ AUTH_MODE: 'jwt', JWKS_URL: 'https://idp.example/keys' }).authMode, 'jwt');
+});
+
+test('SOCKET_PATH may not swallow BASE_PATH', () => {
+  assert.match(refusal({ SOCKET_PATH: '/rt', BASE_PATH: '/rt' }), /^SOCKET_PATH/);
+  assert.match(refusal({ SOCKET_PATH: '/rt', BASE_PATH: '/rt/api' }), /^SOCKET_PATH/);
+  assert.equal(parseConfig({ SOCKET_PATH: '/rt/socket.io', BASE_PATH: '/rt' }).basePath, '/rt');
+});
+
+test('options given in the program are checked the same way', () => {
+  assert.equal(configure({ retentionHours: 1 }).recoverySeconds, 3_600);
+  assert.throws(() => configure({ port: 70_000 }), /^ConfigError: PORT got 70000: it takes/);
+  assert.throws(() => configure({ extraEvents: ['message'] }), /^ConfigError: EXTRA_EVENTS got/);
+  assert.throws(() => configure({ corsOrigins: ['*'] }), /^ConfigError: CORS_ORIGINS got/);
+  assert.throws(
+    () => configure({ jwtSecret: 'short' }),
+    (error: Error) => !error.message.includes('short'),
+  );
+  assert.throws(() => configure({ hearbeatMs: 1 } as never), /^ConfigError: hearbeatMs is not an option/);
+});

@@ -1,0 +1,452 @@
+/**
+ * `/console` in a real Chromium against a real bridge: what an operator sees and does, by mouse and by keyboard, with
+ * and without tokens, and what the page must never do (ask another origin, break its policy, run what an event holds).
+ * Needs the pages built: `npm run build:pages`.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { SignJWT } from 'jose';
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
+import type { Config } from '../src/config.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
+import { CHROMIUM, FLAGS } from './browser.ts';
+import { freePort } from './redis.ts';
+import { until } from './until.ts';
+
+const VIEWS = ['overview', 'tail', 'publish', 'parity'] as const;
+const SECRET = 'a secret of at least thirty-two bytes';
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+const token = (claims: object): Promise<string> =>
+  new SignJWT({ ...claims })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setExpirationTime('1h')
+    .sign(new TextEncoder().encode(SECRET));
+
+/** What the page did that it should not have. */
+interface Watched {
+  readonly page: Page;
+  readonly faults: string[];
+  readonly urls: string[];
+}
+
+describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' : false }, () => {
+  let browser: Browser;
+  before(async () => {
+    assert.ok(existsSync('dist/pages/console.html'), 'the pages are not built: npm run build:pages');
+    browser = await chromium.launch({ executablePath: CHROMIUM as string, args: FLAGS });
+  });
+  after(() => browser.close());
+  const closing: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+
+  async function start(options: Partial<Config> = {}): Promise<TestBridge> {
+    const bridge = await startBridge(options);
+    closing.push(bridge.close);
+    return bridge;
+  }
+
+  /** A fresh page on a view. Console errors, page errors and policy violations end up in `faults`. */
+  async function open(url: string, view = 'overview', options: BrowserContextOptions = {}): Promise<Watched> {
+    const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+    closing.push(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(20_000);
+    const faults: string[] = [];
+    const urls: string[] = [];
+    page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warning') faults.push(message.text());
+    });
+    page.on('pageerror', (error) => faults.push(error.message));
+    page.on('request', (request) => urls.push(request.url()));
+    page.on('websocket', (socket) => urls.push(socket.url().replace(/^ws/, 'http')));
+    await page.goto(`${url}/console#${view}`);
+    await page.getByText('Bridge lives').or(page.getByText('Bridge answers')).waitFor();
+    return { page, faults, urls };
+  }
+
+  async function tail(page: Page, id: string, kind = 'tenant'): Promise<void> {
+    await page.getByLabel('Kind').selectOption(kind);
+    await page.getByLabel('Id', { exact: true }).fill(id);
+    await page.getByRole('button', { name: 'Tail this room' }).click();
+    await page.getByText('Tail: live over').waitFor();
+  }
+
+  const events = (page: Page): Locator => page.locator('[role=listbox] [role=option]');
+
+  const overflow = (page: Page): Promise<number> =>
+    page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+
+  test('every view loads without an error, and asks nobody but the bridge', async () => {
+    const bridge = await start({ extraEvents: ['leads.updated'] });
+    await bridge.publish('tickets.updated', ticketUpdated());
+    const { page, faults, urls } = await open(bridge.url);
+    for (const view of VIEWS) {
+      await page.locator(`nav a[href="#${view}"]`).click();
+      await page.locator(`nav a[href="#${view}"][aria-current=page]`).waitFor();
+    }
+    await tailAndParity(page);
+    assert.deepEqual(faults, []);
+    const { origin } = new URL(bridge.url);
+    assert.deepEqual(
+      urls.filter((url) => new URL(url).origin !== origin && !url.startsWith('data:')),
+      [],
+    );
+  });
+
+  async function tailAndParity(page: Page): Promise<void> {
+    await page.locator('nav a[href="#parity"]').click();
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    await page.locator('nav a[href="#tail"]').click();
+    await tail(page, 'tenant-1');
+  }
+
+  test('figures, charts and rooms, from which one is tailed', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url);
+    await bridge.publish('tickets.updated', ticketUpdated());
+    await page.getByRole('button', { name: 'tenant:tenant-1' }).waitFor();
+    assert.equal(await page.locator('canvas').count(), 2);
+    await page.getByText('As a table').first().click();
+    await until('a table of the chart', async () => (await page.locator('.chart tbody tr').count()) > 1);
+    await page.getByRole('button', { name: 'Listeners' }).click();
+    await page.getByText('Nobody listens on this node').waitFor();
+    await page.getByRole('button', { name: 'Show rooms with traffic' }).click();
+    await page.getByRole('button', { name: 'tenant:tenant-1' }).click();
+    await page.getByText('Tail: live over websocket').waitFor();
+    assert.match(page.url(), /#tail$/);
+    // What the log has of the room stands there at once.
+    await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
+  });
+
+  test('the tail shows what is published, filters, pauses and copies', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'tail');
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await tail(page, 'tenant-1');
+    const published = await bridge.publish('messages.new', messageNew());
+    const row = events(page).filter({ hasText: published.id });
+    await row.click();
+    await page.getByLabel('Payload as JSON').getByText('"tenantId": "tenant-1"').waitFor();
+    await page.getByRole('button', { name: 'Copy payload' }).click();
+    await page.getByText('Copied').waitFor();
+    const copied = JSON.parse(await page.evaluate<string>('navigator.clipboard.readText()')) as { tenantId: string };
+    assert.equal(copied.tenantId, 'tenant-1');
+
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await bridge.publish('tickets.updated', ticketUpdated());
+    await page.getByText('Paused: 1 came since').waitFor();
+    assert.equal(await events(page).count(), 1);
+    await page.getByRole('button', { name: 'Go on' }).click();
+    await until('both', async () => (await events(page).count()) === 2);
+
+    await page.getByLabel('Event to show').selectOption('messages.new');
+    await until('filtered', async () => (await events(page).count()) === 1);
+    await bridge.publish('tickets.updated', ticketUpdated());
+    const { id } = await bridge.publish('messages.new', messageNew());
+    await events(page).filter({ hasText: id }).waitFor();
+    assert.equal(await events(page).count(), 2);
+    await page.getByRole('button', { name: 'Clear' }).click();
+    await page.getByText('Nothing yet').waitFor();
+    await page.getByRole('button', { name: 'Stop tailing tenant:tenant-1' }).click();
+    await page.getByText('Tail: no room').waitFor();
+  });
+
+  test('keeps no more than 500 events, however many come', async () => {
+    const bridge = await start();
+    const { page, faults } = await open(bridge.url, 'tail');
+    await tail(page, 'tenant-1');
+    let last = '';
+    for (let batch = 0; batch < 30; batch++) {
+      const events = Array.from({ length: 100 }, () => ({ event: 'tickets.updated', payload: ticketUpdated() }));
+      last = (await bridge.post({ events })).body.results.at(-1)?.id ?? '';
+    }
+    await events(page).filter({ hasText: last }).waitFor();
+    await page.getByText('The newest 500').waitFor();
+    assert.equal(await events(page).first().getAttribute('aria-setsize'), '500');
+    assert.ok((await events(page).count()) < 100, 'only what can be seen is drawn');
+    await until('it scrolls as if all were there', () =>
+      page.evaluate<boolean>(`(() => {
+        const list = document.querySelector('[role=listbox]');
+        const row = list.querySelector('[role=option]').getBoundingClientRect().height;
+        return Math.abs(list.scrollHeight - 500 * row) < row;
+      })()`),
+    );
+    await page.getByRole('listbox').focus();
+    await page.keyboard.press('End');
+    await until('the last of them', async () => (await events(page).last().getAttribute('aria-posinset')) === '500');
+    assert.equal(await events(page).last().getAttribute('aria-selected'), 'true');
+    assert.deepEqual(faults, []);
+  });
+
+  test('the form publishes, says what is wrong at the field, and the event shows up', async () => {
+    const bridge = await start({ extraEvents: ['leads.updated'] });
+    const { page } = await open(bridge.url, 'publish');
+    await page.getByLabel('ticketStatus').fill('');
+    await page.getByLabel('ticketUpdatedAt').fill('yesterday');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('Not published.').waitFor();
+    for (const name of ['ticketStatus', 'ticketUpdatedAt']) {
+      const field = page.getByLabel(name);
+      assert.equal(await field.getAttribute('aria-invalid'), 'true');
+      const fault = await field.getAttribute('aria-describedby');
+      assert.notEqual((await page.locator(`[id="${fault}"]`).textContent()) ?? '', '');
+    }
+    assert.equal(await page.getByLabel('tenantId').getAttribute('aria-invalid'), 'false');
+    assert.equal(await page.evaluate('document.activeElement?.id'), 'input-ticketStatus');
+
+    await page.getByLabel('ticketStatus').fill('CLOSED');
+    await page.getByLabel('ticketUpdatedAt').fill('2024-06-01T12:00:00.000Z');
+    await page.getByLabel('ticket (JSON object)').fill('{ "subject": ');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('is not JSON').waitFor();
+    await page.getByLabel('ticket (JSON object)').fill('{ "subject": "Olá" }');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('Published.').waitFor();
+    await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
+
+    await page.getByLabel('Event', { exact: true }).selectOption('messages.new');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await events(page).filter({ hasText: 'messages.new' }).first().waitFor();
+    await page.getByLabel('Event', { exact: true }).selectOption('leads.updated');
+    await page.getByLabel('Further keys').fill('{ "stage": "won" }');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await events(page).filter({ hasText: 'leads.updated' }).first().waitFor();
+  });
+
+  test('with tokens: asks for one, says what it lacks, never shows it in a URL, forgets it', async () => {
+    const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+    const { page, urls } = await open(bridge.url);
+    const use = async (text: string): Promise<void> => {
+      await page.locator('input[type=password]').fill(text);
+      await page.getByRole('button', { name: 'Use it' }).click();
+    };
+    await page.getByText('This bridge wants a token').waitFor();
+    await use('not a token');
+    await page.getByText('unauthorized').waitFor();
+
+    const listener = await token({ tenantId: 'acme', scope: 'subscribe publish' });
+    await use(listener);
+    await page.getByText('Without admin: no figures').waitFor();
+    await page.locator('nav a[href="#publish"]').click();
+    await until('its tenant filled in', async () => (await page.getByLabel('tenantId').inputValue()) === 'acme');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('Published.').waitFor();
+    await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
+    await page.locator('nav a[href="#tail"]').click();
+    await page.getByLabel('Id', { exact: true }).fill('globex');
+    await page.getByRole('button', { name: 'Tail this room' }).click();
+    await page.getByText('Listening needs a token with the scope').waitFor();
+    await page.locator('nav a[href="#parity"]').click();
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+
+    const admin = await token({ tenantId: '*', scope: 'admin' });
+    await use(admin);
+    await page.getByText('Bridge lives').waitFor();
+    await page.locator('nav a[href="#publish"]').click();
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('Publishing needs a token with the scope').waitFor();
+    await page.reload();
+    await page.getByText('Bridge lives').waitFor();
+    assert.deepEqual(
+      urls.filter((url) => url.includes(listener) || url.includes(admin) || url.includes('access_token')),
+      [],
+    );
+    await page.getByRole('button', { name: 'Forget the token' }).click();
+    await page.getByText('This bridge wants a token').waitFor();
+    const kept = () =>
+      page.evaluate<string>(
+        'Object.keys(sessionStorage).concat(Object.keys(localStorage).filter((key) => localStorage[key].includes("ey"))).join()',
+      );
+    await until('nothing is kept', async () => (await kept()) === '');
+  });
+
+  test('ids and payloads of any kind are text, and break nothing', async () => {
+    const bridge = await start();
+    const ids = [
+      '<img/src=x/onerror=document.title="owned">',
+      '"><script>document.title="owned"</script>',
+      '\u202Egnp.exe',
+      'ل'.repeat(128),
+      'W'.repeat(128),
+      '{{constructor.constructor("document.title=1")()}}',
+      '__proto__',
+    ].map((id) => id.replaceAll(/[\s,]/g, '_'));
+    const { page, faults } = await open(bridge.url, 'tail', { viewport: { width: 360, height: 800 } });
+    for (const id of ids) await tail(page, id);
+    for (const tenantId of ids) {
+      await bridge.publish(
+        'tickets.updated',
+        ticketUpdated({ tenantId, ticketId: tenantId, ticket: { html: `<b>${tenantId}</b>` } }),
+      );
+    }
+    await until('all shown', async () => (await events(page).count()) === ids.length);
+    for (const at of ids.keys()) {
+      await events(page).nth(at).click();
+      const shown = await page.getByLabel('Payload as JSON').textContent();
+      const { ticket } = JSON.parse(shown ?? '') as { ticket: { html: string } };
+      assert.equal(ticket.html, `<b>${ids[ids.length - 1 - at]}</b>`);
+    }
+    assert.equal(await overflow(page), 0);
+    await page.locator('nav a[href="#overview"]').click();
+    await until(
+      'rooms named',
+      async () => (await page.locator('section.panel th[scope=row] button').count()) > ids.length,
+    );
+    assert.equal(await overflow(page), 0);
+    assert.equal(await page.title(), 'Roomcast console');
+    assert.equal(await page.locator('main img, main script').count(), 0);
+    assert.deepEqual(faults, []);
+  });
+
+  test('a payload of a megabyte shows its beginning, and all of it when asked', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'tail');
+    await tail(page, 'tenant-1');
+    const long = 'x'.repeat(1_000_000);
+    await bridge.publish('tickets.updated', ticketUpdated({ ticket: { long, end: 'the-end' } }));
+    await events(page).first().click();
+    const json = page.getByLabel('Payload as JSON');
+    await json.getByText('"tenantId": "tenant-1"').waitFor();
+    assert.ok(((await json.textContent()) ?? '').length < 30_000);
+    await page.getByRole('button', { name: 'Show all' }).click();
+    await until('the end', async () => ((await json.textContent()) ?? '').includes('the-end'));
+    assert.equal(await overflow(page), 0);
+  });
+
+  test('the parity view: a burst, each transport cut once, and all four agree', async () => {
+    const bridge = await start();
+    const { page, faults } = await open(bridge.url, 'parity');
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    await page.getByRole('button', { name: /^Publish \d+ test events/ }).click();
+    await page.locator('tr[data-verdict=agree]').first().waitFor();
+    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
+      const card = page.locator(`[data-lane=${lane}]`);
+      await card.getByRole('button').click();
+      await card.and(page.locator('[data-state=cut]')).waitFor();
+    }
+    await page.locator('.verdict', { hasText: '40 events agree on all four.' }).waitFor();
+    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
+      const card = page.locator(`[data-lane=${lane}]`);
+      const [, missed, caughtUp, how] =
+        /missed (\d+), caught up (\d+); (.*?)(?:Cut|$)/.exec((await card.textContent()) ?? '') ?? [];
+      assert.ok(Number(missed) > 0, `${lane} missed some`);
+      assert.equal(caughtUp, missed, lane);
+      const expected = lane === 'sse' ? /last id/ : lane === 'longpoll' ? /cursor/ : /recovered/;
+      assert.match(how ?? '', expected);
+      assert.match((await card.textContent()) ?? '', /order0, 0/);
+    }
+    assert.equal(await page.locator('tr[data-verdict=agree]').count(), 40);
+    assert.deepEqual(faults, []);
+  });
+
+  test('a bridge that goes away is missed, and found again by itself', async () => {
+    const port = await freePort();
+    const first = await startBridge({ port, drainMs: 200 });
+    closing.push(first.close);
+    const { page } = await open(first.url, 'tail');
+    await tail(page, 'tenant-1');
+    await first.close();
+    await page.getByText('Bridge does not answer').waitFor();
+    const second = await start({ port });
+    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Tail: live over').waitFor();
+    const { id } = await second.publish('tickets.updated', ticketUpdated());
+    await events(page).filter({ hasText: id }).waitFor();
+  });
+
+  test('under a base path and another socket path', async () => {
+    const bridge = await start({ basePath: '/rt', socketPath: '/rt/live' });
+    const { page, faults } = await open(bridge.url, 'tail');
+    await tail(page, 'tenant-1');
+    await page.getByText('Tail: live over websocket').waitFor();
+    const { id } = await bridge.publish('tickets.updated', ticketUpdated());
+    await events(page).filter({ hasText: id }).waitFor();
+    await page.locator('nav a[href="#parity"]').click();
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    assert.deepEqual(faults, []);
+  });
+
+  test('the keyboard alone reaches and works the controls', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'overview');
+    const focused = (): Promise<string> =>
+      page.evaluate('(document.activeElement?.ariaLabel ?? document.activeElement?.textContent ?? "").trim()');
+    const tabTo = async (what: RegExp): Promise<void> => {
+      for (let presses = 0; presses < 60; presses++) {
+        await page.keyboard.press('Tab');
+        if (what.test(await focused())) return;
+      }
+      assert.fail(`${what} was not reached`);
+    };
+    await tabTo(/^Tail$/);
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Rooms tailed' }).waitFor();
+    await tabTo(/tenant/);
+    await page.keyboard.press('Tab');
+    await page.keyboard.type('tenant-1');
+    await page.keyboard.press('Enter');
+    await page.getByText('Tail: live over').waitFor();
+    const first = await bridge.publish('tickets.updated', ticketUpdated({ ticketStatus: 'FIRST' }));
+    const second = await bridge.publish('tickets.updated', ticketUpdated({ ticketStatus: 'SECOND' }));
+    await events(page).filter({ hasText: first.id }).waitFor();
+    await events(page).filter({ hasText: second.id }).waitFor();
+    await tabTo(/^Events, newest first$/);
+    await page.keyboard.press('ArrowDown');
+    await page.getByLabel('Payload as JSON').getByText('SECOND').waitFor();
+    await page.keyboard.press('ArrowDown');
+    await page.getByLabel('Payload as JSON').getByText('FIRST').waitFor();
+    assert.equal(await page.getByRole('listbox').getAttribute('aria-activedescendant'), `event-${first.id}`);
+    const outline = await page.evaluate<string>('getComputedStyle(document.activeElement).outlineStyle');
+    assert.equal(outline, 'solid');
+  });
+
+  for (const colorScheme of ['light', 'dark'] as const) {
+    test(`nothing that an accessibility audit finds serious, ${colorScheme}; no sideways scrolling`, async () => {
+      const bridge = await start();
+      const axe = await readFile(AXE, 'utf8');
+      await bridge.publish('tickets.updated', ticketUpdated());
+      const { page } = await open(bridge.url, 'tail', { colorScheme, bypassCSP: true });
+      await tail(page, 'tenant-1');
+      await events(page).first().click();
+      await page.locator('nav a[href="#publish"]').click();
+      for (const view of VIEWS) {
+        await page.locator(`nav a[href="#${view}"]`).click();
+        if (view === 'publish') {
+          await page.getByLabel('tenantId').fill('');
+          await page.getByRole('button', { name: 'Publish', exact: true }).click();
+          await page.getByText('Not published').waitFor();
+        }
+        if (view === 'parity') {
+          await page.getByRole('button', { name: 'Connect all four' }).click();
+          await page.getByRole('button', { name: /^Publish \d+/ }).click();
+          await page.locator('tr[data-verdict=agree]').first().waitFor();
+        }
+        for (const width of [360, 768, 1440]) {
+          await page.setViewportSize({ width, height: 900 });
+          assert.equal(await overflow(page), 0, `${view} at ${width}`);
+          if (width === 768) continue;
+          await page.evaluate(axe);
+          const { violations } = await page.evaluate<{
+            violations: { id: string; impact: string; nodes: { html: string; failureSummary: string }[] }[];
+          }>('axe.run(document, { resultTypes: ["violations"] })');
+          const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+          assert.deepEqual(
+            serious.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`),
+            [],
+            `${view} at ${width}`,
+          );
+        }
+      }
+    });
+  }
+});

@@ -1,0 +1,86 @@
+/** A TCP relay in front of a bridge whose connections a test can cut, as a network would, or let hang. */
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+
+export interface CutProxy {
+  readonly url: string;
+  /** Points new connections elsewhere (a server that came back on another port). */
+  retarget(url: string): void;
+  /** Destroys every connection that is open now. */
+  cut(): void;
+  /** Takes no new connections, and cuts those there are, until `restore`. */
+  refuse(): void;
+  /** From now on, what the server sends on the open connections is lost. */
+  loseDownstream(): void;
+  /** The client's side is cut, while the server is left to believe that its connection lives. */
+  cutClientSide(): void;
+  restore(): void;
+  close(): Promise<void>;
+}
+
+export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
+  let target = new URL(targetUrl);
+  let refusing = false;
+  const pairs = new Set<{ readonly client: Socket; readonly upstream: Socket }>();
+  const orphans = new Set<Socket>();
+  const server = createServer((client) => {
+    if (refusing) {
+      client.destroy();
+      return;
+    }
+    const upstream = connect(Number(target.port), target.hostname);
+    const pair = { client, upstream };
+    pairs.add(pair);
+    client.pipe(upstream).pipe(client);
+    const end = (): void => {
+      if (!pairs.delete(pair)) return;
+      client.destroy();
+      upstream.destroy();
+    };
+    for (const socket of [client, upstream]) socket.on('error', end).on('close', end);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+
+  const cut = (): void => {
+    for (const { client, upstream } of [...pairs]) {
+      client.destroy();
+      upstream.destroy();
+    }
+    pairs.clear();
+  };
+  return {
+    url: `http://127.0.0.1:${port}`,
+    retarget(url) {
+      target = new URL(url);
+    },
+    cut,
+    refuse() {
+      refusing = true;
+      cut();
+    },
+    loseDownstream() {
+      for (const { client, upstream } of pairs) {
+        upstream.unpipe(client);
+        upstream.resume();
+      }
+    },
+    cutClientSide() {
+      for (const { client, upstream } of pairs) {
+        client.unpipe(upstream);
+        upstream.unpipe(client);
+        client.destroy();
+        orphans.add(upstream);
+        upstream.resume();
+      }
+      pairs.clear();
+    },
+    restore() {
+      refusing = false;
+    },
+    async close() {
+      cut();
+      for (const orphan of orphans) orphan.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

@@ -1,0 +1,148 @@
+/**
+ * Real intermediaries in front of a bridge, each configured as people have them: nginx with its defaults and with one
+ * that ignores what the answer says of buffering, haproxy that refuses upgrades, squid and tinyproxy as forward proxies.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, chmodSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { until } from './until.ts';
+
+export type ProxyName = 'nginx' | 'nginx, buffering' | 'haproxy' | 'squid' | 'tinyproxy';
+
+/** The program's path, or null when it is not installed. */
+export function programPath(name: string): string | null {
+  for (const directory of [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/bin']) {
+    try {
+      accessSync(join(directory, name), constants.X_OK);
+      return join(directory, name);
+    } catch {
+      // Not in this one.
+    }
+  }
+  return null;
+}
+
+export const programOf = (name: ProxyName): string => name.split(',')[0] as string;
+
+export interface Proxy {
+  /** Reverse proxies: in place of the bridge. Forward proxies: what a browser is told to use. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function isListening(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
+    socket.on('connect', () => socket.destroy());
+  });
+}
+
+/** @param upstreamUrl the bridge; forward proxies do not need it */
+export async function startProxy(name: ProxyName, upstreamUrl: string): Promise<Proxy> {
+  const directory = mkdtempSync(join(tmpdir(), 'roomcast-proxy-'));
+  // Proxies give up root for a user of their own.
+  chmodSync(directory, 0o777);
+  const port = await freePort();
+  const file = join(directory, 'proxy.conf');
+  const { text, args } = CONFIGS[name](port, new URL(upstreamUrl).host, directory, file);
+  writeFileSync(file, text);
+  const child: ChildProcess = spawn(programPath(programOf(name)) as string, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk) => {
+      output += chunk;
+    });
+  }
+  await until(`${name} listens`, async () => {
+    if (child.exitCode !== null) throw new Error(`${name} did not start: ${output}`);
+    return isListening(port);
+  });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async close() {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+      // nginx's workers and squid's child end a moment after their master.
+      await until(`${name} is gone`, async () => !(await isListening(port)));
+      rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+const nginx = (ignored: string) => (port: number, upstream: string, directory: string, file: string) => ({
+  text: `
+    daemon off; master_process off; pid ${directory}/pid; error_log ${directory}/error warn;
+    events { worker_connections 512; }
+    http {
+      access_log off;
+      client_body_temp_path ${directory}/1; proxy_temp_path ${directory}/2; fastcgi_temp_path ${directory}/3;
+      uwsgi_temp_path ${directory}/4; scgi_temp_path ${directory}/5;
+      gzip on; gzip_types text/event-stream application/json; gzip_proxied any;
+      server { listen 127.0.0.1:${port}; location / { proxy_pass http://${upstream}; ${ignored} } }
+    }`,
+  args: ['-p', directory, '-c', file],
+});
+
+const CONFIGS: Readonly<
+  Record<
+    ProxyName,
+    (port: number, upstream: string, directory: string, file: string) => { text: string; args: string[] }
+  >
+> = {
+  nginx: nginx(''),
+  'nginx, buffering': nginx('proxy_ignore_headers X-Accel-Buffering;'),
+  haproxy: (port, upstream, _directory, file) => ({
+    text: `
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 50s
+  timeout server 50s
+frontend front
+  bind 127.0.0.1:${port}
+  http-request deny deny_status 403 if { req.hdr(Upgrade) -m found }
+  default_backend back
+backend back
+  server one ${upstream}
+`,
+    args: ['-db', '-f', file],
+  }),
+  squid: (port, _upstream, directory, file) => ({
+    text: `
+http_port 127.0.0.1:${port}
+acl CONNECT method CONNECT
+acl loop dst 127.0.0.0/8
+http_access deny CONNECT
+http_access allow loop
+http_access deny all
+cache deny all
+pid_filename ${directory}/pid
+access_log none
+cache_log ${directory}/log
+coredump_dir ${directory}
+shutdown_lifetime 0 seconds
+visible_hostname proxy.test
+pinger_enable off
+`,
+    args: ['-N', '-f', file],
+  }),
+  tinyproxy: (port, _upstream, _directory, file) => ({
+    text: `Port ${port}\nListen 127.0.0.1\nTimeout 20\nMaxClients 100\nLogLevel Warning\nAllow 127.0.0.1\nConnectPort 443\n`,
+    args: ['-d', '-c', file],
+  }),
+};

@@ -1,0 +1,234 @@
+/** `roomcast/publisher`: each event once and in order, or the caller is told; a retry never doubles. */
+import assert from 'node:assert/strict';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { SignJWT } from 'jose';
+import { createPublisher, type PublishError } from '../src/publisher.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
+import { startCutProxy } from './cut-proxy.ts';
+import { until } from './until.ts';
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+let tenants = 0;
+const freshTenant = (): string => `publisher-${++tenants}`;
+
+const codeOf = (error: unknown): string => (error as PublishError).code;
+
+describe('publishing over HTTP', () => {
+  let bridge: TestBridge;
+  before(async () => {
+    bridge = await startBridge({ extraEvents: ['leads.updated'] });
+  });
+  after(() => bridge.close());
+
+  async function log(tenantId: string): Promise<{ id: string; payload: { messageId: string } }[]> {
+    const response = await fetch(`${bridge.url}/events?tenantId=${tenantId}&after=start&limit=1000`);
+    return ((await response.json()) as { events: { id: string; payload: { messageId: string } }[] }).events;
+  }
+
+  /** A relay that counts requests, and loses the answers to the first ones after the server has written. */
+  async function losing(answers: number) {
+    const keys: string[] = [];
+    const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+      keys.push(String(request.headers['idempotency-key']));
+      const answer = await fetch(`${bridge.url}${request.url}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'idempotency-key': keys.at(-1) as string },
+        body: Buffer.concat(chunks),
+      });
+      const body = await answer.text();
+      if (keys.length <= answers) request.socket.destroy();
+      else response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? '' }).end(body);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    closing.push(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys };
+  }
+
+  test('the answer is the record; what waits together goes together, in order', async () => {
+    const tenantId = freshTenant();
+    const relay = await losing(0);
+    const publisher = createPublisher({ url: relay.url });
+    const payloads = Array.from({ length: 1200 }, () => messageNew({ tenantId, agreementId: null }));
+    const published = await Promise.all(payloads.map((payload) => publisher.publish('messages.new', payload)));
+    assert.equal(published[0]?.event, 'messages.new');
+    assert.deepEqual(published[0]?.rooms, [`tenant:${tenantId}`, 'ticket:ticket-123']);
+    const ids = published.map(({ id }) => id);
+    assert.deepEqual(ids, [...ids].sort());
+    assert.ok(relay.keys.length <= 4, `${relay.keys.length} requests`);
+    const records = await log(tenantId);
+    assert.deepEqual(
+      records.map(({ payload }) => payload.messageId),
+      payloads.slice(0, 1000).map(({ messageId }) => messageId),
+    );
+    assert.equal(publisher.pending, 0);
+  });
+
+  test('a retry of what the server has written never doubles', async () => {
+    const tenantId = freshTenant();
+    const relay = await losing(2);
+    const publisher = createPublisher({ url: relay.url });
+    // Without ids of its own that the log could dedupe by.
+    const { duplicate } = await publisher.publish('tickets.updated', ticketUpdated({ tenantId }));
+    assert.equal(duplicate, true, 'the first attempt wrote it');
+    assert.equal(new Set(relay.keys).size, 1);
+    assert.equal(relay.keys.length, 3);
+    assert.equal((await log(tenantId)).length, 1);
+  });
+
+  test('everything is in the log once, in order, although every connection is cut again and again', async () => {
+    const tenantId = freshTenant();
+    const proxy = await startCutProxy(bridge.url);
+    closing.push(proxy.close);
+    const publisher = createPublisher({ url: proxy.url, maxBatch: 5 });
+    const cutting = setInterval(proxy.cut, 25);
+    closing.push(() => clearInterval(cutting));
+    const sent: string[] = [];
+    const publishing: Promise<unknown>[] = [];
+    for (let count = 0; count < 200; count++) {
+      const payload = ticketUpdated({ tenantId, agreementId: null, messageId: `m${count}` });
+      sent.push(payload.messageId);
+      publishing.push(publisher.publish('tickets.updated', payload));
+    }
+    await until('some through', () => publisher.pending < 150);
+    clearInterval(cutting);
+    await Promise.all(publishing);
+    const records = await log(tenantId);
+    assert.deepEqual(
+      records.map(({ payload }) => payload.messageId),
+      sent,
+    );
+  });
+
+  test('of a batch only the events at fault fail, with the fields at fault', async () => {
+    const tenantId = freshTenant();
+    const publisher = createPublisher({ url: bridge.url });
+    const results = await Promise.allSettled([
+      publisher.publish('messages.new', messageNew({ tenantId })),
+      publisher.publish('messages.new', { tenantId }),
+      publisher.publish('messages.new', messageNew({ tenantId })),
+      publisher.publish('no.such.event', { tenantId }),
+      publisher.publish('leads.updated', { tenantId }),
+    ]);
+    assert.deepEqual(
+      results.map((result) => (result.status === 'rejected' ? codeOf(result.reason) : 'ok')),
+      ['ok', 'invalid_payload', 'ok', 'unknown_event', 'ok'],
+    );
+    const [, refused] = results;
+    assert.ok(refused?.status === 'rejected');
+    assert.ok((refused.reason as PublishError).errors.some(({ path }) => path === '/payload/ticketId'));
+    assert.equal((await log(tenantId)).length, 3);
+  });
+
+  test('a key of the caller’s own makes a repeat one record', async () => {
+    const tenantId = freshTenant();
+    const publisher = createPublisher({ url: bridge.url });
+    const payload = ticketUpdated({ tenantId });
+    const idempotencyKey = `job-${tenantId}`;
+    const [first, second] = await Promise.all([
+      publisher.publish('tickets.updated', payload, { idempotencyKey }),
+      publisher.publish('tickets.updated', payload, { idempotencyKey }),
+    ]);
+    assert.deepEqual([first.duplicate, second.duplicate], [false, true]);
+    assert.equal(first.id, second.id);
+  });
+
+  test('the payload is taken as it was', async () => {
+    const tenantId = freshTenant();
+    const publisher = createPublisher({ url: bridge.url });
+    const payload = ticketUpdated({ tenantId, messageId: 'before' });
+    const publishing = publisher.publish('tickets.updated', payload);
+    payload.messageId = 'after';
+    await publishing;
+    assert.equal((await log(tenantId))[0]?.payload.messageId, 'before');
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    await assert.rejects(publisher.publish('tickets.updated', circular), TypeError);
+    await publisher.flush();
+  });
+});
+
+test('what overflows is told at once, and what is given up when its time is over', async () => {
+  const publisher = createPublisher({ url: 'http://127.0.0.1:1', maxQueue: 3, retryMs: 200 });
+  const results = Array.from({ length: 6 }, () => publisher.publish('messages.new', messageNew()));
+  const settled = await Promise.allSettled(results);
+  const codes = settled.map((result) => (result.status === 'rejected' ? codeOf(result.reason) : 'ok'));
+  assert.deepEqual(codes, ['unreachable', 'unreachable', 'unreachable', 'queue_full', 'queue_full', 'queue_full']);
+});
+
+test('flush waits for what was published before; close for all of it, but not for ever', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const proxy = await startCutProxy(bridge.url);
+  closing.push(proxy.close);
+  const publisher = createPublisher({ url: proxy.url });
+  let through = 0;
+  const publish = () => publisher.publish('messages.new', messageNew()).then(() => through++);
+  publish();
+  publish();
+  await publisher.flush();
+  assert.equal(through, 2);
+  publish();
+  await publisher.close();
+  assert.equal(through, 3);
+  await assert.rejects(publisher.publish('messages.new', messageNew()), { code: 'closed' });
+
+  proxy.refuse();
+  const hopeless = createPublisher({ url: proxy.url, maxBatch: 1 });
+  const codes = Promise.all([1, 2].map(() => hopeless.publish('messages.new', messageNew()).then(() => 'ok', codeOf)));
+  await hopeless.close(50);
+  assert.deepEqual(await codes, ['outcome_unknown', 'closed']);
+});
+
+test('a token that is a function is asked again when it was refused; a string that is refused is told', async () => {
+  const secret = 'a secret that is long enough for HS256';
+  const bridge = await startBridge({ authMode: 'jwt', jwtSecret: secret });
+  closing.push(bridge.close);
+  const tokenFor = (scope: string): Promise<string> =>
+    new SignJWT({ tenantId: 'tenant-1', scope })
+      .setProtectedHeader({ alg: 'HS256' })
+      .setExpirationTime('1 minute')
+      .sign(new TextEncoder().encode(secret));
+  let calls = 0;
+  const publisher = createPublisher({
+    url: bridge.url,
+    token: () => (++calls === 1 ? 'stale' : tokenFor('publish')),
+  });
+  await Promise.all([1, 2, 3].map(() => publisher.publish('messages.new', messageNew())));
+  assert.equal(calls, 2);
+  const bad = createPublisher({ url: bridge.url, token: 'stale' });
+  await assert.rejects(bad.publish('messages.new', messageNew()), { code: 'unauthorized' });
+  const listener = createPublisher({ url: bridge.url, token: await tokenFor('subscribe') });
+  await assert.rejects(listener.publish('messages.new', messageNew()), { code: 'forbidden' });
+});
+
+test('Retry-After is obeyed', async () => {
+  const at: number[] = [];
+  const server = createServer((_request, response) => {
+    at.push(performance.now());
+    if (at.length === 1) {
+      const body = '{"code":"unavailable","detail":"Later."}';
+      response.writeHead(503, { 'content-type': 'application/problem+json', 'retry-after': '1' }).end(body);
+    } else {
+      response.writeHead(201, { 'content-type': 'application/json' }).end('{"id":"c1","duplicate":false}');
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closing.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const publisher = createPublisher({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  assert.equal((await publisher.publish('messages.new', messageNew())).id, 'c1');
+  assert.ok((at[1] as number) - (at[0] as number) >= 990);
+});

@@ -1,0 +1,73 @@
+/** Every scenario by name. `short`: part of continuous integration, where all of them together take about 3 minutes. */
+import { handover, killed, mixed } from './scenarios-crash.ts';
+import { hostile, hostileOpen } from './scenarios-hostile.ts';
+import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
+import { proxies } from './scenarios-proxies.ts';
+import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
+import { soak } from './scenarios-soak.ts';
+import {
+  clock,
+  damaged,
+  descriptors,
+  diskFull,
+  fileSystemFull,
+  has,
+  isRoot,
+  readOnly,
+  synced,
+  trimmed,
+} from './scenarios-store.ts';
+import type { Kit, Verdict } from './stage.ts';
+
+export interface Scenario {
+  readonly name: string;
+  readonly tells: string;
+  readonly short: boolean;
+  /** Only when named, or in a run of half an hour and more. */
+  readonly onRequest?: boolean;
+  /** What it lacks on this machine, or null. */
+  readonly needs?: () => string | null;
+  readonly play: (kit: Kit) => Promise<Verdict>;
+}
+
+const redis = has('redis-server');
+
+export const SCENARIOS: readonly Scenario[] = [
+  { name: 'handover', tells: 'listeners begin at old places while events are published', short: true, play: handover },
+  { name: 'sigkill', tells: 'the server killed again and again', short: true, play: killed('SIGKILL') },
+  { name: 'sigterm', tells: 'the server drained, and killed while it drains', short: true, play: killed('SIGTERM') },
+  { name: 'mixed', tells: 'every network fault at random, kills among them', short: true, play: mixed },
+  { name: 'cut', tells: 'connections cut at every byte of a frame', short: true, play: cutEverywhere },
+  { name: 'readers', tells: 'readers that stop, crawl, or are gone unnoticed', short: false, play: badReaders },
+  { name: 'storm', tells: 'a reconnect storm of a crowd', short: true, play: storm },
+  {
+    name: 'sync',
+    tells: 'no 201 before the sync, by the system calls',
+    short: true,
+    needs: has('strace'),
+    play: synced,
+  },
+  {
+    name: 'disk-full',
+    tells: 'a file-size limit that comes and goes',
+    short: true,
+    needs: has('prlimit'),
+    play: diskFull,
+  },
+  { name: 'fs-full', tells: 'a small file system that fills up', short: false, needs: isRoot, play: fileSystemFull },
+  { name: 'read-only', tells: 'a file system made read-only', short: false, needs: isRoot, play: readOnly },
+  { name: 'damaged', tells: 'the file removed, overwritten, replaced by rubbish', short: true, play: damaged },
+  { name: 'trimmed', tells: 'cursors older than what is kept', short: false, play: trimmed },
+  { name: 'clock', tells: 'the clock steps back and forth, the event loop stands still', short: true, play: clock },
+  { name: 'descriptors', tells: 'no file descriptor left', short: false, play: descriptors },
+  { name: 'redis-killed', tells: 'Redis and nodes killed', short: true, needs: redis, play: redisKilled },
+  { name: 'redis-paused', tells: 'Redis hangs', short: false, needs: redis, play: redisPaused },
+  { name: 'redis-cut', tells: 'the network to Redis cut', short: false, needs: redis, play: redisCutOff },
+  { name: 'redis-flushed', tells: 'Redis emptied', short: true, needs: redis, play: redisFlushed },
+  { name: 'redis-full', tells: 'Redis out of memory', short: true, needs: redis, play: redisFull },
+  { name: 'soak', tells: '10,000 listeners for long (--minutes)', short: false, onRequest: true, play: soak(10_000) },
+  { name: 'soak-small', tells: 'the same with 600, for half a minute', short: false, play: soak(600) },
+  { name: 'hostile', tells: 'fuzzed HTTP, WebSocket, Engine.IO and Socket.IO', short: true, play: hostile },
+  { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
+  { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
+];
