@@ -116,7 +116,9 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
     auth: { legacy, ...(token === undefined ? {} : { token }) },
   });
   const joined = new Set<string>();
-  const everJoined = new Set<string>();
+  let everJoined = false;
+  /** Where rooms that a lost session held go on, until their join is acknowledged: the main stream runs ahead of them. */
+  const resumeFrom = new Map<string, string>();
   /** Seen while a join had no answer yet: on this connection, and on those before it. */
   const unproven = new Set<string>();
   const unprovenBefore = new Set<string>();
@@ -148,7 +150,7 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
   socket.on('bridge.cursor', (_: object, id: string) => {
     begun = true;
     const isFirst = main === null;
-    if (everJoined.size > 0 || isFirst) main = id;
+    if (everJoined || isFirst) main = id;
     if (!isFirst) return;
     if (options.plainJoin !== true) for (const room of rooms) places.set(room, id);
     void joinAll();
@@ -168,7 +170,7 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
     const { id } = socket;
     for (const room of rooms) {
       if (joined.has(room)) continue;
-      const after = everJoined.has(room) ? main : (places.get(room) ?? null);
+      const after = resumeFrom.get(room) ?? places.get(room) ?? null;
       const kind = room.slice(0, room.indexOf(':'));
       replays++;
       const answer = (await socket
@@ -185,7 +187,8 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
         return;
       }
       joined.add(room);
-      everJoined.add(room);
+      everJoined = true;
+      resumeFrom.delete(room);
       recorder.note(`joined ${room} after ${after ?? answer.cursor}`);
       if (after !== null) continue;
       // Without a place it has a claim to what comes after the ack's cursor, and to nothing before.
@@ -205,6 +208,7 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
     for (const id of unproven) unprovenBefore.add(id);
     unproven.clear();
     if (!socket.recovered && joined.size > 0) {
+      if (main !== null) for (const room of joined) resumeFrom.set(room, main);
       joined.clear();
       // The log may be gone; where it is not, a session whose joins were acknowledged must be found again.
       if (options.mayReset !== true) {
