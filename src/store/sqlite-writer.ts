@@ -101,7 +101,9 @@ interface Ticket {
   status: string | null;
   agreement: string | null;
   lastAt: number;
-  /** What the row lacks: all of it, some columns, only `last_at`, nothing. */
+  /** As the row has it: the hour of a `last_at` that may be older. */
+  lastHour: number;
+  /** What the row lacks: all of it, its state, only its age, nothing. */
   dirty: 'new' | 'state' | 'age' | null;
 }
 
@@ -122,15 +124,17 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
   const selectAudience = sql('SELECT id FROM audiences WHERE name = ?');
   const insertAudience = sql('INSERT INTO audiences (name) VALUES (?) RETURNING id');
   const selectTicket = sql(
-    `SELECT id, seq, updated_at AS updatedAt, agreement, status, last_at AS lastAt FROM tickets
+    `SELECT id, seq, updated_at AS updatedAt, agreement, status, last_at AS lastAt, last_hour AS lastHour FROM tickets
      WHERE tenant = ? AND ticket = ?`,
   );
   const maxTicket = sql('SELECT max(id) AS id FROM tickets');
   const insertTicket = sql('INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)');
   const updateTicket = sql(
-    'UPDATE tickets SET seq = ?, updated_at = ?, agreement = ?, status = ?, last_at = ?, last_hour = ? WHERE id = ?',
+    'UPDATE tickets SET seq = ?, updated_at = ?, agreement = ?, status = ?, last_at = ? WHERE id = ?',
   );
   const ageTicket = sql('UPDATE tickets SET last_at = ? WHERE id = ?');
+  // Apart, since a statement that names a column writes its index, also where the value stays.
+  const moveTicketByAge = sql('UPDATE tickets SET last_hour = ? WHERE id = ?');
   const insertMessage = sql('INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?)');
   const messageById = sql('SELECT seq, nonce FROM messages WHERE message_key = ?');
   const messageByProviderId = sql('SELECT seq, nonce FROM messages WHERE ticket_id = ? AND provider_id = ?');
@@ -170,9 +174,12 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
       const hour = hourOf(t.lastAt);
       if (t.dirty === 'new') {
         insertTicket.run(t.id, t.tenant, t.ticket, t.seq, t.updatedAt, t.agreement, t.status, t.lastAt, hour);
-      } else if (t.dirty === 'state') {
-        updateTicket.run(t.seq, t.updatedAt, t.agreement, t.status, t.lastAt, hour, t.id);
-      } else ageTicket.run(t.lastAt, t.id);
+      } else {
+        if (t.dirty === 'state') updateTicket.run(t.seq, t.updatedAt, t.agreement, t.status, t.lastAt, t.id);
+        else ageTicket.run(t.lastAt, t.id);
+        if (hour !== t.lastHour) moveTicketByAge.run(hour, t.id);
+      }
+      t.lastHour = hour;
       t.dirty = null;
     }
     dirtyTickets.clear();
@@ -249,14 +256,14 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
     if (row === undefined && !mayBegin) return null;
     const ticket: Ticket =
       row === undefined
-        ? { ...EMPTY_TICKET, id: nextTicketId++, tenant, ticket: name, lastAt: atMs, dirty: 'new' }
+        ? { ...EMPTY_TICKET, id: nextTicketId++, tenant, ticket: name, lastAt: atMs, lastHour: 0, dirty: 'new' }
         : { ...row, tenant, ticket: name, dirty: null };
     tickets.set(cacheKey, ticket);
     return ticket;
   }
 
   function age(ticket: Ticket, atMs: number): void {
-    mark(ticket, hourOf(atMs) === hourOf(ticket.lastAt) ? 'age' : 'state');
+    mark(ticket, 'age');
     ticket.lastAt = atMs;
   }
 
