@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { Ajv } from 'ajv';
 import { parse } from 'yaml';
 import { configure } from '../src/config.ts';
 import { ERRORS } from '../src/contract/errors.ts';
 import { createEventCatalog } from '../src/contract/events.ts';
 import { createApp } from '../src/http/app.ts';
-import { createDocument, type OpenApiDocument } from '../src/http/openapi.ts';
+import { type Content, createDocument, type OpenApiDocument } from '../src/http/openapi.ts';
 import { toYaml } from '../src/http/ops.ts';
 import { createLogger } from '../src/log.ts';
 import { createPrometheus } from '../src/metrics/prometheus.ts';
@@ -93,6 +94,32 @@ test('the examples of a publish are events that may be published', () => {
     assert.equal(catalog.check(event, payload).kind, 'ok', event);
   }
 });
+
+for (const [name, extraEvents] of [
+  ['the default document', []],
+  ['one with declared events', ['leads.updated']],
+] as const) {
+  test(`${name}: every example is what its schema takes`, () => {
+    const { paths, components } = createDocument({ basePath: '', eventNames: createEventCatalog(extraEvents).names });
+    const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+    let count = 0;
+    const check = (of: string, content: Readonly<Record<string, Content>> = {}): void => {
+      for (const { schema, examples = {} } of Object.values(content)) {
+        for (const [example, { value }] of Object.entries(examples)) {
+          assert.ok(ajv.validate({ ...schema, components }, value), `${of} ${example}: ${ajv.errorsText()}`);
+          count++;
+        }
+      }
+    };
+    for (const [path, methods] of Object.entries(paths)) {
+      for (const { requestBody, responses } of Object.values(methods)) {
+        check(path, requestBody?.content);
+        for (const [status, { content }] of Object.entries(responses)) check(`${path} ${status}`, content);
+      }
+    }
+    assert.ok(count > 50);
+  });
+}
 
 test('a bridge serves its own description, with its base path and its declared events', async () => {
   const bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });

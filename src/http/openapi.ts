@@ -827,10 +827,16 @@ function schemas(declared: readonly string[]): Readonly<Record<string, JsonObjec
       cursor: { ...cursor, description: 'The place in the log that the answer reflects.' },
     },
   });
+  // Of the alternatives of `PublishOne` exactly one may fit.
   const declaredName: JsonObject =
     declared.length > 0
       ? { enum: declared }
-      : { type: 'string', pattern: EVENT_NAME.source, description: 'As declared by EXTRA_EVENTS.' };
+      : {
+          type: 'string',
+          pattern: EVENT_NAME.source,
+          not: { enum: [TICKETS_UPDATED, MESSAGES_NEW] },
+          description: 'As declared by EXTRA_EVENTS.',
+        };
   return {
     TicketsUpdated: payloadSchema(ticketsUpdatedSchema, 'Payload of `tickets.updated`. Extra keys pass through.'),
     MessagesNew: payloadSchema(
