@@ -16,6 +16,7 @@ import { createBus, type Published, type PublishOptions } from './bus/bus.ts';
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';
+import { MAX_ID_CHARACTERS } from './contract/rooms.ts';
 import type { BridgeContext } from './http/answer.ts';
 import { createApp } from './http/app.ts';
 import { createProbes } from './http/probe.ts';
@@ -52,6 +53,9 @@ export interface Bridge {
 /** Longest that a client may take to send a request's head and body. */
 const HEADERS_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Bytes of a request's head beside the rooms that it names, and of a room (`,` is `%2C`). Past both Node answers 431. */
+const HEAD_BYTES = 16 * 1024;
+const ROOM_BYTES = MAX_ID_CHARACTERS + 3;
 /** Longer than the idle time after which reverse proxies let go of an upstream connection (60 s). */
 const KEEP_ALIVE_MS = 75_000;
 /** While draining, connections that have become idle are closed so often. */
@@ -150,6 +154,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const server = createServer({
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node's own limit is below what MAX_ROOMS rooms take in a query.
+    maxHeaderSize: HEAD_BYTES + config.maxRooms * ROOM_BYTES,
     // An offer of another protocol (`h2c`, as Java's client makes with every request) is ignored: RFC 9110 §7.8.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });

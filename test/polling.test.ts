@@ -299,6 +299,17 @@ test('what is out of range, malformed or too many is a 400 that names the parame
   assert.equal((await poll(bridge, 'tenantId=0,1,2,3,4,5,6,7,8,9')).status, 200);
 });
 
+test('as many rooms as MAX_ROOMS allows may be asked for, however long their ids', LIMIT, async (context) => {
+  const roomy = await startBridge();
+  context.after(() => roomy.close());
+  const query = (count: number): string =>
+    `ticketId=${Array.from({ length: count }, (_, index) => String(index).padStart(128, 'x')).join('%2C')}`;
+  assert.equal((await poll(roomy, query(500))).status, 200);
+  const { status, text } = await poll(roomy, query(501));
+  assert.equal(status, 400);
+  assert.equal((JSON.parse(text) as Problem).code, 'too_many_rooms');
+});
+
 test('ETag and 304: nothing new is not sent again', LIMIT, async () => {
   const tenantId = freshTenant();
   const [first] = await publish(bridge, tenantId, 2);
