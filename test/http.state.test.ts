@@ -204,6 +204,8 @@ describe('state routes', () => {
       ['/tickets?tenantId=t&updatedAfter=2024-06-01T12:00:00+03:00', 'updatedAfter'],
       ['/tickets/a', 'tenantId'],
       ['/tickets/a/messages?tenantId=t&order=up', 'order'],
+      ['/tickets?tenantId=t&page=x', 'page'],
+      ['/tickets/a/messages?tenantId=t&page=%00', 'page'],
     ];
     for (const [path, parameter] of cases) {
       const { status, body } = await get<Refusal>(bridge.url, path);
@@ -217,11 +219,6 @@ describe('state routes', () => {
     }
     const plus = await get<Refusal>(bridge.url, '/tickets?tenantId=t&updatedAfter=2024-06-01T12:00:00+03:00');
     assert.match(plus.body.errors?.[0]?.message ?? '', /%2B/);
-    for (const path of ['/tickets?tenantId=t&page=x', '/tickets/a/messages?tenantId=t&page=%00']) {
-      const { status, body } = await get<Refusal>(bridge.url, path);
-      assert.equal(status, 400, path);
-      assert.equal(body.code, 'invalid_request', path);
-    }
   });
 });
 

@@ -26,7 +26,7 @@ import {
 } from './redis-connection.ts';
 import * as scripts from './redis-scripts.ts';
 import { runTail } from './redis-tail.ts';
-import type { AppendEvent, AppendRequest, LogBounds, Retention, Store } from './store.ts';
+import { type AppendEvent, type AppendRequest, badPage, type LogBounds, type Retention, type Store } from './store.ts';
 
 export interface RedisOptions {
   /** See REDIS_URL_RULE. */
@@ -458,10 +458,6 @@ function payloadOf(record: string): string {
 function ticketPlace(page: string): string {
   if (!/^\d{12}\.\d*-\d{16}$/.test(page)) throw badPage();
   return page.replace('-', ',');
-}
-
-function badPage(): BridgeError {
-  return new BridgeError('invalid_request', 'page is not one that this list gave out');
 }
 
 function listArguments(ids: readonly string[] | null): string[] {

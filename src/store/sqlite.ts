@@ -9,7 +9,6 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../contract/cursor.ts';
-import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
 import { createLane, type Lane } from './sqlite-lane.ts';
@@ -29,7 +28,14 @@ import type {
 import { MEMORY, ROOM_SEPARATOR } from './sqlite-schema.ts';
 import type { Failure, Reply, Request, ThreadTask } from './sqlite-worker.ts';
 import type { AppendReply, ClaimReply, EraseReply, EventRow, TrimReply, WriteOp } from './sqlite-writer.ts';
-import type { AppendEvent, AppendRequest, LogBounds, Store, TailListener } from './store.ts';
+import {
+  type AppendEvent,
+  type AppendRequest,
+  badPage,
+  type LogBounds,
+  type Store,
+  type TailListener,
+} from './store.ts';
 
 export interface SqliteOptions {
   /** A path, or `:memory:`. */
@@ -294,8 +300,6 @@ function rowOf({ event, tenantId, rooms, payload, ticket, message }: AppendEvent
     ...([message !== null, message?.messageId ?? null, message?.providerMessageId ?? null] as const),
   ];
 }
-
-const badPage = (): BridgeError => new BridgeError('invalid_request', 'page is not one that this list has given out');
 
 function parseTicketsPage(page: string): [updatedAt: string, seq: number] {
   const match = /^(\d{1,20}\.\d{0,100})_(\d{1,15})$/.exec(page);

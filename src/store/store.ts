@@ -11,6 +11,7 @@
  * 5. No call may block the event loop; what waits is bounded, and past the bound calls fail with `unavailable`.
  */
 import type { Cursor } from '../contract/cursor.ts';
+import { BridgeError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
 
@@ -111,6 +112,12 @@ export interface Page {
   readonly nextPage: string | null;
   /** The position of the log that the page reflects. */
   readonly cursor: Cursor;
+}
+
+/** What `tickets` and `messages` throw for a `page` that is not a `nextPage` of theirs. */
+export function badPage(): BridgeError {
+  const message = 'is not one that this list has given out';
+  return new BridgeError('invalid_request', `page ${message}.`, { errors: [{ path: 'page', message }] });
 }
 
 export interface TicketsQuery {
