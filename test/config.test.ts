@@ -119,6 +119,7 @@ test('a bad value is refused in one line: the variable, what it got, what it tak
     ['EXTRA_EVENTS', 'ticket.message'],
     ['EXTRA_EVENTS', 'bridge.mine'],
     ['EXTRA_EVENTS', 'connect'],
+    ['EXTRA_EVENTS', 'constructor'],
     ['EXTRA_EVENTS', 'a b'],
     ['LEGACY_EVENTS', 'yes'],
     ['AUTH_MODE', 'basic'],

@@ -61,7 +61,10 @@ export const declaredEventSchema = z.looseObject({
   userId: optionalRoomId,
 });
 
-/** A name that `EXTRA_EVENTS` may declare: not one that the bridge, Socket.IO or EventSource uses itself. */
+/**
+ * A name that `EXTRA_EVENTS` may declare: not one that the bridge, Socket.IO or EventSource uses itself, nor one that
+ * every object has (`constructor`), since what belongs to an event is looked up in objects, here and by handlers.
+ */
 export const EVENT_NAME = /^[A-Za-z][A-Za-z0-9_.:-]{0,127}$/;
 const RESERVED = new Set([
   'connect',
@@ -78,7 +81,7 @@ const RESERVED = new Set([
 ]);
 
 export function isDeclarableEvent(name: string): boolean {
-  return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.');
+  return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.') && !(name in {});
 }
 
 /** What the state routes and the dedupe of CONTRACT §9 need to know of a payload. */
