@@ -217,6 +217,7 @@ describe('publishing', () => {
       [{ 'content-type': 'application/json; charset=utf-8' }, 201],
       [{ 'content-type': 'Application/JSON;charset="UTF-8"' }, 201],
       [{ 'content-type': 'application/json; profile=x' }, 201],
+      [{ 'content-type': 'application/json; charset=utf8' }, 201],
       [{ 'content-type': 'application/json; charset=latin1' }, 415],
       [{ 'content-type': 'text/plain' }, 415],
       [{ 'content-type': 'application/jsonx' }, 415],

@@ -71,7 +71,7 @@ function requireJson({ headers }: IncomingMessage): void {
     .split(';')
     .map((part) => part.trim().toLowerCase());
   const charset = parameters.find((parameter) => parameter.startsWith('charset='))?.slice('charset='.length);
-  if (type !== JSON_TYPE || (charset !== undefined && charset.replaceAll('"', '') !== 'utf-8')) {
+  if (type !== JSON_TYPE || (charset !== undefined && !/^"?utf-?8"?$/.test(charset))) {
     throw new BridgeError('unsupported_media_type', `Content-Type must be ${JSON_TYPE}, in UTF-8.`);
   }
   if ((headers['content-encoding'] ?? 'identity').toLowerCase() !== 'identity') {
