@@ -382,6 +382,7 @@ test('a cursor that leads nowhere is a 410 that says where to go on', LIMIT, asy
       assert.equal(next, 200);
     }
   }
+  assert.equal(await metric(small, 'roomcast_resets_total{transport="longpoll",reason="unknown"}'), 4);
   const last = await poll(small, `tenantId=t&after=${ids[28]}`);
   assert.deepEqual(idsOf(last.page), [ids[29]]);
 });

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
-import type { Bus, ReadPage } from '../bus/bus.ts';
+import type { Bus, ReadPage, Reset } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
@@ -208,6 +208,18 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, bodyOf(items, page.position, page.more));
   }
 
+  /** Polling's `bridge.reset`: a 410 with the same fields (CONTRACT §8). */
+  function gone({ reason, after, oldest, cursor }: Reset): BridgeError {
+    metrics.reset('longpoll', reason);
+    const message =
+      reason === 'expired'
+        ? 'What came after the cursor is no longer kept whole; read the state routes and go on from `cursor`.'
+        : 'The cursor names no record of this log; read the state routes and go on from `cursor`.';
+    return new BridgeError(reason === 'expired' ? 'cursor_expired' : 'cursor_unknown', message, {
+      fields: { reason, after, oldest, cursor },
+    });
+  }
+
   return {
     handle,
     drain() {
@@ -242,24 +254,4 @@ function matches(ifNoneMatch: string | undefined, etag: string): boolean {
   if (ifNoneMatch === undefined) return false;
   const opaque = (tag: string): string => tag.trim().replace(/^W\//, '');
   return ifNoneMatch.trim() === '*' || ifNoneMatch.split(',').some((tag) => opaque(tag) === opaque(etag));
-}
-
-function gone({
-  reason,
-  after,
-  oldest,
-  cursor,
-}: {
-  reason: 'expired' | 'unknown';
-  after: string | null;
-  oldest: Cursor;
-  cursor: Cursor;
-}): BridgeError {
-  const message =
-    reason === 'expired'
-      ? 'What came after the cursor is no longer kept whole; read the state routes and go on from `cursor`.'
-      : 'The cursor names no record of this log; read the state routes and go on from `cursor`.';
-  return new BridgeError(reason === 'expired' ? 'cursor_expired' : 'cursor_unknown', message, {
-    fields: { reason, after, oldest, cursor },
-  });
 }
