@@ -14,7 +14,10 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
   const config = parseConfig(env);
   const log = createLogger(config.logLevel);
   const bridge = await createBridge(config);
-  const { url } = await bridge.listen();
+  const { url } = await bridge.listen().catch((error: Error) => {
+    const got = `HOST, PORT got ${config.host}, ${config.port} (${error.message})`;
+    throw new Error(`${got}: they take an address of this machine and a free port`, { cause: error });
+  });
   log.info({ url, store: config.storeUrl.replace(/\/\/[^@/]*@/, '//***@') }, `listening on ${url}`);
 
   return new Promise((resolve) => {

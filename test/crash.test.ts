@@ -128,7 +128,11 @@ describe('start and stop', () => {
     const second = spawnServer(env);
     const [code] = await once(second.process, 'exit');
     assert.notEqual(code, 0);
-    assert.equal(second.stderr().trim().split('\n').length, 1, second.stderr());
+    assert.match(second.stderr(), /^roomcast: STORE_URL.*another server.*\n$/);
+    const { port } = new URL(first.url);
+    const third = spawnServer({ STORE_URL: 'sqlite::memory:', PORT: port });
+    await once(third.process, 'exit');
+    assert.match(third.stderr(), new RegExp(`^roomcast: HOST, PORT got 127.0.0.1, ${port} .*\n$`), 'nor on its port');
     await first.end('SIGTERM');
   });
 

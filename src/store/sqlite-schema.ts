@@ -176,7 +176,7 @@ function lockFile(path: string): DatabaseSync {
   } catch (error) {
     lock.close();
     throw primaryCode(error) === SQLITE_BUSY
-      ? new Error(`cannot open the log ${path}: another server has it open`)
+      ? new Error(`STORE_URL: cannot open the log ${path}: another server has it open`)
       : refusal(path, error);
   }
 }
@@ -192,7 +192,7 @@ export function primaryCode(error: unknown): number | null {
 
 function refusal(file: string, error: unknown): Error {
   const reason = (error instanceof Error ? error.message : String(error)).split('\n', 1)[0];
-  return new Error(`cannot open the log ${file}: ${reason}`, { cause: error });
+  return new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
 }
 
 function pragma(db: DatabaseSync, name: string): number {
