@@ -189,6 +189,23 @@ describe('state routes', () => {
     );
   });
 
+  test('what changes while a client reads page after page comes live after any page’s cursor', async () => {
+    const tenantId = 'meanwhile';
+    for (const ticketId of ['a', 'b', 'c', 'd', 'e']) await publishTicket({ tenantId, ticketId });
+    const first = await get(bridge.url, `/tickets?tenantId=${tenantId}&limit=2`);
+    const changed = await publishTicket({ tenantId, ticketId: first.body.items[0]?.ticketId, ticketStatus: 'CLOSED' });
+    let { nextPage } = first.body;
+    while (nextPage !== null) {
+      const { body } = await get(bridge.url, `/tickets?tenantId=${tenantId}&limit=2&page=${nextPage}`);
+      const live = await get<{ events: { id: string }[] }>(
+        bridge.url,
+        `/events?tenantId=${tenantId}&after=${body.cursor}`,
+      );
+      assert.ok(live.body.events.some(({ id }) => id === changed));
+      nextPage = body.nextPage;
+    }
+  });
+
   test('what a parameter does not take is a 400 that names it', async () => {
     const cases: [string, string][] = [
       ['/tickets', 'tenantId'],
@@ -205,6 +222,7 @@ describe('state routes', () => {
       ['/tickets/a', 'tenantId'],
       ['/tickets/a/messages?tenantId=t&order=up', 'order'],
       ['/tickets?tenantId=t&page=x', 'page'],
+      ['/tickets?tenantId=t&page=k3v9x2ma-000000000a7-q8zt.x', 'page'],
       ['/tickets/a/messages?tenantId=t&page=%00', 'page'],
     ];
     for (const [path, parameter] of cases) {

@@ -824,7 +824,10 @@ function schemas(declared: readonly string[]): Readonly<Record<string, JsonObjec
     properties: {
       items: arrayOf(items),
       nextPage: { type: ['string', 'null'], description: 'For the query’s `page`; null on the last page.' },
-      cursor: { ...cursor, description: 'The place in the log that the answer reflects.' },
+      cursor: {
+        ...cursor,
+        description: 'The place in the log that the answer reflects; the first page’s on all pages.',
+      },
     },
   });
   // Of the alternatives of `PublishOne` exactly one may fit.

@@ -6,10 +6,11 @@
  */
 import { z } from 'zod';
 import { type Principal, type StateScope, stateScope } from '../auth/principal.ts';
+import { type Cursor, parseCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { instantKey } from '../contract/events.ts';
 import { ID_RULE, isRoomId } from '../contract/rooms.ts';
-import type { Page, Store, TicketResult } from '../store/store.ts';
+import { badPage, type Page, type Store, type TicketResult } from '../store/store.ts';
 import { choice, id, integer, parseQuery, text } from '../transports/query.ts';
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
@@ -76,7 +77,7 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const principal = await authenticate(context);
       const query = parseQuery(queryOf(context), TICKETS_QUERY);
       const scope = scopeOf(principal, query.tenantId);
-      return answerPage(context, await store.tickets({ ...query, ...scope }));
+      return answerPages(context, query.page, (page) => store.tickets({ ...query, ...scope, page }));
     },
 
     async ticket(context) {
@@ -96,7 +97,7 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const ticketId = ticketIdOf(context);
       if (isNarrowed(scope) && !reaches(scope, ticketId, await store.ticket(query.tenantId, ticketId)))
         throw notFound();
-      return answerPage(context, await store.messages({ ...query, ticketId }));
+      return answerPages(context, query.page, (page) => store.messages({ ...query, ticketId, page }));
     },
   };
 }
@@ -129,9 +130,29 @@ function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult)
   return typeof agreementId === 'string' && scope.agreementIds.includes(agreementId);
 }
 
-function answerPage(context: BridgeContext, { items, nextPage, cursor }: Page): Response {
-  const body = `{"items":[${items.join(',')}],"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}}`;
-  return answerJson(context, body);
+/**
+ * A later page answers with the first one's cursor, which `nextPage` carries along: what changed while a client paged may
+ * belong on a page that it has read, and must come once it goes live, from whichever page's cursor.
+ */
+async function answerPages(
+  context: BridgeContext,
+  page: string | null,
+  read: (page: string | null) => Promise<Page>,
+): Promise<Response> {
+  const [first, place] = page === null ? [null, null] : placeOf(page);
+  const answered = await read(place);
+  const cursor = first ?? answered.cursor;
+  const nextPage = answered.nextPage === null ? null : `${cursor}.${answered.nextPage}`;
+  const tail = `"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}`;
+  return answerJson(context, `{"items":[${answered.items.join(',')}],${tail}}`);
+}
+
+/** The first page's cursor, and the store's own name of the page. */
+function placeOf(page: string): [Cursor, string] {
+  const dot = page.indexOf('.');
+  const first = page.slice(0, dot);
+  if (dot === -1 || parseCursor(first) === null) throw badPage();
+  return [first as Cursor, page.slice(dot + 1)];
 }
 
 function answerJson(context: BridgeContext, body: string): Response {
