@@ -217,7 +217,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   return {
     config,
     async publish(event, payload, publishOptions = {}) {
-      const [published] = await bus.publish([{ event, payload }], publishOptions);
+      const [published] = await bus.publish([{ event, payload: asListenersGetIt(payload) }], publishOptions);
       return published as Published;
     },
     listen() {
@@ -236,6 +236,15 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       return closing;
     },
   };
+}
+
+/** What is checked is what travels: `toJSON` of dates and of other objects may change it. What is no JSON, the bus refuses. */
+function asListenersGetIt(payload: object): unknown {
+  try {
+    return JSON.parse(JSON.stringify(payload));
+  } catch {
+    return payload;
+  }
 }
 
 function stop(server: Server): Promise<void> {
