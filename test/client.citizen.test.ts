@@ -132,6 +132,29 @@ test('what something in between says is never taken as final', async () => {
   assert.equal(live.cursor, 'c1');
 });
 
+test('storage that is forbidden or full keeps nothing, and all else goes on', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const fail = (): never => {
+    throw new DOMException('The quota has been exceeded.', 'QuotaExceededError');
+  };
+  for (const transport of ['websocket', 'sse', 'poll'] as const) {
+    const live = connect({
+      url: bridge.url,
+      rooms: { tenantId: 't' },
+      transports: [transport, 'poll'],
+      persist: { getItem: fail, setItem: fail },
+    });
+    closing.push(live.close);
+    const heard: string[] = [];
+    live.on('messages.new', (_payload, { cursor }) => heard.push(cursor));
+    await until(`live over ${transport}`, () => live.status.transport === transport);
+    const { id } = await bridge.publish('messages.new', messageNew({ tenantId: 't' }));
+    await until('heard', () => heard.length > 0);
+    assert.deepEqual(heard, [id]);
+  }
+});
+
 test('a message is heard once, by either of its ids, although the log has it twice', async () => {
   const message = messageNew({ agreementId: null });
   const events = [

@@ -12,7 +12,7 @@ import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, Transport
 import { createHttp, RoomcastError, type Token } from './http.ts';
 import { createLadder } from './ladder.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
-import { type Memory, recall, remember } from './memory.ts';
+import { lenient, type Memory, recall, remember } from './memory.ts';
 import { openPoll } from './poll.ts';
 import { createSession, type Frame, type Joining, placeOf, roomsOf } from './session.ts';
 import type { SourceDeps } from './source.ts';
@@ -90,13 +90,8 @@ interface Waiting<Events> {
 
 /** Declared events are typed by naming them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
 export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<Events> {
-  const {
-    url,
-    rooms: ids = {},
-    transports = ['websocket', 'sse', 'poll'],
-    persist,
-    patienceMs = PATIENCE_MS,
-  } = options;
+  const { url, rooms: ids = {}, transports = ['websocket', 'sse', 'poll'], patienceMs = PATIENCE_MS } = options;
+  const persist = lenient(options.persist);
   const over = new AbortController();
   const { signal } = over;
   const http = createHttp(url, options.token);
@@ -117,7 +112,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   const session = createSession({
     http,
     rooms: ids,
-    after: options.after ?? persist?.getItem(key) ?? null,
+    after: options.after ?? persist.getItem(key),
     refetch: options.refetch ?? false,
     signal,
     deliver,
@@ -181,7 +176,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
 
   function keep(): void {
     const { cursor } = live;
-    if (cursor) persist?.setItem(key, cursor);
+    if (cursor) persist.setItem(key, cursor);
   }
 
   function tell(next: Status): void {

@@ -17,14 +17,29 @@ const inPage = new Map<string, string>();
 
 const keyOf = (place: string): string => `roomcast:transport:${place}`;
 
-export function recall(place: string, persist: Memory | undefined): TransportName | null {
-  const text = inPage.get(place) ?? persist?.getItem(keyOf(place));
+/** Storage may be missing, forbidden or full, now or later: then nothing is kept, and all else goes on. */
+export function lenient(memory: Memory | undefined): Memory {
+  const attempt = <T>(act: () => T): T | null => {
+    try {
+      return act();
+    } catch {
+      return null; // what cannot be kept is asked of the log
+    }
+  };
+  return {
+    getItem: (key) => attempt(() => memory?.getItem(key) ?? null),
+    setItem: (key, value) => void attempt(() => memory?.setItem(key, value)),
+  };
+}
+
+export function recall(place: string, persist: Memory): TransportName | null {
+  const text = inPage.get(place) ?? persist.getItem(keyOf(place));
   const [transport, until] = text?.split(' ') ?? [];
   return Number(until) > Date.now() ? (transport as TransportName) : null;
 }
 
-export function remember(place: string, transport: TransportName, persist: Memory | undefined): void {
+export function remember(place: string, transport: TransportName, persist: Memory): void {
   const text = `${transport} ${Date.now() + EXPIRES_MS}`;
   inPage.set(place, text);
-  persist?.setItem(keyOf(place), text);
+  persist.setItem(keyOf(place), text);
 }
