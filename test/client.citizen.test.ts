@@ -115,21 +115,36 @@ test('a server that asks not to come back sooner is obeyed', async () => {
 });
 
 test('what something in between says is never taken as final', async () => {
-  let answers = 0;
-  const url = await serve((_request, response) => {
-    answers++;
-    if (answers === 1) response.writeHead(403, { 'content-type': 'text/html' }).end('<h1>Log in to this wifi</h1>');
-    else if (answers === 2) response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>Welcome</h1>');
-    else if (answers === 3) response.writeHead(404).end();
-    else
-      response
-        .writeHead(200, { 'content-type': 'application/json' })
-        .end('{"events":[],"cursor":"c1","hasMore":false}');
+  const answers = [
+    [403, 'text/html', '<h1>Log in to this wifi</h1>'],
+    [200, 'text/html', '<h1>Welcome</h1>'],
+    [404, 'text/plain', ''],
+    [410, 'text/html', '<h1>Gone</h1>'],
+    [410, 'application/problem+json', '{"title":"Gone"}'],
+    [200, 'application/json', '{"status":"blocked"}'],
+    [200, 'application/json', 'null'],
+  ] as const;
+  const asked = new Set<string | null>();
+  const url = await serve((request, response) => {
+    const which = new URL(request.url ?? '', 'http://localhost').searchParams.get('tenantId');
+    const strange = asked.has(which) ? undefined : answers[Number(which)];
+    asked.add(which);
+    const [status, type, body] = strange ?? [200, 'application/json', '{"events":[],"cursor":"c1","hasMore":false}'];
+    response.writeHead(status, { 'content-type': type }).end(body);
   });
-  const live = connect({ url, rooms: { tenantId: 't' }, transports: ['poll'] });
-  closing.push(live.close);
-  await until('live', () => live.status.state === 'live');
-  assert.equal(live.cursor, 'c1');
+  const resets: unknown[] = [];
+  const all = answers.map((_, which) => {
+    const live = connect({ url, rooms: { tenantId: String(which) }, transports: ['poll'] });
+    closing.push(live.close);
+    live.on('reset', (reset) => resets.push(reset));
+    return live;
+  });
+  await until('all live', () => all.every(({ status }) => status.state === 'live'));
+  assert.deepEqual(
+    all.map(({ cursor }) => cursor),
+    answers.map(() => 'c1'),
+  );
+  assert.deepEqual(resets, []);
 });
 
 test('storage that is forbidden or full keeps nothing, and all else goes on', async () => {

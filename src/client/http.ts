@@ -182,6 +182,12 @@ export function createHttp(base: string, token: Token | undefined): Http {
   };
 }
 
+/** An answer with this list. Something in between may say 200 too. @throws {RoomcastError} */
+export function holding<Answer>(list: 'events' | 'items', answer: unknown): Answer {
+  if (Array.isArray((answer as Record<string, unknown> | null)?.[list])) return answer as Answer;
+  throw new RoomcastError('unreachable', 'The answer is not the bridge’s.');
+}
+
 async function errorOf(response: Response): Promise<RoomcastError> {
   const { status } = response;
   const isProblem = response.headers.get('content-type')?.includes('problem+json') === true;

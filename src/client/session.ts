@@ -10,7 +10,7 @@
  */
 import type { Room, RoomKind } from '../contract/rooms.ts';
 import type { Meta, Reset, RoomIds, State, TransportName } from './events.ts';
-import { type Http, type Query, RoomcastError } from './http.ts';
+import { type Http, holding, type Query, RoomcastError } from './http.ts';
 import { readState } from './state.ts';
 import { pause } from './waiting.ts';
 
@@ -192,8 +192,13 @@ export function createSession(options: SessionOptions): Session {
     change();
   }
 
-  function read(from: readonly Room[], after: string | null, waitSeconds: number, until: AbortSignal): Promise<Page> {
-    return http.json('events', {
+  async function read(
+    from: readonly Room[],
+    after: string | null,
+    waitSeconds: number,
+    until: AbortSignal,
+  ): Promise<Page> {
+    const answer = await http.json('events', {
       query: {
         ...queryOf(from),
         after: after === null ? 'now' : after === '' ? 'start' : after,
@@ -203,7 +208,8 @@ export function createSession(options: SessionOptions): Session {
       listens: true,
       signal: until,
       timeoutMs: TIMEOUT_MS + waitSeconds * 1000,
-    }) as Promise<Page>;
+    });
+    return holding('events', answer);
   }
 
   async function page(source: Link, waitSeconds: number, until: AbortSignal): Promise<boolean> {
@@ -315,10 +321,10 @@ export function placeOf(after: string | null): string | null {
   return after === 'start' ? '' : after;
 }
 
-/** A 410 says where to go on (CONTRACT §8). */
+/** The bridge's 410 says where to go on (CONTRACT §8). */
 function gapOf(error: unknown): Gap | null {
   if (!(error instanceof RoomcastError) || error.status !== 410) return null;
-  return error.problem as unknown as Gap;
+  return typeof error.problem.cursor === 'string' ? (error.problem as unknown as Gap) : null;
 }
 
 /** Whether a message is heard for the first time, by the ids that the log itself dedupes by (CONTRACT §9). */

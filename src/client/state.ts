@@ -6,7 +6,7 @@
  */
 import type { Room } from '../contract/rooms.ts';
 import type { MessagesNew, State, TicketsUpdated } from './events.ts';
-import { type Http, RoomcastError } from './http.ts';
+import { type Http, holding, RoomcastError } from './http.ts';
 
 /** The most that one answer gives. */
 const NEWEST = 1000;
@@ -32,7 +32,7 @@ export async function readState(
 
   async function get<Item>(path: string, query: Record<string, string | number>): Promise<readonly Item[]> {
     const ask = { query: { ...query, limit: NEWEST }, signal, timeoutMs: TIMEOUT_MS };
-    const answer = (await http.json(path, ask)) as Answer<Item>;
+    const answer = holding<Answer<Item>>('items', await http.json(path, ask));
     if (cursor === null || answer.cursor < cursor) cursor = answer.cursor;
     return answer.items;
   }
