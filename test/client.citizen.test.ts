@@ -114,6 +114,25 @@ test('a server that asks not to come back sooner is obeyed', async () => {
   for (const [index, time] of at.slice(1).entries()) assert.ok(time - (at[index] as number) >= 990);
 });
 
+for (const retryAfter of ['99999999999', 'Fri, 31 Dec 2199 23:59:59 GMT']) {
+  test(`a server that says "Retry-After: ${retryAfter}" is left alone for an hour`, async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warned);
+    closing.push(() => process.off('warning', warned));
+    const url = await serve((_request, response) => {
+      const body = '{"code":"unavailable","detail":"Later."}';
+      response.writeHead(503, { 'content-type': 'application/problem+json', 'retry-after': retryAfter }).end(body);
+    });
+    const live = connect({ url, rooms: { tenantId: 't' } });
+    closing.push(live.close);
+    await until('refused', () => live.status.error !== null);
+    assert.equal(live.status.error?.retryAfterMs, 3_600_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(warnings, [], 'no timer was given more than it takes');
+  });
+}
+
 test('what something in between says is never taken as final', async () => {
   const answers = [
     [403, 'text/html', '<h1>Log in to this wifi</h1>'],

@@ -6,6 +6,7 @@
  * is a function is asked for anew. Only the bridge itself, by the code of a problem, can say no for good: a bare 403
  * or 404 comes from something in between, and may pass.
  */
+import { asked } from './waiting.ts';
 
 /** A string, or a function that is called for a new one whenever the old one is refused. */
 export type Token = string | (() => string | Promise<string>);
@@ -206,6 +207,5 @@ async function errorOf(response: Response): Promise<RoomcastError> {
 /** Seconds, or a date (RFC 9110 §10.2.3). What is neither says nothing. */
 function retryAfterMs(text: string | null): number {
   if (text === null) return 0;
-  const milliseconds = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
-  return Math.max(0, milliseconds) || 0;
+  return asked(/^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now());
 }

@@ -7,6 +7,7 @@
 import { RoomcastError } from './http.ts';
 import { type Gap, queryOf } from './session.ts';
 import type { End, Open, Source } from './source.ts';
+import { asked } from './waiting.ts';
 
 interface Block {
   event: string;
@@ -114,7 +115,7 @@ function parse(text: string): Block | null {
     if (line.startsWith('event:')) block.event = value;
     else if (line.startsWith('data:')) block.data = value;
     else if (line.startsWith('id:')) block.id = value;
-    else if (line.startsWith('retry:')) block.retryMs = Number(value);
+    else if (line.startsWith('retry:')) block.retryMs = asked(Number(value));
   }
   return block.data === '' ? null : block;
 }

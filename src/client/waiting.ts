@@ -3,6 +3,13 @@
  * browser says that it is offline; and never past the end of the connection: every timer and listener ends with its signal.
  */
 const BASE_MS = 1_000;
+/** How long a server may send its clients away: what is beyond an hour is a mistake, and beyond what a timer takes. */
+const MOST_ASKED_MS = 3_600_000;
+
+/** What a server asked for; what is no number says nothing. */
+export function asked(milliseconds: number): number {
+  return Math.min(MOST_ASKED_MS, Math.max(0, milliseconds)) || 0;
+}
 
 /** From nothing up to 1 s after the first failure, 2 s after the second, and so on up to `mostMs`. */
 export function backoff(failures: number, mostMs: number): number {
