@@ -235,7 +235,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     }
   }
 
-  function end(error: Error | null): void {
+  function end(error: RoomcastError | null): void {
     if (signal.aborted) return;
     options.signal?.removeEventListener('abort', close);
     over.abort();

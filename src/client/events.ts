@@ -4,6 +4,7 @@
  * Written out instead of inferred from the contract's schemas, so that an application needs no schema library to read
  * them; a test holds the two together.
  */
+import type { RoomcastError } from './http.ts';
 
 /** What both canonical payloads carry. Unknown extra keys pass through. */
 export interface Envelope {
@@ -94,5 +95,5 @@ export interface Status {
   /** Over which events come in now. */
   readonly transport: TransportName | null;
   /** Why it is not live, or why it closed by itself. */
-  readonly error: Error | null;
+  readonly error: RoomcastError | null;
 }
