@@ -192,6 +192,22 @@ describe('over a bad network', () => {
     await heardAll(listener, await publishing.stop());
   });
 
+  test('a network that is too bad for a long answer has what was missed in shorter ones', async () => {
+    const tenantId = freshTenant();
+    const events = Array.from({ length: 500 }, () => ({
+      event: 'messages.new',
+      payload: messageNew({ tenantId, agreementId: null, message: { content: 'x'.repeat(1000) } }),
+    }));
+    const { body } = await bridge.post({ events });
+    const between = await obstacle({ mostPollBytes: 100_000 });
+    const listener = listen({ url: between.url, rooms: { tenantId }, after: 'start' });
+    await heardAll(
+      listener,
+      body.results.map(({ id }) => id),
+    );
+    await over(listener, 'websocket');
+  });
+
   test('what worked is where the next connection begins', async () => {
     const between = await obstacle({ upgrade: 'swallow' });
     const rooms = { tenantId: freshTenant() };

@@ -11,6 +11,8 @@ export interface Habits {
   /** `hold`: nothing more of the answer passes before it has ended. */
   sse: 'pass' | 'hold' | 'refuse';
   polls: 'pass' | 'refuse';
+  /** A poll's answer that is longer is cut off in the middle. */
+  mostPollBytes: number;
   /** Cuts every connection so often; 0: never. */
   cutEveryMs: number;
 }
@@ -28,7 +30,14 @@ export interface Obstacle {
 }
 
 export async function startObstacle(targetUrl: string, initial: Partial<Habits> = {}): Promise<Obstacle> {
-  const habits: Habits = { upgrade: 'pass', sse: 'pass', polls: 'pass', cutEveryMs: 0, ...initial };
+  const habits: Habits = {
+    upgrade: 'pass',
+    sse: 'pass',
+    polls: 'pass',
+    mostPollBytes: Infinity,
+    cutEveryMs: 0,
+    ...initial,
+  };
   const seen: string[] = [];
   const sockets = new Set<Socket>();
   let target = new URL(targetUrl);
@@ -56,8 +65,11 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
           outgoing.flushHeaders();
         };
         if (!isHeld()) begin();
+        let bytes = 0;
         answer.on('data', (chunk: Buffer) => {
-          if (isHeld()) held.push(chunk);
+          bytes += chunk.length;
+          if (isPoll && bytes > habits.mostPollBytes) outgoing.destroy();
+          else if (isHeld()) held.push(chunk);
           else outgoing.write(chunk);
         });
         answer.on('end', () => {

@@ -199,6 +199,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   async function begin(): Promise<void> {
     for (let failures = 1; !signal.aborted && !isFull && session.rooms.size > 0; failures++) {
       await online(signal);
+      const { cursor } = session;
       try {
         if (!(await session.catchUp(session.link(), null, signal))) continue;
         isBegun = true;
@@ -208,6 +209,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         const known = error as RoomcastError;
         if (!known.passing) return end(known);
         tell({ ...status, error: known });
+        if (session.cursor !== cursor) failures = 1;
         await pause(Math.max(known.retryAfterMs, backoff(failures, MOST_BACKOFF_MS)), signal);
       }
     }

@@ -78,6 +78,8 @@ export interface Joining {
 const PAGE = 1000;
 /** For one plain request. The bridge answers within 5 s also when its log hangs. */
 const TIMEOUT_MS = 10_000;
+/** A page that is there so soon might have been longer. */
+const QUICK_MS = 2_000;
 /** Between requests to a node whose tail is behind another's. */
 const LAG_MS = 100;
 /** Messages remembered by their ids. */
@@ -122,6 +124,8 @@ export function createSession(options: SessionOptions): Session {
   let isNew = createMessageMemory();
   let cursor = placeOf(options.after);
   let generation = 0;
+  /** Records in a page: fewer where a network is too slow for more, or cuts what takes long. */
+  let limit = PAGE;
   /** While the state is read: nobody need be told of the same gap meanwhile. */
   let resetting: Promise<void> | null = null;
 
@@ -198,18 +202,22 @@ export function createSession(options: SessionOptions): Session {
     waitSeconds: number,
     until: AbortSignal,
   ): Promise<Page> {
-    const answer = await http.json('events', {
-      query: {
-        ...queryOf(from),
-        after: after === null ? 'now' : after === '' ? 'start' : after,
-        limit: PAGE,
-        ...(waitSeconds > 0 ? { wait: waitSeconds } : {}),
-      },
-      listens: true,
-      signal: until,
-      timeoutMs: TIMEOUT_MS + waitSeconds * 1000,
-    });
-    return holding('events', answer);
+    const begunMs = performance.now();
+    const query = {
+      ...queryOf(from),
+      after: after === null ? 'now' : after === '' ? 'start' : after,
+      limit,
+      ...(waitSeconds > 0 ? { wait: waitSeconds } : {}),
+    };
+    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    try {
+      const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
+      if (performance.now() - begunMs < QUICK_MS) limit = Math.min(PAGE, Math.ceil(1.25 * limit));
+      return holding('events', answer);
+    } catch (error) {
+      if ((error as RoomcastError).status === 0 && !until.aborted) limit = Math.ceil(limit / 4);
+      throw error;
+    }
   }
 
   async function page(source: Link, waitSeconds: number, until: AbortSignal): Promise<boolean> {
