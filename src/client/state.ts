@@ -8,12 +8,14 @@ import type { Room } from '../contract/rooms.ts';
 import type { MessagesNew, State, TicketsUpdated } from './events.ts';
 import { type Http, holding, RoomcastError } from './http.ts';
 
-/** The most that one answer gives. */
+/** Of each list, in pages that a slow network has within the time. */
 const NEWEST = 1000;
+const PAGE = 200;
 const TIMEOUT_MS = 30_000;
 
 interface Answer<Item> {
   readonly items: readonly Item[];
+  readonly nextPage: string | null;
   readonly cursor: string;
 }
 
@@ -30,11 +32,17 @@ export async function readState(
   const messages: Record<string, MessagesNew[]> = {};
   let cursor: string | null = null;
 
-  async function get<Item>(path: string, query: Record<string, string | number>): Promise<readonly Item[]> {
-    const ask = { query: { ...query, limit: NEWEST }, signal, timeoutMs: TIMEOUT_MS };
-    const answer = holding<Answer<Item>>('items', await http.json(path, ask));
-    if (cursor === null || answer.cursor < cursor) cursor = answer.cursor;
-    return answer.items;
+  async function get<Item>(path: string, query: Record<string, string>): Promise<readonly Item[]> {
+    const items: Item[] = [];
+    let page: string | undefined;
+    do {
+      const ask = { query: { ...query, limit: PAGE, page }, signal, timeoutMs: TIMEOUT_MS };
+      const answer = holding<Answer<Item>>('items', await http.json(path, ask));
+      if (cursor === null || answer.cursor < cursor) cursor = answer.cursor;
+      items.push(...answer.items);
+      page = answer.nextPage ?? undefined;
+    } while (page !== undefined && items.length < NEWEST);
+    return items;
   }
 
   for (const tenantId of idsOf('tenant:')) {
