@@ -58,6 +58,9 @@ test('refetch reads the state, and goes on from its cursor: nothing between, not
     await bridge.publish('tickets.updated', ticketUpdated({ ticketId }));
     for (let count = 0; count < 3; count++) await bridge.publish('messages.new', messageNew({ ticketId }));
   }
+  // More than is remembered of a live stream, and more than one answer gives.
+  const many = Array.from({ length: 1000 }, () => ({ event: 'messages.new', payload: messageNew({ ticketId: 'b' }) }));
+  await bridge.post({ events: many });
   let isStopped = false;
   const published: string[] = [];
   const messages: string[] = [];
@@ -73,7 +76,7 @@ test('refetch reads the state, and goes on from its cursor: nothing between, not
   const heardMessages: unknown[] = [];
   const { live, heard, resets } = listen({
     url: bridge.url,
-    rooms: { tenantId: 'tenant-1', ticketId: ['a', 'never-seen'] },
+    rooms: { tenantId: 'tenant-1', ticketId: ['a', 'b', 'never-seen'] },
     after: 'a-cursor-of-elsewhere',
     refetch: true,
   });
@@ -86,6 +89,10 @@ test('refetch reads the state, and goes on from its cursor: nothing between, not
   assert.equal(resets.length, 1);
   const state = resets[0]?.state;
   assert.deepEqual(state?.tickets.map(({ ticketId }) => ticketId).sort(), ['a', 'b']);
+  assert.deepEqual(
+    state?.messages.b?.map(({ messageId }) => messageId),
+    many.map(({ payload }) => payload.messageId),
+  );
   const known = state?.messages.a?.map(({ messageId }) => messageId) ?? [];
   // The three from before, then all that this test published, in order and once: first as state, then live.
   assert.deepEqual([...known.slice(3), ...heardMessages], messages);

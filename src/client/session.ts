@@ -82,8 +82,8 @@ const TIMEOUT_MS = 10_000;
 const QUICK_MS = 2_000;
 /** Between requests to a node whose tail is behind another's. */
 const LAG_MS = 100;
-/** Messages remembered by their ids. */
-const MOST_MESSAGES = 2_000;
+/** Ids of messages that are remembered, beside those of the state that was read last. */
+const MOST_IDS = 2_000;
 
 const FIELDS: Readonly<Record<RoomKind, string>> = {
   tenant: 'tenantId',
@@ -121,7 +121,7 @@ export function createSession(options: SessionOptions): Session {
   const { http, signal } = options;
   /** Each room with the place after which it is heard. `''` is before any cursor. */
   const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, placeOf(options.after) ?? '']));
-  let isNew = createMessageMemory();
+  let messages = createMessageMemory();
   let cursor = placeOf(options.after);
   let generation = 0;
   /** Records in a page: fewer where a network is too slow for more, or cuts what takes long. */
@@ -167,7 +167,7 @@ export function createSession(options: SessionOptions): Session {
 
   function deliver(frame: Frame, transport: TransportName, before: string | null, replay: boolean): void {
     // A room that was left and is joined again replays what it brought before.
-    if (frame.event === 'messages.new' && !isNew(frame.payload) && !replay) return;
+    if (frame.event === 'messages.new' && !messages.isNew(frame.payload) && !replay) return;
     options.deliver(frame, { event: frame.event, cursor: frame.cursor, transport, replay }, before);
   }
 
@@ -190,7 +190,9 @@ export function createSession(options: SessionOptions): Session {
     }
     cursor = from;
     for (const room of rooms.keys()) rooms.set(room, from);
-    for (const messages of Object.values(state?.messages ?? {})) for (const message of messages) isNew(message);
+    const known = Object.values(state?.messages ?? {}).flat();
+    messages.hold(MOST_IDS + 2 * known.length);
+    for (const message of known) messages.isNew(message);
     options.reset({ ...gap, cursor: from, room: null, state });
     options.kept(from);
     change();
@@ -315,7 +317,7 @@ export function createSession(options: SessionOptions): Session {
       if (!rooms.delete(room)) return;
       if (rooms.size === 0) {
         cursor = null;
-        isNew = createMessageMemory();
+        messages = createMessageMemory();
       }
       change();
     },
@@ -336,18 +338,25 @@ function gapOf(error: unknown): Gap | null {
 }
 
 /** Whether a message is heard for the first time, by the ids that the log itself dedupes by (CONTRACT §9). */
-function createMessageMemory(): (payload: Payload) => boolean {
+function createMessageMemory() {
   const seen = new Set<string>();
-  return ({ tenantId, ticketId, messageId, providerMessageId }) => {
-    const keys: string[] = [];
-    if (messageId) keys.push(JSON.stringify([tenantId, messageId]));
-    if (providerMessageId) keys.push(JSON.stringify([tenantId, ticketId, providerMessageId]));
-    if (keys.some((key) => seen.has(key))) return false;
-    for (const key of keys) seen.add(key);
-    for (const oldest of seen) {
-      if (seen.size <= MOST_MESSAGES) break;
-      seen.delete(oldest);
-    }
-    return true;
+  let most = MOST_IDS;
+  return {
+    isNew({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
+      const keys: string[] = [];
+      if (messageId) keys.push(JSON.stringify([tenantId, messageId]));
+      if (providerMessageId) keys.push(JSON.stringify([tenantId, ticketId, providerMessageId]));
+      if (keys.some((key) => seen.has(key))) return false;
+      for (const key of keys) seen.add(key);
+      for (const oldest of seen) {
+        if (seen.size <= most) break;
+        seen.delete(oldest);
+      }
+      return true;
+    },
+    /** How many ids are remembered from here on. */
+    hold(ids: number): void {
+      most = ids;
+    },
   };
 }
