@@ -185,6 +185,36 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.deepEqual(faults, []);
   });
 
+  test('whoever has scrolled down the tail keeps the row that is read, however many come', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'tail');
+    await tail(page, 'tenant-1');
+    const publishMore = (): Promise<unknown> =>
+      bridge.post({
+        events: Array.from({ length: 50 }, () => ({ event: 'tickets.updated', payload: ticketUpdated() })),
+      });
+    await publishMore();
+    await page.getByText('50 shown').waitFor();
+    await page.getByRole('listbox').hover();
+    await page.mouse.wheel(0, 600);
+    const topmost = (): Promise<string> =>
+      page.evaluate(`(() => {
+        const { left, top } = document.querySelector('[role=listbox]').getBoundingClientRect();
+        return document.elementFromPoint(left + 20, top + 20).closest('[role=option]').id;
+      })()`);
+    await until('scrolled', () => page.evaluate<boolean>('document.querySelector("[role=listbox]").scrollTop > 0'));
+    const read = await topmost();
+    await publishMore();
+    await page.getByText('100 shown').waitFor();
+    assert.equal(await topmost(), read);
+    // A row that was clicked goes when it is scrolled away; the arrows still work.
+    await page.locator(`#${read}`).click();
+    await page.getByRole('listbox').evaluate((list) => list.scrollTo({ top: 0 }));
+    await page.keyboard.press('ArrowDown');
+    await until('the next one', async () => (await page.locator('[aria-selected=true]').count()) === 1);
+    assert.notEqual(await page.locator('[aria-selected=true]').getAttribute('id'), read);
+  });
+
   test('the form publishes, says what is wrong at the field, and the event shows up', async () => {
     const bridge = await start({ extraEvents: ['leads.updated'] });
     const { page } = await open(bridge.url, 'publish');

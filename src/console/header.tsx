@@ -2,7 +2,7 @@
 import type { Access } from './access.ts';
 import { useChanges } from './changes.ts';
 import type { Figures } from './figures.ts';
-import type { Tailing } from './tailing.ts';
+import { isRefused, type Tailing } from './tailing.ts';
 import { THEMES, type ThemeChoice } from './theme.ts';
 
 interface HeaderProps {
@@ -53,6 +53,7 @@ function BridgeStatus({ figures: { state, stats } }: { readonly figures: Figures
 
 function TailStatus({ tailing: { rooms, status } }: { readonly tailing: Tailing }) {
   if (rooms.length === 0) return <span class="state">Tail: no room</span>;
+  if (rooms.every(isRefused)) return <span class="state bad">Tail: refused</span>;
   const { state, transport } = status;
   if (state === 'live') {
     return <span class="state good">Tail: live over {transport === null ? 'nothing yet' : OVER[transport]}</span>;

@@ -1,11 +1,11 @@
 /** The live tail: which rooms, what came, one event at a time. The list is one stop for the keyboard; arrows move in it. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { formatRoom, ID_RULE, isRoomId, ROOM_KINDS, type RoomKind } from '../contract/rooms.ts';
 import { useChanges } from './changes.ts';
 import type { Figures } from './figures.ts';
 import { count, timeOfDay } from './format.ts';
 import { PayloadViewer } from './payload.tsx';
-import { type Heard, MOST_ROOMS, MOST_SHOWN, type Tailed, type Tailing } from './tailing.ts';
+import { type Heard, isRefused, MOST_ROOMS, MOST_SHOWN, type Tailed, type Tailing } from './tailing.ts';
 
 interface TailProps {
   readonly tailing: Tailing;
@@ -70,7 +70,10 @@ export function TailRooms({ tailing, figures }: Pick<TailProps, 'tailing' | 'fig
             spellcheck={false}
             aria-invalid={fault !== ''}
             aria-describedby="room-fault"
-            onInput={(event) => setId(event.currentTarget.value)}
+            onInput={(event) => {
+              setId(event.currentTarget.value);
+              setFault('');
+            }}
           />
         </label>
         <datalist id="known-rooms">
@@ -117,8 +120,7 @@ function RoomChip({ tailed: { room, error }, tailing }: { readonly tailed: Taile
 
 function TailFault({ tailing }: { readonly tailing: Tailing }) {
   const { state, error } = tailing.status;
-  const isRefused = tailing.rooms.some((tailed) => tailed.error !== null && !tailed.error.passing);
-  if (isRefused) {
+  if (tailing.rooms.some(isRefused)) {
     return (
       <p class="fault">
         Listening needs a token with the scope <code>subscribe</code> and the room’s tenant. A service token (
@@ -146,16 +148,20 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
   useChanges(tailing.changes);
   const list = useRef<HTMLDivElement>(null);
   const [scrolled, setScrolled] = useState(0);
-  const { shown, isPaused, held, event } = tailing;
+  const { rooms, shown, isPaused, held, event } = tailing;
   // Only what can be seen is drawn, and a little around it: at 1000 events a second the whole list would be too much.
   const rowHeight = list.current?.querySelector('.event')?.getBoundingClientRect().height ?? ROW_PIXELS;
   const first = Math.max(0, Math.min(Math.floor(scrolled / rowHeight) - ROWS_AROUND, shown.length - 1));
   const drawn = shown.slice(first, first + ROWS_DRAWN);
   const at = chosen === null ? -1 : shown.findIndex(({ cursor }) => cursor === chosen.cursor);
 
-  useEffect(() => {
-    if (isPaused || document.activeElement === list.current) return;
-    list.current?.scrollTo({ top: 0 });
+  // Whoever has scrolled down keeps the rows that are read where they are; at the top the newest comes into view.
+  const newest = useRef(shown[0]?.cursor);
+  useLayoutEffect(() => {
+    const box = list.current as HTMLDivElement;
+    const added = shown.findIndex(({ cursor }) => cursor === newest.current);
+    newest.current = shown[0]?.cursor;
+    if (added > 0 && box.scrollTop > 0) box.scrollTop += added * rowHeight;
   }, [shown]);
 
   function move(pressed: KeyboardEvent): void {
@@ -184,7 +190,10 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
   function pick(event: MouseEvent): void {
     const row = (event.target as Element).closest('[role=option]');
     const picked = shown.find((heard) => optionId(heard) === row?.id);
-    if (picked !== undefined) choose(picked);
+    if (picked === undefined) return;
+    choose(picked);
+    // A row goes when it is scrolled out of view, and would take the focus with it.
+    list.current?.focus({ preventScroll: true });
   }
 
   return (
@@ -214,36 +223,40 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
         first.
         {isPaused && ` Paused: ${count(held)} came since.`}
       </p>
-      <div
-        ref={list}
-        class="events"
-        role="listbox"
-        tabIndex={0}
-        aria-label="Events, newest first"
-        aria-activedescendant={at === -1 ? undefined : optionId(shown[at] as Heard)}
-        onKeyDown={move}
-        onClick={pick}
-        onScroll={(event) => setScrolled(event.currentTarget.scrollTop)}
-      >
+      <div class="framed">
         <div
-          role="presentation"
-          style={{
-            paddingTop: `${first * rowHeight}px`,
-            paddingBottom: `${Math.max(0, shown.length - first - drawn.length) * rowHeight}px`,
-          }}
+          ref={list}
+          class="events"
+          role="listbox"
+          tabIndex={0}
+          aria-label="Events, newest first"
+          aria-activedescendant={at === -1 ? undefined : optionId(shown[at] as Heard)}
+          onKeyDown={move}
+          onClick={pick}
+          onScroll={(event) => setScrolled(event.currentTarget.scrollTop)}
         >
-          {drawn.map((heard, index) => (
-            <EventRow
-              key={heard.cursor}
-              heard={heard}
-              isChosen={heard.cursor === chosen?.cursor}
-              place={first + index + 1}
-              of={shown.length}
-            />
-          ))}
+          <div
+            role="presentation"
+            style={{
+              paddingTop: `${first * rowHeight}px`,
+              paddingBottom: `${Math.max(0, shown.length - first - drawn.length) * rowHeight}px`,
+            }}
+          >
+            {drawn.map((heard, index) => (
+              <EventRow
+                key={heard.cursor}
+                heard={heard}
+                isChosen={heard.cursor === chosen?.cursor}
+                place={first + index + 1}
+                of={shown.length}
+              />
+            ))}
+          </div>
         </div>
+        {shown.length === 0 && (
+          <p class="empty">{rooms.length === 0 ? 'Tail a room to see its events here.' : 'Nothing yet.'}</p>
+        )}
       </div>
-      {shown.length === 0 && <p class="empty">Nothing yet.</p>}
     </section>
   );
 }

@@ -27,6 +27,9 @@ export interface Tailed {
   error: RoomcastError | null;
 }
 
+/** Refused, and not for now only. */
+export const isRefused = ({ error }: Tailed): boolean => error !== null && !error.passing;
+
 export interface Tailing {
   readonly changes: Changes;
   readonly rooms: readonly Tailed[];
