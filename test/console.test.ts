@@ -215,6 +215,28 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.notEqual(await page.locator('[aria-selected=true]').getAttribute('id'), read);
   });
 
+  test('on a narrow screen every control and every word of a refusal lies within its panel', async () => {
+    const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+    const { page } = await open(bridge.url, 'tail', { viewport: { width: 360, height: 800 } });
+    await page.getByLabel('Id', { exact: true }).fill('a-tenant-with-a-long-name');
+    await page.getByRole('button', { name: 'Tail this room' }).click();
+    await page.getByText('Tail: refused').waitFor();
+    for (const view of VIEWS) {
+      await page.locator(`nav a[href="#${view}"]`).click();
+      await page.locator(`nav a[href="#${view}"][aria-current=page]`).waitFor();
+      const outside = await page.evaluate<
+        string[]
+      >(`[...document.querySelectorAll('.panel :is(input, select, button, bdi, p)')]
+        .filter((element) => {
+          const panel = element.closest('.panel');
+          const edge = panel.getBoundingClientRect().right - parseFloat(getComputedStyle(panel).paddingRight);
+          return element.getBoundingClientRect().right > edge + 1 || element.scrollWidth > element.clientWidth + 1;
+        })
+        .map((element) => element.outerHTML.slice(0, 120))`);
+      assert.deepEqual(outside, [], view);
+    }
+  });
+
   test('the form publishes, says what is wrong at the field, and the event shows up', async () => {
     const bridge = await start({ extraEvents: ['leads.updated'] });
     const { page } = await open(bridge.url, 'publish');

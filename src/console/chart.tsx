@@ -18,14 +18,18 @@ interface ChartProps {
   readonly instants: readonly number[];
   readonly series: readonly Series[];
   readonly format: (value: number | null) => string;
+  /** Said in place of lines while nothing is known. */
+  readonly empty: string;
   readonly theme: ThemeChoice;
 }
 
 const HEIGHT = 180;
 const SHORTEST_MS = 60_000;
 const TABLE_ROWS = 15;
+/** Pixels: half of a label of the time axis, less what may lie beside the plot. */
+const LABEL_ROOM = 22;
 
-export function Chart({ title, instants, series, format, theme }: ChartProps) {
+export function Chart({ title, instants, series, format, empty, theme }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
 
@@ -47,6 +51,7 @@ export function Chart({ title, instants, series, format, theme }: ChartProps) {
     plot.current?.setData([instants.map((atMs) => atMs / 1000), ...series.map(({ values }) => [...values])]);
   }, [instants]);
 
+  const isEmpty = series.every(({ values }) => values.every((value) => value === null));
   const words = series.map(({ label, values }) => `${label} ${format(values.at(-1) ?? null)}`).join(', ');
   return (
     <figure class="chart">
@@ -61,7 +66,13 @@ export function Chart({ title, instants, series, format, theme }: ChartProps) {
           ))}
         </ul>
       </figcaption>
-      <div class="plot" ref={place} role="img" aria-label={`${title}, the last five minutes. Now: ${words}.`} />
+      <div
+        class="plot"
+        ref={place}
+        role="img"
+        aria-label={`${title}, the last five minutes. Now: ${words}.`}
+        data-empty={isEmpty ? empty : undefined}
+      />
       <details>
         <summary>As a table</summary>
         <table>
@@ -104,6 +115,12 @@ function rangeFrom(firstSeconds: number | null): number {
   return Math.max(nowMs - HISTORY_MS, Math.min(nowMs - SHORTEST_MS, firstMs)) / 1000;
 }
 
+/** Near an edge a label would be cut off, or run into the other axis. */
+function hasRoom(plot: UPlot, at: number): boolean {
+  const left = plot.valToPos(at, 'x');
+  return left > LABEL_ROOM && left < plot.over.clientWidth - LABEL_ROOM;
+}
+
 function options(element: HTMLElement, series: readonly Series[], format: ChartProps['format']): UPlot.Options {
   // A canvas knows no custom properties, and `light-dark()` is not resolved in them.
   const color = (property: string) => (): string => {
@@ -131,7 +148,7 @@ function options(element: HTMLElement, series: readonly Series[], format: ChartP
         size: 26,
         space: 70,
         incrs: [15, 30, 60, 120],
-        values: (_, splits) => splits.map((at) => timeOfDay(at * 1000)),
+        values: (plot, splits) => splits.map((at) => (hasRoom(plot, at) ? timeOfDay(at * 1000) : '')),
       },
       {
         ...axis,

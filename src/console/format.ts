@@ -2,20 +2,23 @@
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const hundredth = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 
 export const NOTHING = '–';
 
 export const count = (value: number): string => whole.format(value);
 
-export const rate = (perSecond: number | null): string =>
-  perSecond === null ? NOTHING : `${perSecond < 100 ? tenth.format(perSecond) : whole.format(perSecond)}/s`;
+/** About three digits, so that a quarter on an axis is not told as 0.3. */
+const short = (value: number): string => (value < 2 ? hundredth : value < 100 ? tenth : whole).format(value);
+
+export const rate = (perSecond: number | null): string => (perSecond === null ? NOTHING : `${short(perSecond)}/s`);
 
 export function milliseconds(seconds: number | null): string {
   if (seconds === null) return NOTHING;
   const ms = seconds * 1000;
   if (ms >= 10_000) return `${tenth.format(seconds)} s`;
-  return `${ms < 100 ? tenth.format(ms) : whole.format(ms)} ms`;
+  return `${short(ms)} ms`;
 }
 
 export function bytes(value: number | null): string {

@@ -41,6 +41,7 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
             { label: 'Delivered', color: '--series-2', values: history.map(({ delivered }) => delivered) },
           ]}
           format={rate}
+          empty="Counting…"
           theme={theme}
         />
         <Chart
@@ -51,6 +52,7 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
             { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
           ]}
           format={milliseconds}
+          empty="Nothing was delivered yet"
           theme={theme}
         />
       </div>

@@ -80,7 +80,10 @@ export function Parity({ access, proof, eventNames }: ParityProps) {
               spellcheck={false}
               aria-invalid={fault !== ''}
               aria-describedby="parity-fault"
-              onInput={(event) => setId(event.currentTarget.value)}
+              onInput={(event) => {
+                setId(event.currentTarget.value);
+                setFault('');
+              }}
             />
           </label>
           {kind !== 'tenant' && kind !== 'user' && (
