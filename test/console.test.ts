@@ -107,6 +107,23 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await tail(page, 'tenant-1');
   }
 
+  for (const basePath of ['', '/a/b']) {
+    test(`the address ${basePath}/ alone leads to it, and it to the check and the reference`, async () => {
+      const bridge = await start({ basePath });
+      const { page } = await open(bridge.url);
+      for (const [link, title] of [
+        ['connection check', 'Connection check · Roomcast'],
+        ['reference', 'Roomcast API'],
+      ] as const) {
+        await page.goto(bridge.url);
+        await page.getByText('Bridge lives').waitFor();
+        assert.equal(page.url(), `${bridge.url}/console`);
+        await page.getByRole('link', { name: link }).click();
+        await until(title, async () => (await page.title()) === title);
+      }
+    });
+  }
+
   test('figures, charts and rooms, from which one is tailed', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url);

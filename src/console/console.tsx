@@ -68,6 +68,10 @@ function Console() {
         {view === 'publish' && <PublishView eventNames={eventNames} />}
         {view === 'parity' && <Parity access={access} proof={proof} eventNames={eventNames} />}
       </main>
+      <footer class="note">
+        A customer sees nothing? The <a href="check">connection check</a>, opened on their device, tells why. The API:{' '}
+        <a href="docs">reference</a>.
+      </footer>
     </>
   );
 }

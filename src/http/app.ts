@@ -92,6 +92,7 @@ export function createApp(deps: AppDeps): BridgeApp {
     '/openapi.yaml': { GET: ops.openapiYaml },
     '/asyncapi.yaml': { GET: ops.asyncapiYaml },
     '/docs': { GET: ops.docs },
+    '/': { GET: pages.home },
     '/console': { GET: pages.console },
     '/check': { GET: pages.check },
     '/check/stream': { GET: deps.probes.stream },

@@ -53,7 +53,8 @@ ${own.map(({ path, method, operation }) => renderOperation(path, method, operati
 <header>
 <h1>${escapeHtml(document.info.title)} API</h1>
 <p>${prose(document.info.description)}</p>
-<p>For programs: <a href="${base}/openapi.json">openapi.json</a>, <a href="${base}/openapi.yaml">openapi.yaml</a>.</p>
+<p>For programs: <a href="${base}/openapi.json">openapi.json</a>, <a href="${base}/openapi.yaml">openapi.yaml</a>, <a href="${base}/asyncapi.yaml">asyncapi.yaml</a>.
+To look at: the <a href="${base}/console">console</a>, the <a href="${base}/check">connection check</a>.</p>
 </header>
 <nav aria-label="Contents"><ul>
 ${contents.join('\n')}

@@ -169,6 +169,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       '/docs': {
         get: operate('docs', 'This description as a page', PAGE),
       },
+      '/': { get: homeOperation() },
       '/console': { get: operate('console', 'The operators’ page', PAGE) },
       '/check': { get: operate('check', 'Which transport works from this browser', PAGE) },
       '/check/stream': { get: probeStreamOperation() },
@@ -698,6 +699,11 @@ function probePollOperation(): Operation {
       ...problems(PROBE_PROBLEMS),
     },
   };
+}
+
+function homeOperation(): Operation {
+  const { responses: _, ...operation } = operate('home', 'To the operators’ page', PAGE);
+  return { ...operation, responses: { 302: { description: 'It is at `/console`.' } } };
 }
 
 function assetOperation(): Operation {

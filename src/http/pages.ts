@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { extname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -32,13 +32,15 @@ interface Asset {
 }
 
 export interface Pages {
+  /** What an address without a path shows. */
+  readonly home: Handler;
   readonly console: Handler;
   readonly check: Handler;
   /** What they load: `/assets/:file`. */
   readonly asset: Handler;
 }
 
-export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
+export function createPages({ basePath, socketPath }: Pick<Config, 'basePath' | 'socketPath'>): Pages {
   const assets = readAssets(socketPath);
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
@@ -52,7 +54,10 @@ export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
     if (context.req.header('if-none-match') === etag) return answer(context, 304, headers);
     return answer(context, 200, headers, body);
   };
+  // Relative as all else, since a proxy in front may have taken a prefix off.
+  const home = posix.join(posix.basename(basePath), 'console');
   return {
+    home: (context) => answer(context, 302, { Location: home }),
     console: (context) => serve(context, 'console.html'),
     check: (context) => serve(context, 'check.html'),
     asset: (context) => serve(context, `assets/${context.req.param('file')}`),
