@@ -106,6 +106,7 @@ test('--help of all and of each says how it is used and what it takes; --version
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
     assert.match(stdout, new RegExp(`roomcast ${name}`));
+    assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
     // What the help names is taken, and what is taken is named.
     const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
@@ -151,7 +152,7 @@ describe('with a bridge', () => {
     const input = [events[0], '', bad, events[1], 'not json', '{"event":1}', events[2]].join('\r\n');
     const { code, lines, stderr } = await run(['publish', '--file', '-'], { env, input });
     assert.equal(code, 1);
-    assert.match(stderr, /^roomcast: line 3: invalid_payload: \n {2}\/payload\/ticketId: must be/m);
+    assert.match(stderr, /^roomcast: line 3: invalid_payload:\n {2}\/payload\/ticketId: must be/m);
     assert.match(stderr, /^roomcast: line 5: it is not JSON$/m);
     assert.match(stderr, /^roomcast: line 6: it takes \{"event": …, "payload": …\}/m);
     const answer = await fetch(`${bridge.url}/events?tenantId=order`);
@@ -164,6 +165,23 @@ describe('with a bridge', () => {
       page.events.map(({ payload }) => payload.message.content),
       texts,
     );
+  });
+
+  test('publish: a byte order mark is no part of the first line, and a broken first line is told as such', async () => {
+    const event = JSON.stringify({ event: 'leads.updated', payload: { tenantId: 'mark', name: 'Zoë' } });
+    const marked = await run(['publish'], { env, input: `\uFEFF${event}\r\n${event}\r\n` });
+    assert.equal(marked.code, 0, marked.stderr);
+    assert.equal(marked.lines.length, 2);
+    const broken = await run(['publish'], { env, input: `${event.slice(1)}\n${event}\n` });
+    assert.deepEqual([broken.code, broken.stdout], [1, '']);
+    assert.match(broken.stderr, /it is not JSON, neither the first line nor all of it/);
+  });
+
+  test('publish: what the help shows works', async () => {
+    const { stdout } = await run(['publish', '--help']);
+    const [, event, payload] = /^ {2}roomcast publish (\S+) '([^']+)'/m.exec(stdout) ?? [];
+    const { code, stderr } = await run(['publish', event as string, payload as string], { env });
+    assert.equal(code, 0, stderr);
   });
 
   test('publish: a file that is published again under the same key doubles nothing', async () => {

@@ -73,7 +73,8 @@ Exit codes: 0 done, 1 failed, 2 used wrongly; doctor has its own (roomcast docto
 `;
 
 async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...rest] = argv;
+  // `help tail` as `tail --help`.
+  const [name, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
   if (name === undefined) throw new UsageError('it takes a command');
   if (name === '--help' || name === '-h' || name === 'help') return print(HELP);
   if (name === '--version' || name === '-v') return print(`${version()}\n`);

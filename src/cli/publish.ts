@@ -37,7 +37,8 @@ A repeated message (the same messageId or providerMessageId) prints the id that 
 Exit codes: 0 all are in the log, 1 some are not (each is named on standard error), 2 used wrongly.
 
 Examples:
-  roomcast publish leads.updated '{"tenantId":"tenant-1","score":7}'
+  roomcast publish tickets.updated '{"tenantId":"tenant-1","ticketId":"ticket-1","ticketStatus":"OPEN",
+    "ticketUpdatedAt":"2024-06-01T12:00:00Z","ticket":{"subject":"Hello"}}'
   roomcast tail --tenant tenant-1 --after start --json | roomcast publish --url https://other.example
 `;
 
@@ -131,7 +132,7 @@ function isEventsOwnFault({ status }: PublishError): boolean {
 /** The fields at fault, where the bridge names them; else its sentence. */
 function complain(place: string, error: PublishError): void {
   const fields = error.errors.map(({ path, message }) => `\n  ${path}: ${message}`).join('');
-  process.stderr.write(`roomcast: ${place}${error.code}: ${fields || error.message}${causeOf(error)}\n`);
+  process.stderr.write(`roomcast: ${place}${error.code}:${fields || ` ${error.message}`}${causeOf(error)}\n`);
 }
 
 /** One event a line; or, where the first line is no JSON by itself, one that spans all of them. */
@@ -147,17 +148,25 @@ async function* inputsOf(event: string | undefined, stream: Readable): AsyncGene
     else yield parseInput(event, line, `line ${number}: `);
     isFirst = false;
   }
-  if (whole.length > 0) yield parseInput(event, whole.join('\n'), '');
+  if (whole.length === 0) return;
+  const text = whole.join('\n');
+  if (parseJson(text) === undefined) yield new Error('it is not JSON, neither the first line nor all of it');
+  else yield parseInput(event, text, '');
 }
 
-/** A line ends at a line feed only: node:readline ends it at U+2028 too, which JSON text may hold. */
+/**
+ * A line ends at a line feed only: node:readline ends it at U+2028 too, which JSON text may hold. The byte order mark
+ * that some programs put before all else is no part of the first.
+ */
 async function* linesOf(stream: Readable): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
   let rest = '';
-  for await (const chunk of stream.setEncoding('utf8') as AsyncIterable<string>) {
-    const lines = `${rest}${chunk}`.split('\n');
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    const lines = `${rest}${decoder.decode(chunk, { stream: true })}`.split('\n');
     rest = lines.pop() ?? '';
     yield* lines;
   }
+  rest += decoder.decode();
   if (rest !== '') yield rest;
 }
 
