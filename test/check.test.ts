@@ -11,6 +11,7 @@ import { Server } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
 import { judge } from '../src/check/judge.ts';
 import { type Measurement, type Passage, type Quiet, TRANSPORTS } from '../src/check/measurement.ts';
+import { reportText } from '../src/check/report.ts';
 import { LANGUAGES, TEXTS, verdictText } from '../src/check/texts.ts';
 import type { Config } from '../src/config.ts';
 import { openProbeNamespace } from '../src/transports/probe.ts';
@@ -431,6 +432,14 @@ test('a wrong clock on either side changes nothing of how frames are judged', ()
   const shifted = PASSES.ticks.map(({ sentMs, arrivedMs }) => ({ sentMs: sentMs + 5e9, arrivedMs }));
   const judgement = judge({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
   assert.equal(judgement.verdict.code, 'good');
+});
+
+test('parts of seconds are written as each language writes them', () => {
+  const quiet = { ...CUT, cutMs: 4_800 };
+  const judgement = judge({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
+  const facts = { atMs: 0, origin: 'http://here', from: 'a test' };
+  assert.match(reportText(judgement, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
+  assert.match(reportText(judgement, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s sem/);
 });
 
 test('both languages have every word, with the same values in it', () => {

@@ -115,7 +115,7 @@ function Page() {
           <h2 id="advice">{adviceTitle(current, language)}</h2>
           <ul>
             {advice.map((one) => (
-              <li key={one.code}>{say(texts.advices, one)}</li>
+              <li key={one.code}>{say(texts.advices, one, language)}</li>
             ))}
           </ul>
         </section>
@@ -125,7 +125,7 @@ function Page() {
           <h2 id="notes">{texts.notes}</h2>
           <ul>
             {notes.map((one) => (
-              <li key={one.code}>{say(texts.noteTexts, one)}</li>
+              <li key={one.code}>{say(texts.noteTexts, one, language)}</li>
             ))}
           </ul>
         </section>

@@ -139,7 +139,7 @@ export function judge(measurement: Measurement, origin: string): Judgement {
     if (!isLive(websocket)) advise('allowWebsocket', { path: greeting.socketPath });
     if (!isLive(sse)) advise('letStreams');
     if (!isLive(polling) || longpoll.outcome !== 'passes') advise('letPolls');
-    if (cutMs !== null) advise('raiseIdle', { seconds: seconds(cutMs) });
+    if (cutMs !== null) advise('raiseIdle', { seconds: secondsOf(cutMs) });
   }
   if (isSkewed) advise('setClock');
   if (!greeting.isReady) advise('askOperator');
@@ -147,7 +147,7 @@ export function judge(measurement: Measurement, origin: string): Judgement {
   const notes: Said<NoteCode>[] = [];
   const { silent, padded } = measurement.sse;
   if (silent !== null && isCut(silent) && !isCut(measurement.sse.quiet)) {
-    const values = { seconds: seconds(silent.cutMs ?? silent.watchedMs), heartbeat: seconds(heartbeatMs) };
+    const values = { seconds: secondsOf(silent.cutMs ?? silent.watchedMs), heartbeat: secondsOf(heartbeatMs) };
     notes.push({ code: 'silentCut', values });
   }
   if (padded !== null && outcomeOf(padded) === 'passes') notes.push({ code: 'padding', values: {} });
@@ -166,10 +166,10 @@ export function judge(measurement: Measurement, origin: string): Judgement {
     if (rung === 'sse') return { code: isAccepted(websocket) ? 'websocketSilent' : 'websocketBlocked', values: {} };
     const failing = transports.filter((one) => !isLive(one)).map(({ transport }) => transport);
     if (failing.length > 0) return { code: 'fallbackFails', values: { transports: failing.join(' ') } };
-    if (cutMs !== null) return { code: 'cut', values: { seconds: seconds(cutMs) } };
+    if (cutMs !== null) return { code: 'cut', values: { seconds: secondsOf(cutMs) } };
     const heldMs = Math.max(...transports.map((one) => one.heldMs ?? 0));
     if (transports.some(({ outcome }) => outcome === 'late'))
-      return { code: 'late', values: { seconds: seconds(heldMs) } };
+      return { code: 'late', values: { seconds: secondsOf(heldMs) } };
     if (isSkewed) return { code: 'clock', values: { minutes } };
     return { code: 'good', values: {} };
   }
@@ -212,7 +212,8 @@ function shortestCut(all: readonly (Quiet | null)[]): number | null {
   return cuts.length === 0 ? null : Math.min(...cuts);
 }
 
-function seconds(milliseconds: number): number {
+/** To a tenth. */
+export function secondsOf(milliseconds: number): number {
   return Math.round(milliseconds / 100) / 10;
 }
 

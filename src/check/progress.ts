@@ -38,7 +38,7 @@ export function createProgress(): (measurement: Measurement, nowMs: number) => P
       },
       left(language) {
         const seconds = Math.max(0, Math.ceil((quietMs - watchedMs) / 1000));
-        return isTrying ? '' : fill(TEXTS[language].left, { seconds });
+        return isTrying ? '' : fill(TEXTS[language].left, { seconds }, language);
       },
     };
   };

@@ -2,8 +2,8 @@
  * A check as plain text, to copy for support and for the terminal. What a person needs who was not there: no cookies, no
  * tokens, no addresses but the server's origin.
  */
-import type { Judgement, TransportJudgement } from './judge.ts';
-import { adviceTitle, fill, type Language, say, TEXTS, verdictText } from './texts.ts';
+import { type Judgement, secondsOf, type TransportJudgement } from './judge.ts';
+import { adviceTitle, fill, type Language, numberText, say, TEXTS, verdictText } from './texts.ts';
 
 export interface ReportFacts {
   readonly atMs: number;
@@ -30,11 +30,11 @@ export function reportText(judgement: Judgement, facts: ReportFacts, language: L
       : ['', ...table(transports, language)]),
     ...list(
       adviceTitle(judgement, language),
-      advice.map((one) => say(texts.advices, one)),
+      advice.map((one) => say(texts.advices, one, language)),
     ),
     ...list(
       texts.notes,
-      notes.map((one) => say(texts.noteTexts, one)),
+      notes.map((one) => say(texts.noteTexts, one, language)),
     ),
     '',
   ].join('\n');
@@ -53,12 +53,12 @@ export function resultText({ outcome, fault, quiet }: TransportJudgement, langua
 export function factTexts({ connectMs, firstMs, heldMs, quiet }: TransportJudgement, language: Language): string[] {
   const texts = TEXTS[language];
   const facts: string[] = [];
-  if (connectMs !== null) facts.push(fill(texts.connects, { ms: connectMs }));
-  if (firstMs !== null) facts.push(fill(texts.first, { ms: firstMs }));
-  if (heldMs !== null) facts.push(fill(texts.held, { ms: heldMs }));
+  if (connectMs !== null) facts.push(fill(texts.connects, { ms: connectMs }, language));
+  if (firstMs !== null) facts.push(fill(texts.first, { ms: firstMs }, language));
+  if (heldMs !== null) facts.push(fill(texts.held, { ms: heldMs }, language));
   if (quiet?.isDead) facts.push(texts.wentDead);
-  else if (quiet?.cutMs != null) facts.push(fill(texts.cutAfter, { seconds: tenths(quiet.cutMs) }));
-  else if (quiet != null) facts.push(fill(texts.open, { seconds: tenths(quiet.watchedMs) }));
+  else if (quiet?.cutMs != null) facts.push(fill(texts.cutAfter, { seconds: secondsOf(quiet.cutMs) }, language));
+  else if (quiet != null) facts.push(fill(texts.open, { seconds: secondsOf(quiet.watchedMs) }, language));
   return facts;
 }
 
@@ -72,7 +72,7 @@ function table(transports: readonly TransportJudgement[], language: Language): s
       ms(one.connectMs),
       ms(one.firstMs),
       ms(one.heldMs),
-      quietText(one),
+      quietText(one, language),
       resultText(one, language),
     ]),
   ];
@@ -85,10 +85,10 @@ function table(transports: readonly TransportJudgement[], language: Language): s
   );
 }
 
-function quietText({ quiet }: TransportJudgement): string {
+function quietText({ quiet }: TransportJudgement, language: Language): string {
   if (quiet === null) return '-';
-  if (quiet.isDead) return `✗ ${tenths(quiet.watchedMs)} s`;
-  return quiet.cutMs === null ? `✓ ${tenths(quiet.watchedMs)} s` : `✗ ${tenths(quiet.cutMs)} s`;
+  const mark = quiet.isDead || quiet.cutMs !== null ? '✗' : '✓';
+  return `${mark} ${numberText(secondsOf(quiet.cutMs ?? quiet.watchedMs), language)} s`;
 }
 
 function columnWidths(rows: readonly (readonly string[])[]): number[] {
@@ -97,8 +97,4 @@ function columnWidths(rows: readonly (readonly string[])[]): number[] {
     for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
   }
   return widths;
-}
-
-function tenths(milliseconds: number): number {
-  return Math.round(milliseconds / 100) / 10;
 }

@@ -65,7 +65,7 @@ const en: Texts = {
   asking: 'Looking for the server…',
   frames: 'Trying each way for updates to come…',
   watching: 'Watching whether quiet connections stay open.',
-  left: '{seconds} s to go',
+  left: '{seconds} s to go.',
   tried: 'What was tried',
   usedHere: 'used here',
   advice: 'What to tell the people who run the network',
@@ -209,7 +209,7 @@ const pt: Texts = {
   asking: 'Procurando o servidor…',
   frames: 'Experimentando cada caminho por onde as atualizações podem vir…',
   watching: 'Observando se conexões sem tráfego continuam abertas.',
-  left: 'faltam {seconds} s',
+  left: 'Faltam {seconds} s.',
   tried: 'O que foi testado',
   usedHere: 'usado aqui',
   advice: 'O que dizer a quem cuida da rede',
@@ -295,7 +295,7 @@ const pt: Texts = {
     cut: 'As atualizações ao vivo chegam, mas algo no caminho encerra conexões sem tráfego após cerca de {seconds} s. Os aplicativos reconectam sozinhos e não perdem nada.',
     late: 'As atualizações ao vivo chegam, mas com até {seconds} s de atraso.',
     clock:
-      'As atualizações ao vivo chegam, mas o relógio deste dispositivo está {minutes} min errado: o login pode falhar.',
+      'As atualizações ao vivo chegam, mas o relógio deste dispositivo tem {minutes} min de diferença: o login pode falhar.',
     nothing: 'O servidor responde, mas nenhum caminho para atualizações ao vivo passa até ele.',
     offline: 'Este dispositivo está sem rede no momento.',
     dns: 'O nome do servidor não foi encontrado. O endereço pode estar errado, ou esta rede não o conhece.',
@@ -354,15 +354,22 @@ export function languageOf(tags: readonly string[]): Language {
   return known.find((language) => language !== undefined) ?? 'en';
 }
 
-export function fill(text: string, values: Readonly<Record<string, string | number>>): string {
-  return text.replaceAll(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
+export function fill(text: string, values: Readonly<Record<string, string | number>>, language: Language): string {
+  return text.replaceAll(/\{(\w+)\}/g, (whole, name: string) => {
+    const value = values[name] ?? whole;
+    return typeof value === 'number' ? numberText(value, language) : value;
+  });
+}
+
+export function numberText(value: number, language: Language): string {
+  return language === 'pt' ? String(value).replace('.', ',') : String(value);
 }
 
 export function verdictText({ verdict: { code, values } }: Judgement, language: Language): string {
   const { verdicts, transports } = TEXTS[language];
-  if (typeof values.transports !== 'string') return say(verdicts, { code, values }).replace(' ()', '');
+  if (typeof values.transports !== 'string') return say(verdicts, { code, values }, language).replace(' ()', '');
   const names = values.transports.split(' ').map((name) => transports[name as Transport]);
-  return fill(verdicts[code], { transports: names.join(', ') });
+  return fill(verdicts[code], { transports: names.join(', ') }, language);
 }
 
 const FOR_THE_NETWORK: ReadonlySet<AdviceCode> = new Set(['allowWebsocket', 'letStreams', 'letPolls', 'raiseIdle']);
@@ -372,6 +379,10 @@ export function adviceTitle({ advice }: Judgement, language: Language): string {
   return advice.some(({ code }) => FOR_THE_NETWORK.has(code)) ? tell : toDo;
 }
 
-export function say<Code extends string>(texts: Readonly<Record<Code, string>>, { code, values }: Said<Code>): string {
-  return fill(texts[code], values);
+export function say<Code extends string>(
+  texts: Readonly<Record<Code, string>>,
+  { code, values }: Said<Code>,
+  language: Language,
+): string {
+  return fill(texts[code], values, language);
 }

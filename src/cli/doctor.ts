@@ -143,8 +143,8 @@ function documentOf(judgement: Judgement, measurement: Measurement, { atMs, ...f
     verdict: { code: verdict.code, text: verdictText(judgement, language) },
     transport: rung,
     transports,
-    advice: advice.map((one) => ({ code: one.code, text: say(advices, one) })),
-    notes: notes.map((one) => ({ code: one.code, text: say(noteTexts, one) })),
+    advice: advice.map((one) => ({ code: one.code, text: say(advices, one, language) })),
+    notes: notes.map((one) => ({ code: one.code, text: say(noteTexts, one, language) })),
     measurement,
   };
 }
