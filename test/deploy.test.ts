@@ -5,10 +5,10 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { EventSource } from 'eventsource';
@@ -16,6 +16,7 @@ import { io } from 'socket.io-client';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
 import { programPath } from './proxies.ts';
 import { freePort } from './redis.ts';
+import { startServer } from './server.ts';
 import { until } from './until.ts';
 
 const run = promisify(execFile);
@@ -292,4 +293,49 @@ test('systemd takes the unit', without('systemd-analyze'), async () => {
   writeFileSync(file, unit);
   const { stderr } = await run('systemd-analyze', ['verify', '--man=no', file]);
   assert.doesNotMatch(stderr, /roomcast\.service/);
+});
+
+test('the image is built of what each stage has copied by then, and its command serves', async () => {
+  const stages: string[] = [];
+  const names = new Map<string, string>();
+  const npm = (script: string, cwd: string) => run('npm', ['run', script], { cwd });
+  let command: string[] = [];
+  for (const line of readFileSync('Dockerfile', 'utf8').replaceAll('\\\n', '').split('\n')) {
+    const [instruction = '', ...words] = line.trim().split(/\s+/);
+    const stage = stages.at(-1) ?? '';
+    if (instruction === 'FROM') {
+      stages.push(join(directory, `stage-${stages.length}`));
+      mkdirSync(stages.at(-1) as string);
+      if (words[1] === 'AS') names.set(words[2] as string, stages.at(-1) as string);
+    } else if (instruction === 'COPY') {
+      const source = names.get(words[0]?.replace('--from=', '') ?? '');
+      for (const path of source === undefined ? words.slice(0, -1) : words.slice(1, -1)) {
+        const from = source === undefined ? resolve(path) : path.replace('/app', source);
+        cpSync(from, join(stage, basename(path)), { recursive: true });
+      }
+    } else if (instruction === 'RUN' && words[0] === 'npm' && words[1] === 'ci') {
+      // What it would fetch is here already; what it runs by itself when that is there is not.
+      if (words.includes('--omit=dev')) mkdirSync(join(stage, 'node_modules'));
+      else symlinkSync(resolve('node_modules'), join(stage, 'node_modules'));
+      if (!words.includes('--ignore-scripts')) await npm('prepare', stage);
+    } else if (instruction === 'RUN' && words[0] === 'npm') {
+      await npm(words[2] as string, stage);
+    } else if (instruction === 'CMD') {
+      command = JSON.parse(words.join(' ')) as string[];
+    }
+  }
+  const final = stages.at(-1) as string;
+  rmSync(join(final, 'node_modules'), { recursive: true });
+  symlinkSync(resolve('node_modules'), join(final, 'node_modules'));
+  const server = await startServer({ STORE_URL: 'sqlite::memory:' }, { args: command.slice(1), cwd: final });
+  const page = await fetch(`${server.url}/console`);
+  assert.equal(page.status, 200);
+  assert.equal(await server.end('SIGTERM'), 0);
+});
+
+test('an install without development dependencies has nothing to build, and goes through', async () => {
+  const folder = join(directory, 'production');
+  mkdirSync(join(folder, 'node_modules'), { recursive: true });
+  cpSync('package.json', join(folder, 'package.json'));
+  await run('npm', ['run', 'prepare'], { cwd: folder });
 });

@@ -15,9 +15,18 @@ export interface Spawned {
   readonly stderr: () => string;
 }
 
+/** What Node is given, and where. */
+export interface Command {
+  readonly args: readonly string[];
+  readonly cwd?: string;
+}
+
+const FROM_SOURCES: Command = { args: ['--disable-warning=ExperimentalWarning', 'src/main.ts'] };
+
 /** Starts it with these variables only; `PORT` is any free one unless given. */
-export function spawnServer(env: Readonly<Record<string, string>>): Spawned {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
+export function spawnServer(env: Readonly<Record<string, string>>, { args, cwd }: Command = FROM_SOURCES): Spawned {
+  const child = spawn(process.execPath, args, {
+    cwd,
     env: { PATH: process.env.PATH, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -29,8 +38,8 @@ export function spawnServer(env: Readonly<Record<string, string>>): Spawned {
 }
 
 /** Resolves once it listens. */
-export async function startServer(env: Readonly<Record<string, string>>): Promise<ServerProcess> {
-  const { process: child, stderr } = spawnServer(env);
+export async function startServer(env: Readonly<Record<string, string>>, command?: Command): Promise<ServerProcess> {
+  const { process: child, stderr } = spawnServer(env, command);
   for await (const line of createInterface({ input: child.stdout as NodeJS.ReadableStream })) {
     const { url } = JSON.parse(line) as { url?: string };
     if (url === undefined) continue;
