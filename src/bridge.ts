@@ -4,6 +4,7 @@
  * `createBridge` serves `main.ts` and other Node programs alike: publish in-process, listen for HTTP when wanted, close
  * when done. Closing drains: nothing new is let in, streams end with a time to come back, what was accepted is written.
  */
+import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -186,10 +187,12 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     else socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
   });
 
+  let opening: Promise<unknown> | null = null;
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     draining = true;
     const deadline = Date.now() + config.drainMs;
+    await Promise.allSettled([opening]);
     const stopped = server.listening ? stop(server) : Promise.resolve();
     socketio.drain();
     sse.drain();
@@ -220,16 +223,14 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       const [published] = await bus.publish([{ event, payload: asListenersGetIt(payload) }], publishOptions);
       return published as Published;
     },
-    listen() {
-      return new Promise((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(config.port, config.host, () => {
-          server.off('error', reject);
-          const { port } = server.address() as AddressInfo;
-          const host = config.host.includes(':') ? `[${config.host}]` : config.host;
-          resolve({ host: config.host, port, url: `http://${host}:${port}${config.basePath}` });
-        });
-      });
+    async listen() {
+      if (closing !== null) throw new BridgeError('unavailable', 'The bridge is closed.');
+      server.listen(config.port, config.host);
+      opening = once(server, 'listening');
+      await opening;
+      const { port } = server.address() as AddressInfo;
+      const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+      return { host: config.host, port, url: `http://${host}:${port}${config.basePath}` };
     },
     close() {
       closing ??= close();

@@ -1,0 +1,70 @@
+/** The bridge inside another Node program: what is promised beyond what HTTP shows. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type Bridge, createBridge } from '../src/bridge.ts';
+import { ticketUpdated } from './bridge.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'roomcast-in-process-'));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+const open = (name = ':memory:'): Promise<Bridge> =>
+  createBridge({
+    port: 0,
+    logLevel: 'silent',
+    storeUrl: `sqlite:${name === ':memory:' ? name : join(directory, name)}`,
+  });
+
+const unavailable = { name: 'BridgeError', code: 'unavailable' };
+
+test('several bridges live side by side, and each file has one', async () => {
+  const [one, two] = await Promise.all([open('one.db'), open('two.db')]);
+  await assert.rejects(open('one.db'), /another server has it open/);
+  const urls = (await Promise.all([one.listen(), two.listen()])).map(({ url }) => url);
+  await one.publish('tickets.updated', ticketUpdated());
+  const heard = await Promise.all(
+    urls.map(async (url) => (await (await fetch(`${url}/events?tenantId=tenant-1`)).json()) as { events: unknown[] }),
+  );
+  assert.deepEqual(
+    heard.map(({ events }) => events.length),
+    [1, 0],
+  );
+  await Promise.all([one.close(), two.close()]);
+  await (await open('one.db')).close();
+});
+
+test('once closed it takes nothing and listens to nobody; closing again is the same', async () => {
+  const bridge = await open();
+  const { url } = await bridge.listen();
+  const pending = bridge.publish('tickets.updated', ticketUpdated());
+  assert.equal(bridge.close(), bridge.close());
+  await assert.rejects(bridge.listen(), unavailable);
+  await bridge.close();
+  assert.equal((await pending).duplicate, false);
+  await assert.rejects(bridge.publish('tickets.updated', ticketUpdated()), unavailable);
+  await assert.rejects(bridge.listen(), unavailable);
+  await assert.rejects(fetch(`${url}/healthz`));
+});
+
+test('closed while it begins to listen, it does not listen', async () => {
+  const bridge = await createBridge({ host: 'localhost', port: 0, logLevel: 'silent', storeUrl: 'sqlite::memory:' });
+  const listening = bridge.listen();
+  await bridge.close();
+  await assert.rejects(fetch(`${(await listening).url}/healthz`));
+});
+
+test('a port that is taken is told, and may be tried again', async () => {
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+  const { port } = other.address() as { port: number };
+  const bridge = await createBridge({ port, logLevel: 'silent', storeUrl: 'sqlite::memory:' });
+  await assert.rejects(bridge.listen(), { code: 'EADDRINUSE' });
+  await new Promise((resolve) => other.close(resolve));
+  assert.equal((await bridge.listen()).port, port);
+  await assert.rejects(bridge.listen(), { code: 'ERR_SERVER_ALREADY_LISTEN' });
+  assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
+  await bridge.close();
+});
