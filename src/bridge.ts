@@ -220,7 +220,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   return {
     config,
     async publish(event, payload, publishOptions = {}) {
-      const [published] = await bus.publish([{ event, payload: asListenersGetIt(payload) }], publishOptions);
+      const [published] = await bus.publish([{ event, payload: asJson(payload) }], publishOptions);
       return published as Published;
     },
     async listen() {
@@ -239,8 +239,11 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   };
 }
 
-/** What is checked is what travels: `toJSON` of dates and of other objects may change it. What is no JSON, the bus refuses. */
-function asListenersGetIt(payload: object): unknown {
+/**
+ * What listeners will get, so that this is what is checked: an entity of an ORM is its fields, a Date its instant. What
+ * has no JSON is left to the check, which says so.
+ */
+function asJson(payload: object): unknown {
   try {
     return JSON.parse(JSON.stringify(payload));
   } catch {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { type Bridge, createBridge } from '../src/bridge.ts';
-import { ticketUpdated } from './bridge.ts';
+import { type PublishAnswer, startBridge, ticketUpdated } from './bridge.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-in-process-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -67,4 +67,40 @@ test('a port that is taken is told, and may be tried again', async () => {
   await assert.rejects(bridge.listen(), { code: 'ERR_SERVER_ALREADY_LISTEN' });
   assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
   await bridge.close();
+});
+
+test('a payload is what its JSON is', async (t) => {
+  const bridge = await startBridge();
+  t.after(() => bridge.close());
+  class Ticket {
+    readonly id = 'ticket-123';
+    readonly openedAt = new Date(0);
+    #secret = 'kept';
+    get length(): number {
+      return this.#secret.length;
+    }
+  }
+  const at = new Date('2024-06-01T12:00:00Z');
+  await bridge.publish(
+    'tickets.updated',
+    ticketUpdated({ ticket: new Ticket(), ticketUpdatedAt: at, note: undefined }),
+  );
+  const page = await fetch(`${bridge.url}/events?tenantId=tenant-1`);
+  const { events } = (await page.json()) as { events: (PublishAnswer & { payload: object })[] };
+  assert.deepEqual(
+    events[0]?.payload,
+    ticketUpdated({
+      ticket: { id: 'ticket-123', openedAt: '1970-01-01T00:00:00.000Z' },
+      ticketUpdatedAt: '2024-06-01T12:00:00.000Z',
+    }),
+  );
+
+  const elsewhere = { ...ticketUpdated(), toJSON: () => ticketUpdated({ tenantId: 'tenant-2' }) };
+  assert.deepEqual((await bridge.publish('tickets.updated', elsewhere)).rooms[0], 'tenant:tenant-2');
+  const cycle: Record<string, unknown> = ticketUpdated();
+  cycle.ticket = { cycle };
+  const wrong = [cycle, ticketUpdated({ ticket: { big: 1n } }), { ...ticketUpdated(), toJSON: () => [1] }];
+  for (const payload of wrong) {
+    await assert.rejects(bridge.publish('tickets.updated', payload), { name: 'BridgeError', code: 'invalid_payload' });
+  }
 });
