@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { once } from 'node:events';
 import {
   copyFileSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -166,6 +167,17 @@ describe('a log in a file', () => {
       }
       await append(store, [declared()]);
       await store.close();
+      await (await open()).store.close();
+    });
+
+    it('is refused under a second name of its own, which no lock would guard', async (t) => {
+      const { folder, file, open } = setUp(t);
+      const { store } = await open();
+      linkSync(file, join(folder, 'hard.db'));
+      await assert.rejects(open({ file: join(folder, 'hard.db') }), oneLine(/it has 2 names \(hard links\)/));
+      await append(store, [declared()]);
+      await store.close();
+      rmSync(join(folder, 'hard.db'));
       await (await open()).store.close();
     });
 
@@ -335,6 +347,7 @@ describe('a log in a file', () => {
       },
     ],
     ['robbed of its write-ahead log', (file: string) => rmSync(`${file}-wal`)],
+    ['robbed of its lock', (file: string) => rmSync(`${file}.lock`)],
   ] as const) {
     it(`takes nothing any more when its file was ${what} under it`, async (t) => {
       const { file, open } = setUp(t);

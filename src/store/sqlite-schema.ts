@@ -9,7 +9,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { GENESIS_NONCE } from '../contract/cursor.ts';
@@ -153,23 +153,30 @@ export function transaction<T>(db: DatabaseSync, work: () => T): T {
   }
 }
 
-/** Two names of one file must meet at one lock. A file is only created here when it is not there: closing any handle
- * of a file drops the locks that this process holds on it (fcntl). */
+/** Two names of one file must meet at one lock and one write-ahead log, so a file with hard links is refused: which of
+ * its names others use cannot be told. A file is only created here when it is not there: closing any handle of a file
+ * drops the locks that this process holds on it (fcntl). */
 function resolveFile(file: string): string {
   try {
     mkdirSync(dirname(file), { recursive: true });
     if (!existsSync(file)) closeSync(openSync(file, 'a'));
-    if (!statSync(file).isFile()) throw new Error('it is not a file');
+    const stat = statSync(file);
+    if (!stat.isFile()) throw new Error('it is not a file');
+    if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links), and may have one`);
     return realpathSync(file);
   } catch (error) {
     throw refusal(file, error);
   }
 }
 
+const lockPathOf = (path: string): string => `${path}.lock`;
+
+/** The files by which a log is one: when one of them is another than the one that was opened, two servers may write. */
+export const filesOf = (path: string): string[] => [path, `${path}-wal`, lockPathOf(path)];
+
 /** An exclusive lock on a file of its own beside the log: the system lets go of it when the process ends, however. */
 function lockFile(path: string): DatabaseSync {
-  const file = join(dirname(path), `${basename(path)}.lock`);
-  const lock = new DatabaseSync(file);
+  const lock = new DatabaseSync(lockPathOf(path));
   try {
     lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE;');
     return lock;

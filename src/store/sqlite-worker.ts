@@ -2,7 +2,7 @@
  * The thread half of the SQLite store: it alone touches the disk, so that the event loop never waits for it
  * (DESIGN law 2). A message is a group of operations; a group of writes is one transaction and one sync.
  *
- * The writer's thread holds the lock, and checks before each commit that its file is still the one at its path. For a
+ * The writer's thread holds the lock, and checks before each commit that its files are still the ones at their paths. For a
  * file, reads have a thread and a connection of their own; a database in memory is read by the thread that writes it.
  */
 import { statSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Keying } from '../contract/audiences.ts';
 import { createReader, type ReadOp } from './sqlite-reader.ts';
 import {
+  filesOf,
   MEMORY,
   meta,
   openForReading,
@@ -48,7 +49,7 @@ export interface Failure {
   readonly lasting: boolean;
 }
 
-/** The file under the path is not the one that is open, or is gone. What is written to it now would be lost. */
+/** A file under its path is not the one that is open, or is gone. What is written now would be lost, or clash. */
 class FileGone extends Error {}
 /** The commit was begun and failed, so it may be found after a restart. */
 class CommitFailed extends Error {}
@@ -67,13 +68,14 @@ function openWriter(file: string, keying: Keying): Opened {
   const { db, path, epoch, close } = openForWriting(file, keying);
   const commit = createCommit(db, createWriter(db, keying));
   const reader = path === MEMORY ? createReader(db) : null;
-  const isStillThere = path === MEMORY ? () => true : watchFiles([path, `${path}-wal`]);
+  const lostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
   // What an earlier process did not get done.
   if (meta(db, 'rewrite') === 'due') rewrite(db, path);
   post({ kind: 'opened', path, epoch });
   return {
     write(ops) {
-      if (!isStillThere()) throw new FileGone(`the file ${path} was removed or replaced while it was open`);
+      const lost = lostFile();
+      if (lost !== undefined) throw new FileGone(`the file ${lost} was removed or replaced while it was open`);
       if (ops[0]?.kind === 'rewrite') return [rewrite(db, path)];
       return commit(ops);
     },
@@ -137,16 +139,14 @@ function rewrite(db: DatabaseSync, path: string): null {
   return null;
 }
 
-function watchFiles(paths: readonly string[]): () => boolean {
-  const identity = (): string =>
-    paths
-      .map((path) => {
-        const stat = statSync(path, { throwIfNoEntry: false });
-        return stat === undefined ? 'gone' : `${stat.dev}:${stat.ino}`;
-      })
-      .join(' ');
-  const opened = identity();
-  return () => identity() === opened;
+/** Tells the first of the files that is no longer the one at its path; undefined while all are. */
+function watchFiles(paths: readonly string[]): () => string | undefined {
+  const identityOf = (path: string): string => {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat === undefined ? 'gone' : `${stat.dev}:${stat.ino}`;
+  };
+  const opened = paths.map(identityOf);
+  return () => paths.find((path, index) => identityOf(path) !== opened[index]);
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
