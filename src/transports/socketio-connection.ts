@@ -75,7 +75,7 @@ export class Connection implements Sink {
   #closed = false;
 
   constructor(socket: Socket, deps: ConnectionDeps, options: ConnectionOptions) {
-    const { bus, config, log } = deps;
+    const { bus, config } = deps;
     const { principal, form, owner, restored, reset } = options;
     // Recovery gives one to every socket; Socket.IO's types leave it out.
     this.pid = (socket as unknown as { readonly pid: string }).pid;
@@ -94,9 +94,7 @@ export class Connection implements Sink {
 
     const rooms = restored === null ? new Map() : this.#restoredRooms(restored);
     this.#subscription = bus.subscribe({ rooms, after: restored?.offset ?? null }, this);
-    if (form.cursors) {
-      this.#save().catch((error: unknown) => log.warn({ err: error }, 'a session could not be saved'));
-    }
+    this.#saveSoon();
     // One listener for all: each would cost a function per connection.
     socket.onAny((event: string, ...args: unknown[]) => this.#request(event, args));
   }
@@ -131,7 +129,17 @@ export class Connection implements Sink {
   reset({ reason, after, oldest, cursor }: Reset, stream: 'main' | 'replay'): void {
     this.#deps.metrics.reset(this.#outbox.transport, reason);
     this.#emit('bridge.reset', { reason, after, oldest, cursor });
-    if (stream === 'main') this.#tellCursor(cursor);
+    if (stream === 'main') {
+      this.#tellCursor(cursor);
+      this.#goOnFrom(cursor);
+    }
+  }
+
+  /** Places of a log that was lost cannot be compared with those of the next one, which has no session of this client. */
+  #goOnFrom(cursor: Cursor): void {
+    if (this.#rooms.size === 0) return;
+    for (const [room, joined] of this.#rooms) this.#rooms.set(room, { ...joined, start: cursor, joinedAt: cursor });
+    this.#saveSoon();
   }
 
   cut(): void {
@@ -303,6 +311,11 @@ export class Connection implements Sink {
       await this.#keep();
     }
     return { cursor: this.#subscription.cursor };
+  }
+
+  #saveSoon(): void {
+    if (!this.#form.cursors) return;
+    this.#save().catch((error: unknown) => this.#deps.log.warn({ err: error }, 'a session could not be saved'));
   }
 
   /** A join or leave counts once it would survive this process. */
