@@ -100,7 +100,8 @@ const REFUSALS =
 const STRAYED = /^(READONLY|MASTERDOWN)\b/;
 
 const CONNECT_MS = 3_000;
-const SENTINEL_MS = 1_000;
+/** What a Sentinel that is away costs each dial; a machine that is busy starting takes a good part of it. */
+const SENTINEL_MS = 2_000;
 const BACKOFF_MS = { first: 20, most: 500 };
 
 export interface Connection {
@@ -223,11 +224,12 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
     command,
     async run(script, args, answerMs) {
+      const untilMs = performance.now() + answerMs;
       try {
         return await command(['EVALSHA', script.sha, '0', ...args], answerMs);
       } catch (error) {
         if (!(error instanceof ErrorReply) || !error.message.startsWith('NOSCRIPT')) throw error;
-        return command(['EVAL', script.text, '0', ...args], answerMs);
+        return command(['EVAL', script.text, '0', ...args], untilMs - performance.now());
       }
     },
     lastFault: () => lastFault,
@@ -269,8 +271,20 @@ async function dial(target: RedisTarget, name: string, signal: AbortSignal): Pro
   }
 }
 
+/** A node's connections are lost together and dial together: those who ask meanwhile share an answer. */
+const asking = new WeakMap<RedisTarget, Promise<Address | null>>();
+
+export function findMaster(target: RedisTarget): Promise<Address | null> {
+  let found = asking.get(target);
+  if (found === undefined) {
+    found = askSentinels(target).finally(() => asking.delete(target));
+    asking.set(target, found);
+  }
+  return found;
+}
+
 /** The master's address by the Sentinel of the newest configuration, so that a stale one does not lead back. */
-export async function findMaster(target: RedisTarget): Promise<Address | null> {
+async function askSentinels(target: RedisTarget): Promise<Address | null> {
   const answers = await Promise.allSettled(
     target.nodes.map(async (node) => {
       const client = newClient(target, node, 'sentinel', target.sentinelUsername, target.sentinelPassword, 0);
