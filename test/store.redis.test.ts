@@ -403,6 +403,11 @@ describe('when Redis fails', { skip: absent }, () => {
     await assert.rejects(open(redis.url), /^Error: STORE_URL: .*allkeys-lru.*noeviction$/);
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
     await assert.rejects(open('redis://:secret@127.0.0.1:1'), (error: Error) => !error.message.includes('secret'));
+    await redis.command('ACL', 'SETUSER', 'stranger', 'on', '>secret', '~other:*', '+@all');
+    await assert.rejects(
+      open(redis.url.replace('//', '//stranger:secret@')),
+      /^Error: STORE_URL: Redis at 127\.0\.0\.1:\d+ cannot hold a log: .*can't access at least one of the keys/,
+    );
   });
 });
 

@@ -6,6 +6,7 @@
  * within their time, and all goes on by itself.
  */
 import { randomBytes } from 'node:crypto';
+import { ErrorReply } from 'redis';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { type Cursor, type CursorParts, formatCursor, parseCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -112,6 +113,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         const head = { epoch: reply[1] as string, seq: Number(reply[2]), nonce: reply[3] as string };
         return { ...head, bounds: boundsOf(reply) };
       } catch (error) {
+        if (error instanceof ErrorReply) throw new Error(`${where} cannot hold a log: ${error.message}`);
         if (!isFault(error)) throw error;
         if (performance.now() >= untilMs) throw new Error(`${where} takes no writes: ${error.message}`);
         await new Promise((resolve) => setTimeout(resolve, 100));
