@@ -374,6 +374,17 @@ describe('when Redis fails', { skip: absent }, () => {
     assert.equal(records.length, 2);
   });
 
+  it('gives sessions back while Redis is out of memory', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 };
+    await store.saveSession(session);
+    await redis.command('CONFIG', 'SET', 'maxmemory', '1');
+    t.after(() => redis.command('CONFIG', 'SET', 'maxmemory', '0'));
+    assert.deepEqual(await store.claimSession('p', 'b', Date.now()), { ...session, owner: 'b' });
+    await store.touchSessions([{ pid: 'p', owner: 'b', expiresAtMs: 3e15 }]);
+    assert.equal((await store.claimSession('p', 'c', Date.now()))?.expiresAtMs, 3e15);
+  });
+
   it('bounds what waits', async (t) => {
     const { store } = await startNode(t, redis.url);
     redis.pause();

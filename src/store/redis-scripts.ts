@@ -311,8 +311,8 @@ end
 
 /** Refused before it starts when Redis is out of memory, a replica, or cannot write its files: nothing is half done. */
 const WRITES = '';
-/** Makes room, hence also when there is none. */
-const FREES = ' flags=allow-oom';
+/** Makes room, or takes none: hence also when there is none. */
+const WHEN_FULL = ' flags=allow-oom';
 const READS = ' flags=no-writes';
 
 function script(flags: string, body: string): Script {
@@ -775,7 +775,7 @@ return call('HVALS', FACTS)
 
 /** ARGV: trimBeforeMs, maxRecords, most records to trim now. Answers 1 when there is more to do. */
 export const TRIM_LOG = script(
-  FREES,
+  WHEN_FULL,
   `
 local m = meta()
 if not m then return 0 end
@@ -833,7 +833,7 @@ return through == count and #seqs >= slice and 1 or 0
 
 /** ARGV: stateBeforeMs, most entries to forget now. Answers 1 when there is more to do. */
 export const TRIM_STATE = script(
-  FREES,
+  WHEN_FULL,
   `
 local m = meta()
 if not m then return 0 end
@@ -851,7 +851,7 @@ return 0
 
 /** ARGV: sorted set and prefix of the keys that it lists, bound, most keys to delete now. Answers 1 when there is more. */
 export const TRIM_KEYS = script(
-  FREES,
+  WHEN_FULL,
   `
 local due = call('ZRANGEBYSCORE', P .. ARGV[1], '-inf', ARGV[3], 'LIMIT', 0, tonumber(ARGV[4]))
 if #due == 0 then return 0 end
@@ -868,7 +868,7 @@ return #due == tonumber(ARGV[4]) and 1 or 0
  * and the number of records that are gone with them.
  */
 export const ERASE_STATE = script(
-  FREES,
+  WHEN_FULL,
   `
 local m = meta()
 if not m then return { 0, 0 } end
@@ -890,7 +890,7 @@ return { 0, erased }
  * or false, and the number of records erased. The entry of the feed stays as a tombstone.
  */
 export const ERASE_LOG = script(
-  FREES,
+  WHEN_FULL,
   `
 local m = meta()
 if not m then return { false, 0 } end
@@ -943,7 +943,7 @@ return 1
 
 /** ARGV: pid, owner, nowMs. Answers data and expiresAtMs, or nothing. */
 export const CLAIM_SESSION = script(
-  WRITES,
+  WHEN_FULL,
   `
 local key = P .. 'session:' .. ARGV[1]
 local known = call('HMGET', key, 'data', 'expires')
@@ -955,7 +955,7 @@ return known
 
 /** ARGV: pid, owner, expiresAtMs, … */
 export const TOUCH_SESSIONS = script(
-  WRITES,
+  WHEN_FULL,
   `
 for i = 1, #ARGV, 3 do
   local key = P .. 'session:' .. ARGV[i]
@@ -970,7 +970,7 @@ return 1
 
 /** ARGV: pid, owner. */
 export const DROP_SESSION = script(
-  FREES,
+  WHEN_FULL,
   `
 local key = P .. 'session:' .. ARGV[1]
 if call('HGET', key, 'owner') ~= ARGV[2] then return 0 end
