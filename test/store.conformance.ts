@@ -645,6 +645,25 @@ export function storeConformance(name: string, engine: Engine): void {
         await assert.rejects(list('asc', 5, 'x y'), refusedAs('invalid_request'));
       });
 
+      it('lists a page whole, however large its payloads are', async (t) => {
+        const { store } = await setUp(t);
+        const text = 'x'.repeat(1024 * 1024);
+        const messages = Array.from({ length: 5 }, () => message({ message: { text } }));
+        const tickets = Array.from({ length: 5 }, (_, n) =>
+          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-0${n + 1}T00:00:00Z`, ticket: { text } }),
+        );
+        for (const event of [...messages, ...tickets]) await append(store, [event]);
+        const payloadsOf = (events: readonly AppendEvent[]): string[] => events.map(({ payload }) => payload);
+        for (const limit of [4, 5]) {
+          const nextPage = { tickets: limit === 4, messages: limit === 4 };
+          const listed = await store.tickets({ ...ALL_TICKETS, tenantId: 't1', limit });
+          assert.deepEqual(listed.items, payloadsOf(tickets.toReversed().slice(0, limit)));
+          const said = await store.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit, page: null });
+          assert.deepEqual(said.items, payloadsOf(messages.slice(0, limit)));
+          assert.deepEqual({ tickets: listed.nextPage !== null, messages: said.nextPage !== null }, nextPage);
+        }
+      });
+
       itKeeps('is there in full after a restart', async (t) => {
         const { store, reopen } = await setUp(t);
         const events = [ticket(), message()];
@@ -753,6 +772,20 @@ export function storeConformance(name: string, engine: Engine): void {
         await store.trim({ ...KEEP, maxRecords: 0, stateBeforeMs: NOW + 100 * HOUR });
         assert.deepEqual((await store.tickets({ ...ALL_TICKETS, tenantId: 't1' })).items, []);
         assert.deepEqual([await list('t1', 'quiet'), await list('t1', 'busy')], [0, 0]);
+      });
+
+      it('forgets messages with ids of any length', async (t) => {
+        const { store } = await setUp(t);
+        const long = message({ messageId: 'm'.repeat(5_000), providerMessageId: 'p'.repeat(5_000) });
+        for (const forget of [
+          () => store.trim({ ...KEEP, maxRecords: 0, stateBeforeMs: NOW + HOUR }),
+          () => store.erase({ tenantId: 't1', ticketId: null }),
+        ]) {
+          await append(store, [long]);
+          await forget();
+          assert.equal((await store.stats()).records, 0);
+          assert.equal((await store.newest({ audiences: long.audiences, limit: 9, maxChars: BIG })).records.length, 0);
+        }
       });
     });
 

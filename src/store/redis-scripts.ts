@@ -117,16 +117,17 @@ local function place(m, epoch, seq, nonce)
   return string.sub(entry[2][2], at * SLOT + 1, at * SLOT + 4) == nonce and 'ok' or 'unknown'
 end
 
--- Values of record:{seq} for seqs[from..to]; false where erased.
-local function records(seqs, from, to)
-  local keys = {}
-  for i = from, to do keys[#keys + 1] = P .. 'record:' .. seqs[i] end
-  if #keys == 0 then return keys end
-  return call('MGET', unpack(keys))
-end
-
-local function header(record)
-  return cjson.decode(string.sub(record, string.find(record, '[', 1, true), string.find(record, '\\n', 1, true) - 1))
+-- The header of a record, nil where erased. A payload may be a thousand times as long, and stays where it is.
+local function header(seq)
+  local key = P .. 'record:' .. seq
+  local record = call('GETRANGE', key, 0, 1023)
+  if record == '' then return nil end
+  local past = string.find(record, '\\n', 1, true)
+  if not past then
+    record = call('GET', key)
+    past = string.find(record, '\\n', 1, true)
+  end
+  return cjson.decode(string.sub(record, string.find(record, '[', 1, true), past - 1))
 end
 
 local function characters(record) return tonumber(string.match(record, '^%d+')) end
@@ -136,17 +137,21 @@ local function charactersOf(out, before)
   return sum
 end
 
--- Appends records in the order of seqs to out, as seq and value, until the payloads pass maxChars. Returns how many
--- seqs were looked at.
-local function gather(out, seqs, count, maxChars)
-  local bytes, chars, at = 0, nil, 1
+-- Appends records in the order of seqs to out, as seq (or its name in names) and value, until the payloads pass
+-- maxChars. Returns how many seqs were looked at.
+local function gather(out, seqs, count, maxChars, names)
+  local bytes, chars, at, chunk = 0, nil, 1, 1
   local before = #out
   while at <= count do
-    local to = math.min(at + 31, count)
-    local values = records(seqs, at, to)
+    -- Growing, so that no more is read than about twice what is returned, however large records are.
+    local to = math.min(at + chunk - 1, count)
+    chunk = math.min(2 * chunk, 32)
+    local keys = {}
+    for i = at, to do keys[#keys + 1] = P .. 'record:' .. seqs[i] end
+    local values = call('MGET', unpack(keys))
     for i = 1, #values do
       if values[i] then
-        out[#out + 1] = seqs[at + i - 1]
+        out[#out + 1] = (names or seqs)[at + i - 1]
         out[#out + 1] = values[i]
         -- Never more characters than bytes: most reads end without counting them.
         bytes = bytes + #values[i]
@@ -279,11 +284,10 @@ end
 local function forgetTicket(m, tenant, ticket, budget, erasing)
   local key = P .. 'messages:' .. tenant .. ',' .. ticket
   local seqs = call('LRANGE', key, 0, budget - 1)
-  local values = records(seqs, 1, #seqs)
   local gone = 0
   for i = 1, #seqs do
-    if values[i] then
-      local h = header(values[i])
+    local h = header(seqs[i])
+    if h then
       if h[9] ~= '' then call('HDEL', P .. 'dedupe:' .. tenant, 'm,' .. h[9]) end
       if h[10] ~= '' then call('HDEL', P .. 'dedupe:' .. tenant, 'p,' .. ticket .. ',' .. h[10]) end
       if erasing then forgetIdempotency(h[11]) end
@@ -296,8 +300,8 @@ local function forgetTicket(m, tenant, ticket, budget, erasing)
   if entry then
     local known = ticketEntry(entry)
     if erasing then
-      local value = call('GET', P .. 'record:' .. text(tonumber(known.seq)))
-      if value then forgetIdempotency(header(value)[11]) end
+      local h = header(text(tonumber(known.seq)))
+      if h then forgetIdempotency(h[11]) end
     end
     call('HDEL', P .. 'tickets:' .. tenant, ticket)
     call('ZREM', P .. 'recent:' .. tenant, entry)
@@ -601,7 +605,7 @@ return out
 
 /**
  * ARGV: tenant, status or '', agreement or '', updatedAfter or '', the entry prefix to go on before or '', wanted
- * entries, number of ticket ids or -1, the ids, number of agreement ids or -1, the ids (tickets of either).
+ * entries, maxChars, number of ticket ids or -1, the ids, number of agreement ids or -1, the ids (tickets of either).
  * Answers also where to go on (or '' when all was looked at), then prefix, record, …, newest first. It looks at a
  * bounded number of entries, so that a rare status in a large tenant does not hold up appends.
  */
@@ -612,7 +616,7 @@ local m = meta()
 if not m then return { 'none' } end
 local out = answer('ok', m)
 local tenant, status, agreement, after, from, want = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local p = 7
+local p = 8
 local function ids()
   local n = tonumber(ARGV[p])
   local list = n >= 0 and {} or nil
@@ -635,7 +639,8 @@ local function newerFirst(a, b)
 end
 local function prefix(entry) return string.match(entry, '^[^,]*,%d+') end
 
-local picked, goOn = {}, ''
+local picked = {}
+out[9] = ''
 local function pick(entry)
   if #picked == want or (status ~= '' and parse(entry).status ~= status) then return end
   if agreement == '' or parse(entry).agreement == agreement then picked[#picked + 1] = entry end
@@ -679,24 +684,16 @@ else
     if #found < want or #picked == want then break end
     high = '(' .. found[#found]
     if looked >= 2000 then
-      goOn = prefix(found[#found])
+      out[9] = prefix(found[#found])
       break
     end
   end
 end
 
-out[9] = goOn
-local seqs = {}
-for i = 1, #picked do seqs[i] = text(tonumber(parse(picked[i]).seq)) end
-local values = {}
-for at = 1, #seqs, 200 do
-  local got = records(seqs, at, math.min(at + 199, #seqs))
-  for i = 1, #got do values[at + i - 1] = got[i] end
-end
-for i = 1, #picked do
-  out[#out + 1] = prefix(picked[i])
-  out[#out + 1] = values[i]
-end
+local seqs, prefixes = {}, {}
+for i = 1, #picked do seqs[i], prefixes[i] = text(tonumber(parse(picked[i]).seq)), prefix(picked[i]) end
+local looked = gather(out, seqs, #seqs, tonumber(ARGV[7]), prefixes)
+if looked < #seqs then out[9] = prefixes[looked] end
 return out
 `,
 );
@@ -714,7 +711,10 @@ return out
 `,
 );
 
-/** ARGV: tenant, ticket, 'asc' or 'desc', seq to go on from or '', wanted entries. Answers seq, record, … */
+/**
+ * ARGV: tenant, ticket, 'asc' or 'desc', seq to go on from or '', wanted entries, maxChars. Answers also where to go on,
+ * or '' when these are all that were wanted, then seq, record, …
+ */
 export const MESSAGES = script(
   READS,
   `
@@ -733,7 +733,9 @@ else
     for i = 1, #got do seqs[i] = got[#got + 1 - i] end
   end
 end
-gather(out, seqs, #seqs, math.huge)
+out[9] = ''
+local looked = gather(out, seqs, #seqs, tonumber(ARGV[6]))
+if looked < #seqs then out[9] = seqs[looked] end
 return out
 `,
 );
@@ -785,15 +787,14 @@ local seqs, slots = following(m.trimmed, slice)
 if not seqs[1] or (excess <= 0 and timeOf(slots[1]) >= before) then return 0 end
 
 local count = math.min(#seqs, slice)
-local values = records(seqs, 1, count)
 local gone, kept, rooms, through = {}, 0, {}, 0
 for i = 1, count do
   if timeOf(slots[i]) >= before and excess <= 0 then break end
   through = i
-  if values[i] then
+  local h = header(seqs[i])
+  if h then
     kept = kept + 1
     excess = excess - 1
-    local h = header(values[i])
     local kind, tenant, ticket = h[6], h[7], h[8]
     for j = 1, #h[3] do rooms[h[3][j]] = (rooms[h[3][j]] or 0) + 1 end
     local needed = false
@@ -898,10 +899,9 @@ local slice = tonumber(ARGV[5])
 local room = P .. 'room:' .. ARGV[1]
 local from = position(room, tonumber(ARGV[4]))
 local seqs = call('LRANGE', room, from, from + slice - 1)
-local values = records(seqs, 1, #seqs)
 local gone, rooms = {}, {}
 for i = 1, #seqs do
-  local h = values[i] and header(values[i])
+  local h = header(seqs[i])
   -- Keyed by room, an audience may hold records of another tenant with the same ticket id.
   if h and h[7] == ARGV[2] and (ARGV[3] == '' or h[8] == ARGV[3]) then
     gone[#gone + 1] = P .. 'record:' .. seqs[i]

@@ -52,6 +52,8 @@ const SLOW_MS = 2_000;
 const SENTINEL_CHECK_MS = 5_000;
 /** Entries of one slice of `trim` and `erase`: a few milliseconds of Redis. */
 const SLICE = 256;
+/** A page of large payloads is read in steps of so many characters. */
+const PAGE_STEP_CHARS = 2 * 1024 * 1024;
 
 const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
 
@@ -289,15 +291,15 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       let cursor: Cursor | null = null;
       do {
         const wanted = limit + 1 - found.length;
+        const bounds = [from, String(wanted), String(PAGE_STEP_CHARS)];
         const filter = [...listArguments(ticketIds), ...listArguments(agreementIds)];
-        const args = [tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', from, String(wanted), ...filter];
+        const args = [tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...bounds, ...filter];
         const reply = await read(scripts.TICKETS, args);
         // Of several steps the first: whatever changed since lies after its head.
         cursor ??= headOf(reply);
         from = reply[8] as string;
         for (let i = 9; i + 1 < reply.length; i += 2) {
-          const payload = reply[i + 1];
-          if (payload !== null) found.push({ place: reply[i] as string, payload: payloadOf(payload as string) });
+          found.push({ place: reply[i] as string, payload: payloadOf(reply[i + 1] as string) });
         }
       } while (from !== '' && found.length <= limit);
       const items = found.slice(0, limit);
@@ -315,16 +317,23 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     },
     async messages({ tenantId, ticketId, order, limit, page }) {
       if (page !== null && !/^\d{1,16}$/.test(page)) throw badPage();
-      const reply = await read(scripts.MESSAGES, [tenantId, ticketId, order, page ?? '', String(limit + 1)]);
       const found: { readonly seq: string; readonly payload: string }[] = [];
-      for (let i = 8; i + 1 < reply.length; i += 2) {
-        found.push({ seq: reply[i] as string, payload: payloadOf(reply[i + 1] as string) });
-      }
+      let from = page ?? '';
+      let cursor: Cursor | null = null;
+      do {
+        const bounds = [from, String(limit + 1 - found.length), String(PAGE_STEP_CHARS)];
+        const reply = await read(scripts.MESSAGES, [tenantId, ticketId, order, ...bounds]);
+        cursor ??= headOf(reply);
+        from = reply[8] as string;
+        for (let i = 9; i + 1 < reply.length; i += 2) {
+          found.push({ seq: reply[i] as string, payload: payloadOf(reply[i + 1] as string) });
+        }
+      } while (from !== '');
       const items = found.slice(0, limit);
       return {
         items: items.map((item) => item.payload),
         nextPage: found.length > limit ? (items.at(-1)?.seq ?? null) : null,
-        cursor: headOf(reply),
+        cursor,
       };
     },
     async saveSession({ pid, owner, data, expiresAtMs }) {
