@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
+import { openRaw } from './raw.ts';
+import { until } from './until.ts';
 
 interface Problem {
   readonly type: string;
@@ -319,6 +321,28 @@ test('a rate: what is over it is 429 with Retry-After, and nothing of it is acce
     assert.ok(retryAfter > 250 && retryAfter <= 300, String(retryAfter));
     assert.equal((await eventsOf(bridge, 'tenant-1')).length, 600);
   } finally {
+    await bridge.close();
+  }
+});
+
+test('a rate: bodies that are held back do not get in together', async () => {
+  const bridge = await startBridge({ ratePublish: 1 });
+  const publishers = Array.from({ length: 40 }, () => openRaw(bridge.url));
+  try {
+    const body = one();
+    const head = [
+      'POST /events HTTP/1.1',
+      'Host: a',
+      'Content-Type: application/json',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+    ];
+    for (const publisher of publishers) publisher.send(`${head.join('\r\n')}\r\n\r\n`);
+    const statuses = () => publishers.map((publisher) => publisher.responses()[0]?.status);
+    await until('most are refused by their heads', () => statuses().filter((status) => status === 429).length >= 30);
+    for (const publisher of publishers) publisher.send(body);
+    await until('the others are let in', () => statuses().includes(201));
+  } finally {
+    for (const publisher of publishers) publisher.destroy();
     await bridge.close();
   }
 });

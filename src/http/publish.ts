@@ -38,12 +38,14 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
         retryAfterSeconds: waitSeconds,
       });
     }
+    // Taken before the body is read, so that bodies which are held back do not all get in on one look.
+    limit?.take(publisher);
     const { incoming } = context.env;
     const idempotencyKey = idempotencyKeyOf(incoming);
     requireJson(incoming);
     const body = parseJson(await readBody(incoming, config.maxBodyBytes));
     const { inputs, isBatch } = inputsOf(body);
-    limit?.take(publisher, inputs.length);
+    limit?.take(publisher, inputs.length - 1);
     const results = await bus.publish(inputs, {
       idempotencyKey,
       publisher,
