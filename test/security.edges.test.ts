@@ -8,7 +8,7 @@ import { EventSource } from 'eventsource';
 import { exportJWK, type JWTPayload, SignJWT } from 'jose';
 import { io } from 'socket.io-client';
 import type { Config } from '../src/config.ts';
-import { startBridge } from './bridge.ts';
+import { metric, startBridge } from './bridge.ts';
 import { startServer } from './server.ts';
 import { until } from './until.ts';
 
@@ -162,4 +162,23 @@ test('connections are counted over all transports, per address and per node', as
   assert.equal((await stream('192.0.2.2')).status, 200, 'another address has room');
   held.abort();
   await until('the place is free again', async () => (await socketAt('192.0.2.1', 'polling')).status === 200);
+});
+
+test('one connection is one listener, looked at a few times at most, whatever its client sends at once', async (t) => {
+  const bridge = await start(t, {});
+  const good = JSON.stringify({ token: await sign() });
+  for (const packet of ['40', '40{"token":"garbage"}', `40${good}`, '40/nowhere,']) {
+    const url = `${bridge.url}/socket.io/?EIO=4&transport=polling`;
+    const opened = await (await fetch(url)).text();
+    const { sid } = JSON.parse(opened.slice(1)) as { sid: string };
+    const before = await metric(bridge, 'roomcast_refused_total{code="unauthorized"}');
+    const body = new Array(Math.floor(99_000 / (packet.length + 1))).fill(packet).join('\x1e');
+    await fetch(`${url}&sid=${sid}`, { method: 'POST', body });
+    // What it is told before it is closed, if anything.
+    const told = await (await fetch(`${url}&sid=${sid}`)).text();
+    assert.ok(told.split('\x1e').length <= 20, `${packet}: ${told.length} characters`);
+    await until(`${packet}: closed`, async () => (await fetch(`${url}&sid=${sid}`)).status === 400);
+    assert.ok((await metric(bridge, 'roomcast_refused_total{code="unauthorized"}')) - before <= 10, packet);
+    assert.equal(await metric(bridge, 'roomcast_connections{transport="polling"}'), 0);
+  }
 });

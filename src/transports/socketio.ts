@@ -26,6 +26,8 @@ import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './so
 
 /** A client sends joins and acks only; this also bounds its `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
+/** CONNECT packets that one connection may send: a namespace or two, each refused a few times. Past it it is closed. */
+const MOST_CONNECTS = 10;
 const TICK_MS = 1_000;
 
 export interface SocketIoDeps extends ConnectionDeps {
@@ -59,6 +61,8 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   const connections = new Map<string, Connection>();
   /** Clients whose session could not be looked up: their transport is closed, and they come back. */
   const unreachable = new Set<string>();
+  /** Connections whose client is being looked at. */
+  const arriving = new WeakSet<Socket['conn']>();
   /** By what Engine.IO was given of the request. */
   const admitted = new WeakMap<object, Admission>();
 
@@ -101,11 +105,14 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   (io.of('/').adapter as unknown as RecoveryAdapter).restore = restore;
 
   io.use(async (socket, next) => {
-    // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at.
-    if (isForgotten(socket)) {
-      socket.conn.close();
+    const { conn } = socket;
+    // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at. Or it
+    // comes twice at once: one connection is one listener.
+    if (isForgotten(socket) || arriving.has(conn)) {
+      conn.close();
       return;
     }
+    arriving.add(conn);
     const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
     const data = socket.data as SocketData;
     try {
@@ -120,7 +127,8 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       const known = error instanceof BridgeError ? error : null;
       if (known === null) log.error({ err: error }, 'a handshake failed');
       metrics.refused(known?.code ?? 'internal');
-      if (known === null || known.passing) socket.conn.close();
+      arriving.delete(conn);
+      if (known === null || known.passing) conn.close();
       else next(Object.assign(new Error(known.message), { data: { code: known.code } }));
     }
   });
@@ -162,7 +170,16 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   }
 
   const heartbeats = createHeartbeats(engine.opts as HeartbeatTimes);
+  const connects = new WeakMap<EngineSocket, number>();
+  /** Each makes Socket.IO set up a socket before anything is asked, so that a body full of them would take seconds. */
+  function countConnect(this: EngineSocket, { type, data }: { readonly type: string; readonly data?: unknown }): void {
+    if (type !== 'message' || typeof data !== 'string' || !data.startsWith('0')) return;
+    const count = (connects.get(this) ?? 0) + 1;
+    connects.set(this, count);
+    if (count > MOST_CONNECTS) this.close();
+  }
   engine.on('connection', (connection: EngineSocket) => {
+    connection.on('packet', countConnect);
     heartbeats.add(connection);
     const admission = admitted.get(connection.request);
     if (admission !== undefined) admission.isTaken = true;
