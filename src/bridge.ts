@@ -5,7 +5,7 @@
  * when done. Closing drains: nothing new is let in, streams end with a time to come back, what was accepted is written.
  */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
@@ -20,7 +20,9 @@ import { createEventCatalog } from './contract/events.ts';
 import { MAX_ID_CHARACTERS } from './contract/rooms.ts';
 import type { BridgeContext } from './http/answer.ts';
 import { createApp } from './http/app.ts';
+import { setSharedHeaders } from './http/headers.ts';
 import { createProbes } from './http/probe.ts';
+import { endWithProblem, problemAnswer } from './http/problem.ts';
 import { createStats } from './http/stats.ts';
 import { createLogger } from './log.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
@@ -54,9 +56,11 @@ export interface Bridge {
 /** Longest that a client may take to send a request's head and body. */
 const HEADERS_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 60_000;
-/** Bytes of a request's head beside the rooms that it names, and of a room (`,` is `%2C`). Past both Node answers 431. */
+/** Bytes of a request's head beside the rooms that it names, and of a room (`,` is `%2C`). Past both: 431. */
 const HEAD_BYTES = 16 * 1024;
 const ROOM_BYTES = MAX_ID_CHARACTERS + 3;
+/** How late either may be noticed. */
+const TIMEOUT_CHECK_MS = 2_000;
 /** Longer than the idle time after which reverse proxies let go of an upstream connection (60 s). */
 const KEEP_ALIVE_MS = 75_000;
 /** While draining, connections that have become idle are closed so often. */
@@ -152,11 +156,13 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     probes,
   });
 
+  // Node's own limit is below what MAX_ROOMS rooms take in a query.
+  const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
   const server = createServer({
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    // Node's own limit is below what MAX_ROOMS rooms take in a query.
-    maxHeaderSize: HEAD_BYTES + config.maxRooms * ROOM_BYTES,
+    maxHeaderSize: maxHeadBytes,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     // An offer of another protocol (`h2c`, as Java's client makes with every request) is ignored: RFC 9110 §7.8.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
@@ -167,7 +173,21 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const count = sockets.get(socket);
     if (count !== undefined) sockets.set(socket, count + change);
   };
-  const handleHttp = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost' });
+  const refused = (error: BridgeError): BridgeError => {
+    metrics.refused(error.code);
+    return error;
+  };
+  const handleHttp = getRequestListener(app.fetch, {
+    overrideGlobalObjects: false,
+    hostname: 'localhost',
+    // The app answers all that reaches it. What does not has no URL.
+    errorHandler() {
+      const { status, headers, body } = problemAnswer(
+        refused(malformed('The target of the request, or its Host, is not valid.')),
+      );
+      return new Response(body, { status, headers });
+    },
+  });
   server.on('connection', (socket) => {
     sockets.set(socket, 0);
     socket.on('close', () => sockets.delete(socket));
@@ -176,6 +196,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const { socket } = request;
     busy(socket, 1);
     response.on('close', () => busy(socket, -1));
+    setSharedHeaders(request, response, config.corsOrigins);
     if (draining) response.setHeader('connection', 'close');
     if (socketio.owns(request)) socketio.handleRequest(request, response);
     else void handleHttp(request, response);
@@ -184,8 +205,17 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     if (isHandedOver(request)) return;
     busy(socket, 1);
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
-    else socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+    else endWithProblem(socket, refused(new BridgeError('not_found', 'There is no websocket at this path.')));
   });
+  // As Node would do it by itself, but as a problem, and counted (CONTRACT §10).
+  server.on(
+    'clientError',
+    (error: NodeJS.ErrnoException, socket: Duplex & { readonly _httpMessage?: ServerResponse }) => {
+      if (socket.writable && !socket._httpMessage?.headersSent)
+        endWithProblem(socket, refused(faultOf(error, maxHeadBytes)));
+      else socket.destroy();
+    },
+  );
 
   let opening: Promise<unknown> | null = null;
   let closing: Promise<void> | null = null;
@@ -250,6 +280,21 @@ function asJson(payload: object): unknown {
     return payload;
   }
 }
+
+/** What is wrong with bytes that Node's parser could not make a request of, or that did not come in time. */
+function faultOf({ code }: NodeJS.ErrnoException, maxHeadBytes: number): BridgeError {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return new BridgeError(
+      'headers_too_large',
+      `The request line and the headers may have ${maxHeadBytes} bytes together.`,
+    );
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return new BridgeError('request_timeout', 'The request did not arrive in time.');
+  return malformed('It is not HTTP.');
+}
+
+const malformed = (message: string): BridgeError => new BridgeError('invalid_request', message);
 
 function stop(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));

@@ -11,8 +11,11 @@ import { configure } from '../src/config.ts';
 import { BridgeError } from '../src/contract/errors.ts';
 import { createEventCatalog } from '../src/contract/events.ts';
 import { type AppDeps, createApp } from '../src/http/app.ts';
+import { SECURITY_HEADERS } from '../src/http/headers.ts';
 import { createPrometheus } from '../src/metrics/prometheus.ts';
-import { startBridge } from './bridge.ts';
+import { metric, startBridge } from './bridge.ts';
+import { get, openRaw } from './raw.ts';
+import { until } from './until.ts';
 
 /** The routes with stand-ins behind them; what is logged ends up in `lines`. */
 async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ url: string; lines: string[] }> {
@@ -159,6 +162,80 @@ test('HEAD answers as GET without a body, and ends', { timeout: 20_000 }, async 
       assert.ok(answer.endsWith('\r\n\r\n'), `${path} has a body: ${answer}`);
       assert.equal(answer.indexOf('\r\n\r\n'), answer.length - 4, path);
     }
+  } finally {
+    await bridge.close();
+  }
+});
+
+const UPGRADE =
+  'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==';
+
+test('every answer has the headers that keep browsers safe, whoever gives it', async () => {
+  const origin = 'https://app.example.com';
+  const bridge = await startBridge({ corsOrigins: [origin], maxConnections: 1 });
+  try {
+    const { paths } = (await (await fetch(`${bridge.url}/openapi.json`)).json()) as { paths: object };
+    const asked = Object.keys(paths).map((path) => `${path.replaceAll(/\{\w+\}/g, 'x')}?tenantId=t&ticks=1`);
+    const handshake = '/socket.io/?EIO=4&transport=polling';
+    for (const path of [...asked, '/nothing', '/socket.io/', handshake, handshake]) {
+      const response = await fetch(bridge.url + path, { headers: { origin }, signal: AbortSignal.timeout(60_000) });
+      await response.body?.cancel();
+      for (const [name, value] of SECURITY_HEADERS) {
+        // Pages have a policy of their own.
+        if (name !== 'Content-Security-Policy') assert.equal(response.headers.get(name), value, `${name} of ${path}`);
+        else assert.match(response.headers.get(name) ?? '', /^default-src 'none';.* frame-ancestors 'none'$/, path);
+      }
+      assert.equal(response.headers.get('access-control-allow-origin'), origin, path);
+      assert.equal(response.headers.get('access-control-allow-credentials'), 'true', path);
+      assert.match(response.headers.get('vary') ?? '', /^Origin\b/, path);
+      if (path === handshake && response.status === 503) return;
+    }
+    assert.fail('the second handshake was to be refused');
+  } finally {
+    await bridge.close();
+  }
+});
+
+test('what is no request, or no websocket of ours, is refused with a problem, and counted', async () => {
+  const bridge = await startBridge();
+  const cases: [string, number, string][] = [
+    ['GARBAGE\r\n\r\n', 400, 'invalid_request'],
+    ['GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 400, 'invalid_request'],
+    [`GET /events?tenantId=${'t'.repeat(20_000)} HTTP/1.1\r\nHost: a\r\n\r\n`, 431, 'headers_too_large'],
+    [`GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${'t'.repeat(20_000)}\r\n\r\n`, 431, 'headers_too_large'],
+    [`GET /nothing HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n\r\n`, 404, 'not_found'],
+    [`GET /socket.io/ HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\n${UPGRADE}\r\n\r\n`, 403, 'forbidden'],
+  ];
+  try {
+    for (const [text, status, code] of cases) {
+      const before = await metric(bridge, `roomcast_refused_total{code="${code}"}`);
+      const connection = openRaw(bridge.url);
+      connection.send(text);
+      await until('there is an answer', () => connection.responses()[0]?.ended === true);
+      connection.destroy();
+      const [response] = connection.responses();
+      assert.equal(response?.status, status);
+      assert.equal(response.headers['content-type'], 'application/problem+json');
+      assert.equal(response.headers['x-content-type-options'], 'nosniff');
+      assert.equal((JSON.parse(response.body) as { code: string }).code, code);
+      assert.equal(await metric(bridge, `roomcast_refused_total{code="${code}"}`), before + 1);
+    }
+  } finally {
+    await bridge.close();
+  }
+});
+
+test('bytes that are no request do not end up in an answer that has begun', async () => {
+  const bridge = await startBridge();
+  try {
+    const connection = openRaw(bridge.url);
+    // Pipelined behind a request, a stream goes through Node's response, and its connection is still read.
+    connection.send(`${get('/healthz')}${get('/sse?tenantId=t')}`);
+    await until('the stream has begun', () => connection.responses()[1]?.body.includes('bridge.cursor') === true);
+    connection.send('GARBAGE\r\n\r\n');
+    await until('the connection is cut', () => connection.closed);
+    assert.equal(connection.responses().length, 2);
+    assert.doesNotMatch(connection.bytes().toString(), / 400 /);
   } finally {
     await bridge.close();
   }

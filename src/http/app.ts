@@ -1,9 +1,6 @@
 /**
- * Every HTTP route but Socket.IO's, under `BASE_PATH`, and what all of them share: headers for browsers, CORS, one
- * translator for errors, 404 and 405 as problems, HEAD as GET.
- *
- * Headers that all answers carry are set on Node's raw response before the route runs, since the transports write
- * their heads there themselves (Hono's own middleware sets them on a `Response` that such a route never sends).
+ * Every HTTP route but Socket.IO's, under `BASE_PATH`, and what all of them share: preflights, one translator for
+ * errors, 404 and 405 as problems, HEAD as GET. (The headers that all answers carry are headers.ts's.)
  */
 
 import type { HttpBindings } from '@hono/node-server';
@@ -19,7 +16,7 @@ import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Store } from '../store/store.ts';
 import { answer, type BridgeContext, type Handler } from './answer.ts';
 import { createAsyncApi } from './asyncapi.ts';
-import { DOCS_STYLE_HASH, renderDocs } from './docs-page.ts';
+import { renderDocs } from './docs-page.ts';
 import { createEraseRoutes } from './erase.ts';
 import { createDocument } from './openapi.ts';
 import { createOpsRoutes } from './ops.ts';
@@ -52,20 +49,6 @@ export type BridgeApp = Hono<{ Bindings: HttpBindings }>;
 /** How long a browser may keep the answer to a preflight. */
 const PREFLIGHT_SECONDS = 600;
 
-/** Nothing here is a page but /docs, whose one style sheet is inline, and those of pages.ts; nobody may frame any. */
-const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
-  [
-    'Content-Security-Policy',
-    `default-src 'none'; style-src '${DOCS_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-  ],
-  ['Cross-Origin-Opener-Policy', 'same-origin'],
-  ['Cross-Origin-Resource-Policy', 'same-origin'],
-  ['Referrer-Policy', 'no-referrer'],
-  ['X-Content-Type-Options', 'nosniff'],
-  ['X-Frame-Options', 'DENY'],
-];
-
-const EXPOSED_HEADERS = 'ETag, Retry-After';
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
@@ -101,10 +84,6 @@ export function createApp(deps: AppDeps): BridgeApp {
   };
 
   const root: BridgeApp = new Hono<{ Bindings: HttpBindings }>();
-  root.use(async (context, next) => {
-    setSharedHeaders(context, config.corsOrigins);
-    await next();
-  });
   const app: BridgeApp = root.basePath(config.basePath);
   for (const [path, handlers] of Object.entries(routes)) {
     for (const [method, handler] of Object.entries(handlers)) app.on(method, path, handler);
@@ -116,17 +95,6 @@ export function createApp(deps: AppDeps): BridgeApp {
   });
   app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, log }));
   return app;
-}
-
-function setSharedHeaders({ env: { incoming, outgoing } }: BridgeContext, corsOrigins: readonly string[]): void {
-  for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
-  if (corsOrigins.length === 0) return;
-  outgoing.setHeader('Vary', 'Origin');
-  const { origin } = incoming.headers;
-  if (origin === undefined || !corsOrigins.includes(origin)) return;
-  outgoing.setHeader('Access-Control-Allow-Origin', origin);
-  outgoing.setHeader('Access-Control-Allow-Credentials', 'true');
-  outgoing.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);
 }
 
 /** OPTIONS (and with it CORS preflights), and 405 with `Allow` for what a path does not take (RFC 9110 §15.5.6). */

@@ -2,10 +2,13 @@
  * From an error to `application/problem+json` (RFC 9457, CONTRACT §10): one of the three translators of the table in
  * contract/errors.ts. What is not a `BridgeError` is a bare 500, told to the log with its cause and to nobody else.
  */
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { BridgeError, ERRORS } from '../contract/errors.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { answer, type BridgeContext } from './answer.ts';
+import { SECURITY_HEADERS } from './headers.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 
@@ -29,14 +32,44 @@ export function answerProblem(context: BridgeContext, error: unknown, { metrics,
     outgoing.destroy();
     return answer(context, known.status, {});
   }
-  const headers: Record<string, string> = { 'Content-Type': PROBLEM_TYPE, 'Cache-Control': 'no-store' };
-  if (known.retryAfterSeconds !== undefined) headers['Retry-After'] = String(Math.ceil(known.retryAfterSeconds));
-  // RFC 9110 §11.6.1: a 401 names how to authenticate.
-  if (known.status === 401) headers['WWW-Authenticate'] = 'Bearer';
-  return answer(context, known.status, headers, JSON.stringify(problemOf(known)));
+  const { status, headers, body } = problemAnswer(known);
+  return answer(context, status, headers, body);
 }
 
-export function problemOf(error: BridgeError): Record<string, unknown> {
+export interface ProblemAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+export function problemAnswer(error: BridgeError): ProblemAnswer {
+  const { status, retryAfterSeconds } = error;
+  return {
+    status,
+    headers: {
+      'Content-Type': PROBLEM_TYPE,
+      'Cache-Control': 'no-store',
+      ...(retryAfterSeconds === undefined ? {} : { 'Retry-After': String(Math.ceil(retryAfterSeconds)) }),
+      // RFC 9110 §11.6.1: a 401 names how to authenticate.
+      ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+    },
+    body: JSON.stringify(problemOf(error)),
+  };
+}
+
+/** The last that a connection without a response is sent: its upgrade is refused, or what it sent is no request. */
+export function endWithProblem(socket: Duplex, error: BridgeError): void {
+  const { status, headers, body } = problemAnswer(error);
+  const lines = [
+    ...SECURITY_HEADERS,
+    ...Object.entries(headers),
+    ['Content-Length', Buffer.byteLength(body)],
+    ['Connection', 'close'],
+  ].map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+}
+
+function problemOf(error: BridgeError): Record<string, unknown> {
   const { code, status, message, errors, fields } = error;
   const { title } = ERRORS[code];
   return { type: problemUrn(code), title, status, detail: message, code, ...(errors && { errors }), ...fields };

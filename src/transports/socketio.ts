@@ -5,7 +5,7 @@
  * middleware has checked the token. So `restoreSession` returns neither rooms nor packets: once the middleware has let
  * the client in, the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
  */
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { nanoid } from 'nanoid';
@@ -16,7 +16,7 @@ import type { Reset } from '../bus/bus.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { createView } from '../contract/frames.ts';
-import { problemOf } from '../http/problem.ts';
+import { endWithProblem, problemAnswer } from '../http/problem.ts';
 import type { TransportName } from '../metrics/metrics.ts';
 import { createHeartbeats, type HeartbeatTimes } from './engine-heartbeats.ts';
 import type { Gate } from './gate.ts';
@@ -220,22 +220,12 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     countOutUnlessTaken(admission, peer);
   }
 
-  function refuse(error: unknown): { status: number; headers: Record<string, string>; body: string } {
+  function refused(error: unknown): BridgeError {
     const known =
-      error instanceof BridgeError ? error : new BridgeError('internal', 'Internal error.', { cause: error });
+      error instanceof BridgeError ? error : new BridgeError('internal', 'Something went wrong on this side.');
+    if (known !== error) log.error({ err: error }, 'a handshake failed');
     metrics.refused(known.code);
-    const body = JSON.stringify(problemOf(known));
-    return {
-      status: known.status,
-      headers: {
-        'content-type': 'application/problem+json',
-        'content-length': String(Buffer.byteLength(body)),
-        'cache-control': 'no-store',
-        connection: 'close',
-        ...(known.retryAfterSeconds === undefined ? {} : { 'retry-after': String(known.retryAfterSeconds) }),
-      },
-      body,
-    };
+    return known;
   }
 
   const path = config.socketPath.replace(/\/$/, '');
@@ -248,8 +238,10 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       admit(request, response, request).then(
         () => engine.handleRequest(request as never, response as never),
         (error: unknown) => {
-          const { status, headers, body } = refuse(error);
-          response.writeHead(status, headers).end(body);
+          const { status, headers, body } = problemAnswer(refused(error));
+          response
+            .writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body), Connection: 'close' })
+            .end(body);
         },
       );
     },
@@ -262,11 +254,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
           socket.off('error', onError);
           engine.handleUpgrade(handshake as never, socket, head);
         },
-        (error: unknown) => {
-          const { status, headers, body } = refuse(error);
-          const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-          socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
-        },
+        (error: unknown) => endWithProblem(socket, refused(error)),
       );
     },
     drain() {
