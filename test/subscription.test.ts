@@ -217,3 +217,18 @@ test('many who come back at once take turns, and all hear all', async (context) 
   await until('all heard', () => all.every((heard) => idsOf(heard).length === expected.length));
   for (const heard of all) assert.deepEqual(idsOf(heard), expected);
 });
+
+test('a join that comes to its turn after the connection has ended enters no room', async (context) => {
+  const bus = await openBus(context);
+  const [first] = await publish(bus, 1, 1);
+  const subscription = bus.subscribe({ rooms: new Map(), after: null }, stalledSink().sink);
+  const underWay = subscription.join(ROOM, [ROOM], first as Cursor);
+  subscription.close();
+  for (const join of [underWay, subscription.join(ROOM, [ROOM], null)]) {
+    await assert.rejects(join, { code: 'unavailable' });
+  }
+  assert.deepEqual(
+    [...bus.activity(DAY_MS).audiences].filter(({ listeners }) => listeners > 0),
+    [],
+  );
+});

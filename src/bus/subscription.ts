@@ -222,11 +222,12 @@ export class BusSubscription implements Subscription {
     audiences: readonly string[],
     after: string | null,
   ): Promise<{ start: Cursor; cursor: Cursor }> {
-    if (after === null) return this.#enter(room, audiences, this.#bus.head());
-    const resolved = await this.#bus.resolve(after);
-    if (resolved.kind === 'ok') return this.#replay(room, audiences, resolved.cursor);
-    this.#sink.reset(resolved, 'replay');
-    return this.#replay(room, audiences, resolved.cursor);
+    const from = after === null ? null : await this.#bus.resolve(after);
+    // Its connection may have ended while it waited its turn: what entered now would never leave.
+    if (this.#closed) throw hasEnded();
+    if (from === null) return this.#enter(room, audiences, this.#bus.head());
+    if (from.kind === 'reset') this.#sink.reset(from, 'replay');
+    return this.#replay(room, audiences, from.cursor);
   }
 
   #enter(room: Room, audiences: readonly string[], start: Cursor): { start: Cursor; cursor: Cursor } {
@@ -277,7 +278,7 @@ export class BusSubscription implements Subscription {
       }
       if (records.length > 0) await this.#paced(records, 'replay');
     }
-    throw new BridgeError('unavailable', 'The connection ended.');
+    throw hasEnded();
   }
 
   /** Whether a joined room brings the record to this connection. */
@@ -366,4 +367,8 @@ export class BusSubscription implements Subscription {
 /** The records that pass; the same array when all do, so that it stays shared. */
 function only(records: readonly LogRecord[], passes: (record: LogRecord) => boolean): readonly LogRecord[] {
   return records.every(passes) ? records : records.filter(passes);
+}
+
+function hasEnded(): BridgeError {
+  return new BridgeError('unavailable', 'The connection ended.');
 }
