@@ -432,3 +432,22 @@ for (const transport of ['websocket', 'polling'] as const) {
     await bridge.close();
   });
 }
+
+test('a client that left by itself is not put back, also when it left in the middle of its joins', async (context) => {
+  const bridge = await startBridge();
+  context.after(() => bridge.close());
+  for (let round = 0; round < 20; round++) {
+    const client = await connectSocket('websocket')(bridge.url, {});
+    context.after(() => client.close());
+    for (let index = 0; index < 20; index++) client.socket.emit('join-ticket', `${index}`);
+    // Whatever of them is under way by then.
+    for (let turn = 0; turn < 2 * round; turn++) await new Promise((resolve) => setImmediate(resolve));
+    client.socket.disconnect();
+    const connections = 'roomcast_connections{transport="websocket"}';
+    await until('the server knows', async () => (await metric(bridge, connections)) === 0);
+    client.socket.connect();
+    await until('it is back', () => client.recoveries.length === 2);
+    assert.deepEqual(client.recoveries, [false, false]);
+    client.close();
+  }
+});

@@ -346,6 +346,8 @@ export class Connection implements Sink {
   }
 
   #saveNow(): Promise<boolean> {
+    // The end was saved as well, and a client that left for good has no session.
+    if (this.#closed) return Promise.resolve(true);
     const { store, config } = this.#deps;
     const { pid, owner } = this;
     this.#touchedAtMs = performance.now();
