@@ -1,7 +1,9 @@
 /** Socket.IO (CONTRACT §5): the join protocol, recovery of stock clients, and what cannot be recovered. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { SignJWT } from 'jose';
+import { queryObjects } from 'node:v8';
+import { generateKeyPair, SignJWT } from 'jose';
+import { Socket as ServerSocket } from 'socket.io';
 import { io, Manager } from 'socket.io-client';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
 import { connectSocket, type SocketClient } from './clients.ts';
@@ -450,4 +452,21 @@ test('a client that left by itself is not put back, also when it left in the mid
     assert.deepEqual(client.recoveries, [false, false]);
     client.close();
   }
+});
+
+test('nothing is kept of clients that are told to come back while keys cannot be had', async (context) => {
+  // The port of TCP's `discard`: nobody answers there.
+  const bridge = await startBridge({ authMode: 'jwt', jwksUrl: 'http://127.0.0.1:9/' });
+  context.after(() => bridge.close());
+  const token = await new SignJWT({ tenantId: 'a' })
+    .setProtectedHeader({ alg: 'ES256', kid: 'away' })
+    .sign((await generateKeyPair('ES256')).privateKey);
+  const count = () => queryObjects(ServerSocket, { format: 'count' });
+  const before = count();
+  const refused = 'roomcast_refused_total{code="unavailable"}';
+  const socket = io(bridge.url, { transports: ['websocket'], forceNew: true, reconnectionDelay: 1, auth: { token } });
+  context.after(() => socket.disconnect());
+  await until('it was refused and came back', async () => (await metric(bridge, refused)) >= 2);
+  socket.disconnect();
+  await until('all is forgotten', () => count() === before);
 });

@@ -101,7 +101,8 @@ export function openProbeNamespace(io: Server, door: ProbeDoor, lifeMs = LIFE_MS
   namespace.use(({ conn }, next) => {
     try {
       if (conn.readyState === 'open' && !budgets.has(conn)) hold(conn);
-      if (spend(conn)) next();
+      // Socket.IO keeps a socket until it hears what became of it.
+      next(spend(conn) ? undefined : new Error('The connection was closed.'));
     } catch (error) {
       const { message, code } = error as BridgeError;
       next(Object.assign(new Error(message), { data: { code } }));

@@ -109,7 +109,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at. Or it
     // comes twice at once: one connection is one listener.
     if (isForgotten(socket) || arriving.has(conn)) {
-      conn.close();
+      turnAway(socket, next);
       return;
     }
     arriving.add(conn);
@@ -128,7 +128,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       if (known === null) log.error({ err: error }, 'a handshake failed');
       metrics.refused(known?.code ?? 'internal');
       arriving.delete(conn);
-      if (known === null || known.passing) conn.close();
+      if (known === null || known.passing) turnAway(socket, next);
       else next(Object.assign(new Error(known.message), { data: { code: known.code } }));
     }
   });
@@ -331,6 +331,12 @@ function forgetHandshake(socket: Socket): void {
   }
   (conn.request as Handshake).empty();
   Object.assign(socket, { handshake: NOTHING, data: NOTHING });
+}
+
+/** Ends the connection, so that the client comes back. Socket.IO keeps a socket until it hears what became of it. */
+function turnAway({ conn }: Socket, next: (error: Error) => void): void {
+  conn.close();
+  next(new Error('The connection was closed.'));
 }
 
 class RecoveryAdapter extends Adapter {
