@@ -299,10 +299,12 @@ test('a client beyond MAX_CONNECTIONS is refused at the handshake, and let in on
     const refused = new Promise<void>((resolve) => second?.once('connect_error', () => resolve()));
     second?.connect();
     await refused;
-    const response = await fetch(`${bridge.url}/socket.io/?EIO=4&transport=polling`);
-    assert.equal(response.status, 503);
-    assert.ok(Number(response.headers.get('retry-after')) >= 1);
-    assert.equal(((await response.json()) as { code: string }).code, 'too_many_connections');
+    for (const sid of ['', '&sid=', '&sid=none&sid=']) {
+      const response = await fetch(`${bridge.url}/socket.io/?EIO=4&transport=polling${sid}`);
+      assert.equal(response.status, 503);
+      assert.ok(Number(response.headers.get('retry-after')) >= 1);
+      assert.equal(((await response.json()) as { code: string }).code, 'too_many_connections');
+    }
     first?.disconnect();
     await until('let in', () => second?.connected === true);
   } finally {

@@ -214,7 +214,8 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   /** Lets a handshake or a request of a session through. `given` is what Engine.IO is given of the request. */
   async function admit(request: IncomingMessage, peer: ServerResponse | Duplex, given: object): Promise<void> {
     if (!originAllowed(request)) throw new BridgeError('forbidden', 'This Origin is not allowed here.');
-    if (new URL(request.url ?? '/', 'http://localhost').searchParams.has('sid')) return;
+    // As Engine.IO reads it: the last one counts, and an empty one asks for a new session.
+    if (new URL(request.url ?? '/', 'http://localhost').searchParams.getAll('sid').at(-1)) return;
     const admission: Admission = { release: await gate.admit(request), isTaken: false };
     admitted.set(given, admission);
     countOutUnlessTaken(admission, peer);
