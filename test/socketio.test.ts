@@ -1,5 +1,6 @@
 /** Socket.IO (CONTRACT §5): the join protocol, recovery of stock clients, and what cannot be recovered. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 import { queryObjects } from 'node:v8';
 import { generateKeyPair, SignJWT } from 'jose';
@@ -471,4 +472,24 @@ test('nothing is kept of clients that are told to come back while keys cannot be
   await until('it was refused and came back', async () => (await metric(bridge, refused)) >= 2);
   socket.disconnect();
   await until('all is forgotten', () => count() === before);
+});
+
+test('a drain closes every connection, also one that has joined no namespace', async () => {
+  const bridge = await startBridge({ drainMs: 30_000 });
+  const opened = await Promise.all(
+    ['nothing said', 'in no namespace', 'connected'].map(async (state) => {
+      const socket = new WebSocket(`${bridge.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
+      await once(socket, 'message');
+      if (state !== 'nothing said') {
+        socket.send(state === 'connected' ? '40' : '40/nowhere,');
+        await once(socket, 'message');
+      }
+      return { closed: once(socket, 'close') };
+    }),
+  );
+  await bridge.close();
+  for (const { closed } of opened) {
+    const [{ wasClean }] = await closed;
+    assert.equal(wasClean, true, 'closed, not destroyed at the end of the time for the drain');
+  }
 });

@@ -141,6 +141,13 @@ export function sendPing(connection: EngineSocket): void {
   else internalsOf(connection).sendPacket('ping');
 }
 
+/** Ends the connection, a websocket once what was written has gone out. The client comes back by itself. */
+export function end(connection: EngineSocket): void {
+  const { name, writable } = connection.transport;
+  // Between two polls there is no response to close; Engine.IO would wait 30 s for one.
+  connection.close(name === 'polling' && !writable);
+}
+
 /** Ends the connection at once, also when the client takes nothing. No Socket.IO disconnect packet: it comes back. */
 export function terminate(connection: EngineSocket): void {
   const websocket = websocketOf(connection);

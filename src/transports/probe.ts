@@ -69,12 +69,7 @@ const START = z
 
 type Ack = (answer: object) => void;
 
-export interface ProbeNamespace {
-  /** Closes every connection with a probe on it. */
-  drain(): void;
-}
-
-export function openProbeNamespace(io: Server, door: ProbeDoor, lifeMs = LIFE_MS): ProbeNamespace {
+export function openProbeNamespace(io: Server, door: ProbeDoor, lifeMs = LIFE_MS): void {
   const namespace = io.of('/check');
   /** What each connection may still send, also when it leaves the namespace and comes back. */
   const budgets = new Map<Socket['conn'], { messages: number }>();
@@ -144,15 +139,6 @@ export function openProbeNamespace(io: Server, door: ProbeDoor, lifeMs = LIFE_MS
     });
     socket.on('disconnect', () => clearInterval(ticking));
   });
-
-  return {
-    drain() {
-      for (const conn of [...budgets.keys()]) {
-        // Between two polls there is no response to close; Engine.IO would wait 30 s for one.
-        conn.close(conn.transport.name === 'polling' && !conn.transport.writable);
-      }
-    },
-  };
 }
 
 function refusal(code: BridgeError['code'], error: string): object {

@@ -182,13 +182,6 @@ export class Connection implements Sink {
     return true;
   }
 
-  /** Ends the transport, a websocket once what was written has gone out; the client comes back by itself. */
-  close(): void {
-    const { conn } = this.#socket;
-    // Between two polls there is no response to close; Engine.IO would wait 30 s for one.
-    conn.close(conn.transport.name === 'polling' && !conn.transport.writable);
-  }
-
   /** Ends the transport at once. */
   terminate(): void {
     terminate(this.#socket.conn as never);

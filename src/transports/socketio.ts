@@ -19,6 +19,7 @@ import { createView } from '../contract/frames.ts';
 import { endWithProblem, problemAnswer } from '../http/problem.ts';
 import type { TransportName } from '../metrics/metrics.ts';
 import { createHeartbeats, type HeartbeatTimes } from './engine-heartbeats.ts';
+import { end } from './engine-outbox.ts';
 import type { Gate } from './gate.ts';
 import { openProbeNamespace, type ProbeDoor } from './probe.ts';
 import { decodeSession, type SessionData } from './session.ts';
@@ -77,7 +78,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     serveClient: false,
   });
   io.bind(engine);
-  const probes = openProbeNamespace(io, deps.probeDoor);
+  openProbeNamespace(io, deps.probeDoor);
   const formsOf = (legacy: boolean) => ({
     true: createForm(createView(legacy, null), true, metrics),
     false: createForm(createView(legacy, null), false, metrics),
@@ -178,8 +179,11 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     connects.set(this, count);
     if (count > MOST_CONNECTS) this.close();
   }
+  /** Every connection, also one that has not come to Socket.IO, or was refused there. */
+  const open = new Set<EngineSocket>();
   engine.on('connection', (connection: EngineSocket) => {
     connection.on('packet', countConnect);
+    open.add(connection);
     heartbeats.add(connection);
     const admission = admitted.get(connection.request);
     if (admission !== undefined) admission.isTaken = true;
@@ -191,6 +195,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       metrics.connected(transport, 1);
     });
     connection.once('close', () => {
+      open.delete(connection);
       metrics.connected(transport, -1);
       admission?.release();
     });
@@ -259,8 +264,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       );
     },
     drain() {
-      for (const connection of connections.values()) connection.close();
-      probes.drain();
+      for (const connection of open) end(connection);
     },
     async close() {
       clearInterval(ticking);
