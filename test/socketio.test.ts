@@ -137,6 +137,27 @@ for (const transport of ['websocket', 'polling'] as const) {
         assert.equal(ids(client).at(-1), live);
       }));
 
+    test('rooms that are joined at once bring what they share once', () =>
+      withClient(async (client) => {
+        const [tenantId, ticketId] = [freshTenant(), `${tenants}-t`];
+        const [first] = await publish(bridge, tenantId, 1);
+        const shared: string[] = [];
+        for (let batch = 0; batch < 3; batch++) {
+          const events = Array.from({ length: 500 }, () => ({
+            event: 'messages.new',
+            payload: messageNew({ tenantId, ticketId, agreementId: ticketId }),
+          }));
+          const { body } = await bridge.post({ events });
+          shared.push(...body.results.map(({ id }) => id));
+        }
+        await Promise.all([
+          client.join('tenantId', tenantId, first),
+          client.join('ticketId', ticketId, first),
+          client.join('agreementId', ticketId, first),
+        ]);
+        assert.deepEqual(ids(client), shared);
+      }));
+
     test('cursor=false gets payloads alone', async () => {
       const tenantId = freshTenant();
       const socket = io(bridge.url, { transports: [transport], forceNew: true, query: { cursor: 'false' } });

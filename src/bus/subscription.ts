@@ -110,6 +110,8 @@ export class BusSubscription implements Subscription {
   #live = false;
   #closed = false;
   #exemptBytes = 0;
+  /** Joins replay one after the other, so that each leaves out what the ones before it have brought (CONTRACT §2). */
+  #replaying: Promise<void> | null = null;
   /** Raised by a reset, so that replays under way know that their place is gone. */
   #generation = 0;
   /** Who waits for the main stream to be live, and who waits for anything that the end makes void. */
@@ -226,8 +228,17 @@ export class BusSubscription implements Subscription {
     // Its connection may have ended while it waited its turn: what entered now would never leave.
     if (this.#closed) throw hasEnded();
     if (from === null) return this.#enter(room, audiences, this.#bus.head());
-    if (from.kind === 'reset') this.#sink.reset(from, 'replay');
-    return this.#replay(room, audiences, from.cursor);
+    const begin = () => {
+      if (from.kind === 'reset' && !this.#closed) this.#sink.reset(from, 'replay');
+      return this.#replay(room, audiences, from.cursor);
+    };
+    const replay = this.#replaying === null ? begin() : this.#replaying.then(begin);
+    const ended = (): void => {
+      if (this.#replaying === over) this.#replaying = null;
+    };
+    const over = replay.then(ended, ended);
+    this.#replaying = over;
+    return replay;
   }
 
   #enter(room: Room, audiences: readonly string[], start: Cursor): { start: Cursor; cursor: Cursor } {
