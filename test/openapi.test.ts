@@ -8,6 +8,7 @@ import { parse } from 'yaml';
 import { configure } from '../src/config.ts';
 import { ERRORS } from '../src/contract/errors.ts';
 import { createEventCatalog } from '../src/contract/events.ts';
+import { ID_SCHEMA, isRoomId } from '../src/contract/rooms.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Content, createDocument, type OpenApiDocument } from '../src/http/openapi.ts';
 import { toYaml } from '../src/http/ops.ts';
@@ -82,6 +83,22 @@ test('every refusal is described as a problem under its status', () => {
       }
     }
   }
+});
+
+test('the documents’ rule for ids is the one that is checked', () => {
+  const fits = new Ajv().compile(ID_SCHEMA);
+  const ids = ['a', 'a:b@c+d%/?#', '__proto__', 'x'.repeat(128), '😀'.repeat(128), '\u200b'];
+  const others = [
+    '',
+    'a b',
+    'a,b',
+    ',',
+    'x'.repeat(129),
+    '😀'.repeat(129),
+    ...'\n\r\t\0\u007f\u0085\u00a0\u2028\ufeff',
+  ];
+  for (const id of ids) assert.deepEqual([isRoomId(id), fits(id)], [true, true], JSON.stringify(id));
+  for (const id of others) assert.deepEqual([isRoomId(id), fits(id)], [false, false], JSON.stringify(id));
 });
 
 test('the examples of a publish are events that may be published', () => {

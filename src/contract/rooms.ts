@@ -21,6 +21,14 @@ export type Room = `${RoomKind}:${string}`;
 export const MAX_ID_CHARACTERS = 128;
 export const ID_RULE = `1 to ${MAX_ID_CHARACTERS} characters without whitespace, control characters or commas`;
 
+/** The same as JSON Schema, for the API's descriptions. */
+export const ID_SCHEMA = {
+  type: 'string',
+  minLength: 1,
+  maxLength: MAX_ID_CHARACTERS,
+  pattern: '^[^\\s,\\u0000-\\u001f\\u007f-\\u009f]*$',
+} as const;
+
 const FORBIDDEN = /[\s\p{Cc},]/u;
 
 /** An id is 1–128 characters (code points), well-formed Unicode, no whitespace, control character or comma. */

@@ -16,7 +16,7 @@ import {
   TICKETS_UPDATED,
   ticketsUpdatedSchema,
 } from '../contract/events.ts';
-import { ID_FIELDS, ID_RULE, MAX_ID_CHARACTERS, ROOM_KINDS, type RoomKind } from '../contract/rooms.ts';
+import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../contract/rooms.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
 import {
   API_VERSION,
@@ -296,7 +296,7 @@ function leaveMessage(kind: RoomKind): [string, JsonObject] {
 }
 
 function idSchema(kind: RoomKind): JsonObject {
-  const id = { type: 'string', minLength: 1, maxLength: MAX_ID_CHARACTERS, description: ID_RULE };
+  const id = { ...ID_SCHEMA, description: ID_RULE };
   return { oneOf: [id, object({ [ID_FIELDS[kind]]: id }, [ID_FIELDS[kind]])] };
 }
 

@@ -13,7 +13,7 @@ import {
   TICKETS_UPDATED,
   ticketsUpdatedSchema,
 } from '../contract/events.ts';
-import { ID_FIELDS, ID_RULE, MAX_ID_CHARACTERS } from '../contract/rooms.ts';
+import { ID_FIELDS, ID_RULE, ID_SCHEMA } from '../contract/rooms.ts';
 import { EVENTS_QUERY } from '../transports/polling.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
 import { JSON_TYPE } from './answer.ts';
@@ -377,7 +377,7 @@ const TICKET_ID: Parameter = {
   in: 'path',
   required: true,
   description: 'The ticket.',
-  schema: { type: 'string', minLength: 1, maxLength: 128 },
+  schema: ID_SCHEMA,
 };
 
 function ticketOperation(): Operation {
@@ -952,9 +952,12 @@ export function payloadSchema(schema: z.ZodType, description: string): JsonObjec
     },
   });
   const properties = { ...converted.properties } as Record<string, JsonObject>;
+  const { minLength, maxLength, pattern } = ID_SCHEMA;
   for (const name of Object.values(ID_FIELDS)) {
-    if (properties[name])
-      properties[name] = { ...properties[name], description: ID_RULE, maxLength: MAX_ID_CHARACTERS };
+    if (properties[name] === undefined) continue;
+    // One that may be left out may be empty, too.
+    const least = converted.required?.includes(name) ? { minLength } : {};
+    properties[name] = { ...properties[name], description: ID_RULE, ...least, maxLength, pattern };
   }
   return { description, ...(converted as JsonObject), properties };
 }

@@ -9,7 +9,7 @@ import { type Principal, type StateScope, stateScope } from '../auth/principal.t
 import { type Cursor, parseCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { instantKey } from '../contract/events.ts';
-import { ID_RULE, isRoomId } from '../contract/rooms.ts';
+import { ID_RULE, ID_SCHEMA, isRoomId } from '../contract/rooms.ts';
 import { badPage, type Page, type Store, type TicketResult } from '../store/store.ts';
 import { choice, id, integer, parseQuery, text } from '../transports/query.ts';
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
@@ -40,7 +40,7 @@ const agreementId = z
   .refine(isRoomId, `must be ${ID_RULE}`)
   .nullable()
   .default(null)
-  .meta({ description: 'Only tickets of this agreement.', schema: { type: 'string', minLength: 1, maxLength: 128 } });
+  .meta({ description: 'Only tickets of this agreement.', schema: ID_SCHEMA });
 
 export const TICKETS_QUERY = {
   tenantId,

@@ -11,7 +11,7 @@ import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { LEGACY_NAMES } from '../contract/events.ts';
 import { createView, emittedNames, type View } from '../contract/frames.ts';
-import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from '../contract/rooms.ts';
+import { formatRoom, ID_FIELDS, ID_RULE, ID_SCHEMA, isRoomId, ROOM_KINDS, type Room } from '../contract/rooms.ts';
 
 type Shape = Readonly<Record<string, z.ZodType>>;
 type Parsed<S extends Shape> = { [K in keyof S]: z.output<S[K]> };
@@ -59,7 +59,7 @@ export function id(description: string) {
   return z
     .string('is required')
     .refine(isRoomId, `must be ${ID_RULE}`)
-    .meta({ description, required: true, schema: { type: 'string', minLength: 1, maxLength: 128 } });
+    .meta({ description, required: true, schema: ID_SCHEMA });
 }
 
 /** Repeatable, or comma-separated: `a=1&a=2`, `a=1,2`. */
