@@ -357,9 +357,13 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
       );
     }
     await until('all shown', async () => (await events(page).count()) === ids.length);
+    const outside = await page.evaluate<number>(`[...document.querySelectorAll('.chip button')].filter((button) =>
+      button.scrollWidth > button.clientWidth || button.getBoundingClientRect().right > innerWidth).length`);
+    assert.equal(outside, 0, 'each can be taken off');
     for (const at of ids.keys()) {
       await events(page).nth(at).click();
       const shown = await page.getByLabel('Payload as JSON').textContent();
+      assert.doesNotMatch(shown ?? '', /\u202E/, 'what turns the text around it is told, not obeyed');
       const { ticket } = JSON.parse(shown ?? '') as { ticket: { html: string } };
       assert.equal(ticket.html, `<b>${ids[ids.length - 1 - at]}</b>`);
     }

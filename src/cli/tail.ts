@@ -6,6 +6,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
+import { shownJson } from '../contract/shown.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -99,7 +100,11 @@ export async function tail(argv: readonly string[]): Promise<number> {
     // Once stopped, the loop still brings what had arrived.
     for await (const { event, cursor, payload } of live) {
       if (events.length > 0 && !events.includes(event)) continue;
-      await print(json ? JSON.stringify({ id: cursor, event, payload }) : lineOf(cursor, event, payload));
+      await print(
+        json
+          ? JSON.stringify({ id: cursor, event, payload })
+          : `${cursor} ${event} ${shownJson(JSON.stringify(payload))}`,
+      );
       if (state !== undefined) writeState(state, cursor);
       printed++;
       if (printed === count) return 0;
@@ -155,15 +160,6 @@ function writeState(file: string, cursor: string): void {
 /** Resolves when the reader has it: one that is slow slows the transport down, which resumes by cursor. */
 function print(line: string): Promise<void> {
   return new Promise((resolve) => process.stdout.write(`${line}\n`, () => resolve()));
-}
-
-/** Escaped, as JSON allows, is what a terminal may obey or turn around: C1 controls and marks of direction. */
-function lineOf(cursor: string, event: string, payload: object): string {
-  const text = JSON.stringify(payload).replaceAll(
-    /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-  return `${cursor} ${event} ${text}`;
 }
 
 function warnOfGap({ reason, after, cursor }: Reset): void {

@@ -52,7 +52,7 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
             { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
           ]}
           format={milliseconds}
-          empty="Nothing was delivered yet"
+          empty="No delivery to measure"
           theme={theme}
         />
       </div>

@@ -211,7 +211,7 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
             ))}
           </select>
         </label>
-        <button type="button" aria-pressed={isPaused} onClick={() => tailing.pause(!isPaused)}>
+        <button type="button" class={isPaused ? 'primary' : ''} onClick={() => tailing.pause(!isPaused)}>
           {isPaused ? 'Go on' : 'Pause'}
         </button>
         <button type="button" onClick={() => tailing.clear()}>
