@@ -421,6 +421,29 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.deepEqual(faults, []);
   });
 
+  test('the parity view in a busy room: what a cut lane missed is counted once, and every event agrees', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'parity');
+    await page.getByLabel('Id', { exact: true }).fill('tenant-1');
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    const card = page.locator('[data-lane=sse]');
+    const cutWhile = async (batches: number, total: number): Promise<string> => {
+      await card.getByRole('button').click();
+      await card.and(page.locator('[data-state=cut]')).waitFor();
+      for (let batch = 0; batch < batches; batch++) {
+        const events = Array.from({ length: 100 }, () => ({ event: 'tickets.updated', payload: ticketUpdated() }));
+        await bridge.post({ events });
+      }
+      await card.and(page.locator('[data-state=open]')).waitFor();
+      await page.locator('.verdict', { hasText: `${total} events agree on all four.` }).waitFor();
+      return (await card.textContent()) ?? '';
+    };
+    assert.match(await cutWhile(5, 500), /Received500Twice.*missed (\d+), caught up \1;/);
+    assert.match(await cutWhile(1, 600), /Received600Twice.*missed (\d+), caught up \1;/);
+    assert.equal(await page.locator('tr[data-verdict]').count(), 150, 'the newest are shown');
+  });
+
   test('a bridge that goes away is missed, and found again by itself', async () => {
     const port = await freePort();
     const first = await startBridge({ port, drainMs: 200 });

@@ -71,7 +71,9 @@ export interface Proof {
 }
 
 export const BURST = { events: 40, everyMs: 120 } as const;
-const MOST_ROWS = 150;
+/** The newest are shown; more are kept, so that a lane that was cut in a busy room finds what it missed. */
+const MOST_SHOWN = 150;
+const MOST_KEPT = 10_000;
 const DRAW_MS = 100;
 
 interface LaneTally {
@@ -101,6 +103,8 @@ export function createProof(access: Access): Proof {
   let error: Error | null = null;
   let tallies = new Map<LaneName, LaneTally>();
   let rows = new Map<string, Row>();
+  /** The newest cursor of the rows that were let go of. */
+  let forgotten = '';
   /** Of rows that are let go of, too. */
   let distinct = 0;
   let agreed = 0;
@@ -115,6 +119,7 @@ export function createProof(access: Access): Proof {
     room = of;
     error = null;
     rows = new Map();
+    forgotten = '';
     distinct = 0;
     agreed = 0;
     differing = 0;
@@ -152,8 +157,8 @@ export function createProof(access: Access): Proof {
     else tally.last = cursor;
     const atMs = performance.now();
     const row = rowOf(cursor, event);
-    row.firstAtMs ??= atMs;
-    const known = row.by[name];
+    const known = row?.by[name];
+    if (row !== null) row.firstAtMs ??= atMs;
     if (known !== undefined) {
       known.times++;
       tally.doubles++;
@@ -163,21 +168,26 @@ export function createProof(access: Access): Proof {
       const { resume } = tally;
       const isLate = resume !== null && tally.received - resume.receivedBefore <= resume.missed;
       const arrival: Arrival = { atMs, hash: null, times: 1, isLate };
-      row.by[name] = arrival;
-      void judge(row, arrival, text);
+      if (row !== null) {
+        row.by[name] = arrival;
+        void judge(row, arrival, text);
+      }
     }
     changes.tell();
   }
 
-  function rowOf(cursor: string, event: string): Row {
+  /** Null when it was let go of already. */
+  function rowOf(cursor: string, event: string): Row | null {
     const known = rows.get(cursor);
     if (known !== undefined) return known;
+    if (cursor <= forgotten) return null;
     const row: Row = { cursor, event, firstAtMs: null, sentAtMs: null, by: {} };
     rows.set(cursor, row);
     distinct++;
     for (const oldest of rows.keys()) {
-      if (rows.size <= MOST_ROWS) break;
+      if (rows.size <= MOST_KEPT) break;
       rows.delete(oldest);
+      if (oldest > forgotten) forgotten = oldest;
     }
     return row;
   }
@@ -231,7 +241,8 @@ export function createProof(access: Access): Proof {
         const { id } = await publish(access.http, TICKETS_UPDATED, sampleTicket(ids, mine.sent), signal);
         mine.sent++;
         // All four may be cut: what they miss is known by this.
-        if (!signal.aborted) rowOf(id, TICKETS_UPDATED).sentAtMs = sentAtMs;
+        const row = signal.aborted ? null : rowOf(id, TICKETS_UPDATED);
+        if (row !== null) row.sentAtMs = sentAtMs;
         changes.tell();
         await new Promise((resolve) => setTimeout(resolve, BURST.everyMs));
       }
@@ -263,7 +274,7 @@ export function createProof(access: Access): Proof {
       }));
     },
     get rows() {
-      return [...rows.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1));
+      return [...rows.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1)).slice(0, MOST_SHOWN);
     },
     get agreed() {
       return agreed;
