@@ -209,7 +209,7 @@ const pt: Texts = {
   asking: 'Procurando o servidor…',
   frames: 'Experimentando cada caminho por onde as atualizações podem vir…',
   watching: 'Observando se conexões sem tráfego continuam abertas.',
-  left: 'Faltam {seconds} s.',
+  left: 'Mais {seconds} s.',
   tried: 'O que foi testado',
   usedHere: 'usado aqui',
   advice: 'O que dizer a quem cuida da rede',
