@@ -119,9 +119,8 @@ function Tiles({ stats, published, delivered }: TilesProps) {
           ? 'nothing delivered in the last minute'
           : `median ${milliseconds(deliveryLag.recent.p50Seconds)}, last minute`}
       </Tile>
-      <Tile title="Log" figure={log.records === null ? NOTHING : count(log.records)}>
-        {log.records === 1 ? 'record kept' : 'records kept'}
-        {log.bytes !== null && `, ${bytes(log.bytes)}`}
+      <Tile title="Records kept" figure={log.records === null ? NOTHING : count(log.records)}>
+        in the log{log.bytes !== null && `, ${bytes(log.bytes)}`}
       </Tile>
     </div>
   );
