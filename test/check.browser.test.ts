@@ -92,6 +92,23 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     }
   }
 
+  test('has its colours in a browser that is older than light-dark()', async () => {
+    const page = await open('about:blank', { colorScheme: 'dark' });
+    await page.route('**/assets/check.css', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: (await response.text()).replaceAll('light-dark(', 'not-known(') });
+    });
+    await page.goto(`${bridge.url}/check?idle=0`);
+    await verdictOf(page);
+    const colors = await page.evaluate<
+      string[]
+    >(`['body', '.verdict .mark', '.languages [aria-pressed=true]'].map((of) =>
+      getComputedStyle(document.querySelector(of)).backgroundColor)`);
+    assert.equal(colors[0], 'rgb(255, 255, 255)');
+    assert.ok(!colors.includes('rgba(0, 0, 0, 0)'), colors.join(' '));
+    await assertSound(page, 'in an old browser');
+  });
+
   async function obstacle(habits: Partial<Habits>) {
     const started = await startObstacle(bridge.url, habits);
     closing.push(started.close);
