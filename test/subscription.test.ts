@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Batch } from '../src/bus/batch.ts';
 import { type Bus, createBus } from '../src/bus/bus.ts';
 import type { Sink } from '../src/bus/subscription.ts';
@@ -231,4 +232,27 @@ test('a join that comes to its turn after the connection has ended enters no roo
     [...bus.activity(DAY_MS).audiences].filter(({ listeners }) => listeners > 0),
     [],
   );
+});
+
+test('the log is trimmed once at a time, however long that takes', async (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] });
+  const ends: (() => void)[] = [];
+  await openBus(context, undefined, (store) => ({
+    ...store,
+    async trim(retention) {
+      await store.trim(retention);
+      await new Promise<void>((resolve) => ends.push(resolve));
+    },
+  }));
+  context.mock.timers.tick(60_000);
+  await until('begun', () => ends.length > 0);
+  context.mock.timers.tick(60_000);
+  await turn();
+  assert.equal(ends.length, 1);
+  ends[0]?.();
+  await turn();
+  context.mock.timers.tick(60_000);
+  await until('begun again', () => ends.length > 1);
+  assert.equal(ends.length, 2);
+  ends[1]?.();
 });

@@ -196,9 +196,13 @@ export function createBus(options: BusOptions): Bus {
     },
   });
 
-  const trimming = setInterval(trim, TRIM_INTERVAL_MS);
+  const trimTimer = setInterval(trim, TRIM_INTERVAL_MS);
+  let trimming = false;
 
+  /** One at a time: a large backlog takes longer than the interval, and the slices of several would hold up appends. */
   function trim(): void {
+    if (trimming) return;
+    trimming = true;
     const nowMs = Date.now();
     const { retentionMs, maxRecords, stateMs, dedupeMs } = options.retention;
     store
@@ -209,7 +213,10 @@ export function createBus(options: BusOptions): Bus {
         dedupeBeforeMs: nowMs - dedupeMs,
         nowMs,
       })
-      .catch((error: unknown) => log.warn({ err: error }, 'the log could not be trimmed'));
+      .catch((error: unknown) => log.warn({ err: error }, 'the log could not be trimmed'))
+      .finally(() => {
+        trimming = false;
+      });
   }
 
   /** One commit: every subscription that hears any of it gets one batch. Costs the listeners of its rooms (law 8). */
@@ -391,7 +398,7 @@ export function createBus(options: BusOptions): Bus {
     },
     async close() {
       closed = true;
-      clearInterval(trimming);
+      clearInterval(trimTimer);
       for (const subscription of [...subscriptions]) subscription.close();
       wakeWaiting();
     },
