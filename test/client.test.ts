@@ -361,6 +361,41 @@ describe('over a bad network', () => {
     assert.equal(live.cursor, published.at(-1));
   });
 
+  test('for await that falls behind while a websocket is taken up hears every event once', async () => {
+    const tenantId = freshTenant();
+    const between = await obstacle();
+    const polls = (): number => between.seen.filter((line) => line.startsWith('GET /events')).length;
+    const live = connect({ url: between.url, rooms: { tenantId }, transports: ['websocket'] });
+    closing.push(live.close);
+    const published: string[] = [];
+    const heard: string[] = [];
+    const isBehind = Promise.withResolvers<void>();
+    const reading = (async () => {
+      for await (const { cursor } of live) {
+        heard.push(cursor);
+        await isBehind.promise;
+        if (heard.length === published.length) live.close();
+      }
+    })();
+    await until('live', () => live.status.transport === 'websocket');
+    // Cut, it comes back, and holds what the websocket brings until the poll has brought what was missed.
+    between.habits.polls = 'hold';
+    const before = polls();
+    between.cut();
+    await until('a poll under way', () => polls() > before);
+    for (let batch = 0; batch < 2; batch++) {
+      const payload = () => messageNew({ tenantId, agreementId: null });
+      const events = Array.from({ length: 600 }, () => ({ event: 'messages.new', payload: payload() }));
+      published.push(...(await bridge.post({ events })).body.results.map(({ id }) => id));
+    }
+    await fetch(`${between.url}/tickets?tenantId=${tenantId}`);
+    between.habits.polls = 'pass';
+    await until('behind', () => heard.length > 0);
+    isBehind.resolve();
+    await reading;
+    assert.deepEqual(heard, published);
+  });
+
   test('an AbortSignal closes it, and a join after that is refused', async () => {
     const aborter = new AbortController();
     const listener = listen({ url: bridge.url, rooms: { tenantId: freshTenant() }, signal: aborter.signal });

@@ -4,13 +4,15 @@
  */
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { until } from './until.ts';
 
 export interface Habits {
   /** `swallow`: the handshake passes, what the server sends after it does not. */
   upgrade: 'pass' | 'refuse' | 'swallow';
   /** `hold`: nothing more of the answer passes before it has ended. */
   sse: 'pass' | 'hold' | 'refuse';
-  polls: 'pass' | 'refuse';
+  /** `hold`: no answer passes while it is so. */
+  polls: 'pass' | 'hold' | 'refuse';
   /** A poll's answer that is longer is cut off in the middle. */
   mostPollBytes: number;
   /** Cuts every connection so often; 0: never. */
@@ -52,7 +54,8 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
     }
     const upstream = request(
       { port: target.port, path: incoming.url, method: incoming.method, headers: incoming.headers },
-      (answer) => {
+      async (answer) => {
+        if (isPoll) await until('polls pass', () => habits.polls !== 'hold');
         const held: Buffer[] = [];
         // What is held stays held, also when the habit is given up.
         let isCaught = false;

@@ -106,7 +106,8 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
       const frames = held;
       held = null;
       for (const frame of frames) link.frame(frame, 'websocket');
-      events.proven();
+      // A slow `for await` may have had it closed in the middle of them.
+      if (link.isCurrent) events.proven();
     } catch (error) {
       end(error instanceof RoomcastError ? { error } : { isSilent: true });
     }
