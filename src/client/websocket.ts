@@ -12,7 +12,7 @@ import type { Frame, Gap, Link, Payload } from './session.ts';
 import type { End, Open, Source } from './source.ts';
 import { pause } from './waiting.ts';
 
-/** A join that came too soon after many others. */
+/** Joins that came too soon after many others. */
 const RATE_LIMITED_MS = 1_000;
 
 interface Answer {
@@ -101,7 +101,7 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
     try {
       const wanted = new Set(link.rooms);
       await Promise.all([...joined].filter((room) => !wanted.has(room)).map(leave));
-      await Promise.all([...wanted].filter((room) => !joined.has(room)).map(join));
+      await join([...wanted].filter((room) => !joined.has(room)));
       if (!(await session.catchUp(link, heardFrom, over.signal))) return;
       const frames = held;
       held = null;
@@ -113,16 +113,21 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
     }
   }
 
-  async function join(room: Room): Promise<void> {
-    for (;;) {
+  async function join(rooms: readonly Room[]): Promise<void> {
+    const early: Room[] = [];
+    const joinOne = async (room: Room): Promise<void> => {
       const answer = await ask('join', room);
-      if (answer.ok) {
+      if (answer.code === 'rate_limited') early.push(room);
+      else if (!answer.ok) throw new RoomcastError(answer.code, answer.error);
+      else {
         joined.add(room);
-        return heard(answer);
+        heard(answer);
       }
-      if (answer.code !== 'rate_limited') throw new RoomcastError(answer.code, answer.error);
-      await pause(RATE_LIMITED_MS, over.signal);
-    }
+    };
+    await Promise.all(rooms.map(joinOne));
+    if (early.length === 0) return;
+    await pause(RATE_LIMITED_MS, over.signal);
+    if (!over.signal.aborted) await join(early);
   }
 
   async function leave(room: Room): Promise<void> {
