@@ -23,7 +23,7 @@ export interface PublisherOptions {
   readonly maxBatchChars?: number;
   /** How long a request is repeated before its events are given up. Default 60000. */
   readonly retryMs?: number;
-  /** For one attempt. The server answers within 5 s also when its log hangs. Default 10000. */
+  /** For one attempt, and for the function that gives its token. The server answers within 5 s also when its log hangs. Default 10000. */
   readonly timeoutMs?: number;
 }
 
@@ -82,6 +82,8 @@ const CLOSE_MS = 5_000;
 /** Full jitter: from nothing up to 0.2 s after the first failure, 0.4 s after the second, and so on up to 10 s. */
 const BACKOFF_MS = 200;
 const MOST_BACKOFF_MS = 10_000;
+/** What a timer takes; beyond it fires at once. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 interface Item {
   /** `{"event":…,"payload":…}` */
@@ -102,6 +104,10 @@ type Outcome =
   | { readonly kind: 'done'; readonly results: readonly Published[] }
   | { readonly kind: 'refused'; readonly error: PublishError }
   | { readonly kind: 'again'; readonly error: PublishError; readonly retryAfterMs: number };
+
+function after(milliseconds: number, act: () => void): ReturnType<typeof setTimeout> {
+  return setTimeout(act, Math.min(LONGEST_MS, milliseconds));
+}
 
 export function createPublisher(options: PublisherOptions): Publisher {
   const { token, maxQueue = MOST_QUEUE, maxBatch = MOST_BATCH, maxBatchChars = MOST_BATCH_CHARS } = options;
@@ -170,13 +176,18 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const body = items.length === 1 ? first.text : `{"events":[${items.map(({ text }) => text).join()}]}`;
     const key = first.key ?? crypto.randomUUID();
     const deadlineMs = performance.now() + retryMs;
+    let mayBeThere = false;
     for (let failures = 0; ; failures++) {
-      if (over.signal.aborted) return { kind: 'again', error: failures === 0 ? closed() : unknown(), retryAfterMs: 0 };
+      if (over.signal.aborted) return { kind: 'again', error: mayBeThere ? unknown() : closed(), retryAfterMs: 0 };
       const outcome = await attempt(body, key, items.length);
       if (outcome.kind !== 'again') return outcome;
-      const waitMs = Math.random() * Math.min(MOST_BACKOFF_MS, BACKOFF_MS * 2 ** failures);
-      if (performance.now() + waitMs > deadlineMs) return outcome;
-      await pause(Math.max(outcome.retryAfterMs, waitMs));
+      mayBeThere ||= outcome.error.code !== 'token';
+      const backoffMs = Math.random() * Math.min(MOST_BACKOFF_MS, BACKOFF_MS * 2 ** failures);
+      const waitMs = Math.max(outcome.retryAfterMs, backoffMs);
+      const leftMs = deadlineMs - performance.now();
+      // Also when it is in vain: what waits behind must not come sooner than the server asked for.
+      await pause(Math.min(waitMs, leftMs));
+      if (waitMs > leftMs) return outcome;
     }
   }
 
@@ -186,17 +197,13 @@ export function createPublisher(options: PublisherOptions): Publisher {
       error: new PublishError(code, message, { cause }),
       retryAfterMs: 0,
     });
-    let bearer: string | null;
-    try {
-      bearer = await bearerToken();
-    } catch (cause) {
-      return again('token', 'The function that gives the token failed.', cause);
-    }
     const aborter = new AbortController();
     const abort = (): void => aborter.abort();
-    const timer = setTimeout(abort, timeoutMs);
+    const timer = after(timeoutMs, abort);
     over.signal.addEventListener('abort', abort);
+    let bearer: string | null | undefined;
     try {
+      bearer = await bearerToken(aborter.signal);
       const response = await fetch(target, {
         method: 'POST',
         headers: {
@@ -209,9 +216,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
       });
       if (!response.ok) return await outcomeOf(response);
       const answer: unknown = await response.json();
-      const results = count === 1 ? [answer] : (answer as { readonly results: unknown[] }).results;
-      return { kind: 'done', results: results as Published[] };
+      const results = (count === 1 ? [answer] : (answer as { results: unknown }).results) as readonly Published[];
+      const isWhole = results.length === count && results.every(({ id }) => typeof id === 'string');
+      return isWhole ? { kind: 'done', results } : again('unreachable', 'The answer is not the bridge’s.');
     } catch (cause) {
+      if (bearer === undefined) {
+        held = null;
+        return again('token', 'The function that gives the token failed.', cause);
+      }
       if (aborter.signal.aborted) return again('timeout', `No answer within ${timeoutMs} ms.`, cause);
       return again('unreachable', 'The bridge cannot be reached.', cause);
     } finally {
@@ -231,19 +243,24 @@ export function createPublisher(options: PublisherOptions): Publisher {
       { status, errors },
     );
     if (status === 401) held = null;
-    // Only the bridge itself, in a problem, says no for good; the rest may pass.
-    const mayPass = !isProblem || status >= 500 || status === 429 || (status === 401 && typeof token === 'function');
-    const retryAfterMs = 1000 * Number(headers.get('retry-after') ?? 0) || 0;
+    // Only the bridge itself, in a problem, says no for good; the rest may pass, but not what is too large on the way.
+    const mayPass =
+      (!isProblem && status !== 413) ||
+      status >= 500 ||
+      status === 429 ||
+      (status === 401 && typeof token === 'function');
+    const asked = headers.get('retry-after') ?? '';
+    const retryAfterMs = 1000 * Number(asked) || Date.parse(asked) - Date.now() || 0;
     return mayPass ? { kind: 'again', error, retryAfterMs } : { kind: 'refused', error };
   }
 
-  async function bearerToken(): Promise<string | null> {
+  async function bearerToken(signal: AbortSignal): Promise<string | null> {
     if (token === undefined || typeof token === 'string') return token ?? null;
     held ??= Promise.resolve().then(token);
-    return held.catch((error: unknown) => {
-      held = null;
-      throw error;
+    const late = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(new Error(`No token within ${timeoutMs} ms.`)));
     });
+    return Promise.race([held, late]);
   }
 
   function pause(milliseconds: number): Promise<void> {
@@ -253,7 +270,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
         over.signal.removeEventListener('abort', done);
         resolve();
       };
-      const timer = setTimeout(done, milliseconds);
+      const timer = after(milliseconds, done);
       over.signal.addEventListener('abort', done);
     });
   }
@@ -286,7 +303,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     flush,
     async close(withinMs = CLOSE_MS) {
       isClosed = true;
-      const timer = setTimeout(() => over.abort(), withinMs);
+      const timer = after(withinMs, () => over.abort());
       await flush();
       clearTimeout(timer);
     },

@@ -212,6 +212,78 @@ test('a token that is a function is asked again when it was refused; a string th
   await assert.rejects(listener.publish('messages.new', messageNew()), { code: 'forbidden' });
 });
 
+test('a token function that hangs holds nothing up for longer than an attempt, nor close', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const never = new Promise<string>(() => {});
+  let calls = 0;
+  const once = createPublisher({ url: bridge.url, timeoutMs: 50, token: () => (++calls === 1 ? never : 'token') });
+  await once.publish('messages.new', messageNew());
+  assert.equal(calls, 2);
+  const hung = createPublisher({ url: bridge.url, token: () => never });
+  const publishing = hung.publish('messages.new', messageNew()).then(() => 'ok', codeOf);
+  await hung.close(10);
+  assert.equal(await publishing, 'closed', 'it was never sent');
+});
+
+/** Answers the requests with these, the last one for ever. */
+async function answering(...answers: readonly (readonly [number, Record<string, string>, string])[]) {
+  let asked = 0;
+  const server = createServer((_request, response) => {
+    const [status, headers, body] = answers[Math.min(asked++, answers.length - 1)] as (typeof answers)[number];
+    response.writeHead(status, headers).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closing.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked };
+}
+
+test('an answer that is not the bridge’s is no answer: the events go again', async () => {
+  const json = { 'content-type': 'application/json' };
+  const whole = JSON.stringify({ results: [1, 2].map((n) => ({ id: `c${n}`, event: 'messages.new' })) });
+  const strange = ['null', '{}', '{"results":[{"id":"c1"}]}', '{"results":[{},{}]}', '<h1>Welcome</h1>'];
+  const { url, asked } = await answering(...strange.map((body) => [200, json, body] as const), [201, json, whole]);
+  const publisher = createPublisher({ url });
+  const published = await Promise.all([1, 2].map(() => publisher.publish('messages.new', messageNew())));
+  assert.deepEqual(
+    published.map(({ id }) => id),
+    ['c1', 'c2'],
+  );
+  assert.equal(asked(), strange.length + 1);
+});
+
+test('what something in between finds too large is told at once', async () => {
+  const { url, asked } = await answering([413, { 'content-type': 'text/html' }, '<h1>Too large</h1>']);
+  const publisher = createPublisher({ url });
+  const results = await Promise.allSettled([1, 2].map(() => publisher.publish('messages.new', messageNew())));
+  assert.deepEqual(
+    results.map((result) => (result.status === 'rejected' ? codeOf(result.reason) : 'ok')),
+    ['http_413', 'http_413'],
+  );
+  assert.equal(asked(), 3, 'together, and each by itself');
+});
+
+test('a server that asks for more time than there is, is not asked again; no timer takes more than it can', async () => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', warned);
+  closing.push(() => process.off('warning', warned));
+  for (const retryAfter of ['99999999999', 'Fri, 31 Dec 2199 23:59:59 GMT']) {
+    const body = '{"code":"rate_limited","detail":"Later."}';
+    const headers = { 'content-type': 'application/problem+json', 'retry-after': retryAfter };
+    const { url, asked } = await answering([429, headers, body]);
+    const publisher = createPublisher({ url, retryMs: 100, timeoutMs: Number.POSITIVE_INFINITY });
+    await assert.rejects(publisher.publish('messages.new', messageNew()), { code: 'rate_limited' });
+    await publisher.close(Number.POSITIVE_INFINITY);
+    assert.equal(asked(), 1);
+  }
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, []);
+});
+
 test('Retry-After is obeyed', async () => {
   const at: number[] = [];
   const server = createServer((_request, response) => {
