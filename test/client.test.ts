@@ -313,6 +313,38 @@ describe('over a bad network', () => {
     assert.deepEqual(listener.heard.slice(2, 6), [old[0], old[1], ahead, next]);
   });
 
+  test('the first room that is joined has its history, and a place, as any other has', async () => {
+    const tenantId = freshTenant();
+    const publish = async (): Promise<string> => (await bridge.publish('messages.new', messageNew({ tenantId }))).id;
+    const first = await publish();
+    const missed = [await publish(), await publish()];
+    for (const [options, after] of [
+      [{}, first],
+      // Where the connection was to go on from.
+      [{ after: first }, undefined],
+    ] as const) {
+      const listener = listen({ url: bridge.url, ...options });
+      const replayed: boolean[] = [];
+      listener.live.on('messages.new', (_payload, { replay }) => replayed.push(replay));
+      const cursor = await listener.live.join({ tenantId }, after === undefined ? {} : { after });
+      assert.deepEqual(listener.heard, missed, 'once the join has resolved');
+      assert.ok(replayed.length > 0 && !replayed.includes(false));
+      assert.ok(cursor >= (missed.at(-1) as string));
+      missed.push(await publish());
+      await heardAll(listener, missed);
+      assert.equal(replayed.at(-1), false);
+      listener.live.close();
+    }
+    const lost = listen({ url: bridge.url });
+    const resets: unknown[] = [];
+    lost.live.on('reset', ({ room, reason }) => resets.push([room, reason]));
+    await lost.live.join({ tenantId }, { after: 'a-cursor-of-elsewhere' });
+    assert.deepEqual(resets, [[`tenant:${tenantId}`, 'unknown']]);
+    const fresh = listen({ url: bridge.url, rooms: { tenantId } });
+    assert.notEqual(await fresh.live.join({ tenantId }), '', 'a room that is heard already');
+    assert.notEqual(await listen({ url: bridge.url }).live.join({ tenantId }), '', 'from now');
+  });
+
   test('a reload goes on where the page was, and keeps what worked', async () => {
     const tenantId = freshTenant();
     const kept = new Map<string, string>();

@@ -223,9 +223,10 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   }
 
   async function join(joining: Joining): Promise<string> {
-    if (session.rooms.has(joining.room)) return session.cursor ?? '';
     for (let failures = 1; ; failures++) {
       await beginning;
+      await online(signal);
+      if (session.rooms.has(joining.room)) return session.cursor ?? '';
       if (signal.aborted) throw new RoomcastError('closed', 'The connection was closed.', { passing: false });
       try {
         return await session.join(joining);

@@ -272,14 +272,16 @@ export function createSession(options: SessionOptions): Session {
 
   async function join(joining: Joining): Promise<string> {
     const { room, after } = joining;
-    if (rooms.size === 0) {
-      await read([room], joining.at, 0, signal);
-      rooms.set(room, joining.at ?? '');
-      cursor = joining.at;
-      change();
-      return cursor ?? '';
+    const isFirst = rooms.size === 0;
+    if (isFirst || joining.at === null) {
+      const now = (await read([room], null, 0, signal)).cursor;
+      // The connection begins here; where it was told to go on from a place, that is the room's history.
+      if (isFirst) {
+        joining.at ??= cursor;
+        cursor = now;
+      }
+      joining.at ??= now;
     }
-    joining.at ??= (await read([room], null, 0, signal)).cursor;
     const from = joining.at;
     // The history, while the rest goes on. The first request also tells whether the room may be heard at all.
     while (await replay(joining));
@@ -288,6 +290,7 @@ export function createSession(options: SessionOptions): Session {
     const isFrozen = (): boolean => frozen === generation && !signal.aborted;
     try {
       const still = link();
+      if (isFirst && joining.at > (cursor ?? '')) cursor = joining.at;
       while (isFrozen() && joining.at > (cursor ?? '')) await page(still, 0, signal);
       while (isFrozen() && joining.at < (cursor ?? '')) await replay(joining);
       if (!isFrozen()) throw new RoomcastError('unreachable', 'The stream was reset while the room was joined.');
