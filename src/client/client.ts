@@ -91,6 +91,8 @@ interface Waiting<Events> {
 /** Declared events are typed by naming them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
 export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<Events> {
   const { url, rooms: ids = {}, transports = ['websocket', 'sse', 'poll'], patienceMs = PATIENCE_MS } = options;
+  const isKnown = (name: string): boolean => name === 'poll' || Object.hasOwn(STREAMS, name);
+  if (transports.length === 0 || !transports.every(isKnown)) throw new TypeError(`No such transports: [${transports}]`);
   const persist = lenient(options.persist);
   const over = new AbortController();
   const { signal } = over;

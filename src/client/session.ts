@@ -107,9 +107,12 @@ export function roomsOf(ids: RoomIds): Room[] {
   );
 }
 
+/** @throws {RoomcastError} `invalid_room`: a comma would make two rooms of one */
 export function queryOf(rooms: readonly Room[]): Query {
   const query: Record<string, string[]> = {};
   for (const room of rooms) {
+    if (room.includes(','))
+      throw new RoomcastError('invalid_room', `No id may hold a comma: ${room}`, { passing: false });
     const kind = room.slice(0, room.indexOf(':')) as RoomKind;
     query[FIELDS[kind]] ??= [];
     query[FIELDS[kind]]?.push(room.slice(kind.length + 1));
