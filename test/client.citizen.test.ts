@@ -189,6 +189,29 @@ test('storage that is forbidden or full keeps nothing, and all else goes on', as
   }
 });
 
+test('a token function that hangs keeps nobody waiting after close', async () => {
+  const live = connect({ url: 'http://127.0.0.1:1', rooms: { tenantId: 't' }, token: () => new Promise(() => {}) });
+  const joining = live.join({ ticketId: 'x' });
+  await new Promise((resolve) => setImmediate(resolve));
+  live.close();
+  await assert.rejects(joining, { code: 'closed' });
+});
+
+test('transports that there are not are told at once; an id with a comma is no two rooms', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const options = { url: bridge.url, rooms: { tenantId: 'a,b' } };
+  for (const transports of [[], ['websocket', 'polling'] as unknown as ['poll']]) {
+    assert.throws(() => connect({ ...options, transports }), TypeError);
+  }
+  const live = connect(options);
+  await until('closed', () => live.status.state === 'closed');
+  assert.equal(live.status.error?.code, 'invalid_room');
+  const other = connect({ ...options, rooms: { tenantId: 'a' } });
+  closing.push(other.close);
+  await assert.rejects(other.join({ ticketId: 'c,d' }), { code: 'invalid_room' });
+});
+
 test('a message is heard once, by either of its ids, although the log has it twice', async () => {
   const message = messageNew({ agreementId: null });
   const events = [

@@ -57,12 +57,14 @@ export interface Http {
   json(path: string, ask: Ask): Promise<unknown>;
   /** The head of the answer; its body goes on until the signal aborts. @throws {RoomcastError} */
   open(path: string, ask: Omit<Ask, 'timeoutMs'>): Promise<Response>;
-  /** The token as it stands, or null. @throws {RoomcastError} when the function that gives it fails */
-  bearer(): Promise<string | null>;
+  /** The token as it stands, or null. @throws {RoomcastError} when the function that gives it fails, or not before the signal aborts */
+  bearer(signal: AbortSignal): Promise<string | null>;
   /** The token or pass was refused: the next request asks for new ones. True when that can help. */
   refused(): boolean;
 }
 
+/** How long the function may take, which may have to ask a person. Past it, it hangs, and is called anew. */
+const TOKEN_MS = 60_000;
 /** A pass is renewed when so much of its life is over. */
 const PASS_LIFE = 0.8;
 
@@ -71,16 +73,28 @@ export function createHttp(base: string, token: Token | undefined): Http {
   const url = new URL(base, location?.href);
   if (!url.pathname.endsWith('/')) url.pathname += '/';
   let held: Promise<string> | null = null;
+  /** When one that is being asked for is no longer waited for. */
+  let hangsAtMs = Number.POSITIVE_INFINITY;
   let pass: { readonly text: string; readonly untilMs: number } | null = null;
 
-  async function bearer(): Promise<string | null> {
+  async function bearer(signal: AbortSignal): Promise<string | null> {
     if (token === undefined || typeof token === 'string') return token ?? null;
-    held ??= Promise.resolve().then(token);
+    if (performance.now() > hangsAtMs) held = null;
+    if (held === null) {
+      hangsAtMs = performance.now() + TOKEN_MS;
+      held = Promise.resolve().then(token);
+    }
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason));
+    });
     try {
-      return await held;
+      signal.throwIfAborted();
+      const text = await Promise.race([held, aborted]);
+      hangsAtMs = Number.POSITIVE_INFINITY;
+      return text;
     } catch (cause) {
-      held = null;
-      throw new RoomcastError('token', 'The function that gives the token failed.', { cause });
+      if (!signal.aborted) held = null;
+      throw new RoomcastError('token', 'The function that gives the token failed, or gave none in time.', { cause });
     }
   }
 
@@ -111,7 +125,7 @@ export function createHttp(base: string, token: Token | undefined): Http {
       const text = await passFor(ask.signal);
       if (text !== undefined) target.searchParams.set('pass', text);
     } else {
-      const text = await bearer();
+      const text = await bearer(ask.signal);
       if (text !== null) headers.authorization = `Bearer ${text}`;
     }
     const { method = 'GET', body, signal } = ask;
@@ -169,7 +183,9 @@ export function createHttp(base: string, token: Token | undefined): Http {
       try {
         return await (await open(path, { ...ask, signal: aborter.signal })).json();
       } catch (error) {
-        if (late) throw new RoomcastError('timeout', `No answer within ${ask.timeoutMs} ms.`, { cause: error });
+        if (late && (error as RoomcastError).code !== 'token') {
+          throw new RoomcastError('timeout', `No answer within ${ask.timeoutMs} ms.`, { cause: error });
+        }
         // An answer cut in the middle is no JSON.
         if (!(error instanceof RoomcastError)) {
           throw new RoomcastError('unreachable', 'The answer was cut off.', { cause: error });

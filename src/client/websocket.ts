@@ -49,7 +49,7 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
 
   async function start(): Promise<void> {
     try {
-      const token = await http.bearer();
+      const token = await http.bearer(over.signal);
       const { io } = await import('socket.io-client');
       if (over.signal.aborted) return;
       socket = io(http.url.origin, {
