@@ -8,6 +8,7 @@
 import { createPublicKey } from 'node:crypto';
 import { isIPv4 } from 'node:net';
 import { isDeclarableEvent } from './contract/events.ts';
+import { parseRedisUrl, REDIS_URL_RULE } from './store/redis-url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -92,7 +93,7 @@ const SETTINGS: Settings = {
   storeUrl: text(
     'STORE_URL',
     'sqlite:./data/roomcast.db',
-    'sqlite:FILE, sqlite::memory:, redis://…, rediss://… or redis+sentinel://…',
+    `sqlite:FILE, sqlite::memory:, or ${REDIS_URL_RULE}`,
     isStoreUrl,
     showScheme,
   ),
@@ -356,8 +357,7 @@ function nullable<T>(setting: Setting<T>): Setting<T | null> {
 }
 
 function isStoreUrl(url: string): boolean {
-  if (url.startsWith('sqlite:')) return url.length > 'sqlite:'.length;
-  return /^(rediss?|redis\+sentinel):\/\/./.test(url) && URL.canParse(url);
+  return url.startsWith('sqlite:') ? url.length > 'sqlite:'.length : parseRedisUrl(url) !== null;
 }
 
 function isHttpUrl(url: string): boolean {

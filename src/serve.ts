@@ -18,7 +18,8 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
     const got = `HOST, PORT got ${config.host}, ${config.port} (${error.message})`;
     throw new Error(`${got}: they take an address of this machine and a free port`, { cause: error });
   });
-  log.info({ url, store: config.storeUrl.replace(/\/\/[^@/]*@/, '//***@') }, `listening on ${url}`);
+  const store = config.storeUrl.replace(/\/\/[^@/]*@/, '//***@').replace(/(sentinelPassword=)[^&]*/, '$1***');
+  log.info({ url, store }, `listening on ${url}`);
 
   return new Promise((resolve) => {
     const stop = (signal: NodeJS.Signals): void => {

@@ -7,7 +7,7 @@ import { BridgeError } from '../src/contract/errors.ts';
 import type { LogRecord } from '../src/contract/frames.ts';
 import { createLogger } from '../src/log.ts';
 import { openRedisStore } from '../src/store/redis.ts';
-import { parseRedisUrl } from '../src/store/redis-connection.ts';
+import { parseRedisUrl } from '../src/store/redis-url.ts';
 import type { AppendResult, LogBounds, Retention, Store } from '../src/store/store.ts';
 import { startCutProxy } from './cut-proxy.ts';
 import { missing, type RedisServer, startRedis, startSentinels } from './redis.ts';

@@ -14,19 +14,10 @@ import type { LogRecord } from '../contract/frames.ts';
 import { formatRoom, idOf, type Room } from '../contract/rooms.ts';
 import type { Logger } from '../log.ts';
 import { createAppender, idText } from './redis-append.ts';
-import {
-  createConnection,
-  describeTarget,
-  findMaster,
-  isFault,
-  NoAnswer,
-  NotSent,
-  parseRedisUrl,
-  REDIS_URL_RULE,
-  Refused,
-} from './redis-connection.ts';
+import { createConnection, findMaster, isFault, NoAnswer, NotSent, Refused } from './redis-connection.ts';
 import * as scripts from './redis-scripts.ts';
 import { runTail } from './redis-tail.ts';
+import { describeTarget, parseRedisUrl, REDIS_URL_RULE } from './redis-url.ts';
 import { type AppendEvent, type AppendRequest, badPage, type LogBounds, type Retention, type Store } from './store.ts';
 
 export interface RedisOptions {
