@@ -8,7 +8,7 @@ import { type Cursor, formatCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { Logger } from '../log.ts';
 import { type Connection, NotSent, Refused } from './redis-connection.ts';
-import { APPEND } from './redis-scripts.ts';
+import { APPEND } from './redis-scripts-append.ts';
 import type { AppendEvent, AppendRequest, AppendResult } from './store.ts';
 
 /** A request may wait so long to be sent. */

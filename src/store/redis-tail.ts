@@ -10,7 +10,8 @@ import { type Cursor, type CursorParts, formatCursor } from '../contract/cursor.
 import type { LogRecord } from '../contract/frames.ts';
 import type { Logger } from '../log.ts';
 import { type Connection, isFault } from './redis-connection.ts';
-import { CHANGES_KEY, FEED_KEY, TAIL } from './redis-scripts.ts';
+import { CHANGES_KEY, FEED_KEY } from './redis-scripts.ts';
+import { TAIL } from './redis-scripts-read.ts';
 import type { LogBounds, TailListener } from './store.ts';
 
 /** Records and payload characters of one step. */

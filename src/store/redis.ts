@@ -15,7 +15,10 @@ import { formatRoom, idOf, type Room } from '../contract/rooms.ts';
 import type { Logger } from '../log.ts';
 import { createAppender, idText } from './redis-append.ts';
 import { createConnection, findMaster, isFault, NoAnswer, NotSent, Refused } from './redis-connection.ts';
-import * as scripts from './redis-scripts.ts';
+import { type Script, STATE_KEY } from './redis-scripts.ts';
+import { OPEN } from './redis-scripts-append.ts';
+import * as keep from './redis-scripts-keep.ts';
+import * as reads from './redis-scripts-read.ts';
 import { runTail } from './redis-tail.ts';
 import { describeTarget, parseRedisUrl, REDIS_URL_RULE } from './redis-url.ts';
 import { type AppendEvent, type AppendRequest, badPage, type LogBounds, type Retention, type Store } from './store.ts';
@@ -99,7 +102,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         if (policy.startsWith('allkeys')) {
           throw new Error(`${where} evicts keys (maxmemory-policy ${policy}), a log takes noeviction`);
         }
-        const reply = (await writer.run(scripts.OPEN, [draw(8), keying], WRITE_MS)) as unknown[];
+        const reply = (await writer.run(OPEN, [draw(8), keying], WRITE_MS)) as unknown[];
         if (reply[8] !== keying) {
           throw new Error(`${where} holds a log keyed by ${reply[8]}, this node keys by ${keying} (AUTH_MODE)`);
         }
@@ -120,7 +123,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     reader.command(['PING'], READ_MS).catch(() => {});
     if (!writer.ready()) return;
     try {
-      const reply = (await writer.run(scripts.OPEN, [draw(8), keying], WRITE_MS)) as unknown[];
+      const reply = (await writer.run(OPEN, [draw(8), keying], WRITE_MS)) as unknown[];
       appender.tell(reply[8] === keying ? 'taken' : 'refused');
     } catch (error) {
       if (error instanceof Refused) appender.tell('refused');
@@ -141,7 +144,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
    * Runs a script, again when the connection broke meanwhile: only for what may run twice.
    * @throws {BridgeError} `unavailable`
    */
-  async function call(script: scripts.Script, args: readonly string[], writes: boolean): Promise<unknown> {
+  async function call(script: Script, args: readonly string[], writes: boolean): Promise<unknown> {
     const connection = writes ? writer : reader;
     const untilMs = performance.now() + CALLS_MS;
     for (;;) {
@@ -160,13 +163,13 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     }
   }
 
-  const write = (script: scripts.Script, args: readonly string[]) => call(script, args, true);
+  const write = (script: Script, args: readonly string[]) => call(script, args, true);
 
   /** Scripts answer 'none' when Redis holds no log, after a flush: then this node makes one. */
-  async function read(script: scripts.Script, args: readonly string[]): Promise<unknown[]> {
+  async function read(script: Script, args: readonly string[]): Promise<unknown[]> {
     let reply = (await call(script, args, false)) as unknown[];
     if (reply[0] === 'none') {
-      await write(scripts.OPEN, [draw(8), keying]);
+      await write(OPEN, [draw(8), keying]);
       reply = (await call(script, args, false)) as unknown[];
       if (reply[0] === 'none') throw new BridgeError('unavailable', 'The log was emptied');
     }
@@ -174,20 +177,20 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
   }
 
   async function bounds(): Promise<LogBounds> {
-    return boundsOf(await read(scripts.RESOLVE, ['', '0', '']));
+    return boundsOf(await read(reads.RESOLVE, ['', '0', '']));
   }
 
   /** Calls a script until it says that it is done, letting others in between. */
-  async function untilDone(script: scripts.Script, args: readonly string[]): Promise<void> {
+  async function untilDone(script: Script, args: readonly string[]): Promise<void> {
     while (!closing.signal.aborted && (await write(script, args)) === 1);
   }
 
   async function trim(retention: Retention): Promise<void> {
     const slice = String(SLICE);
-    await untilDone(scripts.TRIM_LOG, [String(retention.trimBeforeMs), String(retention.maxRecords), slice]);
-    await untilDone(scripts.TRIM_STATE, [String(retention.stateBeforeMs), slice]);
-    await untilDone(scripts.TRIM_KEYS, ['idempotency', 'idempotency:', `(${retention.dedupeBeforeMs}`, slice]);
-    await untilDone(scripts.TRIM_KEYS, ['sessions', 'session:', String(retention.nowMs), slice]);
+    await untilDone(keep.TRIM_LOG, [String(retention.trimBeforeMs), String(retention.maxRecords), slice]);
+    await untilDone(keep.TRIM_STATE, [String(retention.stateBeforeMs), slice]);
+    await untilDone(keep.TRIM_KEYS, ['idempotency', 'idempotency:', `(${retention.dedupeBeforeMs}`, slice]);
+    await untilDone(keep.TRIM_KEYS, ['sessions', 'session:', String(retention.nowMs), slice]);
   }
 
   async function erase(tenantId: string, ticketId: string | null): Promise<number> {
@@ -196,7 +199,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     const audience = audienceOf(keying, tenantId, room);
     for (let after: string | null = '0'; after !== null; ) {
       const args: string[] = [audience, tenantId, ticketId ?? '', after, String(SLICE)];
-      const [next, count] = (await write(scripts.ERASE_LOG, args)) as [string | null, number];
+      const [next, count] = (await write(keep.ERASE_LOG, args)) as [string | null, number];
       erased += count;
       after = next;
     }
@@ -211,14 +214,14 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     do {
       let entries = ticketId === null ? [] : [`${tenantId},${ticketId}`];
       if (ticketId === null) {
-        const args = [scripts.STATE_KEY, cursor, 'MATCH', pattern, 'COUNT', String(SLICE)];
-        const [next, found] = (await write(scripts.SCAN_STATE, args)) as [string, string[]];
+        const args = [STATE_KEY, cursor, 'MATCH', pattern, 'COUNT', String(SLICE)];
+        const [next, found] = (await write(reads.SCAN_STATE, args)) as [string, string[]];
         cursor = next;
         entries = found;
       }
       for (let more = entries.length > 0; more; ) {
         const args = [tenantId, ticketId ?? '', String(SLICE), ...entries];
-        const [again, count] = (await write(scripts.ERASE_STATE, args)) as [number, number];
+        const [again, count] = (await write(keep.ERASE_STATE, args)) as [number, number];
         erased += count;
         more = again === 1;
       }
@@ -249,7 +252,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     opened: opened.bounds,
     tail(listener) {
       if (tailing !== null) throw new Error('the tail has been started already');
-      const reopen = async () => void (await write(scripts.OPEN, [draw(8), keying]));
+      const reopen = async () => void (await write(OPEN, [draw(8), keying]));
       const from = { epoch: opened.epoch, seq: opened.seq, nonce: opened.nonce };
       tailing = runTail({ connection: listening, from, listener, log, reopen, boundsOf, recordsOf }, tailEnd.signal);
     },
@@ -257,14 +260,14 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     bounds,
     async resolve(cursor) {
       const place = placeOf(cursor);
-      const reply = await read(scripts.RESOLVE, place);
+      const reply = await read(reads.RESOLVE, place);
       const kind = reply[0] as 'ok' | 'expired' | 'unknown';
       return kind === 'ok' ? { kind } : { kind, ...boundsOf(reply) };
     },
     async read({ audiences, after, limit, maxChars }) {
       const place = placeOf(after);
       const args = [...place, String(limit), String(maxChars), ...new Set(audiences)];
-      const reply = await read(scripts.READ, args);
+      const reply = await read(reads.READ, args);
       const kind = reply[0] as 'ok' | 'expired' | 'unknown';
       if (kind !== 'ok') return { kind, ...boundsOf(reply) };
       const records = recordsOf(reply[1] as string, reply, 9);
@@ -273,7 +276,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       return { kind, records, more, position: more && last !== undefined ? last.id : headOf(reply) };
     },
     async newest({ audiences, limit, maxChars }) {
-      const reply = await read(scripts.NEWEST, [String(limit), String(maxChars), ...new Set(audiences)]);
+      const reply = await read(reads.NEWEST, [String(limit), String(maxChars), ...new Set(audiences)]);
       return { records: recordsOf(reply[1] as string, reply, 8).reverse(), head: headOf(reply) };
     },
     async tickets({ tenantId, ticketIds, agreementIds, agreementId, status, updatedAfter, limit, page }) {
@@ -285,7 +288,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         const bounds = [from, String(wanted), String(PAGE_STEP_CHARS)];
         const filter = [...listArguments(ticketIds), ...listArguments(agreementIds)];
         const args = [tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...bounds, ...filter];
-        const reply = await read(scripts.TICKETS, args);
+        const reply = await read(reads.TICKETS, args);
         // Of several steps the first: whatever changed since lies after its head.
         cursor ??= headOf(reply);
         from = reply[8] as string;
@@ -302,7 +305,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       };
     },
     async ticket(tenantId, ticketId) {
-      const reply = await read(scripts.TICKET, [tenantId, ticketId]);
+      const reply = await read(reads.TICKET, [tenantId, ticketId]);
       const record = (reply[8] ?? null) as string | null;
       return { payload: record === null ? null : payloadOf(record), cursor: headOf(reply) };
     },
@@ -313,7 +316,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       let cursor: Cursor | null = null;
       do {
         const bounds = [from, String(limit + 1 - found.length), String(PAGE_STEP_CHARS)];
-        const reply = await read(scripts.MESSAGES, [tenantId, ticketId, order, ...bounds]);
+        const reply = await read(reads.MESSAGES, [tenantId, ticketId, order, ...bounds]);
         cursor ??= headOf(reply);
         from = reply[8] as string;
         for (let i = 9; i + 1 < reply.length; i += 2) {
@@ -328,10 +331,10 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       };
     },
     async saveSession({ pid, owner, data, expiresAtMs }) {
-      return (await write(scripts.SAVE_SESSION, [pid, owner, data, String(expiresAtMs)])) === 1;
+      return (await write(keep.SAVE_SESSION, [pid, owner, data, String(expiresAtMs)])) === 1;
     },
     async claimSession(pid, owner, nowMs) {
-      const reply = (await write(scripts.CLAIM_SESSION, [pid, owner, String(nowMs)])) as string[];
+      const reply = (await write(keep.CLAIM_SESSION, [pid, owner, String(nowMs)])) as string[];
       if (reply[0] === undefined) return null;
       return { pid, owner, data: reply[0], expiresAtMs: Number(reply[1]) };
     },
@@ -339,21 +342,21 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       for (let at = 0; at < sessions.length; at += SLICE) {
         const slice = sessions.slice(at, at + SLICE);
         await write(
-          scripts.TOUCH_SESSIONS,
+          keep.TOUCH_SESSIONS,
           slice.flatMap(({ pid, owner, expiresAtMs }) => [pid, owner, String(expiresAtMs)]),
         );
       }
     },
     async dropSession(pid, owner) {
-      await write(scripts.DROP_SESSION, [pid, owner]);
+      await write(keep.DROP_SESSION, [pid, owner]);
     },
     trim,
     async secret(name) {
-      return (await write(scripts.SECRET, [name, randomBytes(32).toString('base64url')])) as string;
+      return (await write(keep.SECRET, [name, randomBytes(32).toString('base64url')])) as string;
     },
     erase: ({ tenantId, ticketId }) => erase(tenantId, ticketId),
     async stats() {
-      const [records, oldest, newest] = (await call(scripts.STATS, [], false)) as [number, string?, string?];
+      const [records, oldest, newest] = (await call(reads.STATS, [], false)) as [number, string?, string?];
       const at = (time: string | undefined): number | null => (time === undefined ? null : Number(time));
       return {
         records,
@@ -363,7 +366,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       };
     },
     async meet({ id, facts, ttlMs }) {
-      return (await write(scripts.MEET, [id, facts, String(ttlMs)])) as string[];
+      return (await write(keep.MEET, [id, facts, String(ttlMs)])) as string[];
     },
     healthy() {
       return !closing.signal.aborted && writer.ready() && !appender.refused() && writer.waitingForMs() < SLOW_MS;
