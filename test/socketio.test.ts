@@ -369,6 +369,33 @@ test('a client that does not read is cut, counted, and resumes with nothing miss
   }
 });
 
+test('a client that asks on and on and takes no answer is cut, too', async (context) => {
+  const bridge = await startBridge({ maxBufferBytes: 65_536 });
+  context.after(() => bridge.close());
+  const cuts = (transport: string) => metric(bridge, `roomcast_slow_consumers_total{transport="${transport}"}`);
+
+  const client = await connectSocket('websocket')(bridge.url, {});
+  context.after(() => client.close());
+  const raw = rawSocketOf(client);
+  raw.pause();
+  await until('the websocket is cut', async () => {
+    for (let index = 0; index < 10_000; index++) client.socket.emit('leave-tenant', 'x'.repeat(100), () => {});
+    return (await cuts('websocket')) > 0;
+  });
+  raw.resume();
+  await until('it is back', () => client.recoveries.length > 1);
+
+  const path = `${bridge.url}/socket.io/?EIO=4&transport=polling`;
+  const { sid } = JSON.parse((await (await fetch(path)).text()).slice(1)) as { sid: string };
+  const send = (...packets: string[]) => fetch(`${path}&sid=${sid}`, { method: 'POST', body: packets.join('\x1e') });
+  await send('40');
+  await fetch(`${path}&sid=${sid}`);
+  await until('the poll that never comes is not waited for', async () => {
+    await send(...Array.from({ length: 500 }, (_, index) => `42${index}["leave-tenant","${'x'.repeat(100)}"]`));
+    return (await cuts('polling')) > 0;
+  });
+});
+
 test('one commit larger than the budget, and one huge record, cut nobody who reads', async () => {
   const bridge = await startBridge({ maxBufferBytes: 65_536, maxBodyBytes: 4_000_000 });
   const clients = [

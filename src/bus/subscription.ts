@@ -61,6 +61,8 @@ export interface Subscription {
    */
   join(room: Room, audiences: readonly string[], after: string | null): Promise<{ start: Cursor; cursor: Cursor }>;
   leave(room: Room): void;
+  /** Cuts the client off if more waits for it than may; for a transport that writes it more than records. */
+  cutIfSlow(): boolean;
   /** For the bus: the next commit. */
   deliver(batch: Batch): void;
   /** For the bus: the tail lost its place. */
@@ -163,13 +165,7 @@ export class BusSubscription implements Subscription {
   }
 
   deliver(batch: Batch): void {
-    if (this.#closed) return;
-    const pending = this.#sink.pendingBytes();
-    if (pending === 0) this.#exemptBytes = 0;
-    if (pending > this.#bus.maxBufferBytes + this.#exemptBytes) {
-      this.#sink.cut();
-      return;
-    }
+    if (this.#closed || this.cutIfSlow()) return;
     if (batch.records.length > 1 && batch.bytes > this.#bus.stepBytes) {
       this.#stopLive(this.#bus.head());
       void this.#catchUp();
@@ -178,6 +174,14 @@ export class BusSubscription implements Subscription {
     // The group of one record is never by itself a reason to cut a client off (CONTRACT §4).
     this.#exemptBytes = Math.max(this.#exemptBytes, batch.largestGroupBytes);
     this.#sink.write(batch, 'live');
+  }
+
+  cutIfSlow(): boolean {
+    const pending = this.#sink.pendingBytes();
+    if (pending === 0) this.#exemptBytes = 0;
+    if (pending <= this.#bus.maxBufferBytes + this.#exemptBytes) return false;
+    this.#sink.cut();
+    return true;
   }
 
   /** The main stream reads the log from `position` until it is live. */

@@ -39,6 +39,10 @@ export class EngineOutbox {
     this.#connection = connection;
     this.#websocket = plainWebSocketOf(connection);
     const onDrain = (): void => this.#drained();
+    // Whoever writes it: Socket.IO's answers count as well.
+    connection.on('packetCreate', ({ data }: { readonly data?: string }) => {
+      if (data !== undefined) this.#written += Buffer.byteLength(data);
+    });
     connection.on('flush', () => {
       this.#handedOver = this.#written;
     });
@@ -56,18 +60,21 @@ export class EngineOutbox {
       flushed?.();
       return;
     }
+    // Engine.IO takes nothing more; its end is near.
+    if (this.#connection.readyState !== 'open') return;
     const bare = bareSocketOf(this.#connection, this.#websocket);
     if (bare !== null) {
       bare.write(frames, flushed === undefined ? undefined : () => flushed());
       return;
     }
-    this.#written += frames.length;
-    if (flushed !== undefined) this.#waiting = [...this.#waiting, { at: this.#written, flushed }];
     for (const text of texts) this.#connection.write(text, UNCOMPRESSED);
+    if (flushed === undefined) return;
+    // A poll that was waiting has taken the first already.
+    if (this.#gone === this.#written) flushed();
+    else this.#waiting = [...this.#waiting, { at: this.#written, flushed }];
   }
 
   sendText(text: PacketText): void {
-    this.#written += text.length;
     this.#connection.write(text, UNCOMPRESSED);
   }
 

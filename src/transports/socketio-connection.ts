@@ -206,7 +206,8 @@ export class Connection implements Sink {
 
   #request(event: string, args: unknown[]): void {
     const kind = REQUESTS.get(event);
-    if (kind === undefined) return;
+    // One that asks on and on and takes no answer is slow as well.
+    if (kind === undefined || this.#closed || this.#subscription.cutIfSlow()) return;
     const isJoin = event.startsWith('join-');
     const { config } = this.#deps;
     const ack = typeof args.at(-1) === 'function' ? (args.pop() as Ack) : null;
