@@ -100,6 +100,12 @@ for (const transport of ['websocket', 'polling'] as const) {
           answers.map(({ ok, code }) => (ok ? 'ok' : code)),
           ['ok', 'ok', 'ok', 'ok', 'ok', 'too_many_rooms'],
         );
+        const [, next, full] = await Promise.all([
+          socket.emitWithAck('leave-tenant', 'a'),
+          socket.emitWithAck('join-tenant', 'f'),
+          socket.emitWithAck('join-tenant', 'a'),
+        ]);
+        assert.deepEqual([next.ok, full.code], [true, 'too_many_rooms'], 'a place is free as soon as it is left');
       });
       await withClient(async ({ socket }) => {
         const answers = await Promise.all(Array.from({ length: 60 }, () => socket.emitWithAck('join-tenant', 'same')));

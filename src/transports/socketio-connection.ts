@@ -61,9 +61,9 @@ export class Connection implements Sink {
   readonly #rooms = new Map<Room, SessionRoom>();
   /** Joins and leaves of one room happen one after the other. */
   #turns: Map<Room, Promise<void>> | null = null;
-  /** Joins under way, by room. */
-  #joining: Map<Room, number> | null = null;
-  /** Joins that may come now: at most RATE_JOINS in any second. */
+  /** Rooms whose join is under way: they take up a place. */
+  #joining: Set<Room> | null = null;
+  /** Joins that may come now: RATE_JOINS at once, and as many in each second after. */
   #joinsLeft: number;
   #joinsFilledAtMs = performance.now();
   /** The save under way, and the one that those share who ask meanwhile. */
@@ -218,10 +218,6 @@ export class Connection implements Sink {
       if (isJoin && !this.#mayJoinNow()) {
         throw new BridgeError('rate_limited', `At most ${config.rateJoins} joins a second are allowed.`);
       }
-      if (isJoin && !this.#hasPlaceFor(chosen)) {
-        throw new BridgeError('too_many_rooms', `At most ${config.maxRooms} rooms are allowed.`);
-      }
-      if (isJoin) this.#begun(chosen);
       this.#turns ??= new Map();
       const turn = (this.#turns.get(chosen) ?? Promise.resolve())
         .then(() => (isJoin ? this.#join(chosen, args[1]) : this.#leave(chosen)))
@@ -230,7 +226,6 @@ export class Connection implements Sink {
           (error: unknown) => this.#answer(error, chosen, ack),
         )
         .then(() => {
-          if (isJoin) this.#joined(chosen);
           if (this.#turns?.get(chosen) !== turn) return;
           this.#turns.delete(chosen);
           if (this.#turns.size === 0) this.#turns = null;
@@ -251,23 +246,14 @@ export class Connection implements Sink {
     return true;
   }
 
-  #hasPlaceFor(room: Room): boolean {
-    if (this.#rooms.has(room) || this.#joining?.has(room)) return true;
-    let taken = this.#rooms.size;
-    for (const other of this.#joining?.keys() ?? []) if (!this.#rooms.has(other)) taken++;
-    return taken < this.#deps.config.maxRooms;
-  }
-
-  #begun(room: Room): void {
-    this.#joining ??= new Map();
-    this.#joining.set(room, (this.#joining.get(room) ?? 0) + 1);
-  }
-
-  #joined(room: Room): void {
-    const others = (this.#joining?.get(room) ?? 1) - 1;
-    if (others > 0) this.#joining?.set(room, others);
-    else this.#joining?.delete(room);
-    if (this.#joining?.size === 0) this.#joining = null;
+  /** @throws {BridgeError} `too_many_rooms` */
+  #takePlace(room: Room): void {
+    const { maxRooms } = this.#deps.config;
+    if (this.#rooms.size + (this.#joining?.size ?? 0) >= maxRooms) {
+      throw new BridgeError('too_many_rooms', `At most ${maxRooms} rooms are allowed.`);
+    }
+    this.#joining ??= new Set();
+    this.#joining.add(room);
   }
 
   #answer(error: unknown, room: Room | undefined, ack: Ack | null): void {
@@ -287,8 +273,16 @@ export class Connection implements Sink {
     const audiences = audiencesToHear(this.#principal, room);
     const known = this.#rooms.get(room);
     if (known !== undefined && !(known.unproven && after !== null)) return { cursor: this.#subscription.cursor };
-    const { start, cursor } = await this.#subscription.join(room, audiences, after);
-    this.#rooms.set(room, { start, joinedAt: cursor, replayed: after !== null, unproven: false });
+    if (known === undefined) this.#takePlace(room);
+    let joinedAt: Cursor;
+    try {
+      const { start, cursor } = await this.#subscription.join(room, audiences, after);
+      joinedAt = cursor;
+      this.#rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
+    } finally {
+      this.#joining?.delete(room);
+      if (this.#joining?.size === 0) this.#joining = null;
+    }
     try {
       await this.#keep();
     } catch (error) {
@@ -296,7 +290,7 @@ export class Connection implements Sink {
       this.#subscription.leave(room);
       throw error;
     }
-    return { cursor };
+    return { cursor: joinedAt };
   }
 
   async #leave(room: Room): Promise<{ readonly cursor: Cursor }> {
