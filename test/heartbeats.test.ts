@@ -74,3 +74,20 @@ test('an Engine.IO without the timer that is known keeps its own', () => {
   heartbeats.tick(performance.now() + 1_000);
   assert.equal(connection.pingIntervalTimer, 7);
 });
+
+test('with ticks a second apart a silent client is kept no longer than it was told', async (context) => {
+  const { connections, url } = await startEngine(context);
+  const socket = new WebSocket(`ws://${url}/?EIO=4&transport=websocket`);
+  context.after(() => socket.close());
+  await until('it is open', () => connections.length === 1);
+  const heartbeats = createHeartbeats({ pingInterval: 25_000, pingTimeout: 20_000 });
+  const openedMs = performance.now();
+  heartbeats.add(connections[0] as EngineSocket);
+  const isOpenAfter = (seconds: number): boolean => {
+    heartbeats.tick(openedMs + seconds * 1_000);
+    return connections[0]?.readyState === 'open';
+  };
+  let second = 0;
+  while (isOpenAfter(second + 0.9)) second++;
+  assert.ok(second > 40 && second < 45, `${second}`);
+});

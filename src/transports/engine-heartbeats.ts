@@ -9,11 +9,14 @@ import type { Socket as EngineSocket } from 'engine.io';
 import { internalsOf, sendPing, terminate } from './engine-outbox.ts';
 
 export interface HeartbeatTimes {
-  /** Milliseconds from one pong to the next ping, which clients were told in their handshake. */
+  /** Most milliseconds from one pong to the next ping, which clients were told in their handshake. */
   readonly pingInterval: number;
   /** Milliseconds that a client has for its pong. */
   readonly pingTimeout: number;
 }
+
+/** A ping, and giving up, may each be a tick late: pinged so much sooner, a silent client is kept no longer than told. */
+const EARLY_MS = 2_000;
 
 export interface Heartbeats {
   /** For a connection that has just opened. */
@@ -44,6 +47,7 @@ class Heartbeat {
 
 export function createHeartbeats({ pingInterval, pingTimeout }: HeartbeatTimes): Heartbeats {
   const heartbeats = new Set<Heartbeat>();
+  const interval = Math.max(pingInterval - EARLY_MS, pingInterval / 2);
 
   return {
     add(connection) {
@@ -51,7 +55,7 @@ export function createHeartbeats({ pingInterval, pingTimeout }: HeartbeatTimes):
       const timer = internals.pingIntervalTimer;
       if (typeof timer?.refresh !== 'function') return;
       clearTimeout(timer as NodeJS.Timeout);
-      const heartbeat = new Heartbeat(connection, pingInterval);
+      const heartbeat = new Heartbeat(connection, interval);
       internals.pingIntervalTimer = heartbeat;
       heartbeats.add(heartbeat);
     },
