@@ -6,7 +6,10 @@ import {
   audiencesFor,
   mayAdminister,
   mayPublish,
+  mayResume,
+  type Principal,
   publisherKey,
+  sessionHolder,
   stateScope,
   type TokenHolder,
 } from '../src/auth/principal.ts';
@@ -156,4 +159,28 @@ test('a publisher is known by its subject and tenants, in whatever order they ar
     holder({ subject: 'u1\nt1' }),
   ];
   assert.equal(new Set(others.map(publisherKey)).size, others.length);
+});
+
+test('a session goes on for the same user, still of one of its tenants, and for nobody else', () => {
+  const of = (tenants: readonly string[] | '*', subject: string | null) => holder({ tenants, subject });
+  const cases: [Principal, Principal, boolean][] = [
+    [of(['a'], 'u'), of(['a'], 'u'), true],
+    [of(['a'], 'u'), of(['b', 'a'], 'u'), true],
+    [of(['a', 'b'], 'u'), of(['b'], 'u'), true],
+    [of(['a'], null), of(['a'], null), true],
+    [of(['a'], 'u'), holder({ tenants: ['a'], subject: 'u', ticketIds: new Set(['1']) }), true],
+    [of(['a'], 'u'), of(['a'], 'v'), false],
+    [of(['a'], 'u'), of(['a'], null), false],
+    [of(['a'], null), of(['a'], 'u'), false],
+    [of(['a'], 'u'), of(['b'], 'u'), false],
+    [of(['a'], 'u'), of([], 'u'), false],
+    [of(['a'], 'u'), of('*', 'u'), false],
+    [of('*', 'u'), of('*', 'u'), false],
+    [ANONYMOUS, ANONYMOUS, true],
+    [ANONYMOUS, of(['a'], 'u'), false],
+    [of(['a'], 'u'), ANONYMOUS, false],
+  ];
+  for (const [before, now, goesOn] of cases) {
+    assert.equal(mayResume(now, sessionHolder(before)), goesOn, JSON.stringify([before, now]));
+  }
 });

@@ -381,14 +381,34 @@ test('a session stolen from the other tenant brings nothing back', LIMIT, async 
     await publishEverywhere('acme');
     if (thief === bad) {
       assert.match(frames.join('\n'), /^44\{.*"code":"unauthorized"/m);
-    } else if (thief.hears('ticket', '1')) {
-      // Its own audience of the same ids is all that the rooms of the session can mean to it.
+    } else {
+      await until(() => frames.some((frame) => frame.includes('bridge.reset')));
+      assert.notEqual(pidOf(frames), pidOf(victim.frames), thief.name);
+      assert.ok(!frames.some((frame) => frame.includes('bridge.error')), 'not even its rooms are told');
+    }
+    if (thief.hears('ticket', '1')) {
+      // Its own audience of the same ids is all that the rooms of the session can mean to it, also once it asks.
       send(`427${JSON.stringify(['join-ticket', '1'])}`);
+      await until(() => frames.some((frame) => frame.startsWith('437[')));
       const mark = await markEverywhere('bolt');
       await until(() => frames.some((frame) => frame.includes(mark)));
     }
     assert.ok(!frames.join('\n').includes(canaryOf('acme')), thief.name);
     close();
+
+    // The owner still gets back all that it had.
+    const { token: own } = owner;
+    const again = openWebSocket();
+    await until(() => again.frames.length > 0);
+    again.send(`40${JSON.stringify({ token: own, pid: pidOf(victim.frames), offset })}`);
+    const mark = await markEverywhere('acme');
+    await until(() => again.frames.some((frame) => frame.includes(mark)));
+    assert.equal(pidOf(again.frames), pidOf(victim.frames));
+    assert.ok(
+      again.frames.some((frame) => frame.includes(canaryOf('acme'))),
+      'what was missed',
+    );
+    again.close();
   }
 });
 

@@ -100,3 +100,26 @@ export function publisherKey(principal: Principal): string {
   const tenants = principal.tenants === '*' ? '*' : [...principal.tenants].sort().join(',');
   return `${principal.subject ?? ''}\n${tenants}`;
 }
+
+/** What is kept with a Socket.IO session of whose it is; null for anyone's. */
+export interface SessionHolder {
+  readonly subject: string | null;
+  readonly tenants: readonly string[];
+}
+
+export function sessionHolder(principal: Principal): SessionHolder | null {
+  if (principal.kind === 'anonymous') return null;
+  const { subject, tenants } = principal;
+  return { subject, tenants: tenants === '*' ? [] : tenants };
+}
+
+/**
+ * Whether a session goes on under this principal: the same user, still of one of its tenants. To anyone else it is no
+ * session, so that a stolen one tells not even the names of its rooms, and is not emptied of those that the thief may
+ * not join.
+ */
+export function mayResume(principal: Principal, holder: SessionHolder | null): boolean {
+  const own = sessionHolder(principal);
+  if (own === null || holder === null) return own === holder;
+  return own.subject === holder.subject && own.tenants.some((tenantId) => holder.tenants.includes(tenantId));
+}

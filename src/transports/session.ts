@@ -1,9 +1,10 @@
 /**
- * What is kept of a Socket.IO connection so that a stock client is put back (DESIGN law 4): its rooms, and for each
- * from where it is heard. It is saved while the connection lives, before a join is acknowledged, since a killed process
+ * What is kept of a Socket.IO connection so that a stock client is put back (DESIGN law 4): whose it is, its rooms, and
+ * for each from where it is heard. It is saved while the connection lives, before a join is acknowledged, since a killed process
  * saves nothing. The client's place is not part of it: that is the cursor which the client brings.
  */
 import { z } from 'zod';
+import type { SessionHolder } from '../auth/principal.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { isRoomId, ROOM_KINDS, type Room } from '../contract/rooms.ts';
 
@@ -21,6 +22,7 @@ export interface SessionRoom {
 export interface SessionData {
   /** Socket.IO's public id of the connection. */
   readonly sid: string;
+  readonly holder: SessionHolder | null;
   readonly rooms: ReadonlyMap<Room, SessionRoom>;
 }
 
@@ -31,12 +33,14 @@ const isRoom = (text: string): boolean => {
 
 const stored = z.object({
   sid: z.string(),
+  holder: z.object({ subject: z.string().nullable(), tenants: z.array(z.string()) }).nullable(),
   rooms: z.array(z.tuple([z.string().refine(isRoom), z.string(), z.string(), z.boolean(), z.boolean()])),
 });
 
-export function encodeSession({ sid, rooms }: SessionData): string {
+export function encodeSession({ sid, holder, rooms }: SessionData): string {
   return JSON.stringify({
     sid,
+    holder,
     rooms: [...rooms].map(([room, { start, joinedAt, replayed, unproven }]) => [
       room,
       start,
@@ -47,11 +51,14 @@ export function encodeSession({ sid, rooms }: SessionData): string {
   });
 }
 
-/** @throws when the text is no session of this format */
-export function decodeSession(text: string): SessionData {
-  const { sid, rooms } = stored.parse(JSON.parse(text));
+/** Null when it was saved by another version of the bridge, in another format. */
+export function decodeSession(text: string): SessionData | null {
+  const parsed = stored.safeParse(JSON.parse(text));
+  if (!parsed.success) return null;
+  const { sid, holder, rooms } = parsed.data;
   return {
     sid,
+    holder,
     rooms: new Map(
       rooms.map(([room, start, joinedAt, replayed, unproven]) => [
         room as Room,

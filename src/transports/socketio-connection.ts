@@ -5,7 +5,7 @@
  * from which it wants to be recovered.
  */
 import type { Socket } from 'socket.io';
-import type { Principal } from '../auth/principal.ts';
+import { type Principal, sessionHolder } from '../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../bus/batch.ts';
 import type { Bus, Reset } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Sink, Subscription } from '../bus/subscription.ts';
@@ -339,7 +339,8 @@ export class Connection implements Sink {
     const { store, config } = this.#deps;
     const { pid, owner } = this;
     this.#touchedAtMs = performance.now();
-    const data = encodeSession({ sid: this.#socket.id, rooms: this.#rooms });
+    const holder = sessionHolder(this.#principal);
+    const data = encodeSession({ sid: this.#socket.id, holder, rooms: this.#rooms });
     const current = store.saveSession({ pid, owner, data, expiresAtMs: sessionExpiry(config) }).finally(() => {
       if (this.#saving === current) this.#saving = null;
     });

@@ -2,8 +2,8 @@
  * The Socket.IO endpoint (CONTRACT §5): handshake, and recovery of stock clients from the log.
  *
  * Socket.IO's connection state recovery asks an adapter for the session and for the missed packets, before any
- * middleware has checked the token. So `restoreSession` returns neither rooms nor packets: once the middleware has let
- * the client in, the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
+ * middleware has checked the token. So the adapter knows of none: the middleware looks for the session once it has let
+ * the client in, and then the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -11,8 +11,8 @@ import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { nanoid } from 'nanoid';
 import { Server, type Socket } from 'socket.io';
 import { Adapter } from 'socket.io-adapter';
-import type { Principal } from '../auth/principal.ts';
-import type { Reset } from '../bus/bus.ts';
+import { mayResume, type Principal } from '../auth/principal.ts';
+import type { Reset, Start } from '../bus/bus.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { createView } from '../contract/frames.ts';
@@ -60,8 +60,6 @@ interface SocketData {
 export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   const { bus, store, config, metrics, log, gate, principalOf, originAllowed } = deps;
   const connections = new Map<string, Connection>();
-  /** Clients whose session could not be looked up: their transport is closed, and they come back. */
-  const unreachable = new Set<string>();
   /** Connections whose client is being looked at. */
   const arriving = new WeakSet<Socket['conn']>();
   /** By what Engine.IO was given of the request. */
@@ -73,7 +71,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     cors: config.corsOrigins.length === 0 ? false : { origin: [...config.corsOrigins], credentials: true },
   } as object);
   const io = new Server({
-    adapter: RecoveryAdapter as never,
+    adapter: QuietAdapter as never,
     connectionStateRecovery: { maxDisconnectionDuration: config.recoverySeconds * 1000, skipMiddlewares: false },
     serveClient: false,
   });
@@ -85,26 +83,6 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   });
   const forms = { true: formsOf(true), false: formsOf(false) };
 
-  /** Told to the adapter by Socket.IO for a client that brings a session and an offset. */
-  async function restore(pid: string, offset: string) {
-    // A client may come back while its old connection is still believed in: both would share an id and double events.
-    connections.get(pid)?.terminate();
-    try {
-      const owner = nanoid();
-      const session = await store.claimSession(pid, owner, Date.now());
-      if (session === null) return null;
-      const start = await bus.resolve(offset);
-      if (start.kind === 'reset') return null;
-      const data: SocketData = { owner, restored: { session: decodeSession(session.data), offset: start.cursor } };
-      return { sid: data.restored?.session.sid ?? '', pid, rooms: [], missedPackets: [], data };
-    } catch (error) {
-      if (error instanceof BridgeError && error.passing) unreachable.add(pid);
-      else if (!(error instanceof BridgeError)) log.error({ err: error }, 'a session could not be restored');
-      return null;
-    }
-  }
-  (io.of('/').adapter as unknown as RecoveryAdapter).restore = restore;
-
   io.use(async (socket, next) => {
     const { conn } = socket;
     // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at. Or it
@@ -114,15 +92,11 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       return;
     }
     arriving.add(conn);
-    const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
     const data = socket.data as SocketData;
     try {
-      if (typeof pid === 'string' && unreachable.delete(pid)) {
-        throw new BridgeError('unavailable', 'The log cannot be reached.');
-      }
+      const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
       data.principal = await principalOf(socket.handshake);
-      const presents = pid !== undefined || offset !== undefined;
-      if (presents && data.restored === undefined) data.reset = await resetFor(offset);
+      if (pid !== undefined || offset !== undefined) await recover(socket, data.principal, pid, offset);
       next();
     } catch (error) {
       const known = error instanceof BridgeError ? error : null;
@@ -154,20 +128,44 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     forgetHandshake(socket);
   });
 
-  /** What a client is told that brought a session or offset and is not put back. */
-  async function resetFor(offset: unknown): Promise<Reset> {
-    const after = typeof offset === 'string' ? offset : null;
-    const { oldest, head: cursor } = await store.bounds();
-    if (after === null) return { reason: 'expired', after, oldest, cursor };
+  /** Puts a client back that brings a session and an offset, or leaves word of what it is to be told. */
+  async function recover(socket: Socket, principal: Principal, pid: unknown, offset: unknown): Promise<void> {
+    const data = socket.data as SocketData;
+    const start = await startOf(offset);
+    if (start.kind === 'reset') {
+      data.reset = start;
+      return;
+    }
+    const owner = nanoid();
+    const stored = typeof pid === 'string' ? await store.claimSession(pid, owner, Date.now()) : null;
+    const session = stored === null ? null : decodeSession(stored.data);
+    if (session === null || !mayResume(principal, session.holder)) {
+      data.reset = await resetTo('expired', start.cursor);
+      return;
+    }
+    // A client may come back while its old connection is still believed in: both would share an id and double events.
+    connections.get(pid as string)?.terminate();
+    // As Socket.IO's own recovery does it in the socket's constructor; until then it is known by another id.
+    (socket.nsp as unknown as { _remove(socket: Socket): void })._remove(socket);
+    Object.assign(socket, { id: session.sid, pid, recovered: true });
+    Object.assign(data, { owner, restored: { session, offset: start.cursor } } satisfies SocketData);
+  }
+
+  async function startOf(offset: unknown): Promise<Start> {
+    if (typeof offset !== 'string') return resetTo('expired', null);
     try {
-      const start = await bus.resolve(after);
-      return start.kind === 'reset' ? start : { reason: 'expired', after, oldest, cursor };
+      return await bus.resolve(offset);
     } catch (error) {
       if (error instanceof BridgeError && error.code === 'invalid_cursor') {
-        return { reason: 'unknown', after: after.slice(0, 64), oldest, cursor };
+        return resetTo('unknown', offset.slice(0, 64));
       }
       throw error;
     }
+  }
+
+  async function resetTo(reason: Reset['reason'], after: string | null): Promise<Extract<Start, { kind: 'reset' }>> {
+    const { oldest, head: cursor } = await store.bounds();
+    return { kind: 'reset', reason, after, oldest, cursor };
   }
 
   const heartbeats = createHeartbeats(engine.opts as HeartbeatTimes);
@@ -344,9 +342,8 @@ function turnAway({ conn }: Socket, next: (error: Error) => void): void {
   next(new Error('The connection was closed.'));
 }
 
-class RecoveryAdapter extends Adapter {
-  restore: (pid: string, offset: string) => Promise<unknown> = () => Promise.resolve(null);
-
+/** Rooms and sessions are the bus's and the log's; Socket.IO keeps neither, and `restoreSession` knows of none. */
+class QuietAdapter extends Adapter {
   /** What the bus writes to is in no room of Socket.IO's, not even in the one of its own id. */
   override addAll(id: string, rooms: Set<string>): void {
     if (this.nsp.name !== '/') super.addAll(id, rooms);
@@ -354,10 +351,6 @@ class RecoveryAdapter extends Adapter {
 
   /** Sessions are saved while the connection lives, by the connection itself. */
   override persistSession(): void {}
-
-  override restoreSession(pid: string, offset: string): ReturnType<Adapter['restoreSession']> {
-    return this.restore(pid, offset) as never;
-  }
 }
 
 /** An option of `auth` or of the query, on unless it says `false`. */
