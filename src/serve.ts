@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { createBridge } from './bridge.ts';
 import { parseConfig } from './config.ts';
 import { createLogger } from './log.ts';
+import { withoutCredentials } from './store/open.ts';
 
 /**
  * Resolves to the exit code once it has drained.
@@ -13,13 +14,15 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
   setFlagsFromString('--semi-space-growth-factor=1');
   const config = parseConfig(env);
   const log = createLogger(config.logLevel);
+  if (config.authMode === 'none' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) !== null) {
+    log.warn('a key for tokens is set, but AUTH_MODE is none: everyone may do everything');
+  }
   const bridge = await createBridge(config);
   const { url } = await bridge.listen().catch((error: Error) => {
     const got = `HOST, PORT got ${config.host}, ${config.port} (${error.message})`;
     throw new Error(`${got}: they take an address of this machine and a free port`, { cause: error });
   });
-  const store = config.storeUrl.replace(/\/\/[^@/]*@/, '//***@').replace(/(sentinelPassword=)[^&]*/, '$1***');
-  log.info({ url, store }, `listening on ${url}`);
+  log.info({ url, store: withoutCredentials(config.storeUrl) }, `listening on ${url}`);
 
   return new Promise((resolve) => {
     const stop = (signal: NodeJS.Signals): void => {

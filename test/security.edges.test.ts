@@ -9,7 +9,7 @@ import { exportJWK, type JWTPayload, SignJWT } from 'jose';
 import { io } from 'socket.io-client';
 import type { Config } from '../src/config.ts';
 import { metric, startBridge } from './bridge.ts';
-import { startServer } from './server.ts';
+import { spawnServer, startServer } from './server.ts';
 import { until } from './until.ts';
 
 const SECRET = 'a secret of thirty-two bytes or more';
@@ -181,4 +181,15 @@ test('one connection is one listener, looked at a few times at most, whatever it
     assert.ok((await metric(bridge, 'roomcast_refused_total{code="unauthorized"}')) - before <= 10, packet);
     assert.equal(await metric(bridge, 'roomcast_connections{transport="polling"}'), 0);
   }
+});
+
+test('a key without AUTH_MODE=jwt is not passed over in silence', async (t) => {
+  const { process: child, stderr } = spawnServer({ JWT_SECRET: SECRET, STORE_URL: 'sqlite::memory:' });
+  t.after(() => child.kill('SIGKILL'));
+  let output = '';
+  child.stdout?.on('data', (chunk) => {
+    output += chunk;
+  });
+  await until(`it listens: ${stderr()}`, () => output.includes('listening on'));
+  assert.match(output, /"level":40,.*AUTH_MODE is none/);
 });

@@ -6,6 +6,7 @@ import type { Cursor } from '../src/contract/cursor.ts';
 import { BridgeError } from '../src/contract/errors.ts';
 import type { LogRecord } from '../src/contract/frames.ts';
 import { createLogger } from '../src/log.ts';
+import { withoutCredentials } from '../src/store/open.ts';
 import { openRedisStore } from '../src/store/redis.ts';
 import { parseRedisUrl } from '../src/store/redis-url.ts';
 import type { AppendResult, LogBounds, Retention, Store } from '../src/store/store.ts';
@@ -115,6 +116,20 @@ describe('a Redis URL', () => {
     assert.deepEqual([target?.tls, target?.username, target?.password, target?.database], [true, 'bot', 'p@ss', 3]);
     assert.deepEqual(parseRedisUrl('redis://[::1]')?.nodes, [{ host: '::1', port: 6379 }]);
     assert.equal(parseRedisUrl('redis://:secret@h')?.username, null);
+    const { nodes, password } = parseRedisUrl('redis://:p@ss@h') ?? {};
+    assert.deepEqual([nodes, password], [[{ host: 'h', port: 6379 }], 'p@ss'], 'the host comes after the last @');
+  });
+
+  it('is named without its credentials', () => {
+    for (const [url, named] of [
+      ['redis://bot:pw@h:1/2', 'redis://***@h:1/2'],
+      ['rediss://:p@w@h', 'rediss://***@h'],
+      ['redis+sentinel://:pw@a,b/main?sentinelUsername=u&sentinelPassword=pw', 'redis+sentinel://***@a,b/main'],
+      ['redis://h', 'redis://h'],
+      ['sqlite:./a@b/c?d.db', 'sqlite:./a@b/c?d.db'],
+    ] as const) {
+      assert.equal(withoutCredentials(url), named);
+    }
   });
 
   it('names Sentinels and their master', () => {

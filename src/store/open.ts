@@ -13,3 +13,8 @@ export function openStore(url: string, keying: Keying, log: Logger): Promise<Sto
     ? openSqliteStore({ file: url.slice(SQLITE.length), keying, log })
     : openRedisStore({ url, keying, log });
 }
+
+/** For the log: without credentials, which stand before the last `@` and, for Sentinels, in the query. */
+export function withoutCredentials(url: string): string {
+  return url.startsWith(SQLITE) ? url : url.replace(/\?.*$/, '').replace(/\/\/.*@/, '//***@');
+}

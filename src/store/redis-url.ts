@@ -21,7 +21,7 @@ export interface RedisTarget {
   readonly sentinelPassword: string | null;
 }
 
-const URL_FORM = /^(rediss?)(\+sentinel)?:\/\/(?:([^@/]*)@)?([^/?#]+)((?:\/[^/?#]*)*)(?:\?([^#]*))?$/;
+const URL_FORM = /^(rediss?)(\+sentinel)?:\/\/(?:([^/?#]*)@)?([^@/?#]+)((?:\/[^/?#]*)*)(?:\?([^#]*))?$/;
 
 export const REDIS_URL_RULE =
   'redis[s]://[user:password@]host[:port][/database], or for Sentinel ' +
