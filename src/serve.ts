@@ -1,8 +1,8 @@
 /** The server as a process: start, serve, drain on SIGTERM or SIGINT. Serves `npm start` and `roomcast serve` alike. */
 import { setFlagsFromString } from 'node:v8';
-import { createBridge } from './bridge.ts';
-import { parseConfig } from './config.ts';
-import { createLogger } from './log.ts';
+import { type Bridge, createBridge } from './bridge.ts';
+import { type Config, parseConfig } from './config.ts';
+import { createLogger, type Logger } from './log.ts';
 import { withoutCredentials } from './store/open.ts';
 
 /**
@@ -17,28 +17,31 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
   if (config.authMode === 'none' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) !== null) {
     log.warn('a key for tokens is set, but AUTH_MODE is none: everyone may do everything');
   }
+  // From the first moment on: a supervisor may change its mind at once, and PID 1 of a container has no default action.
+  const stopped = new Promise<NodeJS.Signals>((resolve) => {
+    process.on('SIGTERM', resolve);
+    process.on('SIGINT', resolve);
+  });
+  const bridge = await Promise.race([start(config, log), stopped]);
+  if (typeof bridge === 'string') return 0;
+  const signal = await stopped;
+  log.info({ signal }, 'draining');
+  try {
+    await bridge.close();
+  } catch (error) {
+    log.error({ err: error }, 'the drain failed');
+    return 1;
+  }
+  log.info('stopped');
+  return 0;
+}
+
+async function start(config: Config, log: Logger): Promise<Bridge> {
   const bridge = await createBridge(config);
   const { url } = await bridge.listen().catch((error: Error) => {
     const got = `HOST, PORT got ${config.host}, ${config.port} (${error.message})`;
     throw new Error(`${got}: they take an address of this machine and a free port`, { cause: error });
   });
   log.info({ url, store: withoutCredentials(config.storeUrl) }, `listening on ${url}`);
-
-  return new Promise((resolve) => {
-    const stop = (signal: NodeJS.Signals): void => {
-      log.info({ signal }, 'draining');
-      bridge.close().then(
-        () => {
-          log.info('stopped');
-          resolve(0);
-        },
-        (error: unknown) => {
-          log.error({ err: error }, 'the drain failed');
-          resolve(1);
-        },
-      );
-    };
-    process.on('SIGTERM', stop);
-    process.on('SIGINT', stop);
-  });
+  return bridge;
 }

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -120,6 +121,23 @@ describe('start and stop', () => {
     child.kill('SIGTERM');
     await exited;
     await until('the server behind npm stopped', () => seen.some((line) => line.includes('"stopped"')));
+  });
+
+  test('SIGTERM while it starts ends it with 0: here Redis takes the connection and says nothing', async (t) => {
+    const silent = createServer();
+    const port = await new Promise<number>((resolve) => {
+      silent.listen(0, '127.0.0.1', () => resolve((silent.address() as AddressInfo).port));
+    });
+    const asked = once(silent, 'connection');
+    const { process: child } = spawnServer({ STORE_URL: `redis://127.0.0.1:${port}` });
+    const [connection] = (await asked) as [Socket];
+    t.after(() => {
+      connection.destroy();
+      silent.close();
+    });
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    assert.deepEqual(await exited, [0, null]);
   });
 
   test('a second server on the same file refuses to start, in one line', async () => {
