@@ -108,7 +108,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     },
     async admit(request) {
       // A log that refuses writes (a full disk) may still be read, and then listeners are welcome.
-      if (!store.healthy()) await store.bounds();
+      if (!draining && !store.healthy()) await store.bounds();
       if (draining) throw new BridgeError('unavailable', 'The server is shutting down.');
       return limits.acquire(clientAddress(request, config.trustProxy));
     },

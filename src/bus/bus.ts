@@ -213,7 +213,9 @@ export function createBus(options: BusOptions): Bus {
         dedupeBeforeMs: nowMs - dedupeMs,
         nowMs,
       })
-      .catch((error: unknown) => log.warn({ err: error }, 'the log could not be trimmed'))
+      .catch((error: unknown) => {
+        if (!closed) log.warn({ err: error }, 'the log could not be trimmed');
+      })
       .finally(() => {
         trimming = false;
       });
