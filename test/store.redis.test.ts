@@ -389,6 +389,22 @@ describe('when Redis fails', { skip: absent }, () => {
     assert.equal(records.length, 2);
   });
 
+  it('is unavailable while Redis answers with an error of any kind', async (t) => {
+    await redis.command('ACL', 'SETUSER', 'bot', 'on', '>secret', '~*', '+@all');
+    const { store } = await startNode(t, redis.url.replace('//', '//bot:secret@'));
+    await append(store, [declared()]);
+    await redis.command('ACL', 'SETUSER', 'bot', 'resetkeys');
+    await assert.rejects(store.bounds(), refusedAs('unavailable'));
+    await assert.rejects(
+      store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 0 }),
+      refusedAs('unavailable'),
+    );
+    await until('the log is not healthy', () => !store.healthy());
+    await redis.command('ACL', 'SETUSER', 'bot', '~*');
+    await until('the log is healthy', () => store.healthy());
+    await append(store, [declared()]);
+  });
+
   it('gives sessions back while Redis is out of memory', async (t) => {
     const { store } = await startNode(t, redis.url);
     const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 };

@@ -27,7 +27,7 @@ export const isFault = (error: unknown): error is NotSent | NoAnswer | Refused =
 
 /** Answers by which Redis refuses a script before its first line: https://redis.io/docs/latest/develop/reference/protocol-spec/ */
 const REFUSALS =
-  /^(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b/;
+  /^(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b/;
 /** After these another Redis may be the right one. */
 const STRAYED = /^(READONLY|MASTERDOWN)\b/;
 

@@ -126,7 +126,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       const reply = (await writer.run(OPEN, [draw(8), keying], WRITE_MS)) as unknown[];
       appender.tell(reply[8] === keying ? 'taken' : 'refused');
     } catch (error) {
-      if (error instanceof Refused) appender.tell('refused');
+      if (error instanceof Refused || error instanceof ErrorReply) appender.tell('refused');
     }
   }
 
@@ -156,7 +156,9 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         }
         return await connection.run(script, args, Math.min(leftMs, writes ? WRITE_MS : READ_MS));
       } catch (error) {
-        if (!isFault(error)) throw error;
+        // An error reply of an unknown kind, as proxies have them: whether it passes is not for this node to say.
+        if (error instanceof ErrorReply) log.error({ cause: error.message }, 'Redis answers with an error');
+        else if (!isFault(error)) throw error;
         if (error instanceof NoAnswer && untilMs - performance.now() > LEFT_MS) continue;
         throw new BridgeError('unavailable', 'The log cannot be used now', { cause: error });
       }
