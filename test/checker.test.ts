@@ -51,7 +51,10 @@ function laws(history: Partial<History>): Law[] {
 const hears = (entries: readonly Entry[], overrides: Partial<ListenerHistory> = {}, history: Partial<History> = {}) =>
   laws({ ...history, listeners: [listener(entries, overrides)] });
 
-const reset = (cursor: number): Entry => ({ kind: 'reset', reason: 'expired', after: idOf(1), cursor: idOf(cursor) });
+const reset = (cursor: number, room?: string): Entry => ({
+  ...{ kind: 'reset', reason: 'expired', after: idOf(1), cursor: idOf(cursor) },
+  ...(room === undefined ? {} : { room }),
+});
 
 describe('the checker is content', () => {
   test('with everything of its rooms once, in order', () => {
@@ -79,6 +82,19 @@ describe('the checker is content', () => {
 
   test('with a gap that a reset told of', () => {
     assert.deepEqual(hears([...saw(1), reset(5), ...saw(6)], { mayReset: true }), []);
+  });
+
+  test('with resets of one room and then of another, and what came by the first in between', () => {
+    const rooms = ['ticket:t1', 'ticket:t2'].map((room) => ({ room, after: idOf(1) }));
+    const records = [entry(3, { ticketId: 't2' }), entry(4), entry(5, { ticketId: 't2' })];
+    const [inGap, between, last] = records.map((record): Entry => ({ kind: 'event', ...record, stream: 'live' }));
+    const told = { mayReset: true, rooms };
+    const history = { log: records, publications: [] };
+    const entries = [reset(2, 'ticket:t1'), between, reset(4, 'ticket:t2'), last] as Entry[];
+    assert.deepEqual(hears(entries, told, history), []);
+    assert.deepEqual(hears([entries[0], inGap, ...entries.slice(1)] as Entry[], told, history), []);
+    // One that the other room's reset does not cover.
+    assert.deepEqual(hears(entries.toSpliced(1, 1), told, history), ['gap']);
   });
 
   test('with publishes whose outcome is not known, in the log or not', () => {

@@ -41,7 +41,14 @@ export type Entry =
       /** `live`, or one name per replay: order holds within each (CONTRACT §5). */
       readonly stream: string;
     }
-  | { readonly kind: 'reset'; readonly reason: string; readonly after: string | null; readonly cursor: string }
+  | {
+      readonly kind: 'reset';
+      readonly reason: string;
+      readonly after: string | null;
+      readonly cursor: string;
+      /** Told by the join of this room, and of no other one; left out: of all that is heard. */
+      readonly room?: string;
+    }
   /** What happened to the connection; no part of the property, but of the story that a failure tells. */
   | { readonly kind: 'note'; readonly text: string };
 
@@ -217,15 +224,18 @@ function checkListener(
     (listener.tenants === null || listener.tenants.includes(tenant)) && rooms.some((room) => placeOf.has(room));
 
   const seen = new Set<string>();
-  /** Between two resets; `from` is where the later one said that the stream goes on. */
-  const segments: { from: string | null; newest: string | null }[] = [{ from: null, newest: null }];
+  const segmentsOf = new Map<string, Segment[]>(
+    listener.rooms.map(({ room, after }) => [room, [{ from: after, newest: null }]]),
+  );
   const lastOf = new Map<string, string>();
   for (const [index, entry] of listener.entries.entries()) {
     if (entry.kind === 'note') continue;
     if (entry.kind === 'reset') {
       if (!listener.mayReset) object('reset', `was told ${entry.reason} after ${entry.after} without a cause`);
-      segments.push({ from: entry.cursor, newest: null });
-      lastOf.clear();
+      for (const [room, segments] of segmentsOf) {
+        if ((entry.room ?? room) === room) segments.push({ from: entry.cursor, newest: null });
+      }
+      if (entry.room === undefined) lastOf.clear();
       continue;
     }
     if (entry.id === null) continue;
@@ -246,8 +256,10 @@ function checkListener(
       object('order', `saw ${id} after ${last} in ${stream}`);
     }
     lastOf.set(stream, id);
-    const segment = segments.at(-1);
-    if (segment !== undefined && (segment.newest === null || segment.newest < id)) segment.newest = id;
+    for (const room of record.rooms) {
+      const segment = segmentsOf.get(room)?.at(-1);
+      if (segment !== undefined && (segment.newest === null || segment.newest < id)) segment.newest = id;
+    }
     if (listener.legacy && !hasGroupBefore(listener.entries, index, entry.event)) {
       object('legacy', `saw ${id} without its group right before it`);
     }
@@ -260,28 +272,30 @@ function checkListener(
 
   for (const record of ordered) {
     if (seen.has(record.id) || !mayHear(record)) continue;
-    if (isOwed(record, listener, segments, logOf, trimmedBefore)) {
+    if (record.rooms.some((room) => isOwed(record.id, segmentsOf.get(room) ?? [], logOf, trimmedBefore))) {
       object('gap', `never saw ${record.id} (${record.event}, ${record.rooms.join(' ')})`);
     }
   }
   return objections;
 }
 
+/** What a listener hears of one room between two resets. */
+interface Segment {
+  /** After this: where the listener begins, or where the reset said that it goes on. Null: it never got that far. */
+  readonly from: string | null;
+  newest: string | null;
+}
+
 function isOwed(
-  { id, rooms }: Known,
-  { rooms: places }: ListenerHistory,
-  segments: readonly { readonly from: string | null; readonly newest: string | null }[],
+  id: string,
+  segments: readonly Segment[],
   logOf: (cursor: string) => string,
   trimmedBefore: string | null,
 ): boolean {
   const isAfter = (place: string): boolean => logOf(place) === logOf(id) && id > place;
   const isTrimmed = trimmedBefore !== null && !isAfter(trimmedBefore) && logOf(trimmedBefore) === logOf(id);
   return segments.some(({ from, newest }, index) => {
-    const begun =
-      index === 0
-        ? places.some(({ room, after }) => rooms.includes(room) && after !== null && isAfter(after))
-        : from !== null && isAfter(from);
-    if (!begun) return false;
+    if (from === null || !isAfter(from)) return false;
     // What came after the last event before a reset is what the reset is about.
     if (newest !== null && logOf(newest) === logOf(id) && id < newest) return true;
     return index === segments.length - 1 && !isTrimmed;
@@ -310,7 +324,8 @@ export function story(listener: ListenerHistory, about: string | null = null, mo
   for (const entry of listener.entries) {
     let line: string;
     if (entry.kind === 'note') line = `-- ${entry.text}`;
-    else if (entry.kind === 'reset') line = `reset ${entry.reason} after ${entry.after}, on from ${entry.cursor}`;
+    else if (entry.kind === 'reset')
+      line = `reset ${entry.reason} of ${entry.room ?? 'all'} after ${entry.after}, on from ${entry.cursor}`;
     else line = `${entry.id ?? '(no cursor)'} ${entry.event} ${entry.stream}`;
     if (lines.at(-1) !== line) lines.push(line);
     const isBefore = entry.kind === 'event' && entry.id !== null && about !== null && entry.id <= about;

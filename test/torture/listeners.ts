@@ -49,7 +49,8 @@ interface Recorder {
   readonly listener: Listener;
   readonly places: Map<string, string | null>;
   event(id: string | null, event: string, payload: string, stream: string): void;
-  reset(reset: { reason: string; after: string | null; cursor: string }): void;
+  /** @param room whose join was told; left out: all that is heard */
+  reset(reset: { reason: string; after: string | null; cursor: string }, room?: string): void;
   note(text: string): void;
 }
 
@@ -90,7 +91,8 @@ function record(transport: Transport, options: ListenOptions, ready: () => boole
       if (id !== null) cameAt.set(id, performance.now());
       entries.push({ kind: 'event', id, event, payload, stream });
     },
-    reset: ({ reason, after, cursor }) => void entries.push({ kind: 'reset', reason, after, cursor }),
+    reset: ({ reason, after, cursor }, room) =>
+      void entries.push({ kind: 'reset', reason, after, cursor, ...(room === undefined ? {} : { room }) }),
     note: (text) => void entries.push({ kind: 'note', text }),
   };
 }
@@ -125,6 +127,8 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
   /** The newest place of the main stream. */
   let main: string | null = options.after ?? null;
   let replays = 0;
+  /** The join that has no answer yet. */
+  let joining: { readonly room: string; readonly after: string | null } | null = null;
   let begun = false;
   const allJoined = (): boolean => joined.size === rooms.length;
   const recorder = record(transport, options, allJoined, () => void socket.disconnect());
@@ -161,6 +165,10 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
       recorder.note(`not restored: ${reset.reason}, after ${reset.after}`);
       return;
     }
+    if (joining !== null && reset.after === joining.after) {
+      recorder.reset(reset, joining.room);
+      return;
+    }
     recorder.reset(reset);
     main = reset.cursor;
   });
@@ -173,10 +181,12 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
       const after = resumeFrom.get(room) ?? places.get(room) ?? null;
       const kind = room.slice(0, room.indexOf(':'));
       replays++;
+      joining = { room, after };
       const answer = (await socket
         .emitWithAck(JOIN_OF[kind] ?? '', room.slice(kind.length + 1), after === null ? {} : { after })
         .catch(() => null)) as { ok: boolean; cursor: string; code?: string } | null;
       if (answer === null || socket.id !== id) return;
+      joining = null;
       if (!answer.ok) {
         recorder.note(`the join of ${room} was refused: ${answer.code}`);
         // It does not count, nor does what may have come with it.
@@ -202,6 +212,7 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
 
   socket.on('connect', () => {
     begun = false;
+    joining = null;
     listener.counts.connects++;
     if (socket.recovered) listener.counts.recovered++;
     recorder.note(`connected, ${socket.recovered ? 'recovered' : 'not recovered'}`);
