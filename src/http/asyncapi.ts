@@ -18,16 +18,9 @@ import {
 } from '../contract/events.ts';
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../contract/rooms.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
-import {
-  API_VERSION,
-  CURSOR,
-  cursor,
-  type JsonObject,
-  MESSAGE_PAYLOAD,
-  parametersOf,
-  payloadSchema,
-  TICKET_PAYLOAD,
-} from './openapi.ts';
+import { API_VERSION } from './openapi.ts';
+import { CURSOR, cursor, type JsonObject, MESSAGE_PAYLOAD, parametersOf, TICKET_PAYLOAD } from './openapi-parts.ts';
+import { payloadSchema } from './openapi-schemas.ts';
 
 export interface AsyncApiDocument {
   readonly asyncapi: '3.0.0';

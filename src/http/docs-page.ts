@@ -3,7 +3,8 @@
  * dark as the reader's system is; readable on a phone and by a screen reader.
  */
 import { createHash } from 'node:crypto';
-import type { ApiResponse, Content, Json, OpenApiDocument, Operation, Parameter } from './openapi.ts';
+import type { OpenApiDocument } from './openapi.ts';
+import type { ApiResponse, Content, Json, Operation, Parameter } from './openapi-parts.ts';
 
 const STYLE = `
 :root { color-scheme: light dark; --line: light-dark(#d5d9e0, #3a404a); --soft: light-dark(#f4f5f8, #1d2127); --link: light-dark(#0b57b7, #8ab8ff); }

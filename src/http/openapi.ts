@@ -3,59 +3,35 @@
  * shapes of transports/query.ts, payloads from contract/events.ts. The repository's openapi.yaml is this, with the
  * default configuration; a test fails when they differ, and when the document and the app's routes disagree.
  */
-import { z } from 'zod';
-import { ERRORS, type ErrorCode } from '../contract/errors.ts';
-import {
-  declaredEventSchema,
-  EVENT_NAME,
-  MESSAGES_NEW,
-  messagesNewSchema,
-  TICKETS_UPDATED,
-  ticketsUpdatedSchema,
-} from '../contract/events.ts';
-import { ID_FIELDS, ID_RULE, ID_SCHEMA } from '../contract/rooms.ts';
+import { MESSAGES_NEW, TICKETS_UPDATED } from '../contract/events.ts';
+import { ID_SCHEMA } from '../contract/rooms.ts';
 import { EVENTS_QUERY } from '../transports/polling.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
 import { JSON_TYPE } from './answer.ts';
 import { ERASE_TICKET_QUERY } from './erase.ts';
+import {
+  type Content,
+  CURSOR,
+  cursor,
+  headersOf,
+  ISO_INSTANT,
+  type JsonObject,
+  MESSAGE_PAYLOAD,
+  type Operation,
+  ok,
+  type Parameter,
+  PUBLISHED,
+  parametersOf,
+  problems,
+  ROOMS,
+  ref,
+  TICKET_PAYLOAD,
+} from './openapi-parts.ts';
+import { schemas } from './openapi-schemas.ts';
 import { PROBE_POLL_QUERY, PROBE_STREAM_QUERY } from './probe.ts';
-import { PROBLEM_TYPE, problemUrn } from './problem.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from './publish.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from './state.ts';
 import { STATS_QUERY } from './stats.ts';
-
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
-export type JsonObject = { readonly [key: string]: Json };
-
-export interface Parameter {
-  readonly name: string;
-  readonly in: 'query' | 'header' | 'path';
-  readonly required?: boolean;
-  readonly description: string;
-  readonly schema: JsonObject;
-}
-
-export interface Content {
-  readonly schema: JsonObject;
-  readonly examples?: Readonly<Record<string, { readonly summary?: string; readonly value: Json }>>;
-}
-
-export interface ApiResponse {
-  readonly description: string;
-  readonly headers?: Readonly<Record<string, { readonly description: string; readonly schema: JsonObject }>>;
-  readonly content?: Readonly<Record<string, Content>>;
-}
-
-export interface Operation {
-  readonly operationId: string;
-  readonly tags: readonly string[];
-  readonly summary: string;
-  readonly description?: string;
-  readonly security?: readonly JsonObject[];
-  readonly parameters?: readonly Parameter[];
-  readonly requestBody?: { readonly required: true; readonly content: Readonly<Record<string, Content>> };
-  readonly responses: Readonly<Record<string, ApiResponse>>;
-}
 
 export interface OpenApiDocument {
   readonly openapi: '3.1.0';
@@ -82,34 +58,6 @@ export interface DocumentOptions {
 }
 
 export const API_VERSION = '1.0.0';
-const ISO_INSTANT = '2024-06-01T12:00:00.000Z';
-export const CURSOR = 'k3v9x2ma-000000000a7-q8zt';
-
-export const TICKET_PAYLOAD = {
-  tenantId: 'tenant-1',
-  ticketId: 'ticket-123',
-  agreementId: 'agreement-9',
-  instanceId: 'inst-42',
-  messageId: 'msg-1',
-  providerMessageId: 'wamid.abc',
-  ticketStatus: 'OPEN',
-  ticketUpdatedAt: ISO_INSTANT,
-  ticket: { id: 'ticket-123', subject: 'Delivery', unread: 3 },
-} as const;
-const { ticket: _ticket, ...ENVELOPE } = TICKET_PAYLOAD;
-export const MESSAGE_PAYLOAD = { ...ENVELOPE, message: { id: 'msg-1', content: 'Good morning' } } as const;
-const ROOMS = ['tenant:tenant-1', 'ticket:ticket-123', 'agreement:agreement-9'] as const;
-const PUBLISHED = { id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, duplicate: false } as const;
-
-const ref = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` });
-export const cursor: JsonObject = {
-  type: 'string',
-  minLength: 1,
-  maxLength: 64,
-  description: 'A place in the log: opaque, compares as a byte string, the same on every transport.',
-};
-const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });
-
 const PAGE = { 'text/html': { schema: { type: 'string' } } } as const;
 
 export function createDocument({ basePath, eventNames }: DocumentOptions): OpenApiDocument {
@@ -554,96 +502,6 @@ function statsOperation(): Operation {
   };
 }
 
-function statsSchemas(): Readonly<Record<string, JsonObject>> {
-  const object = (properties: JsonObject, description?: string): JsonObject => ({
-    type: 'object',
-    required: Object.keys(properties),
-    properties,
-    ...(description === undefined ? {} : { description }),
-  });
-  const count: JsonObject = { type: 'integer', minimum: 0 };
-  const number: JsonObject = { type: 'number', minimum: 0 };
-  const instant: JsonObject = { type: 'string', format: 'date-time' };
-  const orNull = (schema: JsonObject, description: string): JsonObject => ({
-    oneOf: [schema, { type: 'null' }],
-    description,
-  });
-  const perTransport = (of: JsonObject): JsonObject => object({ websocket: of, polling: of, sse: of, longpoll: of });
-  const lag = { count, p50Seconds: orNull(number, 'Null: none.'), p99Seconds: orNull(number, 'Null: none.') };
-  const room = object({
-    room: { type: 'string' },
-    tenantId: { type: ['string', 'null'], description: 'Null with AUTH_MODE=none.' },
-    listeners: { ...count, description: 'Connections of this node that hear the room live.' },
-    events: { ...count, description: 'In the last `byEvents.seconds`, accepted by whichever node.' },
-  });
-  const edge = orNull(object({ cursor, at: instant }), 'Null while the log keeps no record or does not answer.');
-  const node = {
-    id: { type: 'string' },
-    host: { type: ['string', 'null'] },
-    pid: { type: ['integer', 'null'] },
-    version: { type: 'string' },
-    startedAt: instant,
-  } as const;
-  return {
-    StatsNode: object({ ...node, connections: perTransport(count) }),
-    Stats: object({
-      at: instant,
-      node: object(
-        {
-          ...node,
-          uptimeSeconds: number,
-          draining: { type: 'boolean' },
-          eventLoopLag: object({ meanSeconds: number, p99Seconds: number }, 'Of the last five seconds.'),
-          memory: object({ rssBytes: count, heapUsedBytes: count }),
-        },
-        'The node that answers. `host` and `pid` are null for an admin of some tenants.',
-      ),
-      connections: perTransport(count),
-      publishes: object({ accepted: count, duplicate: count, rejected: count, failed: count }, 'Since the start.'),
-      deliveries: perTransport(count),
-      replayed: { ...count, description: 'Records sent again to those who resumed.' },
-      resets: { ...count, description: 'Clients told that their cursor leads nowhere.' },
-      slowConsumers: { ...count, description: 'Connections cut off for not keeping up.' },
-      deliveryLag: object(
-        {
-          boundsSeconds: arrayOf(number),
-          counts: {
-            ...perTransport(arrayOf(count)),
-            description: 'Since the start: how many were at or below each bound, and in all.',
-          },
-          recent: object({ seconds: number, ...lag }, 'Of the last minute or so, all transports together.'),
-        },
-        'From the acceptance of a record to its write.',
-      ),
-      rooms: object({
-        byListeners: object({ top: arrayOf(room), others: object({ rooms: count, listeners: count }) }),
-        byEvents: object({
-          seconds: { ...number, description: 'How much of the last minute is looked at.' },
-          top: arrayOf(room),
-          others: object({ rooms: count, events: count }),
-        }),
-      }),
-      log: object({
-        engine: { enum: ['sqlite', 'redis'] },
-        healthy: { type: 'boolean', description: 'Whether it takes events.' },
-        reached: { type: 'boolean', description: 'Whether it answered within a second.' },
-        records: orNull(count, 'Null when it did not answer.'),
-        bytes: orNull(count, 'SQLite: the file. Redis: all memory that it uses.'),
-        oldest: edge,
-        newest: edge,
-      }),
-      redis: orNull(
-        object({ reached: { type: 'boolean' }, takesWrites: { type: 'boolean' }, tailLag: object(lag) }),
-        'Null with SQLite. `tailLag`: from the acceptance of a record on any node to this one.',
-      ),
-      nodes: orNull(
-        arrayOf(ref('StatsNode')),
-        'Those that share the log and were heard of in the last 16 s. Null for an admin of some tenants.',
-      ),
-    }),
-  };
-}
-
 function operate(operationId: string, summary: string, content: Readonly<Record<string, Content>>): Operation {
   return { operationId, tags: ['Operate'], summary, security: [{}], responses: { 200: ok(`${summary}.`, content) } };
 }
@@ -737,227 +595,4 @@ function publishedContent(duplicate: boolean): Readonly<Record<string, Content>>
       },
     },
   };
-}
-
-function ok(
-  description: string,
-  content: Readonly<Record<string, Content>>,
-  headers: Readonly<Record<string, string>> = {},
-): ApiResponse {
-  return {
-    description,
-    headers: headersOf({ 'Cache-Control': 'Whether the answer may be kept.', ...headers }),
-    content,
-  };
-}
-
-function headersOf(descriptions: Readonly<Record<string, string>>) {
-  return Object.fromEntries(
-    Object.entries(descriptions).map(([name, description]) => [name, { description, schema: { type: 'string' } }]),
-  );
-}
-
-/** One response per status, with an example for each of its codes. `internal` may come from every route. */
-function problems(codes: readonly ErrorCode[]): Readonly<Record<string, ApiResponse>> {
-  const byStatus = new Map<number, ErrorCode[]>();
-  for (const code of [...codes, 'internal'] as const) {
-    const { status } = ERRORS[code];
-    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
-  }
-  return Object.fromEntries([...byStatus].map(([status, sameStatus]) => [String(status), problemResponse(sameStatus)]));
-}
-
-function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
-  const headers: Record<string, string> = {};
-  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds after which to try again.';
-  if (codes.some((code) => ERRORS[code].status === 401)) headers['WWW-Authenticate'] = 'How to authenticate.';
-  return {
-    description: codes.map((code) => `${ERRORS[code].title} (\`${code}\`).`).join(' '),
-    ...(Object.keys(headers).length === 0 ? {} : { headers: headersOf(headers) }),
-    content: {
-      [PROBLEM_TYPE]: {
-        schema: ref(codes.includes('cursor_expired') ? 'Gone' : 'Problem'),
-        examples: Object.fromEntries(codes.map((code) => [code, { value: problemExample(code) }])),
-      },
-    },
-  };
-}
-
-function problemExample(code: ErrorCode): JsonObject {
-  const { status, title } = ERRORS[code];
-  const reason = code === 'cursor_expired' ? 'expired' : code === 'cursor_unknown' ? 'unknown' : null;
-  return {
-    type: problemUrn(code),
-    title,
-    status,
-    detail: 'What was wrong, in a sentence.',
-    code,
-    ...(code === 'invalid_payload' ? { errors: [{ path: '/payload/ticketId', message: 'is required' }] } : {}),
-    ...(reason === null ? {} : { reason, after: CURSOR, oldest: CURSOR, cursor: CURSOR }),
-  };
-}
-
-/** A query shape as parameters: what each takes stands in its `meta`. */
-export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parameter[] {
-  return Object.entries(shape).map(([name, parameter]) => {
-    const { description = '', schema, required } = parameter.meta() ?? {};
-    return {
-      name,
-      in: 'query',
-      ...(required === true ? { required } : {}),
-      description,
-      schema: withoutOddDefault(schema as JsonObject),
-    };
-  });
-}
-
-/** A default that the parameter itself does not take stands for "left out". */
-function withoutOddDefault(schema: JsonObject): JsonObject {
-  const { default: fallback, ...rest } = schema;
-  const { minimum } = schema;
-  return typeof fallback === 'number' && typeof minimum === 'number' && fallback < minimum ? rest : schema;
-}
-
-function schemas(declared: readonly string[]): Readonly<Record<string, JsonObject>> {
-  const eventItem = { type: 'object', required: ['event', 'payload'] } as const;
-  const item = (event: JsonObject, payload: JsonObject): JsonObject => ({
-    ...eventItem,
-    properties: { event, payload },
-  });
-  const list = (items: JsonObject): JsonObject => ({
-    type: 'object',
-    required: ['items', 'nextPage', 'cursor'],
-    properties: {
-      items: arrayOf(items),
-      nextPage: { type: ['string', 'null'], description: 'For the query’s `page`; null on the last page.' },
-      cursor: {
-        ...cursor,
-        description: 'The place in the log that the answer reflects; the first page’s on all pages.',
-      },
-    },
-  });
-  // Of the alternatives of `PublishOne` exactly one may fit.
-  const declaredName: JsonObject =
-    declared.length > 0
-      ? { enum: declared }
-      : {
-          type: 'string',
-          pattern: EVENT_NAME.source,
-          not: { enum: [TICKETS_UPDATED, MESSAGES_NEW] },
-          description: 'As declared by EXTRA_EVENTS.',
-        };
-  return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, 'Payload of `tickets.updated`. Extra keys pass through.'),
-    MessagesNew: payloadSchema(
-      messagesNewSchema,
-      'Payload of `messages.new`. One of `messageId`, `providerMessageId` is required. Extra keys pass through.',
-    ),
-    DeclaredEvent: payloadSchema(declaredEventSchema, 'Payload of an event that the operator declared (EXTRA_EVENTS).'),
-    PublishOne: {
-      oneOf: [
-        item({ const: TICKETS_UPDATED }, ref('TicketsUpdated')),
-        item({ const: MESSAGES_NEW }, ref('MessagesNew')),
-        item(declaredName, ref('DeclaredEvent')),
-      ],
-    },
-    PublishBatch: {
-      type: 'object',
-      required: ['events'],
-      properties: { events: { ...arrayOf(ref('PublishOne')), minItems: 1, maxItems: MAX_BATCH } },
-    },
-    Published: {
-      type: 'object',
-      required: ['id', 'event', 'rooms', 'duplicate'],
-      properties: {
-        id: cursor,
-        event: { type: 'string' },
-        rooms: arrayOf({ type: 'string' }),
-        duplicate: { type: 'boolean', description: 'Whether it was published before, under this id.' },
-      },
-    },
-    PublishedBatch: {
-      type: 'object',
-      required: ['results'],
-      properties: { results: { ...arrayOf(ref('Published')), description: 'In the order of the request.' } },
-    },
-    Event: {
-      type: 'object',
-      required: ['id', 'event', 'rooms', 'payload'],
-      properties: {
-        id: { ...cursor, type: ['string', 'null'], description: 'The cursor; null for a legacy event.' },
-        event: { type: 'string' },
-        rooms: arrayOf({ type: 'string' }),
-        payload: { type: 'object' },
-      },
-    },
-    Events: {
-      type: 'object',
-      required: ['events', 'cursor', 'hasMore'],
-      properties: {
-        events: arrayOf(ref('Event')),
-        cursor: { ...cursor, description: 'For the next request’s `after`.' },
-        hasMore: { type: 'boolean' },
-      },
-    },
-    ...statsSchemas(),
-    Tickets: list(ref('TicketsUpdated')),
-    Messages: list(ref('MessagesNew')),
-    Problem: {
-      type: 'object',
-      description: 'RFC 9457.',
-      required: ['type', 'title', 'status', 'detail', 'code'],
-      properties: {
-        type: { type: 'string', format: 'uri' },
-        title: { type: 'string' },
-        status: { type: 'integer' },
-        detail: { type: 'string' },
-        code: { enum: Object.keys(ERRORS) },
-        errors: arrayOf({
-          type: 'object',
-          required: ['path', 'message'],
-          properties: {
-            path: { type: 'string', description: 'A JSON Pointer into the body, or the name of a parameter.' },
-            message: { type: 'string' },
-          },
-        }),
-      },
-    },
-    Gone: {
-      allOf: [
-        ref('Problem'),
-        {
-          type: 'object',
-          required: ['reason', 'after', 'oldest', 'cursor'],
-          properties: {
-            reason: { enum: ['expired', 'unknown'] },
-            after: { ...cursor, type: ['string', 'null'], description: 'The cursor that was sent.' },
-            oldest: { ...cursor, description: 'The oldest record kept.' },
-            cursor: { ...cursor, description: 'Where to go on, after reading the state routes.' },
-          },
-        },
-      ],
-    },
-  };
-}
-
-export function payloadSchema(schema: z.ZodType, description: string): JsonObject {
-  const { $schema: _, ...converted } = z.toJSONSchema(schema, {
-    io: 'input',
-    override: ({ jsonSchema }) => {
-      // The format says it; the pattern is a page long.
-      if (jsonSchema.format === 'date-time') delete jsonSchema.pattern;
-      if (jsonSchema.example === undefined) return;
-      jsonSchema.examples = [jsonSchema.example];
-      delete jsonSchema.example;
-    },
-  });
-  const properties = { ...converted.properties } as Record<string, JsonObject>;
-  const { minLength, maxLength, pattern } = ID_SCHEMA;
-  for (const name of Object.values(ID_FIELDS)) {
-    if (properties[name] === undefined) continue;
-    // One that may be left out may be empty, too.
-    const least = converted.required?.includes(name) ? { minLength } : {};
-    properties[name] = { ...properties[name], description: ID_RULE, ...least, maxLength, pattern };
-  }
-  return { description, ...(converted as JsonObject), properties };
 }
