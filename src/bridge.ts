@@ -14,6 +14,7 @@ import { clientAddress, createConnectionLimits } from './auth/limits.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
 import { createBus, type Published, type PublishOptions } from './bus/bus.ts';
+import { createTurns } from './bus/turns.ts';
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';
@@ -61,6 +62,8 @@ const HEAD_BYTES = 16 * 1024;
 const ROOM_BYTES = MAX_ID_CHARACTERS + 3;
 /** How late either may be noticed. */
 const TIMEOUT_CHECK_MS = 2_000;
+/** Streams, sockets and long polls that are let in in one turn of the event loop. */
+const OPENINGS_PER_TURN = 8;
 /** Longer than the idle time after which reverse proxies let go of an upstream connection (60 s). */
 const KEEP_ALIVE_MS = 75_000;
 /** While draining, connections that have become idle are closed so often. */
@@ -101,12 +104,15 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const auth = createAuth(config, (name) => store.secret(name));
   const origins = createOrigins(config);
   const limits = createConnectionLimits(config);
+  const openings = createTurns(OPENINGS_PER_TURN);
   let draining = false;
   const gate: Gate = {
     get draining() {
       return draining;
     },
     async admit(request) {
+      const turn = openings.take();
+      if (turn !== null) await turn;
       // A log that refuses writes (a full disk) may still be read, and then listeners are welcome.
       if (!draining && !store.healthy()) await store.bounds();
       if (draining) throw new BridgeError('unavailable', 'The server is shutting down.');

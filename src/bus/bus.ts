@@ -126,6 +126,8 @@ export interface AudienceActivity {
 
 /** CONTRACT §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
+/** Of a replay, each up to 256 KB to one connection, in one turn of the event loop. */
+const REPLAY_STEPS_PER_TURN = 4;
 /** Most payload text that one read of the store may bring, in characters. */
 const READ_CHARS = 1024 * 1024;
 /** The same for the newest records, of which there is one page only. */
@@ -144,7 +146,7 @@ export function createBus(options: BusOptions): Bus {
 
   const side: BusSide = {
     recent,
-    turns: createTurns(),
+    turns: createTurns(REPLAY_STEPS_PER_TURN),
     head: () => head,
     read(audiences, after, limit, maxChars) {
       const key = stepKey(audiences, after, limit, maxChars);

@@ -1,18 +1,16 @@
 /**
- * Turns for replays: so many steps in each turn of the event loop, in the order in which they were asked for.
+ * So many steps in each turn of the event loop, in the order in which they were asked for.
  *
- * A step is up to 256 KB to one connection. When a thousand clients come back together, their steps would otherwise be
- * written in one go, and whoever listens live would wait for all of them.
+ * When a thousand clients come back together, letting them in and writing what they missed would otherwise be done in
+ * one go, and whoever listens live would wait for all of it.
  */
-const STEPS_PER_TURN = 4;
-
 export interface Turns {
   /** Null: now. */
   take(): Promise<void> | null;
 }
 
-export function createTurns(): Turns {
-  let left = STEPS_PER_TURN;
+export function createTurns(stepsPerTurn: number): Turns {
+  let left = stepsPerTurn;
   let isScheduled = false;
   const waiting: (() => void)[] = [];
 
@@ -24,8 +22,8 @@ export function createTurns(): Turns {
 
   function begin(): void {
     isScheduled = false;
-    const going = waiting.splice(0, STEPS_PER_TURN);
-    left = STEPS_PER_TURN - going.length;
+    const going = waiting.splice(0, stepsPerTurn);
+    left = stepsPerTurn - going.length;
     if (going.length > 0) schedule();
     for (const go of going) go();
   }
