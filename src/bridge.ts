@@ -23,7 +23,7 @@ import type { BridgeContext } from './http/answer.ts';
 import { createApp } from './http/app.ts';
 import { setSharedHeaders } from './http/headers.ts';
 import { createProbes } from './http/probe.ts';
-import { endWithProblem, problemAnswer } from './http/problem.ts';
+import { endWithProblem, problemAnswer, refusalOf } from './http/problem.ts';
 import { createStats } from './http/stats.ts';
 import { createLogger } from './log.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
@@ -57,11 +57,11 @@ export interface Bridge {
 /** Longest that a client may take to send a request's head and body. */
 const HEADERS_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** How late either may be noticed. */
+const TIMEOUT_CHECK_MS = 2_000;
 /** Bytes of a request's head beside the rooms that it names, and of a room (`,` is `%2C`). Past both: 431. */
 const HEAD_BYTES = 16 * 1024;
 const ROOM_BYTES = MAX_ID_CHARACTERS + 3;
-/** How late either may be noticed. */
-const TIMEOUT_CHECK_MS = 2_000;
 /** Streams, sockets and long polls that are let in in one turn of the event loop. */
 const OPENINGS_PER_TURN = 8;
 /** Longer than the idle time after which reverse proxies let go of an upstream connection (60 s). */
@@ -179,10 +179,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const count = sockets.get(socket);
     if (count !== undefined) sockets.set(socket, count + change);
   };
-  const refused = (error: BridgeError): BridgeError => {
-    metrics.refused(error.code);
-    return error;
-  };
+  const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, log }, {});
   const handleHttp = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     hostname: 'localhost',

@@ -20,12 +20,18 @@ export interface ProblemDeps {
   readonly log: Logger;
 }
 
-export function answerProblem(context: BridgeContext, error: unknown, { metrics, log }: ProblemDeps): Response {
-  const { method, path } = context.req;
+/** What the client is told, counted; what is not a `BridgeError` is told to the log, with what was asked. */
+export function refusalOf(error: unknown, { metrics, log }: ProblemDeps, asked: object): BridgeError {
   const known =
     error instanceof BridgeError ? error : new BridgeError('internal', 'Something went wrong on this side.');
-  if (known !== error) log.error({ err: error, method, path }, 'a request failed');
+  if (known !== error) log.error({ err: error, ...asked }, 'a request failed');
   metrics.refused(known.code);
+  return known;
+}
+
+export function answerProblem(context: BridgeContext, error: unknown, deps: ProblemDeps): Response {
+  const { method, path } = context.req;
+  const known = refusalOf(error, deps, { method, path });
   const { outgoing } = context.env;
   if (outgoing.headersSent) {
     // Half an answer is out: only cutting the connection tells the client that it is not whole.

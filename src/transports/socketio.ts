@@ -16,7 +16,7 @@ import type { Reset, Start } from '../bus/bus.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { createView } from '../contract/frames.ts';
-import { endWithProblem, problemAnswer } from '../http/problem.ts';
+import { endWithProblem, problemAnswer, refusalOf } from '../http/problem.ts';
 import type { TransportName } from '../metrics/metrics.ts';
 import { createHeartbeats, type HeartbeatTimes } from './engine-heartbeats.ts';
 import { end } from './engine-outbox.ts';
@@ -99,11 +99,10 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       if (pid !== undefined || offset !== undefined) await recover(socket, data.principal, pid, offset);
       next();
     } catch (error) {
-      const known = error instanceof BridgeError ? error : null;
-      if (known === null) log.error({ err: error }, 'a handshake failed');
-      metrics.refused(known?.code ?? 'internal');
+      const known = refused(error);
       arriving.delete(conn);
-      if (known === null || known.passing) turnAway(socket, next);
+      // What went wrong on this side may not the next time.
+      if (known.passing || known.code === 'internal') turnAway(socket, next);
       else next(Object.assign(new Error(known.message), { data: { code: known.code } }));
     }
   });
@@ -169,19 +168,19 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   }
 
   const heartbeats = createHeartbeats(engine.opts as HeartbeatTimes);
-  const connects = new WeakMap<EngineSocket, number>();
+  /** Every connection, also one that has not come to Socket.IO, or was refused there, with the CONNECTs that it sent. */
+  const open = new Map<EngineSocket, number>();
   /** Each makes Socket.IO set up a socket before anything is asked, so that a body full of them would take seconds. */
   function countConnect(this: EngineSocket, { type, data }: { readonly type: string; readonly data?: unknown }): void {
     if (type !== 'message' || typeof data !== 'string' || !data.startsWith('0')) return;
-    const count = (connects.get(this) ?? 0) + 1;
-    connects.set(this, count);
-    if (count > MOST_CONNECTS) this.close();
+    const before = open.get(this);
+    if (before === undefined) return;
+    open.set(this, before + 1);
+    if (before >= MOST_CONNECTS) this.close();
   }
-  /** Every connection, also one that has not come to Socket.IO, or was refused there. */
-  const open = new Set<EngineSocket>();
   engine.on('connection', (connection: EngineSocket) => {
     connection.on('packet', countConnect);
-    open.add(connection);
+    open.set(connection, 0);
     heartbeats.add(connection);
     const admission = admitted.get(connection.request);
     if (admission !== undefined) admission.isTaken = true;
@@ -224,13 +223,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     countOutUnlessTaken(admission, peer);
   }
 
-  function refused(error: unknown): BridgeError {
-    const known =
-      error instanceof BridgeError ? error : new BridgeError('internal', 'Something went wrong on this side.');
-    if (known !== error) log.error({ err: error }, 'a handshake failed');
-    metrics.refused(known.code);
-    return known;
-  }
+  const refused = (error: unknown): BridgeError => refusalOf(error, deps, { path: config.socketPath });
 
   const path = config.socketPath.replace(/\/$/, '');
   return {
@@ -262,7 +255,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
       );
     },
     drain() {
-      for (const connection of open) end(connection);
+      for (const connection of open.keys()) end(connection);
     },
     async close() {
       clearInterval(ticking);
