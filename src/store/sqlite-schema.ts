@@ -24,8 +24,9 @@ const SCHEMA_VERSION = 1;
 const BUSY_TIMEOUT_MS = 3_000;
 /** Pages of 4 KiB in the write-ahead log before they are copied into the database: 32 MiB. */
 const CHECKPOINT_PAGES = 8_192;
-/** KiB of page cache per connection. */
-const CACHE_KIB = 32_768;
+/** KiB of page cache per connection. A commit that splits a page makes SQLite look through all of it, and a large one
+ * falls out of the processor's caches; what does not fit is in the system's. */
+const CACHE_KIB = 8_192;
 
 /** Rooms hold no comma (CONTRACT §2). */
 export const ROOM_SEPARATOR = ',';
