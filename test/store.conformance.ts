@@ -17,6 +17,8 @@ import type {
   AppendedEvent,
   AppendRequest,
   LogBounds,
+  MessagesQuery,
+  Page,
   Retention,
   Store,
   TicketsQuery,
@@ -50,6 +52,10 @@ const catalog = createEventCatalog(['tickets.new']);
 const KEEP: Retention = { trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
 /** More than any test holds. */
 const BIG = 1e9;
+const ALL_MESSAGES: MessagesQuery = {
+  ...{ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 100, maxChars: Number.MAX_SAFE_INTEGER, page: null },
+};
+
 const ALL_TICKETS: Omit<TicketsQuery, 'tenantId'> = {
   ...{
     ticketIds: null,
@@ -58,6 +64,7 @@ const ALL_TICKETS: Omit<TicketsQuery, 'tenantId'> = {
     status: null,
     updatedAfter: null,
     limit: 100,
+    maxChars: Number.MAX_SAFE_INTEGER,
     page: null,
   },
 };
@@ -484,11 +491,7 @@ export function storeConformance(name: string, engine: Engine): void {
           repeat,
           'for as long as the state keeps the message',
         );
-        assert.equal(
-          (await reopened.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 9, page: null })).items
-            .length,
-          2,
-        );
+        assert.equal((await reopened.messages(ALL_MESSAGES)).items.length, 2);
       });
 
       it('finds a repeat within the same request and among requests at the same time', async (t) => {
@@ -620,7 +623,7 @@ export function storeConformance(name: string, engine: Engine): void {
           request([events[0] as AppendEvent, message({ ticketId: 'k2' }), message({ tenantId: 't2' })]),
         );
         const list = (order: 'asc' | 'desc', limit: number, page: string | null = null) =>
-          store.messages({ tenantId: 't1', ticketId: 'k1', order, limit, page });
+          store.messages({ ...ALL_MESSAGES, order, limit, page });
         const texts = events.map(({ payload }) => payload);
         for (const [order, expected] of [
           ['asc', texts],
@@ -636,12 +639,9 @@ export function storeConformance(name: string, engine: Engine): void {
           }
           assert.deepEqual(items, expected);
         }
-        assert.deepEqual(
-          await store.messages({ tenantId: 't1', ticketId: 'none', order: 'asc', limit: 5, page: null }),
-          {
-            ...{ items: [], nextPage: null, cursor: (await store.bounds()).head },
-          },
-        );
+        assert.deepEqual(await store.messages({ ...ALL_MESSAGES, ticketId: 'none' }), {
+          ...{ items: [], nextPage: null, cursor: (await store.bounds()).head },
+        });
         await assert.rejects(list('asc', 5, 'x y'), refusedAs('invalid_request'));
       });
 
@@ -658,9 +658,39 @@ export function storeConformance(name: string, engine: Engine): void {
           const nextPage = { tickets: limit === 4, messages: limit === 4 };
           const listed = await store.tickets({ ...ALL_TICKETS, tenantId: 't1', limit });
           assert.deepEqual(listed.items, payloadsOf(tickets.toReversed().slice(0, limit)));
-          const said = await store.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit, page: null });
+          const said = await store.messages({ ...ALL_MESSAGES, limit });
           assert.deepEqual(said.items, payloadsOf(messages.slice(0, limit)));
           assert.deepEqual({ tickets: listed.nextPage !== null, messages: said.nextPage !== null }, nextPage);
+        }
+      });
+
+      it('ends a page with the item that goes past its characters, and goes on from there', async (t) => {
+        const { store } = await setUp(t);
+        const text = 'x'.repeat(1000);
+        const messages = Array.from({ length: 5 }, () => message({ message: { text } }));
+        const tickets = Array.from({ length: 5 }, (_, n) =>
+          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-0${n + 1}T00:00:00Z`, ticket: { text } }),
+        );
+        for (const event of [...messages, ...tickets]) await append(store, [event]);
+        const payloadsOf = (events: readonly AppendEvent[]): string[] => events.map(({ payload }) => payload);
+        const pagesOf = async (list: (page: string | null) => Promise<Page>) => {
+          const pages: (readonly string[])[] = [];
+          for (let page: string | null = null; ; ) {
+            const { items, nextPage } = await list(page);
+            pages.push(items);
+            if (nextPage === null) return pages;
+            page = nextPage;
+          }
+        };
+        const inPairs = (events: readonly AppendEvent[]) => [0, 2, 4].map((at) => payloadsOf(events.slice(at, at + 2)));
+        for (const ticketIds of [null, ['k0', 'k1', 'k2', 'k3', 'k4']]) {
+          const query = { ...ALL_TICKETS, tenantId: 't1', ticketIds, maxChars: 1500 };
+          assert.deepEqual(await pagesOf((page) => store.tickets({ ...query, page })), inPairs(tickets.toReversed()));
+        }
+        for (const order of ['asc', 'desc'] as const) {
+          const expected = inPairs(order === 'asc' ? messages : messages.toReversed());
+          const query = { ...ALL_MESSAGES, order, maxChars: 1500 };
+          assert.deepEqual(await pagesOf((page) => store.messages({ ...query, page })), expected);
         }
       });
 
@@ -670,10 +700,7 @@ export function storeConformance(name: string, engine: Engine): void {
         const cursors = await append(store, events);
         const again = (await reopen()).store;
         assert.deepEqual(await again.ticket('t1', 'k1'), { payload: events[0]?.payload, cursor: cursors[1] });
-        assert.deepEqual(
-          (await again.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 5, page: null })).items,
-          [events[1]?.payload],
-        );
+        assert.deepEqual((await again.messages(ALL_MESSAGES)).items, [events[1]?.payload]);
         await append(again, [ticket({ ticketUpdatedAt: '2020-01-01T00:00:00Z' })]);
         assert.equal((await again.ticket('t1', 'k1')).payload, events[0]?.payload);
       });
@@ -734,8 +761,7 @@ export function storeConformance(name: string, engine: Engine): void {
         const events = [ticket(), message(), message(), ticket({ ticketUpdatedAt: '2025-01-01T00:00:00Z' })];
         await append(store, events);
         await store.trim({ ...KEEP, maxRecords: 0 });
-        const list = async () =>
-          (await store.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 5, page: null })).items;
+        const list = async () => (await store.messages(ALL_MESSAGES)).items;
         assert.equal((await store.ticket('t1', 'k1')).payload, events[0]?.payload);
         assert.deepEqual(await list(), [events[1]?.payload, events[2]?.payload]);
         assert.deepEqual((await store.newest({ audiences: ['tenant:t1'], limit: 5, maxChars: BIG })).records, []);
@@ -761,7 +787,7 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal((await store.ticket('t1', 'quiet')).payload, null);
         assert.notEqual((await store.ticket('t1', 'busy')).payload, null);
         const list = async (tenantId: string, ticketId: string) =>
-          (await store.messages({ tenantId, ticketId, order: 'asc', limit: 5, page: null })).items.length;
+          (await store.messages({ ...ALL_MESSAGES, tenantId, ticketId })).items.length;
         assert.deepEqual([await list('t1', 'quiet'), await list('t1', 'busy'), await list('t2', 'busy')], [0, 2, 0]);
         assert.equal((await store.stats()).records, 6, 'the log is kept by its own rules');
         assert.equal(
@@ -897,10 +923,7 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal((await store.bounds()).oldest, c[1]);
         assert.equal((await store.ticket('t1', 'k1')).payload, null);
         assert.equal((await store.ticket('t2', 'k1')).payload, other[3]?.payload);
-        assert.deepEqual(
-          (await store.messages({ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 5, page: null })).items,
-          [],
-        );
+        assert.deepEqual((await store.messages(ALL_MESSAGES)).items, []);
         // Nothing cached of it may be served.
         await until('the tail is told', () => (tail.forgotten.at(-1) ?? '') >= (keyed[0]?.id as Cursor));
         assert.equal((await outcome(store, request([message({ messageId: 'm' })], NOW, 'gone')))[0]?.duplicate, false);

@@ -438,7 +438,14 @@ describe('a log in a file', () => {
       (
         await (
           await open()
-        ).store.messages({ tenantId: 'kept-tenant', ticketId: 'k1', order: 'asc', limit: 1000, page: null })
+        ).store.messages({
+          tenantId: 'kept-tenant',
+          ticketId: 'k1',
+          order: 'asc',
+          limit: 1000,
+          maxChars: Number.MAX_SAFE_INTEGER,
+          page: null,
+        })
       ).items.length,
       21,
     );

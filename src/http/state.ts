@@ -16,9 +16,11 @@ import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
+/** Most payload text of one page, in characters, but for the item that goes past it. */
+const PAGE_CHARS = 16 * 1024 * 1024;
 
 const tenantId = id('The tenant.');
-const limit = integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Most items to answer with.');
+const limit = integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Most items to answer with; a page of large ones holds fewer.');
 const page = text('The `nextPage` of the answer before.');
 
 const updatedAfter = z.iso
@@ -77,7 +79,9 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const principal = await authenticate(context);
       const query = parseQuery(queryOf(context), TICKETS_QUERY);
       const scope = scopeOf(principal, query.tenantId);
-      return answerPages(context, query.page, (page) => store.tickets({ ...query, ...scope, page }));
+      return answerPages(context, query.page, (page) =>
+        store.tickets({ ...query, ...scope, maxChars: PAGE_CHARS, page }),
+      );
     },
 
     async ticket(context) {
@@ -97,7 +101,9 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const ticketId = ticketIdOf(context);
       if (isNarrowed(scope) && !reaches(scope, ticketId, await store.ticket(query.tenantId, ticketId)))
         throw notFound();
-      return answerPages(context, query.page, (page) => store.messages({ ...query, ticketId, page }));
+      return answerPages(context, query.page, (page) =>
+        store.messages({ ...query, ticketId, maxChars: PAGE_CHARS, page }),
+      );
     },
   };
 }

@@ -281,9 +281,10 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       const reply = await read(reads.NEWEST, [String(limit), String(maxChars), ...new Set(audiences)]);
       return { records: recordsOf(reply[1] as string, reply, 8).reverse(), head: headOf(reply) };
     },
-    async tickets({ tenantId, ticketIds, agreementIds, agreementId, status, updatedAfter, limit, page }) {
+    async tickets({ tenantId, ticketIds, agreementIds, agreementId, status, updatedAfter, limit, maxChars, page }) {
       const found: { readonly place: string; readonly payload: string }[] = [];
       let from = page === null ? '' : ticketPlace(page);
+      let chars = 0;
       let cursor: Cursor | null = null;
       do {
         const wanted = limit + 1 - found.length;
@@ -295,11 +296,13 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         cursor ??= headOf(reply);
         from = reply[8] as string;
         for (let i = 9; i + 1 < reply.length; i += 2) {
-          found.push({ place: reply[i] as string, payload: payloadOf(reply[i + 1] as string) });
+          const payload = payloadOf(reply[i + 1] as string);
+          found.push({ place: reply[i] as string, payload });
+          chars += payload.length;
         }
-      } while (from !== '' && found.length <= limit);
-      const items = found.slice(0, limit);
-      const more = found.length > limit;
+      } while (from !== '' && found.length <= limit && chars <= maxChars);
+      const items = fitting(found, limit, maxChars);
+      const more = from !== '' || found.length > items.length;
       return {
         items: items.map((item) => item.payload),
         nextPage: more ? (items.at(-1)?.place.replace(',', '-') ?? null) : null,
@@ -311,10 +314,11 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       const record = (reply[8] ?? null) as string | null;
       return { payload: record === null ? null : payloadOf(record), cursor: headOf(reply) };
     },
-    async messages({ tenantId, ticketId, order, limit, page }) {
+    async messages({ tenantId, ticketId, order, limit, maxChars, page }) {
       if (page !== null && !/^\d{1,16}$/.test(page)) throw badPage();
       const found: { readonly seq: string; readonly payload: string }[] = [];
       let from = page ?? '';
+      let chars = 0;
       let cursor: Cursor | null = null;
       do {
         const bounds = [from, String(limit + 1 - found.length), String(PAGE_STEP_CHARS)];
@@ -322,13 +326,16 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         cursor ??= headOf(reply);
         from = reply[8] as string;
         for (let i = 9; i + 1 < reply.length; i += 2) {
-          found.push({ seq: reply[i] as string, payload: payloadOf(reply[i + 1] as string) });
+          const payload = payloadOf(reply[i + 1] as string);
+          found.push({ seq: reply[i] as string, payload });
+          chars += payload.length;
         }
-      } while (from !== '');
-      const items = found.slice(0, limit);
+      } while (from !== '' && chars <= maxChars);
+      const items = fitting(found, limit, maxChars);
+      const more = from !== '' || found.length > items.length;
       return {
         items: items.map((item) => item.payload),
-        nextPage: found.length > limit ? (items.at(-1)?.seq ?? null) : null,
+        nextPage: more ? (items.at(-1)?.seq ?? null) : null,
         cursor,
       };
     },
@@ -459,6 +466,14 @@ function recordsOf(epoch: string, reply: readonly unknown[], first: number): Log
 
 function payloadOf(record: string): string {
   return record.slice(record.indexOf('\n') + 1);
+}
+
+/** Those that one page has room for. */
+function fitting<T extends { readonly payload: string }>(found: readonly T[], limit: number, maxChars: number): T[] {
+  let chars = 0;
+  let fits = 0;
+  for (; fits < Math.min(limit, found.length) && chars <= maxChars; fits++) chars += (found[fits] as T).payload.length;
+  return found.slice(0, fits);
 }
 
 /** A page of tickets is `{updatedAt}-{seq}` of its last item; the entries of redis-scripts.ts have a comma there. */

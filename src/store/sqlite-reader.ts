@@ -51,6 +51,7 @@ export type ReadOp =
       readonly status: string | null;
       readonly updatedAfter: string | null;
       readonly limit: number;
+      readonly maxChars: number;
       /** The last ticket of the page before. */
       readonly page: readonly [updatedAt: string, seq: number] | null;
     }
@@ -61,6 +62,7 @@ export type ReadOp =
       readonly ticketId: string;
       readonly order: 'asc' | 'desc';
       readonly limit: number;
+      readonly maxChars: number;
       readonly page: number | null;
     }
   | { readonly kind: 'stats' };
@@ -267,11 +269,11 @@ export function createReader(db: DatabaseSync): Reader {
       if (op.status !== null && row[4] !== op.status) continue;
       if (found.push(row) > op.limit) break;
     }
-    const items = found.slice(0, op.limit);
-    const last = items.at(-1);
+    const items = payloadsOf(found, op);
+    const last = found[items.length - 1];
     return {
-      items: items.map(([seq]) => payloadAt(seq)),
-      next: found.length > op.limit && last !== undefined ? [last[1], last[0]] : null,
+      items,
+      next: found.length > items.length && last !== undefined ? [last[1], last[0]] : null,
       head,
     };
   }
@@ -287,12 +289,28 @@ export function createReader(db: DatabaseSync): Reader {
     if (row === undefined) return { items: [], next: null, head };
     const [statement, start] = op.order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
     const found = statement.all(row[0], op.page ?? start, op.limit + 1) as unknown as [number][];
-    const items = found.slice(0, op.limit);
+    const items = payloadsOf(found, op);
     return {
-      items: items.map(([seq]) => payloadAt(seq)),
-      next: found.length > op.limit ? (items.at(-1) as [number])[0] : null,
+      items,
+      next: found.length > items.length ? (found[items.length - 1] as [number])[0] : null,
       head,
     };
+  }
+
+  /** Of the rows that one page has room for; each begins with the record's place. */
+  function payloadsOf(
+    found: readonly (readonly [seq: number, ...unknown[]])[],
+    { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
+  ): string[] {
+    const payloads: string[] = [];
+    let chars = 0;
+    for (const [seq] of found) {
+      if (payloads.length === limit || chars > maxChars) break;
+      const payload = payloadAt(seq);
+      payloads.push(payload);
+      chars += payload.length;
+    }
+    return payloads;
   }
 
   function stats(): StatsReply {

@@ -131,6 +131,8 @@ export interface TicketsQuery {
   /** Exclusive, an `instantKey`. */
   readonly updatedAfter: string | null;
   readonly limit: number;
+  /** The page ends, short of `limit`, with the item that brings the payloads' total length past so many characters. */
+  readonly maxChars: number;
   readonly page: string | null;
 }
 
@@ -139,6 +141,8 @@ export interface MessagesQuery {
   readonly ticketId: string;
   readonly order: 'asc' | 'desc';
   readonly limit: number;
+  /** As of a {@link TicketsQuery}. */
+  readonly maxChars: number;
   readonly page: string | null;
 }
 
