@@ -140,6 +140,25 @@ test('BASE_PATH stands before every route, and browsers of allowed origins may r
   }
 });
 
+test('a page’s address with a slash at its end leads to the page, also behind a prefix that a proxy takes off', async () => {
+  for (const basePath of ['', '/a/b']) {
+    const bridge = await startBridge({ basePath });
+    try {
+      for (const page of ['console', 'check', 'docs']) {
+        const response = await fetch(`${bridge.url}/${page}/?lang=pt&idle=90`, { redirect: 'manual' });
+        assert.equal(response.status, 302, page);
+        const location = response.headers.get('location') ?? '';
+        assert.equal(
+          new URL(location, `https://proxy/prefix/${page}/`).href,
+          `https://proxy/prefix/${page}?lang=pt&idle=90`,
+        );
+      }
+    } finally {
+      await bridge.close();
+    }
+  }
+});
+
 test('HEAD answers as GET without a body, and ends', { timeout: 20_000 }, async () => {
   const bridge = await startBridge();
   try {

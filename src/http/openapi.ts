@@ -117,9 +117,12 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       '/docs': {
         get: operate('docs', 'This description as a page', PAGE),
       },
-      '/': { get: homeOperation() },
+      '/docs/': { get: redirectOperation('docsSlash', 'To this description as a page', '/docs') },
+      '/': { get: redirectOperation('home', 'To the operators’ page', '/console') },
       '/console': { get: operate('console', 'The operators’ page', PAGE) },
+      '/console/': { get: redirectOperation('consoleSlash', 'To the operators’ page', '/console') },
       '/check': { get: operate('check', 'Which transport works from this browser', PAGE) },
+      '/check/': { get: redirectOperation('checkSlash', 'To the check', '/check') },
       '/check/stream': { get: probeStreamOperation() },
       '/check/poll': { get: probePollOperation() },
       '/assets/{file}': { get: assetOperation() },
@@ -559,9 +562,9 @@ function probePollOperation(): Operation {
   };
 }
 
-function homeOperation(): Operation {
-  const { responses: _, ...operation } = operate('home', 'To the operators’ page', PAGE);
-  return { ...operation, responses: { 302: { description: 'It is at `/console`.' } } };
+function redirectOperation(operationId: string, summary: string, page: string): Operation {
+  const { responses: _, ...operation } = operate(operationId, summary, PAGE);
+  return { ...operation, responses: { 302: { description: `It is at \`${page}\`.` } } };
 }
 
 function assetOperation(): Operation {

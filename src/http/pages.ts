@@ -36,6 +36,8 @@ export interface Pages {
   readonly home: Handler;
   readonly console: Handler;
   readonly check: Handler;
+  /** From a page's address with a slash at its end, beneath which its relative URLs would lead nowhere. */
+  readonly withoutSlash: Handler;
   /** What they load: `/assets/:file`. */
   readonly asset: Handler;
 }
@@ -60,6 +62,10 @@ export function createPages({ basePath, socketPath }: Pick<Config, 'basePath' | 
     home: (context) => answer(context, 302, { Location: home }),
     console: (context) => serve(context, 'console.html'),
     check: (context) => serve(context, 'check.html'),
+    withoutSlash(context) {
+      const { pathname, search } = new URL(context.req.url);
+      return answer(context, 302, { Location: `../${posix.basename(pathname)}${search}` });
+    },
     asset: (context) => serve(context, `assets/${context.req.param('file')}`),
   };
 }
