@@ -107,15 +107,15 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await tail(page, 'tenant-1');
   }
 
-  for (const basePath of ['', '/a/b']) {
-    test(`the address ${basePath}/ alone leads to it, and it to the check and the reference`, async () => {
-      const bridge = await start({ basePath });
+  for (const address of ['', '/a/b', '/a/b/']) {
+    test(`the address ${address || '/'} alone leads to it, and it to the check and the reference`, async () => {
+      const bridge = await start({ basePath: address.replace(/\/$/, '') });
       const { page } = await open(bridge.url);
       for (const [link, title] of [
         ['connection check', 'Connection check · Roomcast'],
         ['reference', 'Roomcast API'],
       ] as const) {
-        await page.goto(bridge.url);
+        await page.goto(new URL(address, bridge.url).href);
         await page.getByText('Bridge lives').waitFor();
         assert.equal(page.url(), `${bridge.url}/console`);
         await page.getByRole('link', { name: link }).click();

@@ -77,6 +77,8 @@ export function createApp(deps: AppDeps): BridgeApp {
     '/docs': { GET: ops.docs },
     '/docs/': { GET: pages.withoutSlash },
     '/': { GET: pages.home },
+    // Under a base path Hono takes `/` for that path without a slash at its end, and this for the one with it.
+    ...(config.basePath === '' ? {} : { '': { GET: pages.home } }),
     '/console': { GET: pages.console },
     '/console/': { GET: pages.withoutSlash },
     '/check': { GET: pages.check },

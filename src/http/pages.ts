@@ -42,7 +42,7 @@ export interface Pages {
   readonly asset: Handler;
 }
 
-export function createPages({ basePath, socketPath }: Pick<Config, 'basePath' | 'socketPath'>): Pages {
+export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
   const assets = readAssets(socketPath);
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
@@ -57,9 +57,12 @@ export function createPages({ basePath, socketPath }: Pick<Config, 'basePath' | 
     return answer(context, 200, headers, body);
   };
   // Relative as all else, since a proxy in front may have taken a prefix off.
-  const home = posix.join(posix.basename(basePath), 'console');
   return {
-    home: (context) => answer(context, 302, { Location: home }),
+    home(context) {
+      const { pathname } = new URL(context.req.url);
+      const folder = pathname.endsWith('/') ? '' : `${posix.basename(pathname)}/`;
+      return answer(context, 302, { Location: `${folder}console` });
+    },
     console: (context) => serve(context, 'console.html'),
     check: (context) => serve(context, 'check.html'),
     withoutSlash(context) {
