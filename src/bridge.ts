@@ -35,6 +35,10 @@ import { createSocketIo } from './transports/socketio.ts';
 import { createSse } from './transports/sse.ts';
 import { isHandedOver } from './transports/wire.ts';
 
+export type { Published } from './bus/bus.ts';
+export type { Config } from './config.ts';
+export { BridgeError } from './contract/errors.ts';
+
 export interface Listening {
   readonly host: string;
   readonly port: number;

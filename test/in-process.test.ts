@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { type Bridge, createBridge } from '../src/bridge.ts';
+import { type Bridge, BridgeError, type Config, createBridge, type Published } from '../src/bridge.ts';
 import { type PublishAnswer, startBridge, ticketUpdated } from './bridge.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-in-process-'));
@@ -66,6 +66,18 @@ test('a port that is taken is told, and may be tried again', async () => {
   assert.equal((await bridge.listen()).port, port);
   await assert.rejects(bridge.listen(), { code: 'ERR_SERVER_ALREADY_LISTEN' });
   assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
+  await bridge.close();
+});
+
+test('a program can tell refusals from faults of its own, and name what it handles', async () => {
+  const options: Partial<Config> = { port: 0, logLevel: 'silent', storeUrl: 'sqlite::memory:' };
+  const bridge = await createBridge(options);
+  const publish = (event: string): Promise<Published> => bridge.publish(event, ticketUpdated());
+  assert.equal((await publish('tickets.updated')).duplicate, false);
+  const refusal: unknown = await publish('tickets.opened').catch((error: unknown) => error);
+  assert.ok(refusal instanceof BridgeError);
+  assert.equal(refusal.code, 'unknown_event');
+  assert.equal(refusal.errors?.[0]?.path, '/event');
   await bridge.close();
 });
 
