@@ -54,7 +54,7 @@ export interface Bridge {
   publish(event: string, payload: object, options?: Pick<PublishOptions, 'idempotencyKey'>): Promise<Published>;
   /** Serves HTTP and Socket.IO on the configured host and port. */
   listen(): Promise<Listening>;
-  /** Drains and lets go of everything, within `drainMs`. */
+  /** Drains, within `drainMs`, and lets go of everything, for which a log that hangs may take some seconds more. */
   close(): Promise<void>;
 }
 
