@@ -5,8 +5,8 @@
  * Each setting stands once, in `SETTINGS`: its variable, its default, what it takes. A bad value stops the start with
  * one line that names the variable, what it got and what it takes; of a secret the line tells the length only.
  */
-import { createPublicKey } from 'node:crypto';
 import { isIPv4 } from 'node:net';
+import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
 import { parseRedisUrl, REDIS_URL_RULE } from './store/redis-url.ts';
 
@@ -116,7 +116,9 @@ const SETTINGS: Settings = {
   jwtSecret: secret('JWT_SECRET', `at least ${MIN_SECRET_BYTES} bytes`, (key) => {
     return Buffer.byteLength(key) >= MIN_SECRET_BYTES ? key : undefined;
   }),
-  jwtPublicKey: secret('JWT_PUBLIC_KEY', 'the PEM text of a public key', toPublicKey),
+  jwtPublicKey: secret('JWT_PUBLIC_KEY', PUBLIC_KEYS_RULE, (text) =>
+    parsePublicKeys(text) === null ? undefined : text,
+  ),
   jwksUrl: nullable(
     text('JWKS_URL', '', 'an http:// or https:// URL without a user name or password', isHttpUrl, showScheme),
   ),
@@ -371,18 +373,6 @@ function toOrigin(origin: string): string | undefined {
   if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*,]+\/?$/i.test(origin) || !URL.canParse(origin)) return undefined;
   const url = new URL(origin);
   return url.origin === 'null' ? origin.replace(/\/$/, '') : url.origin;
-}
-
-/** Environment files cannot hold line breaks, so `\n` written out counts as one. */
-function toPublicKey(pem: string): string | undefined {
-  const key = pem.replaceAll('\\n', '\n');
-  if (key.includes('PRIVATE KEY')) return undefined;
-  try {
-    createPublicKey(key);
-    return key;
-  } catch {
-    return undefined;
-  }
 }
 
 function isLoopback(host: string): boolean {

@@ -7,6 +7,11 @@ import { ConfigError, configure, parseConfig } from '../src/config.ts';
 const SECRET = 'a-secret-of-more-than-32-bytes-in-all';
 const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const PUBLIC_PEM = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+/** As environment files hold it. */
+const ESCAPED_PEM = PUBLIC_PEM.trim().replaceAll('\n', '\\n');
+const SHORT_PEM = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  .publicKey.export({ type: 'spki', format: 'pem' })
+  .toString();
 const PRIVATE_PEM = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 function refusal(env: Record<string, string>): string {
@@ -81,7 +86,8 @@ test('good values are taken as they mean', () => {
     [{ AUTH_MODE: 'jwt', JWT_SECRET: SECRET }, 'jwtSecret', SECRET],
     [{ AUTH_MODE: 'jwt', JWT_SECRET: ` ${SECRET}\n` }, 'jwtSecret', ` ${SECRET}\n`],
     [{ JWT_PUBLIC_KEY: PUBLIC_PEM }, 'jwtPublicKey', PUBLIC_PEM.trim()],
-    [{ JWT_PUBLIC_KEY: PUBLIC_PEM.trim().replaceAll('\n', '\\n') }, 'jwtPublicKey', PUBLIC_PEM.trim()],
+    [{ JWT_PUBLIC_KEY: ESCAPED_PEM }, 'jwtPublicKey', ESCAPED_PEM],
+    [{ JWT_PUBLIC_KEY: `${PUBLIC_PEM}${PUBLIC_PEM}` }, 'jwtPublicKey', `${PUBLIC_PEM}${PUBLIC_PEM}`.trim()],
     [{ HOST: '0.0.0.0', AUTH_MODE: 'none' }, 'host', '0.0.0.0'],
     [{ HOST: '::1' }, 'authMode', 'none'],
     [{ HOST: 'localhost' }, 'authMode', 'none'],
@@ -155,6 +161,8 @@ test('a refusal never shows a secret', () => {
     ['JWT_SECRET', 'hunter2-short', 'hunter2'],
     ['JWT_PUBLIC_KEY', PRIVATE_PEM, PRIVATE_PEM.slice(40, 60)],
     ['JWT_PUBLIC_KEY', 'hunter2', 'hunter2'],
+    ['JWT_PUBLIC_KEY', SHORT_PEM, SHORT_PEM.slice(40, 60)],
+    ['JWT_PUBLIC_KEY', `${PUBLIC_PEM}${PRIVATE_PEM}`, PRIVATE_PEM.slice(40, 60)],
     ['STORE_URL', 'postgres://user:hunter2@host/db', 'hunter2'],
     ['STORE_URL', 'redis:/user:hunter2@host', 'hunter2'],
     ['STORE_URL', 'redis://user:hunter2@host/x', 'hunter2'],

@@ -1,5 +1,6 @@
 /** The bridge inside another Node program: what is promised beyond what HTTP shows. */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -67,6 +68,14 @@ test('a port that is taken is told, and may be tried again', async () => {
   await assert.rejects(bridge.listen(), { code: 'ERR_SERVER_ALREADY_LISTEN' });
   assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
   await bridge.close();
+});
+
+test('a setting that is refused leaves no log open', async () => {
+  const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+  const jwtPublicKey = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  const storeUrl = `sqlite:${join(directory, 'refused.db')}`;
+  await assert.rejects(createBridge({ storeUrl, authMode: 'jwt', jwtPublicKey }), /^ConfigError: JWT_PUBLIC_KEY got /);
+  await (await open('refused.db')).close();
 });
 
 test('a program can tell refusals from faults of its own, and name what it handles', async () => {

@@ -6,12 +6,13 @@
  * said in a sentence that holds neither the token nor a claim's value, and without jose's error as a cause, since that
  * carries the claims.
  */
-import { createPublicKey, createSecretKey, type KeyObject } from 'node:crypto';
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CryptoKey, createRemoteJWKSet, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
 import { isRoomId } from '../contract/rooms.ts';
 import type { TokenHolder } from './principal.ts';
+import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKeys } from './public-keys.ts';
 
 export interface TokenConfig {
   /** HS256. */
@@ -49,11 +50,6 @@ const REMEMBER_MS = 60_000;
 const REMEMBER_TOKENS = 1_000;
 /** The largest instant that a Date holds. */
 const END_OF_TIME_MS = 8.64e15;
-
-const RSA_PKCS1 = ['RS256', 'RS384', 'RS512'];
-const RSA_PSS = ['PS256', 'PS384', 'PS512'];
-const EDDSA = ['EdDSA', 'Ed25519'];
-const CURVES: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
 
 /** `typ` of the stand-in of pass.ts, which no bearer token may carry. */
 export const PASS_TYPE = 'roomcast-pass+jwt';
@@ -131,49 +127,20 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
 
 function keySources({ jwtSecret, jwtPublicKey, jwksUrl }: TokenConfig, jwksGapMs: number): KeySource[] {
   const sources: KeySource[] = [];
-  if (jwtSecret !== null) sources.push(fixed(['HS256'], createSecretKey(jwtSecret, 'utf8')));
-  if (jwtPublicKey !== null) sources.push(...publicKeys(jwtPublicKey).map((key) => fixed(algorithmsOf(key), key)));
+  if (jwtSecret !== null) sources.push(fixed({ algorithms: ['HS256'], key: createSecretKey(jwtSecret, 'utf8') }));
+  if (jwtPublicKey !== null) sources.push(...publicKeys(jwtPublicKey).map(fixed));
   if (jwksUrl !== null) sources.push(fetchedKeys(jwksUrl, jwksGapMs));
   return sources;
 }
 
-function fixed(algorithms: readonly string[], key: KeyObject): KeySource {
+function publicKeys(text: string): readonly PublicKey[] {
+  const keys = parsePublicKeys(text);
+  if (keys === null) throw new Error(`JWT_PUBLIC_KEY takes ${PUBLIC_KEYS_RULE}`);
+  return keys;
+}
+
+function fixed({ algorithms, key }: { readonly algorithms: readonly string[]; readonly key: KeyObject }): KeySource {
   return { algorithms, fetched: false, keysFor: async () => [key] };
-}
-
-/** @throws {Error} one line that says what JWT_PUBLIC_KEY takes */
-export function publicKeys(text: string): KeyObject[] {
-  const wanted = 'JWT_PUBLIC_KEY takes the PEM text of an RSA (2048 bits or more), EC (P-256, P-384, P-521) or Ed25519';
-  // Environment files cannot hold line ends, so they are often written as \n.
-  const blocks = text.replaceAll('\\n', '\n').match(/-----BEGIN ([A-Z0-9 ]+)-----[\s\S]+?-----END \1-----/g) ?? [];
-  if (blocks.length === 0) throw new Error(`${wanted} public key; it got no PEM text`);
-  return blocks.map((pem) => {
-    if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem)) throw new Error(`${wanted} public key; it got a private key`);
-    let key: KeyObject;
-    try {
-      key = createPublicKey(pem);
-    } catch {
-      // The parser's message may quote the text.
-      throw new Error(`${wanted} public key; it got one that cannot be read`);
-    }
-    if (algorithmsOf(key).length === 0) throw new Error(`${wanted} public key; it got another kind`);
-    return key;
-  });
-}
-
-/** What a public key is for. Empty: nothing that this server takes. */
-function algorithmsOf(key: KeyObject): readonly string[] {
-  const { modulusLength = 0, namedCurve = '' } = key.asymmetricKeyDetails ?? {};
-  switch (key.asymmetricKeyType) {
-    case 'rsa':
-      return modulusLength >= 2048 ? [...RSA_PKCS1, ...RSA_PSS] : [];
-    case 'ec':
-      return Object.hasOwn(CURVES, namedCurve) ? [CURVES[namedCurve] as string] : [];
-    case 'ed25519':
-      return EDDSA;
-    default:
-      return [];
-  }
 }
 
 /**
@@ -216,7 +183,7 @@ function fetchedKeys(url: string, gapMs: number): KeySource {
   }
 
   return {
-    algorithms: [...RSA_PKCS1, ...RSA_PSS, ...Object.values(CURVES), ...EDDSA],
+    algorithms: PUBLIC_KEY_ALGORITHMS,
     fetched: true,
     async keysFor(alg, kid, again) {
       try {
