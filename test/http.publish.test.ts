@@ -195,6 +195,7 @@ describe('publishing', () => {
         problem.errors?.map(({ path }) => path),
         paths,
       );
+      for (const { message } of problem.errors ?? []) assert.match(message, /\bmust (be|have) /);
     });
   }
 

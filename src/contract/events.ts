@@ -23,18 +23,19 @@ export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [MESSAGES_NEW]: 'message',
 };
 
-const roomId = z.string().refine(isRoomId, `must be ${ID_RULE}`);
+const AN_OBJECT = 'must be an object';
+const roomId = z.string('must be a string').refine(isRoomId, `must be ${ID_RULE}`);
 const optionalRoomId = z
-  .string()
+  .string('must be a string or null')
   .refine((id) => id === '' || isRoomId(id), `must be empty, null or ${ID_RULE}`)
   .nullish();
-const optionalString = z.string().nullish();
-const object = z.record(z.string(), z.unknown());
+const optionalString = z.string('must be a string or null').nullish();
+const object = z.record(z.string(), z.unknown(), AN_OBJECT);
 
 const envelope = {
   tenantId: roomId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
-  ticketStatus: z.string().min(1, 'must not be empty').meta({ example: 'OPEN' }),
+  ticketStatus: z.string('must be a string').min(1, 'must not be empty').meta({ example: 'OPEN' }),
   ticketUpdatedAt: z.iso
     .datetime({ offset: true, error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z' })
     .meta({ example: '2024-06-01T12:00:00.000Z' }),
@@ -44,22 +45,20 @@ const envelope = {
   providerMessageId: optionalString,
 };
 
-export const ticketsUpdatedSchema = z.looseObject({ ...envelope, ticket: object });
+export const ticketsUpdatedSchema = z.looseObject({ ...envelope, ticket: object }, AN_OBJECT);
 
 export const messagesNewSchema = z
-  .looseObject({ ...envelope, message: object })
+  .looseObject({ ...envelope, message: object }, AN_OBJECT)
   .refine((payload) => Boolean(payload.messageId) || Boolean(payload.providerMessageId), {
     path: ['messageId'],
     message: 'messageId or providerMessageId must be a non-empty string',
   });
 
 /** Declared events (EXTRA_EVENTS): only the routing ids are checked. */
-export const declaredEventSchema = z.looseObject({
-  tenantId: roomId,
-  ticketId: optionalRoomId,
-  agreementId: optionalRoomId,
-  userId: optionalRoomId,
-});
+export const declaredEventSchema = z.looseObject(
+  { tenantId: roomId, ticketId: optionalRoomId, agreementId: optionalRoomId, userId: optionalRoomId },
+  AN_OBJECT,
+);
 
 /**
  * A name that `EXTRA_EVENTS` may declare: not one that the bridge, Socket.IO or EventSource uses itself, nor one that
@@ -192,10 +191,10 @@ function isTooDeep(text: string): boolean {
   return false;
 }
 
-/** Zod's issues as JSON Pointers (RFC 6901) beneath `prefix`. */
-export function fieldErrors(error: z.ZodError, prefix = ''): FieldError[] {
+/** Zod's issues as JSON Pointers (RFC 6901). */
+function fieldErrors(error: z.ZodError): FieldError[] {
   return error.issues.map((issue) => ({
-    path: prefix + issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
+    path: issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
     message: issue.message,
   }));
 }
