@@ -89,7 +89,7 @@ const BUNCHED = 0.25;
 /** Past it, tokens seem expired or not yet good to one side. */
 const MOST_SKEW_MS = 60_000;
 
-export function heldMsOf({ ticks }: Passage): number | null {
+function heldMsOf({ ticks }: Passage): number | null {
   if (ticks.length === 0) return null;
   const delays = ticks.map(({ sentMs, arrivedMs }) => arrivedMs - sentMs);
   return Math.max(...delays) - Math.min(...delays);

@@ -62,7 +62,7 @@ export function PayloadViewer({ heard }: { readonly heard: Heard | null }) {
   );
 }
 
-export function CopyButton({ text, label }: { readonly text: string; readonly label: string }) {
+function CopyButton({ text, label }: { readonly text: string; readonly label: string }) {
   const [said, setSaid] = useState('');
   useEffect(() => {
     if (said === '') return;
