@@ -241,7 +241,6 @@ function sseOperation(): Operation {
         'unauthorized',
         'token_expired',
         'forbidden',
-        'rate_limited',
         'unavailable',
         'too_many_connections',
       ]),
