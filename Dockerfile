@@ -24,5 +24,5 @@ VOLUME /data
 EXPOSE 4003
 # On 0.0.0.0 the server starts only with an explicit AUTH_MODE (docs/security.md).
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}${process.env.BASE_PATH ?? ''}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}${path.join('/', process.env.BASE_PATH ?? '', 'healthz')}`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 CMD ["node", "--disable-warning=ExperimentalWarning", "dist/main.js"]

@@ -295,11 +295,12 @@ test('systemd takes the unit', without('systemd-analyze'), async () => {
   assert.doesNotMatch(stderr, /roomcast\.service/);
 });
 
-test('the image is built of what each stage has copied by then, and its command serves', async () => {
+test('the image is built of what each stage has copied by then, its command serves, and its check finds that', async (context) => {
   const stages: string[] = [];
   const names = new Map<string, string>();
   const npm = (script: string, cwd: string) => run('npm', ['run', script], { cwd });
   let command: string[] = [];
+  let check: string[] = [];
   for (const line of readFileSync('Dockerfile', 'utf8').replaceAll('\\\n', '').split('\n')) {
     const [instruction = '', ...words] = line.trim().split(/\s+/);
     const stage = stages.at(-1) ?? '';
@@ -320,6 +321,8 @@ test('the image is built of what each stage has copied by then, and its command 
       if (!words.includes('--ignore-scripts')) await npm('prepare', stage);
     } else if (instruction === 'RUN' && words[0] === 'npm') {
       await npm(words[2] as string, stage);
+    } else if (instruction === 'HEALTHCHECK') {
+      check = JSON.parse(words.slice(words.indexOf('CMD') + 1).join(' ')) as string[];
     } else if (instruction === 'CMD') {
       command = JSON.parse(words.join(' ')) as string[];
     }
@@ -327,9 +330,13 @@ test('the image is built of what each stage has copied by then, and its command 
   const final = stages.at(-1) as string;
   rmSync(join(final, 'node_modules'), { recursive: true });
   symlinkSync(resolve('node_modules'), join(final, 'node_modules'));
-  const server = await startServer({ STORE_URL: 'sqlite::memory:' }, { args: command.slice(1), cwd: final });
+  // With the slash at its end that the server lets pass.
+  const env = { STORE_URL: 'sqlite::memory:', BASE_PATH: '/bridge/' };
+  const server = await startServer(env, { args: command.slice(1), cwd: final });
+  context.after(() => server.end('SIGKILL'));
   const page = await fetch(`${server.url}/console`);
   assert.equal(page.status, 200);
+  await run(process.execPath, check.slice(1), { env: { ...env, PORT: new URL(server.url).port } });
   assert.equal(await server.end('SIGTERM'), 0);
 });
 
