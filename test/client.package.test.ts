@@ -1,9 +1,9 @@
 /** The package as an application gets it: size, tree-shaking, types on both sides, exports. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { BUDGET, bundle, ENTRIES, sizeOf } from './size.ts';
@@ -86,6 +86,14 @@ describe('installed from the tarball', () => {
       console.log(typeof connect, typeof createPublisher);`;
     const output = await outputOf(process.execPath, ['--input-type=module', '--eval', script], consumer);
     assert.equal(output.trim(), 'function function');
+  });
+
+  test('scripts of the repository stay there: loaded, one would write into the installed package', () => {
+    const scripts = globSync('src/http/{build,write}-*.ts').map((file) => basename(file, '.ts'));
+    assert.ok(scripts.length > 1);
+    for (const name of scripts) {
+      assert.ok(!existsSync(join(consumer, `node_modules/roomcast/dist/http/${name}.js`)), name);
+    }
   });
 
   test('publint finds nothing', async () => {
