@@ -84,7 +84,7 @@ export class Connection implements Sink {
     this.#deps = deps;
     this.#principal = principal;
     this.#form = form;
-    this.#outbox = new EngineOutbox(socket.conn as never);
+    this.#outbox = new EngineOutbox(socket.conn);
     this.#joinsLeft = config.rateJoins;
     this.#told = restored?.offset ?? bus.head;
 
@@ -184,7 +184,7 @@ export class Connection implements Sink {
 
   /** Ends the transport at once. */
   terminate(): void {
-    terminate(this.#socket.conn as never);
+    terminate(this.#socket.conn);
   }
 
   /** The session's rooms as far as the principal may still join them: rooms are authorised again on resume. */

@@ -71,7 +71,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     cors: config.corsOrigins.length === 0 ? false : { origin: [...config.corsOrigins], credentials: true },
   } as object);
   const io = new Server({
-    adapter: QuietAdapter as never,
+    adapter: QuietAdapter,
     connectionStateRecovery: { maxDisconnectionDuration: config.recoverySeconds * 1000, skipMiddlewares: false },
     serveClient: false,
   });
@@ -233,7 +233,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     },
     handleRequest(request, response) {
       admit(request, response, request).then(
-        () => engine.handleRequest(request as never, response as never),
+        () => engine.handleRequest(request, response),
         (error: unknown) => {
           const { status, headers, body } = problemAnswer(refused(error));
           response
