@@ -28,7 +28,10 @@ export interface PublisherOptions {
 }
 
 export interface PublishOptions {
-  /** For repeats of the caller's own, such as a job that runs again. The event then goes in a request of its own. */
+  /**
+   * For repeats of the caller's own, such as a job that runs again: 1 to 255 visible ASCII characters. The event then goes
+   * in a request of its own.
+   */
   readonly idempotencyKey?: string;
 }
 
@@ -84,6 +87,8 @@ const BACKOFF_MS = 200;
 const MOST_BACKOFF_MS = 10_000;
 /** What a timer takes; beyond it fires at once. */
 const LONGEST_MS = 2 ** 31 - 1;
+/** What the bridge takes (CONTRACT §9). Some others `fetch` cannot send, and all look as if the bridge were away. */
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 interface Item {
   /** `{"event":…,"payload":…}` */
@@ -122,9 +127,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let newest: Promise<void> = Promise.resolve();
   let held: Promise<string> | null = null;
 
-  /** @throws {PublishError} `closed`, `queue_full`; a TypeError for what is no JSON */
-  function admit(event: string, payload: object): string {
+  /** @throws {PublishError} `closed`, `queue_full`, `invalid_request`; a TypeError for what is no JSON */
+  function admit(event: string, payload: object, key: string | null): string {
     if (isClosed) throw closed();
+    if (key !== null && !IDEMPOTENCY_KEY.test(key)) {
+      throw new PublishError('invalid_request', 'idempotencyKey must be 1 to 255 visible ASCII characters.');
+    }
     if (queue.length >= maxQueue) {
       throw new PublishError('queue_full', `${queue.length} events wait already; at most ${maxQueue} may.`);
     }
@@ -283,15 +291,15 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const flush = (): Promise<void> => newest;
 
   return {
-    publish(event, payload, { idempotencyKey } = {}) {
+    publish(event, payload, { idempotencyKey: key = null } = {}) {
       let text: string;
       try {
-        text = admit(event, payload);
+        text = admit(event, payload, key);
       } catch (error) {
         return Promise.reject(error);
       }
       const published = new Promise<Published>((resolve, reject) => {
-        queue.push({ text, key: idempotencyKey ?? null, resolve, reject });
+        queue.push({ text, key, resolve, reject });
       });
       newest = published.then(
         () => {},

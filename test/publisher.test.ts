@@ -130,6 +130,22 @@ describe('publishing over HTTP', () => {
     assert.equal((await log(tenantId)).length, 3);
   });
 
+  test('a key that cannot be sent fails by itself, and holds up nothing', async () => {
+    const tenantId = freshTenant();
+    const publisher = createPublisher({ url: bridge.url });
+    const send = (idempotencyKey?: string) =>
+      publisher.publish(
+        'messages.new',
+        messageNew({ tenantId }),
+        idempotencyKey === undefined ? {} : { idempotencyKey },
+      );
+    for (const key of ['', 'pedido-✓', 'a b', 'a\nb', 'x'.repeat(256)]) {
+      await assert.rejects(send(key), { name: 'PublishError', code: 'invalid_request' });
+    }
+    await Promise.all([send(), send('x'.repeat(255))]);
+    assert.equal((await log(tenantId)).length, 2);
+  });
+
   test('a key of the caller’s own makes a repeat one record', async () => {
     const tenantId = freshTenant();
     const publisher = createPublisher({ url: bridge.url });
