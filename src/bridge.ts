@@ -1,7 +1,7 @@
 /**
  * The one place that wires: a store, the bus, three transports and the HTTP routes become a bridge.
  *
- * `createBridge` serves `main.ts` and other Node programs alike: publish in-process, listen for HTTP when wanted, close
+ * `createBridge` serves `serve.ts` and other Node programs alike: publish in-process, listen for HTTP when wanted, close
  * when done. Closing drains: nothing new is let in, streams end with a time to come back, what was accepted is written.
  */
 import { once } from 'node:events';

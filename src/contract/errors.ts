@@ -2,7 +2,8 @@
  * Every way in which the bridge says no: one table from code to HTTP status and title (CONTRACT §5, §10).
  *
  * The code is the interface; nobody matches messages. Three translators use the table: problem+json (http/problem.ts),
- * the Socket.IO ack and `bridge.error` (transports/socketio.ts), and SSE's in-band `bridge.error` (transports/sse.ts).
+ * the Socket.IO ack and `bridge.error` (transports/socketio-connection.ts), and SSE's in-band `bridge.error`
+ * (transports/sse.ts).
  */
 
 /** `passing`: the same request may succeed later, so a client should retry instead of giving up. */
