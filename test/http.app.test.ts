@@ -159,6 +159,20 @@ test('a page’s address with a slash at its end leads to the page, also behind 
   }
 });
 
+test('the reference leads to what it names, also behind a prefix that a proxy takes off', async () => {
+  const bridge = await startBridge({ basePath: '/a/b' });
+  try {
+    const page = await (await fetch(`${bridge.url}/docs`)).text();
+    const links = [...page.matchAll(/href="([^#"]+)"/g)].map(([, link]) => link as string);
+    assert.deepEqual(
+      links.map((link) => new URL(link, 'https://proxy/prefix/docs').pathname),
+      ['openapi.json', 'openapi.yaml', 'asyncapi.yaml', 'console', 'check'].map((name) => `/prefix/${name}`),
+    );
+  } finally {
+    await bridge.close();
+  }
+});
+
 test('HEAD answers as GET without a body, and ends', { timeout: 20_000 }, async () => {
   const bridge = await startBridge();
   try {

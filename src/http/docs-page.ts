@@ -41,7 +41,6 @@ ${own.map(({ path, method, operation }) => renderOperation(path, method, operati
     ({ path, method, operation }) =>
       `<li><a href="#${operation.operationId}"><code>${method} ${escapeHtml(path)}</code></a> ${escapeHtml(operation.summary)}</li>`,
   );
-  const base = document.servers[0]?.url.replace(/\/$/, '') ?? '';
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -54,8 +53,8 @@ ${own.map(({ path, method, operation }) => renderOperation(path, method, operati
 <header>
 <h1>${escapeHtml(document.info.title)} API</h1>
 <p>${prose(document.info.description)}</p>
-<p>For programs: <a href="${base}/openapi.json">openapi.json</a>, <a href="${base}/openapi.yaml">openapi.yaml</a>, <a href="${base}/asyncapi.yaml">asyncapi.yaml</a>.
-To look at: the <a href="${base}/console">console</a>, the <a href="${base}/check">connection check</a>.</p>
+<p>For programs: <a href="openapi.json">openapi.json</a>, <a href="openapi.yaml">openapi.yaml</a>, <a href="asyncapi.yaml">asyncapi.yaml</a>.
+To look at: the <a href="console">console</a>, the <a href="check">connection check</a>.</p>
 </header>
 <nav aria-label="Contents"><ul>
 ${contents.join('\n')}
