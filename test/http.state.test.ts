@@ -216,6 +216,7 @@ describe('state routes', () => {
       ['/tickets?tenantId=t&limit=1001', 'limit'],
       ['/tickets?tenantId=t&limit=ten', 'limit'],
       ['/tickets?tenantId=t&agreementId=', 'agreementId'],
+      ['/tickets?tenantId=t&status=', 'status'],
       ['/tickets?tenantId=t&updatedAfter=yesterday', 'updatedAfter'],
       ['/tickets?tenantId=t&updatedAfter=2024-06-01', 'updatedAfter'],
       ['/tickets?tenantId=t&updatedAfter=2024-06-01T12:00:00+03:00', 'updatedAfter'],

@@ -44,10 +44,21 @@ const agreementId = z
   .default(null)
   .meta({ description: 'Only tickets of this agreement.', schema: ID_SCHEMA });
 
+/** No ticket's status is empty (CONTRACT §3). */
+const status = z
+  .string()
+  .min(1, 'must not be empty')
+  .nullable()
+  .default(null)
+  .meta({
+    description: 'Only tickets whose newest `ticketStatus` is this.',
+    schema: { type: 'string', minLength: 1, example: 'OPEN' },
+  });
+
 export const TICKETS_QUERY = {
   tenantId,
   agreementId,
-  status: text('Only tickets whose newest `ticketStatus` is this.', 'OPEN'),
+  status,
   updatedAfter,
   limit,
   page,

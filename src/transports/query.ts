@@ -35,12 +35,12 @@ export function flag(fallback: boolean, description: string) {
     .meta({ description, schema: { type: 'boolean', default: fallback } });
 }
 
-export function text(description: string, example?: string) {
+export function text(description: string) {
   return z
     .string()
     .nullable()
     .default(null)
-    .meta({ description, schema: { type: 'string', ...(example === undefined ? {} : { example }) } });
+    .meta({ description, schema: { type: 'string' } });
 }
 
 export function choice<const T extends readonly [string, ...string[]]>(
