@@ -66,7 +66,10 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       properties: {
         id: cursor,
         event: { type: 'string' },
-        rooms: arrayOf({ type: 'string' }),
+        rooms: {
+          ...arrayOf({ type: 'string' }),
+          description: 'Where the payload of this request belongs; of a duplicate, nobody there gets it again.',
+        },
         duplicate: { type: 'boolean', description: 'Whether it was published before, under this id.' },
       },
     },
