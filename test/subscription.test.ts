@@ -8,12 +8,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Batch } from '../src/bus/batch.ts';
+import { type Batch, encodeBatch, encodeRecord } from '../src/bus/batch.ts';
 import { type Bus, createBus } from '../src/bus/bus.ts';
 import type { Sink } from '../src/bus/subscription.ts';
 import type { Cursor } from '../src/contract/cursor.ts';
 import { createEventCatalog } from '../src/contract/events.ts';
-import { createView, framesOf } from '../src/contract/frames.ts';
+import { createView, framesOf, type LogRecord } from '../src/contract/frames.ts';
 import { createLogger } from '../src/log.ts';
 import { NO_METRICS } from '../src/metrics/metrics.ts';
 import { openStore } from '../src/store/open.ts';
@@ -181,6 +181,32 @@ test('who comes back from the same place is given the same batches, and never ol
   await until('all heard by one that came later', () => idsOf(later).length >= expected.length);
   assert.deepEqual(idsOf(later), expected);
   assert.equal(later[0], one[0]);
+});
+
+test('however many views are asked for, few encodings are kept of what is in memory', async (context) => {
+  const bus = await openBus(context);
+  const [first] = await publish(bus, 1);
+  await publish(bus, 1, 1);
+  const views = Array.from({ length: 100 }, (_, index) => `view ${index}`);
+  const batches = new Set<Batch>();
+  const records = new Set<LogRecord>();
+  for (const view of views) {
+    const heard = hearAfter(context, bus, first as Cursor);
+    await until('its turn', () => heard.length > 0);
+    const [batch] = heard as [Batch];
+    encodeBatch(batch, view, () => batch.records.map((record) => encodeRecord(record, view, () => ({}))));
+    batches.add(batch);
+    for (const record of batch.records) records.add(record);
+  }
+  assert.ok(batches.size < views.length / 5, 'they are shared all the same');
+  for (const { encodings } of batches) assert.ok(encodings.size < 20, `a batch keeps ${encodings.size}`);
+  assert.equal(records.size, 2);
+  for (const record of records) {
+    let made = 0;
+    // The newest first: what is made anew takes the place of another.
+    for (const view of views.toReversed()) encodeRecord(record, view, () => ({ made: made++ }));
+    assert.ok(made < 100 && made > 80, `a record keeps ${100 - made}`);
+  }
 });
 
 test('who comes back to a restarted server shares the reads of the log', async (context) => {

@@ -3,6 +3,7 @@
  *
  * A batch is shared by all listeners of the same rooms, so that it is encoded once and written once per connection and
  * commit (DESIGN law 6). Encodings of single records are kept as well: replays put the same records into other batches.
+ * What stays in memory with its record keeps few of them, since clients may think up any number of views.
  */
 import { LEGACY_NAMES } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
@@ -32,12 +33,17 @@ export function createBatch(records: readonly LogRecord[]): Batch {
   return { records, bytes, largestGroupBytes: GROUP_FACTOR * largest, encodings: new Map() };
 }
 
+/** Encodings that a record, or a batch of a replay, keeps: stock clients and our own ask for no more. */
+const MOST_KEPT = 6;
+/** The same of a batch, where each comes with a tally (transports/deliveries.ts). */
+const MOST_KEPT_OF_BATCH = 2 * MOST_KEPT;
+
 const shared = new WeakMap<readonly LogRecord[], Batch>();
 
-/** The batch of these very records: who is handed the same array is handed the same batch. */
+/** The batch of these very records: who is handed the same array is handed the same batch, until it keeps too much. */
 export function batchOf(records: readonly LogRecord[]): Batch {
   let batch = shared.get(records);
-  if (batch === undefined) {
+  if (batch === undefined || batch.encodings.size > MOST_KEPT_OF_BATCH) {
     batch = createBatch(records);
     shared.set(records, batch);
   }
@@ -56,7 +62,7 @@ export function encodeBatch<T>(batch: Batch, key: string, make: (batch: Batch) =
 
 const recordEncodings = new WeakMap<LogRecord, Map<string, unknown>>();
 
-/** The record's encoding under `key`, made on first use and kept as long as the record is in memory. */
+/** The record's encoding under `key`, made on first use. The newest few are kept as long as the record is in memory. */
 export function encodeRecord<T>(record: LogRecord, key: string, make: (record: LogRecord) => T): T {
   let encodings = recordEncodings.get(record);
   if (encodings === undefined) {
@@ -66,6 +72,7 @@ export function encodeRecord<T>(record: LogRecord, key: string, make: (record: L
   let encoding = encodings.get(key) as T | undefined;
   if (encoding === undefined) {
     encoding = make(record);
+    if (encodings.size === MOST_KEPT) encodings.delete(encodings.keys().next().value as string);
     encodings.set(key, encoding);
   }
   return encoding;
