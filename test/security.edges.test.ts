@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import { exportJWK, type JWTPayload, SignJWT } from 'jose';
 import { io } from 'socket.io-client';
 import type { Config } from '../src/config.ts';
-import { metric, startBridge } from './bridge.ts';
+import { messageNew, metric, startBridge } from './bridge.ts';
 import { spawnServer, startServer } from './server.ts';
 import { until } from './until.ts';
 
@@ -181,6 +181,39 @@ test('one connection is one listener, looked at a few times at most, whatever it
     assert.ok((await metric(bridge, 'roomcast_refused_total{code="unauthorized"}')) - before <= 10, packet);
     assert.equal(await metric(bridge, 'roomcast_connections{transport="polling"}'), 0);
   }
+});
+
+test('who takes nothing when its token ends is cut all the same, and has no more of what waited', async (t) => {
+  const bridge = await start(t, { maxBufferBytes: 64 * 1024 * 1024 });
+  const token = await sign({ ...CLAIMS, exp: Math.floor(Date.now() / 1000) + 3 });
+
+  const socket = io(bridge.url, { transports: ['websocket'], auth: { token }, reconnection: false });
+  t.after(() => socket.disconnect());
+  let heard = 0;
+  socket.on('messages.new', () => heard++);
+  assert.equal((await socket.emitWithAck('join-tenant', 't1')).ok, true);
+  const { transport } = socket.io.engine as unknown as { transport: { ws: { _socket: Socket } } };
+  const raw = transport.ws._socket;
+
+  const url = `${bridge.url}/socket.io/?EIO=4&transport=polling`;
+  const { sid } = JSON.parse((await (await fetch(url)).text()).slice(1)) as { sid: string };
+  const poll = () => fetch(`${url}&sid=${sid}`);
+  const send = (body: string) => fetch(`${url}&sid=${sid}`, { method: 'POST', body });
+  await send(`40${JSON.stringify({ token })}`);
+  await poll();
+  await send('420["join-tenant","t1"]');
+  assert.match(await (await poll()).text(), /"ok":true/);
+
+  raw.pause();
+  const message = { content: 'x'.repeat(400_000) };
+  for (let n = 0; n < 10; n++) await bridge.publish('messages.new', messageNew({ tenantId: 't1', message }));
+  const polling = () => metric(bridge, 'roomcast_connections{transport="polling"}');
+  assert.equal(await polling(), 1);
+  await until('the poll that never comes is not waited for', async () => (await polling()) === 0, 20_000);
+  assert.equal((await poll()).status, 400);
+  raw.resume();
+  await until('the websocket has ended', () => !socket.connected);
+  assert.ok(heard < 10, 'what waited was let go of');
 });
 
 test('a key without AUTH_MODE=jwt is not passed over in silence', async (t) => {

@@ -114,6 +114,7 @@ interface Internals {
 interface WebSocket {
   readonly readyState: number;
   readonly _socket?: NetSocket | null;
+  once(event: 'close', listener: () => void): void;
   terminate(): void;
 }
 const OPEN = 1;
@@ -153,6 +154,15 @@ export function end(connection: EngineSocket): void {
   const { name, writable } = connection.transport;
   // Between two polls there is no response to close; Engine.IO would wait 30 s for one.
   connection.close(name === 'polling' && !writable);
+}
+
+/** Ends the connection once what was written has gone out. A client that has not taken it by then is cut. */
+export function endWithin(connection: EngineSocket, lingerMs: number): void {
+  if (connection.readyState !== 'open') return;
+  const linger = setTimeout(() => terminate(connection), lingerMs);
+  // Engine.IO calls a websocket closed before that has taken what was written.
+  (websocketOf(connection) ?? connection).once('close', () => clearTimeout(linger));
+  connection.close();
 }
 
 /** Ends the connection at once, also when the client takes nothing. No Socket.IO disconnect packet: it comes back. */

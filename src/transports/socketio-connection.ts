@@ -18,7 +18,14 @@ import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Store } from '../store/store.ts';
 import { createDeliveryCounter, type DeliveryCounter } from './deliveries.ts';
-import { EngineOutbox, type PacketText, type PreparedPackets, preparePackets, terminate } from './engine-outbox.ts';
+import {
+  EngineOutbox,
+  endWithin,
+  type PacketText,
+  type PreparedPackets,
+  preparePackets,
+  terminate,
+} from './engine-outbox.ts';
 import { audiencesToHear } from './query.ts';
 import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
 
@@ -26,6 +33,8 @@ import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from 
 const CURSOR_INTERVAL_MS = 30_000;
 /** CONTRACT §11: a token is good until `exp` plus at most 5 s. */
 const EXPIRY_GRACE_MS = 1_000;
+/** How long a client may take the rest then; with the grace and a tick, within the 5 s. */
+const EXPIRED_LINGER_MS = 2_000;
 
 export interface ConnectionDeps {
   readonly bus: Bus;
@@ -168,7 +177,7 @@ export class Connection implements Sink {
     if (this.#principal.kind === 'token' && wallMs > (this.#principal.expiresAtMs ?? Infinity) + EXPIRY_GRACE_MS) {
       const message = 'The token has expired; come back with a new one.';
       this.#emit('bridge.error', { code: 'token_expired', message });
-      this.#socket.conn.close();
+      endWithin(this.#socket.conn as never, EXPIRED_LINGER_MS);
     } else if (nowMs - this.#toldAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#told) {
       this.#tellCursor(this.#subscription.cursor);
     }
