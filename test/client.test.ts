@@ -393,6 +393,52 @@ describe('over a bad network', () => {
     assert.equal(live.cursor, published.at(-1));
   });
 
+  test('each of several for await hears every event, and all end with close', async () => {
+    const tenantId = freshTenant();
+    const live = connect({ url: bridge.url, rooms: { tenantId }, after: 'start' });
+    closing.push(live.close);
+    const mayGoOn = Promise.withResolvers<void>();
+    const quick: string[] = [];
+    const slow: string[] = [];
+    const brief: string[] = [];
+    const reading = Promise.all([
+      (async () => {
+        for await (const { cursor } of live) quick.push(cursor);
+      })(),
+      (async () => {
+        for await (const { cursor } of live) {
+          slow.push(cursor);
+          await mayGoOn.promise;
+        }
+      })(),
+      (async () => {
+        for await (const { cursor } of live) {
+          brief.push(cursor);
+          return;
+        }
+      })(),
+    ]);
+    const events = Array.from({ length: 990 }, () => ({
+      event: 'messages.new',
+      payload: messageNew({ tenantId, agreementId: null }),
+    }));
+    const publish = async () => (await bridge.post({ events: events.splice(0, 330) })).body.results.map(({ id }) => id);
+    const published = [...(await publish()), ...(await publish())];
+    await until('the quick one has all', () => quick.length === published.length);
+    assert.equal(slow.length, 1);
+    assert.equal(live.cursor, published[0], 'no further than the slowest');
+    mayGoOn.resolve();
+    await until('the slow one has caught up', () => slow.length === published.length);
+    published.push(...(await publish()));
+    await until('both have the rest', () => [quick, slow].every((heard) => heard.length === published.length));
+    assert.equal(live.cursor, published.at(-1));
+    live.close();
+    await reading;
+    assert.deepEqual(quick, published);
+    assert.deepEqual(slow, published);
+    assert.deepEqual(brief, published.slice(0, 1));
+  });
+
   test('for await that falls behind while a websocket is taken up hears every event once', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();

@@ -77,7 +77,7 @@ const STREAMS = { websocket: openWebsocket, sse: openSse } as const;
 const PATIENCE_MS = 6_000;
 const HEARTBEAT_MS = 15_000;
 const MOST_BACKOFF_MS = 10_000;
-/** Records that may wait for a slow `for await`. Past it the transport is closed, and opened again once all are taken. */
+/** Records that may wait for a slow `for await`. Past it the transport is closed, and opened again once none waits. */
 const MOST_WAITING = 1_000;
 
 type AnyHandler = (first: never, meta: Meta) => void;
@@ -106,10 +106,9 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   /** Joins and leaves happen one after the other. */
   let turn: Promise<unknown> = Promise.resolve();
 
-  let waiting: Waiting<Events>[] = [];
-  let readers = 0;
+  /** What waits for each `for await`, and what wakes it. */
+  const readers = new Map<Waiting<Events>[], () => void>();
   let isFull = false;
-  let wake: () => void = () => {};
 
   const session = createSession({
     http,
@@ -154,10 +153,10 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
       for (const name of legacy.names) call(name, merged as never, { ...meta, event: name });
     }
     call(event, payload as never, meta);
-    if (readers === 0) return;
-    waiting.push({ event: { ...meta, payload } as never, before });
-    wake();
-    if (waiting.length >= MOST_WAITING && !isFull) {
+    for (const [waiting, wake] of readers) {
+      waiting.push({ event: { ...meta, payload } as never, before });
+      wake();
+      if (waiting.length < MOST_WAITING || isFull) continue;
       isFull = true;
       session.freeze();
       ladder.stop();
@@ -245,7 +244,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     options.signal?.removeEventListener('abort', close);
     over.abort();
     tell({ state: 'closed', transport: null, error });
-    wake();
+    for (const wake of readers.values()) wake();
   }
 
   function close(): void {
@@ -253,7 +252,8 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   }
 
   async function* read(): AsyncGenerator<LiveEvent<Events>, void, undefined> {
-    readers++;
+    const waiting: Waiting<Events>[] = [];
+    readers.set(waiting, () => {});
     try {
       for (;;) {
         const next = waiting.shift();
@@ -268,18 +268,22 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         }
         flow();
         await new Promise<void>((resolve) => {
-          wake = resolve;
+          readers.set(waiting, resolve);
         });
       }
     } finally {
-      readers--;
-      if (readers === 0) waiting = [];
+      readers.delete(waiting);
       flow();
     }
   }
 
+  /** What waits longest in each loop that is behind. */
+  function oldest(): Waiting<Events>[] {
+    return [...readers.keys()].flatMap((waiting) => waiting.slice(0, 1));
+  }
+
   function flow(): void {
-    if (!isFull || waiting.length > 0) return;
+    if (!isFull || oldest().length > 0) return;
     isFull = false;
     if (isBegun) ladder.start();
     else attach();
@@ -307,7 +311,13 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         for (const room of roomsOf(fewer)) session.leave(room as Room);
       }),
     get cursor() {
-      return waiting.length > 0 ? (waiting[0]?.before ?? null) : session.cursor || null;
+      return (
+        (oldest()
+          .map(({ before }) => before ?? '')
+          .sort()[0] ??
+          session.cursor) ||
+        null
+      );
     },
     get status() {
       return status;
