@@ -439,6 +439,34 @@ describe('over a bad network', () => {
     assert.deepEqual(brief, published.slice(0, 1));
   });
 
+  test('a reload in the middle of the body of a for await hears that event again', async () => {
+    const tenantId = freshTenant();
+    const publish = async (to: string): Promise<string> =>
+      (await bridge.publish('messages.new', messageNew({ tenantId: to, agreementId: null }))).id;
+    const kept = new Map<string, string>();
+    const persist = {
+      getItem: (key: string) => kept.get(key) ?? null,
+      setItem: (key: string, value: string) => void kept.set(key, value),
+    };
+    const cursorKept = () => [...kept].find(([key]) => key.startsWith('roomcast:cursor:'))?.[1];
+    const published = [await publish(tenantId), await publish(tenantId)];
+    const live = connect({ url: bridge.url, rooms: { tenantId }, after: 'start', persist });
+    closing.push(live.close);
+    const heard: string[] = [];
+    for await (const { cursor } of live) {
+      heard.push(cursor);
+      assert.equal(live.cursor, cursor);
+      if (heard.length < published.length) continue;
+      const elsewhere = await publish(freshTenant());
+      await live.join({ ticketId: 'another' });
+      assert.equal(live.cursor, elsewhere, 'the stream went on');
+      assert.equal(cursorKept(), published[0]);
+      live.close();
+    }
+    assert.deepEqual(heard, published);
+    assert.equal(cursorKept(), live.cursor);
+  });
+
   test('for await that falls behind while a websocket is taken up hears every event once', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();

@@ -82,10 +82,18 @@ const MOST_WAITING = 1_000;
 
 type AnyHandler = (first: never, meta: Meta) => void;
 
+/** A `for await`. */
+interface Reader<Events> {
+  /** What its body has in hand stands first, until that is done with it. */
+  readonly waiting: Waiting<Events>[];
+  inHand: 0 | 1;
+  wake(): void;
+}
+
 interface Waiting<Events> {
   readonly event: LiveEvent<Events>;
-  /** The place before it. */
-  readonly before: string | null;
+  /** The place before it; `''` is before any cursor. */
+  readonly before: string;
 }
 
 /** Declared events are typed by naming them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
@@ -106,8 +114,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   /** Joins and leaves happen one after the other. */
   let turn: Promise<unknown> = Promise.resolve();
 
-  /** What waits for each `for await`, and what wakes it. */
-  const readers = new Map<Waiting<Events>[], () => void>();
+  const readers = new Set<Reader<Events>>();
   let isFull = false;
 
   const session = createSession({
@@ -153,10 +160,10 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
       for (const name of legacy.names) call(name, merged as never, { ...meta, event: name });
     }
     call(event, payload as never, meta);
-    for (const [waiting, wake] of readers) {
-      waiting.push({ event: { ...meta, payload } as never, before });
-      wake();
-      if (waiting.length < MOST_WAITING || isFull) continue;
+    for (const reader of readers) {
+      reader.waiting.push({ event: { ...meta, payload } as never, before: before ?? '' });
+      reader.wake();
+      if (reader.waiting.length < MOST_WAITING || isFull) continue;
       isFull = true;
       session.freeze();
       ladder.stop();
@@ -176,7 +183,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   }
 
   function keep(): void {
-    const { cursor } = live;
+    const cursor = reached(true);
     if (cursor) persist.setItem(key, cursor);
   }
 
@@ -244,7 +251,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     options.signal?.removeEventListener('abort', close);
     over.abort();
     tell({ state: 'closed', transport: null, error });
-    for (const wake of readers.values()) wake();
+    for (const reader of readers) reader.wake();
   }
 
   function close(): void {
@@ -253,12 +260,16 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
 
   async function* read(): AsyncGenerator<LiveEvent<Events>, void, undefined> {
     const waiting: Waiting<Events>[] = [];
-    readers.set(waiting, () => {});
+    const reader: Reader<Events> = { waiting, inHand: 0, wake() {} };
+    readers.add(reader);
     try {
       for (;;) {
-        const next = waiting.shift();
+        const [next] = waiting;
         if (next !== undefined) {
+          reader.inHand = 1;
           yield next.event;
+          reader.inHand = 0;
+          waiting.shift();
           keep();
           continue;
         }
@@ -268,22 +279,27 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         }
         flow();
         await new Promise<void>((resolve) => {
-          readers.set(waiting, resolve);
+          reader.wake = resolve;
         });
       }
     } finally {
-      readers.delete(waiting);
+      readers.delete(reader);
       flow();
     }
   }
 
-  /** What waits longest in each loop that is behind. */
-  function oldest(): Waiting<Events>[] {
-    return [...readers.keys()].flatMap((waiting) => waiting.slice(0, 1));
+  /** Up to where every loop was given all; `isKept`: and is done with it. */
+  function reached(isKept: boolean): string | null {
+    let place = session.cursor ?? '';
+    for (const { waiting, inHand } of readers) {
+      const next = waiting[isKept ? 0 : inHand];
+      if (next && next.before < place) place = next.before;
+    }
+    return place || null;
   }
 
   function flow(): void {
-    if (!isFull || oldest().length > 0) return;
+    if (!isFull || [...readers].some(({ waiting, inHand }) => waiting.length > inHand)) return;
     isFull = false;
     if (isBegun) ladder.start();
     else attach();
@@ -311,13 +327,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         for (const room of roomsOf(fewer)) session.leave(room as Room);
       }),
     get cursor() {
-      return (
-        (oldest()
-          .map(({ before }) => before ?? '')
-          .sort()[0] ??
-          session.cursor) ||
-        null
-      );
+      return reached(false);
     },
     get status() {
       return status;
