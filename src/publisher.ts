@@ -186,16 +186,20 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const deadlineMs = performance.now() + retryMs;
     let mayBeThere = false;
     for (let failures = 0; ; failures++) {
-      if (over.signal.aborted) return { kind: 'again', error: mayBeThere ? unknown() : closed(), retryAfterMs: 0 };
+      if (over.signal.aborted) return given(mayBeThere ? unknown() : closed());
       const outcome = await attempt(body, key, items.length);
-      if (outcome.kind !== 'again') return outcome;
-      mayBeThere ||= outcome.error.code !== 'token';
+      if (outcome.kind === 'done') return outcome;
+      const { error } = outcome;
+      mayBeThere ||= isOpen(error);
+      const last = mayBeThere && !isOpen(error) ? given(unknown(error)) : outcome;
+      // Who is asking is looked at first, so that such a refusal says nothing of an earlier attempt.
+      if (outcome.kind === 'refused') return [401, 403].includes(error.status) ? last : outcome;
       const backoffMs = Math.random() * Math.min(MOST_BACKOFF_MS, BACKOFF_MS * 2 ** failures);
       const waitMs = Math.max(outcome.retryAfterMs, backoffMs);
       const leftMs = deadlineMs - performance.now();
       // Also when it is in vain: what waits behind must not come sooner than the server asked for.
       await pause(Math.min(waitMs, leftMs));
-      if (waitMs > leftMs) return outcome;
+      if (waitMs > leftMs) return last;
     }
   }
 
@@ -284,8 +288,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   const closed = (): PublishError => new PublishError('closed', 'The publisher was closed.');
-  const unknown = (): PublishError =>
-    new PublishError('outcome_unknown', 'The publisher was closed while it was written; it may yet appear.');
+  const unknown = (cause?: PublishError): PublishError =>
+    new PublishError('outcome_unknown', 'It was given up after an attempt that had no answer; it may yet appear.', {
+      cause,
+    });
+  const given = (error: PublishError): Outcome => ({ kind: 'again', error, retryAfterMs: 0 });
+  /** Whether what was sent may have been written: the bridge itself did not say that it was not. */
+  const isOpen = ({ code }: PublishError): boolean =>
+    /^(unreachable|timeout|outcome_unknown|internal|http_.*)$/.test(code);
 
   /** Events go out in order, so once the newest is through all are. */
   const flush = (): Promise<void> => newest;

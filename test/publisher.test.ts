@@ -242,11 +242,13 @@ test('a token function that hangs holds nothing up for longer than an attempt, n
   assert.equal(await publishing, 'closed', 'it was never sent');
 });
 
+type Answer = readonly [status: number, headers: Record<string, string>, body: string];
+
 /** Answers the requests with these, the last one for ever. */
-async function answering(...answers: readonly (readonly [number, Record<string, string>, string])[]) {
+async function answering(...answers: readonly Answer[]) {
   let asked = 0;
   const server = createServer((_request, response) => {
-    const [status, headers, body] = answers[Math.min(asked++, answers.length - 1)] as (typeof answers)[number];
+    const [status, headers, body] = answers[Math.min(asked++, answers.length - 1)] as Answer;
     response.writeHead(status, headers).end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -256,6 +258,40 @@ async function answering(...answers: readonly (readonly [number, Record<string, 
   });
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked };
 }
+
+test('what an attempt without an answer may have written is never told as refused', async () => {
+  const problem = { 'content-type': 'application/problem+json' };
+  const lost = [200, { 'content-type': 'application/json' }, 'cut'] as const;
+  const later = [503, problem, '{"code":"unavailable","detail":"Later."}'] as const;
+  const expired = [401, problem, '{"code":"token_expired","detail":"It has expired."}'] as const;
+  const invalid = [422, problem, '{"code":"invalid_payload","detail":"No."}'] as const;
+  const gateway = [502, { 'content-type': 'text/html' }, '<h1>Bad gateway</h1>'] as const;
+  const told = async (...answers: readonly Answer[]) => {
+    const { url } = await answering(...answers);
+    const publisher = createPublisher({ url, token: 'a string', retryMs: 2_000 });
+    const [settled] = await Promise.allSettled([publisher.publish('messages.new', messageNew())]);
+    const error = (settled as PromiseRejectedResult).reason;
+    return [codeOf(error), error.cause && codeOf(error.cause)];
+  };
+  assert.deepEqual(
+    await Promise.all([
+      told(lost, later),
+      told(gateway, later),
+      told(lost, expired),
+      told(later),
+      told(expired),
+      told(lost, invalid),
+    ]),
+    [
+      ['outcome_unknown', 'unavailable'],
+      ['outcome_unknown', 'unavailable'],
+      ['outcome_unknown', 'token_expired'],
+      ['unavailable', undefined],
+      ['token_expired', undefined],
+      ['invalid_payload', undefined],
+    ],
+  );
+});
 
 test('an answer that is not the bridge’s is no answer: the events go again', async () => {
   const json = { 'content-type': 'application/json' };
