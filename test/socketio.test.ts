@@ -10,6 +10,7 @@ import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from 
 import { connectSocket, type SocketClient } from './clients.ts';
 import { type CutProxy, startCutProxy } from './cut-proxy.ts';
 import { canonical, ids } from './delivery.conformance.ts';
+import { get, openRaw } from './raw.ts';
 import { until } from './until.ts';
 
 let tenants = 0;
@@ -352,6 +353,23 @@ function rawSocketOf(client: SocketClient): RawSocket {
   const { transport } = client.socket.io.engine as unknown as { transport: { ws: { _socket: RawSocket } } };
   return transport.ws._socket;
 }
+
+test('refused handshakes that wait behind another answer are counted out with their connection', async (context) => {
+  const bridge = await startBridge({ maxConnections: 20 });
+  context.after(() => bridge.close());
+  const raw = openRaw(bridge.url);
+  const refused = get('/socket.io/?EIO=4&transport=carrier-pigeon');
+  raw.send(get('/events?tenantId=t&wait=25') + refused.repeat(15));
+  const longPolls = () => metric(bridge, 'roomcast_connections{transport="longpoll"}');
+  await until('it waits', async () => (await longPolls()) === 1);
+  raw.destroy();
+  await until('it is gone', async () => (await longPolls()) === 0);
+  const aborter = new AbortController();
+  context.after(() => aborter.abort());
+  const stream = () => fetch(`${bridge.url}/sse?tenantId=t`, { signal: aborter.signal });
+  const others = await Promise.all(Array.from({ length: 20 }, stream));
+  assert.deepEqual(new Set(others.map(({ status }) => status)), new Set([200]));
+});
 
 test('a client that does not read is cut, counted, and resumes with nothing missing', async () => {
   const bridge = await startBridge({ maxBufferBytes: 65_536 });

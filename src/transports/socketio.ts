@@ -5,7 +5,7 @@
  * middleware has checked the token. So the adapter knows of none: the middleware looks for the session once it has let
  * the client in, and then the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { nanoid } from 'nanoid';
@@ -21,6 +21,7 @@ import type { TransportName } from '../metrics/metrics.ts';
 import { createHeartbeats, type HeartbeatTimes } from './engine-heartbeats.ts';
 import { end } from './engine-outbox.ts';
 import type { Gate } from './gate.ts';
+import { isOver, whenOver } from './over.ts';
 import { openProbeNamespace, type ProbeDoor } from './probe.ts';
 import { decodeSession, type SessionData } from './session.ts';
 import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './socketio-connection.ts';
@@ -220,7 +221,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     if (new URL(request.url ?? '/', 'http://localhost').searchParams.getAll('sid').at(-1)) return;
     const admission: Admission = { release: await gate.admit(request), isTaken: false };
     admitted.set(given, admission);
-    countOutUnlessTaken(admission, peer);
+    countOutUnlessTaken(admission, request, peer);
   }
 
   const refused = (error: unknown): BridgeError => refusalOf(error, deps, { path: config.socketPath });
@@ -272,13 +273,17 @@ interface Admission {
   isTaken: boolean;
 }
 
-function countOutUnlessTaken(admission: Admission, peer: ServerResponse | Duplex): void {
+function countOutUnlessTaken(admission: Admission, request: IncomingMessage, peer: ServerResponse | Duplex): void {
   const ended = (): void => {
     if (!admission.isTaken) admission.release();
   };
   // Engine.IO answers a poll before it tells of the connection.
-  if (peer.destroyed) ended();
-  else peer.on('close', () => setImmediate(ended));
+  const over = (): void => void setImmediate(ended);
+  if (peer instanceof ServerResponse) {
+    if (isOver(request, peer)) ended();
+    else whenOver(request, peer, over);
+  } else if (peer.destroyed) ended();
+  else peer.on('close', over);
 }
 
 /**
