@@ -42,6 +42,23 @@ export function deliveryConformance(
       deliveryCases(connect, () => bridge);
     });
   }
+
+  test(`whoever was told of a record finds it at the same bridge on ${store}`, async (t) => {
+    const bridge = await startBridge(await options());
+    t.after(() => bridge.close());
+    const tenantId = freshTenant();
+    let { id: after } = await bridge.publish('messages.new', messageNew({ tenantId }));
+    for (let count = 0; count < 50; count++) {
+      const { id } = await bridge.publish('messages.new', messageNew({ tenantId }));
+      const query = new URLSearchParams({ tenantId, after });
+      const { events } = (await (await fetch(`${bridge.url}/events?${query}`)).json()) as { events: { id: string }[] };
+      assert.deepEqual(
+        events.map((event) => event.id),
+        [id],
+      );
+      after = id;
+    }
+  });
 }
 
 function deliveryCases(connect: Connect, bridgeOf: () => TestBridge): void {

@@ -6,6 +6,7 @@
  * commit. The handover from replay to live stands in subscription.ts.
  */
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError, type FieldError } from '../contract/errors.ts';
@@ -126,6 +127,8 @@ export interface AudienceActivity {
 
 /** CONTRACT §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
+/** Longest that a read waits for this node's tail, which is some milliseconds behind where the log is elsewhere. */
+const TAIL_PATIENCE_MS = 1_000;
 /** Of a replay, each up to 256 KB to one connection, in one turn of the event loop. */
 const REPLAY_STEPS_PER_TURN = 4;
 /** Most payload text that one read of the store may bring, in characters. */
@@ -142,6 +145,8 @@ export function createBus(options: BusOptions): Bus {
   const reading = new Map<string, Promise<ReadResult>>();
   const waitingForTail: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
   let head = store.opened.head;
+  /** The newest record that publishers of this node were told of. */
+  let accepted = head;
   let closed = false;
 
   const side: BusSide = {
@@ -182,6 +187,7 @@ export function createBus(options: BusOptions): Bus {
     records: fanOut,
     gap(kind, bounds) {
       head = bounds.head;
+      accepted = head;
       recent.restart(head);
       reading.clear();
       for (const subscription of subscriptions) subscription.gap(kind, bounds);
@@ -354,9 +360,21 @@ export function createBus(options: BusOptions): Bus {
     return checked.map((event, index) => {
       const { id, duplicate } = result.events[index] as AppendedEvent;
       metrics.published(event.event, duplicate ? 'duplicate' : 'accepted', 1);
-      if (!duplicate) metrics.emitted(emittedNames(event.event, options.legacyEvents), event.rooms);
+      if (!duplicate) {
+        metrics.emitted(emittedNames(event.event, options.legacyEvents), event.rooms);
+        if (id > accepted) accepted = id;
+      }
       return { id, event: event.event, rooms: event.rooms, duplicate };
     });
+  }
+
+  /** Whoever was told of a record, and asks this node, finds it; unless the tail is far behind, or lost its place. */
+  async function caughtUp(): Promise<void> {
+    if (head >= accepted) return;
+    const patience = new AbortController();
+    const late = sleep(TAIL_PATIENCE_MS, true, { signal: patience.signal }).catch(() => false);
+    if (await Promise.race([side.reached(accepted), late])) accepted = head;
+    patience.abort();
   }
 
   function* audiencesSince(sinceMs: number): Generator<AudienceActivity> {
@@ -380,6 +398,7 @@ export function createBus(options: BusOptions): Bus {
     publish,
     resolve,
     async read(audiences, after, limit) {
+      await caughtUp();
       const near = recent.after(audiences, after, limit, READ_CHARS);
       if (near !== null) return near;
       const page = await store.read({ audiences, after, limit, maxChars: READ_CHARS });
