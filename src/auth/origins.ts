@@ -1,7 +1,7 @@
 /**
  * Which web pages may use the bridge with their visitor's credentials (CONTRACT §11): those of `CORS_ORIGINS`, and those
  * of the bridge's own origin. Asked for every Engine.IO request, since CORS does not guard a websocket handshake, and, in
- * auth.ts, before a cookie counts. (CORS headers, which name listed origins only, are http/headers.ts's.)
+ * auth.ts, before a cookie counts. (CORS headers, which name listed origins only, are answers/headers.ts's.)
  *
  * "Own origin" is what the browser calls so in `Sec-Fetch-Site`, a header that no page can set; browsers send it to
  * https and loopback addresses. Else `Origin` must name the host and port of `Host`. Whether TLS ends at a proxy in

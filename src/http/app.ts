@@ -1,10 +1,11 @@
 /**
  * Every HTTP route but Socket.IO's, under `BASE_PATH`, and what all of them share: preflights, one translator for
- * errors, 404 and 405 as problems, HEAD as GET. (The headers that all answers carry are headers.ts's.)
+ * errors, 404 and 405 as problems, HEAD as GET. (The headers that all answers carry are answers/headers.ts's.)
  */
-
 import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
+import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
+import { answerProblem } from '../answers/problem.ts';
 import type { Auth } from '../auth/auth.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { Bus } from '../bus/bus.ts';
@@ -14,7 +15,6 @@ import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../log.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Store } from '../store/store.ts';
-import { answer, type BridgeContext, type Handler } from './answer.ts';
 import { createAsyncApi } from './asyncapi.ts';
 import { renderDocs } from './docs-page.ts';
 import { createEraseRoutes } from './erase.ts';
@@ -23,7 +23,6 @@ import { createOpsRoutes } from './ops.ts';
 import { createPages } from './pages.ts';
 import { createPassRoute } from './pass.ts';
 import type { Probes } from './probe.ts';
-import { answerProblem } from './problem.ts';
 import { createPublishRoute } from './publish.ts';
 import { createStateRoutes } from './state.ts';
 

@@ -2,13 +2,14 @@
  * Erasure, as privacy law asks for it: a ticket's or a tenant's records, state and dedupe keys leave the log and its
  * files for good. Cursors stay valid, and others' replays whole. For principals with the scope `admin`.
  */
+
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { mayAdminister, type Principal } from '../auth/principal.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { ID_RULE, isRoomId } from '../contract/rooms.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import { id, parseQuery } from '../transports/query.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 export const ERASE_TICKET_QUERY = { tenantId: id('The tenant.') } as const;
 

@@ -3,9 +3,9 @@
  * the shapes of transports/query.ts, and responses from the table of errors.
  */
 import type { z } from 'zod';
+import { PROBLEM_TYPE, problemUrn } from '../answers/problem.ts';
 import { ERRORS, type ErrorCode } from '../contract/errors.ts';
 import { TICKETS_UPDATED } from '../contract/events.ts';
-import { PROBLEM_TYPE, problemUrn } from './problem.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };

@@ -3,11 +3,12 @@
  * shapes of transports/query.ts, payloads from contract/events.ts. The repository's openapi.yaml is this, with the
  * default configuration; a test fails when they differ, and when the document and the app's routes disagree.
  */
+
+import { JSON_TYPE } from '../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../contract/events.ts';
 import { ID_SCHEMA } from '../contract/rooms.ts';
 import { EVENTS_QUERY } from '../transports/polling.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
-import { JSON_TYPE } from './answer.ts';
 import { ERASE_TICKET_QUERY } from './erase.ts';
 import {
   type Content,

@@ -1,9 +1,10 @@
 /** For operators and integrators (CONTRACT §12): metrics, health, and the API's own description. Open to everyone. */
 import { stringify } from 'yaml';
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 import type { AsyncApiDocument } from './asyncapi.ts';
+import { DOCS_POLICY } from './docs-page.ts';
 import type { OpenApiDocument } from './openapi.ts';
 
 export interface OpsDeps {
@@ -50,7 +51,10 @@ export function createOpsRoutes({ prometheus, ready, document, asyncApi, docs }:
     // RFC 9512.
     openapiYaml: text('application/yaml', yaml),
     asyncapiYaml: text('application/yaml', toYaml(asyncApi)),
-    docs: text('text/html; charset=utf-8', docs),
+    docs(context) {
+      context.env.outgoing.setHeader('Content-Security-Policy', DOCS_POLICY);
+      return text('text/html; charset=utf-8', docs)(context);
+    },
   };
 }
 

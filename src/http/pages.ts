@@ -7,9 +7,9 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { extname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
-import { answer, type BridgeContext, type Handler } from './answer.ts';
 
 /** The same from src and from dist. */
 const FOLDER = fileURLToPath(new URL('../../dist/pages/', import.meta.url));

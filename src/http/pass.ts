@@ -1,7 +1,8 @@
 /** `POST /pass` (CONTRACT §11): a listen-only stand-in for the caller's token, for places that only take a URL. */
+
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import type { Auth } from '../auth/auth.ts';
 import type { Principal } from '../auth/principal.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 export interface PassDeps {
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;

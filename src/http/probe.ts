@@ -9,13 +9,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import type { Config } from '../config.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { isOver, whenOver } from '../transports/over.ts';
 import type { ProbeDoor } from '../transports/probe.ts';
 import { flag, integer, parseQuery } from '../transports/query.ts';
 import { STREAM_HEADERS } from '../transports/sse.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 /** How long a client may take the rest of a stream that has ended; then its connection is cut. */
 const LINGER_MS = 10_000;

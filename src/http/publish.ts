@@ -5,12 +5,12 @@
  * the process. What travels is the parsed value as it is, never a schema's output.
  */
 import type { IncomingMessage } from 'node:http';
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { createRateLimit } from '../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../auth/principal.ts';
 import type { Bus, PublishInput } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 /** CONTRACT §9: more is a 400. */
 export const MAX_BATCH = 1000;

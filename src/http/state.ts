@@ -5,6 +5,7 @@
  * Items are the JSON texts that the store keeps and go into the answer as they are: the same bytes as on every transport.
  */
 import { z } from 'zod';
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { type Principal, type StateScope, stateScope } from '../auth/principal.ts';
 import { type Cursor, parseCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -12,7 +13,6 @@ import { instantKey } from '../contract/events.ts';
 import { ID_RULE, ID_SCHEMA, isRoomId } from '../contract/rooms.ts';
 import { badPage, type Page, type Store, type TicketResult } from '../store/store.ts';
 import { choice, id, integer, parseQuery, text } from '../transports/query.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;

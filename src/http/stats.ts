@@ -12,6 +12,7 @@ import { hostname } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { mayAdminister, type Principal } from '../auth/principal.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
@@ -21,7 +22,6 @@ import { type Prometheus, SECONDS_BUCKETS, type Totals, TRANSPORTS } from '../me
 import { quantile, since } from '../metrics/quantile.ts';
 import type { LogBounds, Store, StoreStats } from '../store/store.ts';
 import { integer, parseQuery } from '../transports/query.ts';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from './answer.ts';
 
 const MAX_LIMIT = 200;
 const DEFAULT_LIMIT = 20;

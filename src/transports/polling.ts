@@ -3,6 +3,7 @@
  * as one record is there. The wait hands over from the page to the live bus by the same subscription as a stream.
  */
 import { createHash } from 'node:crypto';
+import { answer, type BridgeContext, JSON_TYPE } from '../answers/answer.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, ReadPage, Reset } from '../bus/bus.ts';
@@ -12,7 +13,6 @@ import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
-import { answer, type BridgeContext, JSON_TYPE } from '../http/answer.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter } from './deliveries.ts';
 import type { Gate } from './gate.ts';

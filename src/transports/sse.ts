@@ -7,6 +7,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { answer, type BridgeContext } from '../answers/answer.ts';
 import type { Principal } from '../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../bus/batch.ts';
 import type { Bus, Reset, Start } from '../bus/bus.ts';
@@ -16,7 +17,6 @@ import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { framesOf, type LogRecord, type View } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
-import { answer, type BridgeContext } from '../http/answer.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from './deliveries.ts';

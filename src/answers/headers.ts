@@ -6,14 +6,10 @@
  * there themselves.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { DOCS_STYLE_HASH } from './docs-page.ts';
 
-/** Nothing here is a page but /docs, whose one style sheet is inline, and those of pages.ts; nobody may frame any. */
+/** Pages have a Content-Security-Policy of their own; nobody may frame any. */
 export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
-  [
-    'Content-Security-Policy',
-    `default-src 'none'; style-src '${DOCS_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-  ],
+  ['Content-Security-Policy', "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"],
   ['Cross-Origin-Opener-Policy', 'same-origin'],
   ['Cross-Origin-Resource-Policy', 'same-origin'],
   ['Referrer-Policy', 'no-referrer'],
