@@ -21,7 +21,15 @@ import * as keep from './redis-scripts-keep.ts';
 import * as reads from './redis-scripts-read.ts';
 import { runTail } from './redis-tail.ts';
 import { describeTarget, parseRedisUrl, REDIS_URL_RULE } from './redis-url.ts';
-import { type AppendEvent, type AppendRequest, badPage, type LogBounds, type Retention, type Store } from './store.ts';
+import {
+  type AppendEvent,
+  type AppendRequest,
+  badPage,
+  type LogBounds,
+  type Page,
+  type Retention,
+  type Store,
+} from './store.ts';
 
 export interface RedisOptions {
   /** See REDIS_URL_RULE. */
@@ -281,63 +289,22 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       const reply = await read(reads.NEWEST, [String(limit), String(maxChars), ...new Set(audiences)]);
       return { records: recordsOf(reply[1] as string, reply, 8).reverse(), head: headOf(reply) };
     },
-    async tickets({ tenantId, ticketIds, agreementIds, agreementId, status, updatedAfter, limit, maxChars, page }) {
-      const found: { readonly place: string; readonly payload: string }[] = [];
-      let from = page === null ? '' : ticketPlace(page);
-      let chars = 0;
-      let cursor: Cursor | null = null;
-      do {
-        const wanted = limit + 1 - found.length;
-        const bounds = [from, String(wanted), String(PAGE_STEP_CHARS)];
-        const filter = [...listArguments(ticketIds), ...listArguments(agreementIds)];
-        const args = [tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...bounds, ...filter];
-        const reply = await read(reads.TICKETS, args);
-        // Of several steps the first: whatever changed since lies after its head.
-        cursor ??= headOf(reply);
-        from = reply[8] as string;
-        for (let i = 9; i + 1 < reply.length; i += 2) {
-          const payload = payloadOf(reply[i + 1] as string);
-          found.push({ place: reply[i] as string, payload });
-          chars += payload.length;
-        }
-      } while (from !== '' && found.length <= limit && chars <= maxChars);
-      const items = fitting(found, limit, maxChars);
-      const more = from !== '' || found.length > items.length;
-      return {
-        items: items.map((item) => item.payload),
-        nextPage: more ? (items.at(-1)?.place.replace(',', '-') ?? null) : null,
-        cursor,
-      };
+    async tickets({ tenantId, ticketIds, agreementIds, agreementId, status, updatedAfter, page, ...size }) {
+      const filter = [...listArguments(ticketIds), ...listArguments(agreementIds)];
+      const first = page === null ? '' : ticketPlace(page);
+      const { nextPage, ...found } = await pageFrom(first, size, (bounds) =>
+        read(reads.TICKETS, [tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...bounds, ...filter]),
+      );
+      return { ...found, nextPage: nextPage?.replace(',', '-') ?? null };
     },
     async ticket(tenantId, ticketId) {
       const reply = await read(reads.TICKET, [tenantId, ticketId]);
       const record = (reply[8] ?? null) as string | null;
       return { payload: record === null ? null : payloadOf(record), cursor: headOf(reply) };
     },
-    async messages({ tenantId, ticketId, order, limit, maxChars, page }) {
+    async messages({ tenantId, ticketId, order, page, ...size }) {
       if (page !== null && !/^\d{1,16}$/.test(page)) throw badPage();
-      const found: { readonly seq: string; readonly payload: string }[] = [];
-      let from = page ?? '';
-      let chars = 0;
-      let cursor: Cursor | null = null;
-      do {
-        const bounds = [from, String(limit + 1 - found.length), String(PAGE_STEP_CHARS)];
-        const reply = await read(reads.MESSAGES, [tenantId, ticketId, order, ...bounds]);
-        cursor ??= headOf(reply);
-        from = reply[8] as string;
-        for (let i = 9; i + 1 < reply.length; i += 2) {
-          const payload = payloadOf(reply[i + 1] as string);
-          found.push({ seq: reply[i] as string, payload });
-          chars += payload.length;
-        }
-      } while (from !== '' && chars <= maxChars);
-      const items = fitting(found, limit, maxChars);
-      const more = from !== '' || found.length > items.length;
-      return {
-        items: items.map((item) => item.payload),
-        nextPage: more ? (items.at(-1)?.seq ?? null) : null,
-        cursor,
-      };
+      return pageFrom(page ?? '', size, (bounds) => read(reads.MESSAGES, [tenantId, ticketId, order, ...bounds]));
     },
     async saveSession({ pid, owner, data, expiresAtMs }) {
       return (await write(keep.SAVE_SESSION, [pid, owner, data, String(expiresAtMs)])) === 1;
@@ -468,12 +435,34 @@ function payloadOf(record: string): string {
   return record.slice(record.indexOf('\n') + 1);
 }
 
-/** Those that one page has room for. */
-function fitting<T extends { readonly payload: string }>(found: readonly T[], limit: number, maxChars: number): T[] {
+/**
+ * A page of a state list, in as many steps as its payloads take. A step answers where to go on (`''` when all was looked
+ * at), then place, record, …; `nextPage` is the place of the page's last item.
+ */
+async function pageFrom(
+  first: string,
+  { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
+  step: (bounds: readonly string[]) => Promise<readonly unknown[]>,
+): Promise<Page> {
+  const items: string[] = [];
   let chars = 0;
-  let fits = 0;
-  for (; fits < Math.min(limit, found.length) && chars <= maxChars; fits++) chars += (found[fits] as T).payload.length;
-  return found.slice(0, fits);
+  let last: string | null = null;
+  let from = first;
+  let cursor: Cursor | null = null;
+  do {
+    const reply = await step([from, String(limit + 1 - items.length), String(PAGE_STEP_CHARS)]);
+    // Of several steps the first: whatever changed since lies after its head.
+    cursor ??= headOf(reply);
+    from = reply[8] as string;
+    for (let i = 9; i + 1 < reply.length; i += 2) {
+      if (items.length === limit || chars > maxChars) return { items, nextPage: last, cursor };
+      last = reply[i] as string;
+      const payload = payloadOf(reply[i + 1] as string);
+      items.push(payload);
+      chars += payload.length;
+    }
+  } while (from !== '' && chars <= maxChars);
+  return { items, nextPage: from === '' ? null : last, cursor };
 }
 
 /** A page of tickets is `{updatedAt}-{seq}` of its last item; the entries of redis-scripts.ts have a comma there. */

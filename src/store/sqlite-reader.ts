@@ -7,6 +7,7 @@
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { GENESIS_NONCE } from '../contract/cursor.ts';
+import type { MessagesQuery, TicketsQuery } from './store.ts';
 
 export type Place = readonly [seq: number, nonce: string];
 export type RecordRow = readonly [
@@ -25,6 +26,9 @@ export interface Bounds {
   readonly head: Place;
 }
 
+/** A query whose page is told by the place of the last item of the page before. */
+type Paged<Query, Last> = Omit<Query, 'page'> & { readonly page: Last | null };
+
 export type ReadOp =
   | { readonly kind: 'bounds' }
   /** `after` is null for a cursor that is not of this log's epoch. */
@@ -42,29 +46,9 @@ export type ReadOp =
       readonly limit: number;
       readonly maxChars: number;
     }
-  | {
-      readonly kind: 'tickets';
-      readonly tenantId: string;
-      readonly ticketIds: readonly string[] | null;
-      readonly agreementIds: readonly string[] | null;
-      readonly agreementId: string | null;
-      readonly status: string | null;
-      readonly updatedAfter: string | null;
-      readonly limit: number;
-      readonly maxChars: number;
-      /** The last ticket of the page before. */
-      readonly page: readonly [updatedAt: string, seq: number] | null;
-    }
+  | ({ readonly kind: 'tickets' } & Paged<TicketsQuery, readonly [updatedAt: string, seq: number]>)
   | { readonly kind: 'ticket'; readonly tenantId: string; readonly ticketId: string }
-  | {
-      readonly kind: 'messages';
-      readonly tenantId: string;
-      readonly ticketId: string;
-      readonly order: 'asc' | 'desc';
-      readonly limit: number;
-      readonly maxChars: number;
-      readonly page: number | null;
-    }
+  | ({ readonly kind: 'messages' } & Paged<MessagesQuery, number>)
   | { readonly kind: 'stats' };
 
 export type Resolved = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
