@@ -9,6 +9,7 @@
  * has an Idempotency-Key, so that repeating one whose outcome is not known never doubles. The queue is bounded.
  * For Node 20 or newer, whose `fetch` keeps connections alive, and for whatever else has `fetch`.
  */
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from './contract/idempotency.ts';
 
 export interface PublisherOptions {
   /** Where the bridge is, with its base path when it has one. */
@@ -87,8 +88,6 @@ const BACKOFF_MS = 200;
 const MOST_BACKOFF_MS = 10_000;
 /** What a timer takes; beyond it fires at once. */
 const LONGEST_MS = 2 ** 31 - 1;
-/** What the bridge takes (CONTRACT §9). Some others `fetch` cannot send, and all look as if the bridge were away. */
-const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 interface Item {
   /** `{"event":…,"payload":…}` */
@@ -130,8 +129,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
   /** @throws {PublishError} `closed`, `queue_full`, `invalid_request`; a TypeError for what is no JSON */
   function admit(event: string, payload: object, key: string | null): string {
     if (isClosed) throw closed();
+    // Some that the bridge refuses `fetch` cannot send, which looks as if the bridge were away.
     if (key !== null && !IDEMPOTENCY_KEY.test(key)) {
-      throw new PublishError('invalid_request', 'idempotencyKey must be 1 to 255 visible ASCII characters.');
+      throw new PublishError('invalid_request', `idempotencyKey ${IDEMPOTENCY_KEY_RULE}.`);
     }
     if (queue.length >= maxQueue) {
       throw new PublishError('queue_full', `${queue.length} events wait already; at most ${maxQueue} may.`);

@@ -7,9 +7,12 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** Pages have a Content-Security-Policy of their own; nobody may frame any. */
+/** What a page may load and do, for its own Content-Security-Policy; nobody may frame any. */
+export const contentSecurityPolicy = (...allowed: readonly string[]): string =>
+  ["default-src 'none'", ...allowed, "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"].join('; ');
+
 export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
-  ['Content-Security-Policy', "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"],
+  ['Content-Security-Policy', contentSecurityPolicy()],
   ['Cross-Origin-Opener-Policy', 'same-origin'],
   ['Cross-Origin-Resource-Policy', 'same-origin'],
   ['Referrer-Policy', 'no-referrer'],

@@ -3,6 +3,7 @@
  * dark as the reader's system is; readable on a phone and by a screen reader.
  */
 import { createHash } from 'node:crypto';
+import { contentSecurityPolicy } from '../answers/headers.ts';
 import type { OpenApiDocument } from './openapi.ts';
 import type { ApiResponse, Content, Json, Operation, Parameter } from './openapi-parts.ts';
 
@@ -26,7 +27,7 @@ summary { cursor: pointer; }
 
 const styleHash = createHash('sha256').update(STYLE).digest('base64');
 /** The page's Content-Security-Policy: its one style sheet, and nothing else. */
-export const DOCS_POLICY = `default-src 'none'; style-src 'sha256-${styleHash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
+export const DOCS_POLICY = contentSecurityPolicy(`style-src 'sha256-${styleHash}'`);
 
 export function renderDocs(document: OpenApiDocument): string {
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>

@@ -2,7 +2,6 @@
  * Erasure, as privacy law asks for it: a ticket's or a tenant's records, state and dedupe keys leave the log and its
  * files for good. Cursors stay valid, and others' replays whole. For principals with the scope `admin`.
  */
-
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../answers/answer.ts';
 import { mayAdminister, type Principal } from '../auth/principal.ts';
 import { BridgeError } from '../contract/errors.ts';

@@ -3,9 +3,9 @@
  * shapes of transports/query.ts, payloads from contract/events.ts. The repository's openapi.yaml is this, with the
  * default configuration; a test fails when they differ, and when the document and the app's routes disagree.
  */
-
 import { JSON_TYPE } from '../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../contract/events.ts';
+import { IDEMPOTENCY_KEY } from '../contract/idempotency.ts';
 import { ID_SCHEMA } from '../contract/rooms.ts';
 import { EVENTS_QUERY } from '../transports/polling.ts';
 import { SSE_QUERY } from '../transports/sse.ts';
@@ -30,7 +30,7 @@ import {
 } from './openapi-parts.ts';
 import { schemas } from './openapi-schemas.ts';
 import { PROBE_POLL_QUERY, PROBE_STREAM_QUERY } from './probe.ts';
-import { IDEMPOTENCY_KEY, MAX_BATCH } from './publish.ts';
+import { MAX_BATCH } from './publish.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from './state.ts';
 import { STATS_QUERY } from './stats.ts';
 

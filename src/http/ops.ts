@@ -32,6 +32,7 @@ export function createOpsRoutes({ prometheus, ready, document, asyncApi, docs }:
   const yaml = toYaml(document);
   const text = (type: string, body: string) => (context: BridgeContext) =>
     answer(context, 200, { 'Content-Type': type, 'Cache-Control': 'no-cache' }, body);
+  const docsPage = text('text/html; charset=utf-8', docs);
   const status = (context: BridgeContext, value: string) =>
     answer(context, 200, { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' }, `{"status":"${value}"}`);
 
@@ -53,7 +54,7 @@ export function createOpsRoutes({ prometheus, ready, document, asyncApi, docs }:
     asyncapiYaml: text('application/yaml', toYaml(asyncApi)),
     docs(context) {
       context.env.outgoing.setHeader('Content-Security-Policy', DOCS_POLICY);
-      return text('text/html; charset=utf-8', docs)(context);
+      return docsPage(context);
     },
   };
 }

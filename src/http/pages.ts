@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { extname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
+import { contentSecurityPolicy } from '../answers/headers.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
 
@@ -21,9 +22,12 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /** Charts set the sizes of their elements by style attributes. */
-const POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY = contentSecurityPolicy(
+  "script-src 'self'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+);
 
 interface Asset {
   readonly type: string;

@@ -11,11 +11,10 @@ import { mayPublish, type Principal, publisherKey } from '../auth/principal.ts';
 import type { Bus, PublishInput } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/idempotency.ts';
 
 /** CONTRACT §9: more is a 400. */
 export const MAX_BATCH = 1000;
-/** 1 to 255 visible ASCII characters; more than one header arrives joined by a space. */
-export const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 export interface PublishDeps {
   readonly config: Config;
@@ -61,9 +60,10 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
 function idempotencyKeyOf({ headers }: IncomingMessage): string | null {
   const key = headers['idempotency-key'];
   if (key === undefined) return null;
+  // More than one header arrives joined by a space.
   if (typeof key === 'string' && IDEMPOTENCY_KEY.test(key)) return key;
-  throw new BridgeError('invalid_request', 'Idempotency-Key must be 1 to 255 visible ASCII characters.', {
-    errors: [{ path: 'Idempotency-Key', message: 'must be 1 to 255 visible ASCII characters' }],
+  throw new BridgeError('invalid_request', `Idempotency-Key ${IDEMPOTENCY_KEY_RULE}.`, {
+    errors: [{ path: 'Idempotency-Key', message: IDEMPOTENCY_KEY_RULE }],
   });
 }
 

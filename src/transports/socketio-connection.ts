@@ -26,15 +26,12 @@ import {
   preparePackets,
   terminate,
 } from './engine-outbox.ts';
+import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from './expiry.ts';
 import { audiencesToHear } from './query.ts';
 import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
 
 /** CONTRACT §5: `bridge.cursor` again, at most once per 30 s, when the log has moved on with nothing for this client. */
 const CURSOR_INTERVAL_MS = 30_000;
-/** CONTRACT §11: a token is good until `exp` plus at most 5 s. */
-const EXPIRY_GRACE_MS = 1_000;
-/** How long a client may take the rest then; with the grace and a tick, within the 5 s. */
-const EXPIRED_LINGER_MS = 2_000;
 
 export interface ConnectionDeps {
   readonly bus: Bus;
@@ -177,7 +174,7 @@ export class Connection implements Sink {
     if (this.#principal.kind === 'token' && wallMs > (this.#principal.expiresAtMs ?? Infinity) + EXPIRY_GRACE_MS) {
       const message = 'The token has expired; come back with a new one.';
       this.#emit('bridge.error', { code: 'token_expired', message });
-      endWithin(this.#socket.conn as never, EXPIRED_LINGER_MS);
+      endWithin(this.#socket.conn, EXPIRED_LINGER_MS);
     } else if (nowMs - this.#toldAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#told) {
       this.#tellCursor(this.#subscription.cursor);
     }

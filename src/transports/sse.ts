@@ -20,6 +20,7 @@ import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from './deliveries.ts';
+import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from './expiry.ts';
 import type { Gate } from './gate.ts';
 import { isOver } from './over.ts';
 import { flag, integer, list, parseQuery, ROOM_QUERY, roomsToHear, text, viewOf, wellFormedCursor } from './query.ts';
@@ -27,12 +28,8 @@ import { askForSocket, openWire, type Part, partOf, type Wire } from './wire.ts'
 
 const MAX_PADDING_BYTES = 8192;
 const MAX_LIFE_SECONDS = 3600;
-/** CONTRACT §11: a token is good until `exp` plus at most 5 s. */
-const EXPIRY_GRACE_MS = 1_000;
 /** How long a client may take the rest of a stream that has ended; then the connection is cut. */
 const LINGER_MS = 30_000;
-/** The same where the token has expired: with the grace and a tick, within the 5 s. */
-const EXPIRED_LINGER_MS = 2_000;
 /** Forms that are kept to be shared: clients may think up any number of views. */
 const MOST_FORMS = 100;
 /** Streams are looked after together, so often: heartbeats, lives, expiries. */
