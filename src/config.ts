@@ -8,7 +8,7 @@
 import { isIPv4 } from 'node:net';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
-import { parseRedisUrl, REDIS_URL_RULE } from './store/redis-url.ts';
+import { parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;

@@ -9,9 +9,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type JWTPayload, jwtVerify } from 'jose';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from './bridge.ts';
-import { startCutProxy } from './cut-proxy.ts';
-import { until } from './until.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
+import { startCutProxy } from './support/cut-proxy.ts';
+import { until } from './support/until.ts';
 
 const SECRET = 'a secret for tests, of 32 bytes or more';
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-cli-'));
@@ -109,7 +109,7 @@ test('--help of all and of each says how it is used and what it takes; --version
     assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
     // What the help names is taken, and what is taken is named.
-    const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
+    const source = readFileSync(`src/cli/${name === 'doctor' ? 'check' : name}.ts`, 'utf8');
     const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
     for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
   }

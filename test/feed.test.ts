@@ -9,9 +9,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { test } from 'node:test';
-import { startBridge, type TestBridge } from './bridge.ts';
-import { type Client, connectLongPoll, connectSocket, connectSse, queryOf, type RoomIds } from './clients.ts';
-import { until } from './until.ts';
+import { startBridge, type TestBridge } from './support/bridge.ts';
+import { type Client, connectLongPoll, connectSocket, connectSse, queryOf, type RoomIds } from './support/clients.ts';
+import { until } from './support/until.ts';
 
 const DAY = new URL('../../shared/feed/inbox-day.ndjson', import.meta.url);
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { type Bridge, BridgeError, type Config, createBridge, type Published } from '../src/bridge.ts';
-import { type PublishAnswer, startBridge, ticketUpdated } from './bridge.ts';
+import { type PublishAnswer, startBridge, ticketUpdated } from './support/bridge.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-in-process-'));
 after(() => rmSync(directory, { recursive: true, force: true }));

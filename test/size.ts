@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 
 /** Bytes, of each. */
 export const BUDGET = 8 * 1024;
-export const ENTRIES = { client: 'src/client/client.ts', publisher: 'src/publisher.ts' } as const;
+export const ENTRIES = { client: 'src/client/client.ts', publisher: 'src/client/publisher.ts' } as const;
 
 /** For a browser: fails when anything needs Node. */
 export async function bundle(source: string, resolveDir: string, external = ['socket.io-client']): Promise<string> {

@@ -4,10 +4,10 @@
  * allows itself to one origin over HTTP/1.1.
  */
 import type { Socket } from 'socket.io-client';
+import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
 import { outcomeOf } from './judge.ts';
 import { Fault, type Measurement, NOTHING_YET, type SseTrial, type Transport, type Trial } from './measurement.ts';
-import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './probe-http.ts';
-import { openSocketProbe } from './probe-socket.ts';
+import { openSocketProbe } from './socketio.ts';
 
 export interface Ask {
   readonly accept: string;

@@ -41,7 +41,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   doctor: {
     summary: 'which transport works from here, through whatever lies in between',
     async load() {
-      const { DOCTOR_HELP, doctor } = await import('./doctor.ts');
+      const { DOCTOR_HELP, doctor } = await import('./check.ts');
       return { help: DOCTOR_HELP, run: doctor };
     },
   },

@@ -5,7 +5,7 @@
  */
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { createPublisher, PublishError, type Published } from '../publisher.ts';
+import { createPublisher, PublishError, type Published } from '../client/publisher.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,

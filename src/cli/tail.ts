@@ -6,7 +6,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { shownJson } from '../contract/shown.ts';
+import { shownJson } from '../contract/printable.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,

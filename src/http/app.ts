@@ -15,16 +15,16 @@ import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../log.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Store } from '../store/store.ts';
-import { createAsyncApi } from './asyncapi.ts';
-import { renderDocs } from './docs-page.ts';
-import { createEraseRoutes } from './erase.ts';
-import { createDocument } from './openapi.ts';
-import { createOpsRoutes } from './ops.ts';
-import { createPages } from './pages.ts';
-import { createPassRoute } from './pass.ts';
-import type { Probes } from './probe.ts';
-import { createPublishRoute } from './publish.ts';
-import { createStateRoutes } from './state.ts';
+import { createAsyncApi } from './reference/asyncapi.ts';
+import { renderDocs } from './reference/docs-page.ts';
+import { createDocument } from './reference/openapi.ts';
+import type { Probes } from './routes/check.ts';
+import { createEraseRoutes } from './routes/erase.ts';
+import { createOpsRoutes } from './routes/ops.ts';
+import { createPages } from './routes/pages.ts';
+import { createPassRoute } from './routes/pass.ts';
+import { createPublishRoute } from './routes/publish.ts';
+import { createStateRoutes } from './routes/state.ts';
 
 export interface AppDeps {
   readonly config: Config;

@@ -1,8 +1,8 @@
 /** Which engine holds the log: `STORE_URL` (CONTRACT §13). */
 import type { Keying } from '../contract/audiences.ts';
 import type { Logger } from '../log.ts';
-import { openRedisStore } from './redis.ts';
-import { openSqliteStore } from './sqlite.ts';
+import { openRedisStore } from './redis/store.ts';
+import { openSqliteStore } from './sqlite/store.ts';
 import type { Store } from './store.ts';
 
 const SQLITE = 'sqlite:';

@@ -1,6 +1,6 @@
 /** Two nodes on one Redis that is killed, paused, cut off, flushed or full. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type RedisServer, startRedis } from '../redis.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
 import type { Objection } from './checker.ts';
 import { startRelay } from './relay.ts';
 import { latecomers } from './scenarios-crash.ts';

@@ -10,7 +10,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { createBridge } from '../../../src/bridge.ts';
-import { createPublisher } from '../../../src/publisher.ts';
+import { createPublisher } from '../../../src/client/publisher.ts';
 import { createDay } from './day.ts';
 
 const here = new URL('.', import.meta.url).pathname;

@@ -1,0 +1,12 @@
+/** Writes openapi.yaml and docs/asyncapi.yaml: the descriptions that a server with no configuration gives. */
+import { writeFile } from 'node:fs/promises';
+import { configure } from '../config.ts';
+import { createEventCatalog } from '../contract/events.ts';
+import { createAsyncApi } from '../http/reference/asyncapi.ts';
+import { createDocument } from '../http/reference/openapi.ts';
+import { toYaml } from '../http/routes/ops.ts';
+
+const eventNames = createEventCatalog().names;
+const root = new URL('../../', import.meta.url);
+await writeFile(new URL('openapi.yaml', root), toYaml(createDocument({ basePath: '', eventNames })));
+await writeFile(new URL('docs/asyncapi.yaml', root), toYaml(createAsyncApi({ ...configure(), eventNames })));

@@ -1,0 +1,148 @@
+/**
+ * What the parts of the API's description are made of: the types of OpenAPI 3.1 that it uses, examples, parameters from
+ * the shapes of transports/query.ts, and responses from the table of errors.
+ */
+import type { z } from 'zod';
+import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
+import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
+import { TICKETS_UPDATED } from '../../contract/events.ts';
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+export type JsonObject = { readonly [key: string]: Json };
+
+export interface Parameter {
+  readonly name: string;
+  readonly in: 'query' | 'header' | 'path';
+  readonly required?: boolean;
+  readonly description: string;
+  readonly schema: JsonObject;
+}
+
+export interface Content {
+  readonly schema: JsonObject;
+  readonly examples?: Readonly<Record<string, { readonly summary?: string; readonly value: Json }>>;
+}
+
+export interface ApiResponse {
+  readonly description: string;
+  readonly headers?: Readonly<Record<string, { readonly description: string; readonly schema: JsonObject }>>;
+  readonly content?: Readonly<Record<string, Content>>;
+}
+
+export interface Operation {
+  readonly operationId: string;
+  readonly tags: readonly string[];
+  readonly summary: string;
+  readonly description?: string;
+  readonly security?: readonly JsonObject[];
+  readonly parameters?: readonly Parameter[];
+  readonly requestBody?: { readonly required: true; readonly content: Readonly<Record<string, Content>> };
+  readonly responses: Readonly<Record<string, ApiResponse>>;
+}
+
+export const ISO_INSTANT = '2024-06-01T12:00:00.000Z';
+export const CURSOR = 'k3v9x2ma-000000000a7-q8zt';
+
+export const TICKET_PAYLOAD = {
+  tenantId: 'tenant-1',
+  ticketId: 'ticket-123',
+  agreementId: 'agreement-9',
+  instanceId: 'inst-42',
+  messageId: 'msg-1',
+  providerMessageId: 'wamid.abc',
+  ticketStatus: 'OPEN',
+  ticketUpdatedAt: ISO_INSTANT,
+  ticket: { id: 'ticket-123', subject: 'Delivery', unread: 3 },
+} as const;
+const { ticket: _ticket, ...ENVELOPE } = TICKET_PAYLOAD;
+export const MESSAGE_PAYLOAD = { ...ENVELOPE, message: { id: 'msg-1', content: 'Good morning' } } as const;
+export const ROOMS = ['tenant:tenant-1', 'ticket:ticket-123', 'agreement:agreement-9'] as const;
+export const PUBLISHED = { id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, duplicate: false } as const;
+
+export const ref = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` });
+export const cursor: JsonObject = {
+  type: 'string',
+  minLength: 1,
+  maxLength: 64,
+  description: 'A place in the log: opaque, compares as a byte string, the same on every transport.',
+};
+export const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });
+
+export function ok(
+  description: string,
+  content: Readonly<Record<string, Content>>,
+  headers: Readonly<Record<string, string>> = {},
+): ApiResponse {
+  return {
+    description,
+    headers: headersOf({ 'Cache-Control': 'Whether the answer may be kept.', ...headers }),
+    content,
+  };
+}
+
+export function headersOf(descriptions: Readonly<Record<string, string>>) {
+  return Object.fromEntries(
+    Object.entries(descriptions).map(([name, description]) => [name, { description, schema: { type: 'string' } }]),
+  );
+}
+
+/** One response per status, with an example for each of its codes. `internal` may come from every route. */
+export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, ApiResponse>> {
+  const byStatus = new Map<number, ErrorCode[]>();
+  for (const code of [...codes, 'internal'] as const) {
+    const { status } = ERRORS[code];
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
+  }
+  return Object.fromEntries([...byStatus].map(([status, sameStatus]) => [String(status), problemResponse(sameStatus)]));
+}
+
+function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
+  const headers: Record<string, string> = {};
+  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds after which to try again.';
+  if (codes.some((code) => ERRORS[code].status === 401)) headers['WWW-Authenticate'] = 'How to authenticate.';
+  return {
+    description: codes.map((code) => `${ERRORS[code].title} (\`${code}\`).`).join(' '),
+    ...(Object.keys(headers).length === 0 ? {} : { headers: headersOf(headers) }),
+    content: {
+      [PROBLEM_TYPE]: {
+        schema: ref(codes.includes('cursor_expired') ? 'Gone' : 'Problem'),
+        examples: Object.fromEntries(codes.map((code) => [code, { value: problemExample(code) }])),
+      },
+    },
+  };
+}
+
+function problemExample(code: ErrorCode): JsonObject {
+  const { status, title } = ERRORS[code];
+  const reason = code === 'cursor_expired' ? 'expired' : code === 'cursor_unknown' ? 'unknown' : null;
+  return {
+    type: problemUrn(code),
+    title,
+    status,
+    detail: 'What was wrong, in a sentence.',
+    code,
+    ...(code === 'invalid_payload' ? { errors: [{ path: '/payload/ticketId', message: 'is required' }] } : {}),
+    ...(reason === null ? {} : { reason, after: CURSOR, oldest: CURSOR, cursor: CURSOR }),
+  };
+}
+
+/** A query shape as parameters: what each takes stands in its `meta`. */
+export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parameter[] {
+  return Object.entries(shape).map(([name, parameter]) => {
+    const { description = '', schema, required } = parameter.meta() ?? {};
+    return {
+      name,
+      in: 'query',
+      ...(required === true ? { required } : {}),
+      description,
+      schema: withoutOddDefault(schema as JsonObject),
+    };
+  });
+}
+
+/** A default that the parameter itself does not take stands for "left out". */
+function withoutOddDefault(schema: JsonObject): JsonObject {
+  const { default: fallback, ...rest } = schema;
+  const { minimum } = schema;
+  return typeof fallback === 'number' && typeof minimum === 'number' && fallback < minimum ? rest : schema;
+}

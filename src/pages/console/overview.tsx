@@ -1,0 +1,367 @@
+/** The first look: who is connected, what flows, how fast, and how the log, Redis and the nodes are. */
+import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
+import type { ThemeChoice } from '../theme.ts';
+import type { Access } from './access.ts';
+import { useChanges } from './changes.ts';
+import { Chart } from './chart.tsx';
+import { type Figures, type RoomFigures, type Stats, TRANSPORTS } from './figures.ts';
+import { bytes, count, duration, milliseconds, NOTHING, rate, timeOfDay } from './format.ts';
+import { Scroll } from './scroll.tsx';
+
+const LABELS = { websocket: 'WebSocket', polling: 'Socket.IO polling', sse: 'SSE', longpoll: 'Long poll' } as const;
+
+interface OverviewProps {
+  readonly access: Access;
+  readonly figures: Figures;
+  readonly theme: ThemeChoice;
+  readonly tail: (room: string) => void;
+}
+
+export function Overview({ access, figures, theme, tail }: OverviewProps) {
+  useChanges(figures.changes, access.changes);
+  const { stats, history, state, error } = figures;
+  if (stats === null) return <NoFigures state={state} />;
+  const now = history.at(-1);
+  const instants = history.map(({ atMs }) => atMs);
+  return (
+    <>
+      {state === 'away' && (
+        <p class="fault">
+          These figures are of {timeOfDay(Date.parse(stats.at))}. {error?.message}
+        </p>
+      )}
+      <Tiles stats={stats} published={now?.published ?? null} delivered={now?.delivered ?? null} />
+      <div class="charts">
+        <Chart
+          title="Events per second"
+          instants={instants}
+          series={[
+            { label: 'Published', color: '--series-1', values: history.map(({ published }) => published) },
+            { label: 'Delivered', color: '--series-2', values: history.map(({ delivered }) => delivered) },
+          ]}
+          format={rate}
+          empty="Counting…"
+          theme={theme}
+        />
+        <Chart
+          title="Delivery lag"
+          instants={instants}
+          series={[
+            { label: 'Median', color: '--series-1', values: history.map(({ p50 }) => p50) },
+            { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
+          ]}
+          format={milliseconds}
+          empty="No delivery to measure"
+          theme={theme}
+        />
+      </div>
+      <div class="columns">
+        <Rooms rooms={stats.rooms} tail={tail} />
+        <div class="stack">
+          <Log log={stats.log} />
+          {stats.redis !== null && <Redis redis={stats.redis} />}
+          <Node stats={stats} />
+        </div>
+      </div>
+      {stats.nodes !== null && stats.nodes.length > 1 && <Nodes nodes={stats.nodes} here={stats.node.id} />}
+    </>
+  );
+}
+
+function NoFigures({ state }: { readonly state: Figures['state'] }) {
+  if (state === 'asking') return <p class="empty">Asking the bridge…</p>;
+  if (state === 'away') return <p class="empty">No answer from the bridge yet. It is asked again by itself.</p>;
+  return (
+    <p class="empty">
+      The figures need a token with the scope <code>admin</code>. The tail needs <code>subscribe</code>, publishing
+      needs <code>publish</code>: with either, those tabs work without the figures.
+    </p>
+  );
+}
+
+interface TilesProps {
+  readonly stats: Stats;
+  readonly published: number | null;
+  readonly delivered: number | null;
+}
+
+function Tiles({ stats, published, delivered }: TilesProps) {
+  const { connections, publishes, deliveryLag, log } = stats;
+  const all = TRANSPORTS.reduce((sum, name) => sum + connections[name], 0);
+  const { failed, rejected, duplicate } = publishes;
+  return (
+    <div class="tiles">
+      <section class="tile wide" aria-labelledby="tile-connections">
+        <h3 id="tile-connections">Connections</h3>
+        <p class="figure">{count(all)}</p>
+        <dl class="row">
+          {TRANSPORTS.map((name) => (
+            <div key={name}>
+              <dt>{LABELS[name]}</dt>
+              <dd>{count(connections[name])}</dd>
+            </div>
+          ))}
+        </dl>
+      </section>
+      <Tile title="Published" figure={rate(published)}>
+        {count(publishes.accepted)} accepted
+        {duplicate > 0 && `, ${count(duplicate)} repeated`}
+        {rejected > 0 && `, ${count(rejected)} rejected`}
+        {failed > 0 && <strong class="bad">, {count(failed)} failed</strong>}
+      </Tile>
+      <Tile title="Delivered" figure={rate(delivered)}>
+        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since the start
+        {stats.slowConsumers > 0 && `, ${count(stats.slowConsumers)} slow clients cut off`}
+      </Tile>
+      <Tile title="Delivery lag, p99" figure={milliseconds(deliveryLag.recent.p99Seconds)}>
+        {deliveryLag.recent.count === 0
+          ? 'nothing delivered in the last minute'
+          : `median ${milliseconds(deliveryLag.recent.p50Seconds)}, last minute`}
+      </Tile>
+      <Tile title="Records kept" figure={log.records === null ? NOTHING : count(log.records)}>
+        in the log{log.bytes !== null && `, ${bytes(log.bytes)}`}
+      </Tile>
+    </div>
+  );
+}
+
+interface TileProps {
+  readonly title: string;
+  readonly figure: string;
+  readonly children: ComponentChildren;
+}
+
+function Tile({ title, figure, children }: TileProps) {
+  const id = `tile-${title.toLowerCase().replaceAll(/[^a-z]+/g, '-')}`;
+  return (
+    <section class="tile" aria-labelledby={id}>
+      <h3 id={id}>{title}</h3>
+      <p class="figure">{figure}</p>
+      <p class="note">{children}</p>
+    </section>
+  );
+}
+
+function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail: (room: string) => void }) {
+  const [order, setOrder] = useState<'listeners' | 'events'>('events');
+  const { byListeners, byEvents } = rooms;
+  const { top } = order === 'listeners' ? byListeners : byEvents;
+  const others = order === 'listeners' ? byListeners.others : byEvents.others;
+  const hasTenants = top.some(({ tenantId }) => tenantId !== null);
+  const span = duration(byEvents.seconds + 0.5);
+  const header = (name: 'listeners' | 'events', label: string) => (
+    <th scope="col" class="number" aria-sort={order === name ? 'descending' : 'none'}>
+      <button type="button" class="sort" onClick={() => setOrder(name)}>
+        {label}
+        <span aria-hidden="true">{order === name ? ' ▾' : ''}</span>
+      </button>
+    </th>
+  );
+  return (
+    <section class="panel" aria-labelledby="rooms">
+      <h3 id="rooms">Rooms</h3>
+      {top.length === 0 ? (
+        <p class="empty">
+          {order === 'listeners' ? 'Nobody listens on this node.' : `No events in the last ${span}.`}{' '}
+          <button type="button" class="link" onClick={() => setOrder(order === 'listeners' ? 'events' : 'listeners')}>
+            {order === 'listeners' ? 'Show rooms with traffic' : 'Show rooms with listeners'}
+          </button>
+        </p>
+      ) : (
+        <Scroll label="Rooms">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Room</th>
+                {hasTenants && <th scope="col">Tenant</th>}
+                {header('listeners', 'Listeners')}
+                {header('events', `Events, ${span}`)}
+              </tr>
+            </thead>
+            <tbody>
+              {top.map((room) => (
+                <RoomRow key={`${room.tenantId}\n${room.room}`} room={room} hasTenants={hasTenants} tail={tail} />
+              ))}
+            </tbody>
+          </table>
+        </Scroll>
+      )}
+      {others.rooms > 0 && (
+        <p class="note">
+          and {count(others.rooms)} further rooms with{' '}
+          {'listeners' in others ? `${count(others.listeners)} listeners` : `${count(others.events)} events`}
+        </p>
+      )}
+    </section>
+  );
+}
+
+interface RoomRowProps {
+  readonly room: RoomFigures;
+  readonly hasTenants: boolean;
+  readonly tail: (room: string) => void;
+}
+
+function RoomRow({ room: { room, tenantId, listeners, events }, hasTenants, tail }: RoomRowProps) {
+  return (
+    <tr>
+      <th scope="row" class="name">
+        <button type="button" class="link" title={`Tail ${room}`} onClick={() => tail(room)}>
+          <bdi>{room}</bdi>
+        </button>
+      </th>
+      {hasTenants && (
+        <td class="name">
+          <bdi>{tenantId}</bdi>
+        </td>
+      )}
+      <td class="number">{count(listeners)}</td>
+      <td class="number">{count(events)}</td>
+    </tr>
+  );
+}
+
+function Log({ log }: { readonly log: Stats['log'] }) {
+  const { engine, healthy, reached, records, oldest, newest } = log;
+  return (
+    <section class="panel" aria-labelledby="log">
+      <h3 id="log">Log</h3>
+      <dl class="facts">
+        <Fact name="Engine">{engine === 'redis' ? 'Redis' : 'SQLite'}</Fact>
+        <Fact name="State">
+          <State isGood={healthy && reached}>
+            {!reached ? 'does not answer' : healthy ? 'takes events' : 'takes no events'}
+          </State>
+        </Fact>
+        <Fact name="Records">{records === null ? NOTHING : count(records)}</Fact>
+        <Fact name={engine === 'redis' ? 'Memory of Redis' : 'File'}>{bytes(log.bytes)}</Fact>
+        <Fact name="Oldest">
+          <Edge edge={oldest} />
+        </Fact>
+        <Fact name="Newest">
+          <Edge edge={newest} />
+        </Fact>
+      </dl>
+    </section>
+  );
+}
+
+function Edge({ edge }: { readonly edge: Stats['log']['oldest'] }) {
+  if (edge === null) return <>{NOTHING}</>;
+  return (
+    <>
+      <time dateTime={edge.at} title={edge.at}>
+        {duration((Date.now() - Date.parse(edge.at)) / 1000)} ago
+      </time>{' '}
+      <code>{edge.cursor}</code>
+    </>
+  );
+}
+
+function Redis({ redis: { reached, takesWrites, tailLag } }: { readonly redis: NonNullable<Stats['redis']> }) {
+  return (
+    <section class="panel" aria-labelledby="redis">
+      <h3 id="redis">Redis</h3>
+      <dl class="facts">
+        <Fact name="Connection">
+          <State isGood={reached}>{reached ? 'answers' : 'does not answer'}</State>
+        </Fact>
+        <Fact name="Writes">
+          <State isGood={takesWrites}>{takesWrites ? 'taken' : 'not taken'}</State>
+        </Fact>
+        <Fact name="Tail lag, last minute">
+          {tailLag.count === 0
+            ? 'nothing came'
+            : `median ${milliseconds(tailLag.p50Seconds)}, 99th percentile ${milliseconds(tailLag.p99Seconds)}`}
+        </Fact>
+      </dl>
+    </section>
+  );
+}
+
+function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) {
+  return (
+    <section class="panel" aria-labelledby="node">
+      <h3 id="node">This node</h3>
+      <dl class="facts">
+        {node.host !== null && (
+          <Fact name="Host">
+            <bdi>{node.host}</bdi>, process {node.pid}
+          </Fact>
+        )}
+        <Fact name="Version">{node.version}</Fact>
+        <Fact name="Up for">
+          {duration(node.uptimeSeconds)}
+          {node.draining && <strong class="bad">, draining</strong>}
+        </Fact>
+        <Fact name="Event-loop lag">
+          mean {milliseconds(node.eventLoopLag.meanSeconds)}, 99th percentile{' '}
+          {milliseconds(node.eventLoopLag.p99Seconds)}
+        </Fact>
+        <Fact name="Memory">
+          {bytes(node.memory.rssBytes)}, heap {bytes(node.memory.heapUsedBytes)}
+        </Fact>
+        <Fact name="Replayed records">{count(replayed)}</Fact>
+        <Fact name="Resets told">{count(resets)}</Fact>
+      </dl>
+    </section>
+  );
+}
+
+function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; readonly here: string }) {
+  const inOrder = [...nodes].sort((a, b) => (`${a.host} ${a.pid}` < `${b.host} ${b.pid}` ? -1 : 1));
+  return (
+    <section class="panel" aria-labelledby="nodes">
+      <h3 id="nodes">Nodes on this log</h3>
+      <Scroll label="Nodes">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Node</th>
+              <th scope="col">Version</th>
+              {TRANSPORTS.map((name) => (
+                <th key={name} scope="col" class="number">
+                  {LABELS[name]}
+                </th>
+              ))}
+              <th scope="col" class="number">
+                Up for
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {inOrder.map(({ id, host, pid, version, connections, startedAt }) => (
+              <tr key={id}>
+                <th scope="row" class="name">
+                  <bdi>{host}</bdi> {pid}
+                  {id === here && ' (answered)'}
+                </th>
+                <td>{version}</td>
+                {TRANSPORTS.map((name) => (
+                  <td key={name} class="number">
+                    {count(connections[name])}
+                  </td>
+                ))}
+                <td class="number">{duration((Date.now() - Date.parse(startedAt)) / 1000)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+    </section>
+  );
+}
+
+function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+function State({ isGood, children }: { readonly isGood: boolean; readonly children: ComponentChildren }) {
+  return <span class={isGood ? 'state good' : 'state bad'}>{children}</span>;
+}

@@ -1,0 +1,248 @@
+/**
+ * What the file holds, and how a thread opens it.
+ *
+ * A record is stored once, in `records`; the room index, the tickets and the messages refer to it by `seq`. The log is
+ * the records above `trimmed_seq`; a record at or below that is there only because the state still shows it. An erased
+ * record leaves its place (`tombstones`), so that a cursor which names it keeps its meaning.
+ *
+ * WAL with synchronous=FULL: a commit is on the disk before it returns and before a reader can see it.
+ */
+import { randomInt } from 'node:crypto';
+import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { GENESIS_NONCE } from '../../contract/cursor.ts';
+
+export const MEMORY = ':memory:';
+
+/** "RCST": tells our files from other SQLite databases. */
+const APPLICATION_ID = 0x52435354;
+const SCHEMA_VERSION = 1;
+
+/** Milliseconds to wait for a lock that someone else holds, such as a backup tool; past it a group is `unavailable`. */
+const BUSY_TIMEOUT_MS = 3_000;
+/** Pages of 4 KiB in the write-ahead log before they are copied into the database: 32 MiB. */
+const CHECKPOINT_PAGES = 8_192;
+/** KiB of page cache per connection. A commit that splits a page makes SQLite look through all of it, and a large one
+ * falls out of the processor's caches; what does not fit is in the system's. */
+const CACHE_KIB = 8_192;
+
+/** Rooms hold no comma (CONTRACT §2). */
+export const ROOM_SEPARATOR = ',';
+
+const SCHEMA = `
+  CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE log (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    head_seq INTEGER NOT NULL, head_nonce TEXT NOT NULL,
+    trimmed_seq INTEGER NOT NULL, trimmed_nonce TEXT NOT NULL,
+    kept INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE records (
+    seq INTEGER PRIMARY KEY, nonce TEXT NOT NULL, at INTEGER NOT NULL, event TEXT NOT NULL, tenant TEXT NOT NULL,
+    rooms TEXT NOT NULL, ticket_id INTEGER, payload TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE tombstones (seq INTEGER PRIMARY KEY, nonce TEXT NOT NULL) STRICT;
+
+  CREATE TABLE audiences (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+  CREATE TABLE audience_records (
+    audience_id INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (audience_id, seq)
+  ) STRICT, WITHOUT ROWID;
+
+  -- seq: the newest tickets.updated; NULL while only messages are known.
+  CREATE TABLE tickets (
+    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT NOT NULL, seq INTEGER, updated_at TEXT, agreement TEXT,
+    status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, UNIQUE (tenant, ticket)
+  ) STRICT;
+  CREATE INDEX tickets_by_update ON tickets (tenant, updated_at, seq) WHERE seq IS NOT NULL;
+  -- By the hour, so that a busy ticket moves in this index once an hour and not with each event.
+  CREATE INDEX tickets_by_age ON tickets (last_hour);
+
+  -- message_key: tenant and messageId, provider_id: within the ticket. As given and not hashed, since ids that rise
+  -- with time then fall on few pages.
+  CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY, ticket_id INTEGER NOT NULL, nonce TEXT NOT NULL, message_key TEXT, provider_id TEXT
+  ) STRICT;
+  CREATE INDEX messages_by_ticket ON messages (ticket_id, seq);
+  CREATE UNIQUE INDEX messages_by_id ON messages (message_key) WHERE message_key IS NOT NULL;
+  CREATE UNIQUE INDEX messages_by_provider_id ON messages (ticket_id, provider_id) WHERE provider_id IS NOT NULL;
+
+  -- Keys are hashes: an entry may outlive an erasure. tenant_key and ticket_key: what all events of the request belong
+  -- to, NULL when they differ.
+  CREATE TABLE idempotency (
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, at INTEGER NOT NULL, tenant_key TEXT, ticket_key TEXT,
+    results TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX idempotency_by_age ON idempotency (at);
+
+  CREATE TABLE sessions (
+    pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+`;
+
+export interface OpenedLog {
+  readonly db: DatabaseSync;
+  readonly epoch: string;
+  /** The file with symbolic links resolved, or `:memory:`. */
+  readonly path: string;
+  close(): void;
+}
+
+/** Opens, and creates or re-indexes where needed. @throws {Error} of one line when the file cannot be the log. */
+export function openForWriting(file: string, keying: Keying): OpenedLog {
+  const path = file === MEMORY ? MEMORY : resolveFile(file);
+  const lock = path === MEMORY ? null : lockFile(path);
+  let db: DatabaseSync | null = null;
+  try {
+    db = new DatabaseSync(path);
+    db.exec(`
+      PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};
+      PRAGMA cache_size = -${CACHE_KIB};
+    `);
+    const foreign = pragma(db, 'application_id') !== APPLICATION_ID;
+    if (foreign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of something else');
+    if (!foreign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
+      throw new Error(`its format is ${pragma(db, 'user_version')}, this version reads ${SCHEMA_VERSION}`);
+    }
+    db.exec(`
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = FULL;
+      PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
+      PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
+    `);
+    if (foreign) create(db, keying);
+    if (meta(db, 'keying') !== keying) reindex(db, keying);
+    const epoch = meta(db, 'epoch');
+    const opened = db;
+    const close = () => {
+      opened.close();
+      lock?.close();
+    };
+    return { db, epoch, path, close };
+  } catch (error) {
+    db?.close();
+    lock?.close();
+    throw refusal(file, error);
+  }
+}
+
+/** A second connection that only reads, for another thread. The file must have been opened for writing before. */
+export function openForReading(path: string): DatabaseSync {
+  const db = new DatabaseSync(path, { readOnly: true });
+  db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
+  return db;
+}
+
+export function meta(db: DatabaseSync, name: string): string {
+  return (db.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value as string | undefined) ?? '';
+}
+
+/** Runs `work` in one transaction that is rolled back when it throws. */
+export function transaction<T>(db: DatabaseSync, work: () => T): T {
+  db.exec('BEGIN IMMEDIATE');
+  try {
+    const result = work();
+    db.exec('COMMIT');
+    return result;
+  } catch (error) {
+    if (db.isTransaction) db.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+/** Two names of one file must meet at one lock and one write-ahead log, so a file with hard links is refused: which of
+ * its names others use cannot be told. A file is only created here when it is not there: closing any handle of a file
+ * drops the locks that this process holds on it (fcntl). */
+function resolveFile(file: string): string {
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    if (!existsSync(file)) closeSync(openSync(file, 'a'));
+    const stat = statSync(file);
+    if (!stat.isFile()) throw new Error('it is not a file');
+    if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links), and may have one`);
+    return realpathSync(file);
+  } catch (error) {
+    throw refusal(file, error);
+  }
+}
+
+const lockPathOf = (path: string): string => `${path}.lock`;
+
+/** The files by which a log is one: when one of them is another than the one that was opened, two servers may write. */
+export const filesOf = (path: string): string[] => [path, `${path}-wal`, lockPathOf(path)];
+
+/** An exclusive lock on a file of its own beside the log: the system lets go of it when the process ends, however. */
+function lockFile(path: string): DatabaseSync {
+  const lock = new DatabaseSync(lockPathOf(path));
+  try {
+    lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE;');
+    return lock;
+  } catch (error) {
+    lock.close();
+    throw primaryCode(error) === SQLITE_BUSY
+      ? new Error(`STORE_URL: cannot open the log ${path}: another server has it open`)
+      : refusal(path, error);
+  }
+}
+
+export const SQLITE_BUSY = 5;
+export const SQLITE_FULL = 13;
+
+/** SQLite's primary result code, null for any other error. */
+export function primaryCode(error: unknown): number | null {
+  const code = (error as { errcode?: unknown } | null)?.errcode;
+  return typeof code === 'number' ? code & 0xff : null;
+}
+
+function refusal(file: string, error: unknown): Error {
+  const reason = (error instanceof Error ? error.message : String(error)).split('\n', 1)[0];
+  return new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
+}
+
+function pragma(db: DatabaseSync, name: string): number {
+  return Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
+}
+
+function create(db: DatabaseSync, keying: Keying): void {
+  transaction(db, () => {
+    db.exec(SCHEMA);
+    const insert = db.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
+    insert.run('epoch', Array.from({ length: 8 }, () => randomInt(36).toString(36)).join(''));
+    insert.run('keying', keying);
+    db.prepare('INSERT INTO log VALUES (1, 0, ?, 0, ?, 0)').run(GENESIS_NONCE, GENESIS_NONCE);
+    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`);
+  });
+}
+
+/** The records know their tenant and rooms, so the room index can be made again under another keying. */
+function reindex(db: DatabaseSync, keying: Keying): void {
+  transaction(db, () => {
+    db.exec('DELETE FROM audience_records; DELETE FROM audiences;');
+    const intern = db.prepare(
+      'INSERT INTO audiences (name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id',
+    );
+    const insert = db.prepare('INSERT OR IGNORE INTO audience_records VALUES (?, ?)');
+    const ids = new Map<string, number>();
+    const records = db.prepare(
+      'SELECT seq, tenant, rooms FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq',
+    );
+    for (const row of records.iterate()) {
+      const { seq, tenant, rooms } = row as { seq: number; tenant: string; rooms: string };
+      for (const room of rooms === '' ? [] : rooms.split(ROOM_SEPARATOR)) {
+        const name = audienceOf(keying, tenant, room);
+        let id = ids.get(name);
+        if (id === undefined) {
+          id = intern.get(name)?.id as number;
+          if (ids.size >= 100_000) ids.clear();
+          ids.set(name, id);
+        }
+        insert.run(id, seq);
+      }
+    }
+    db.prepare("UPDATE meta SET value = ? WHERE name = 'keying'").run(keying);
+  });
+}

@@ -1,0 +1,452 @@
+/**
+ * The probe endpoints of the connection check: open to anyone, bounded, and with nothing of anyone's in them; and what
+ * the judge makes of a measurement.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { Server } from 'socket.io';
+import { io, type Socket } from 'socket.io-client';
+import { judge } from '../../src/check/judge.ts';
+import { type Measurement, type Passage, type Quiet, TRANSPORTS } from '../../src/check/measurement.ts';
+import { reportText } from '../../src/check/report.ts';
+import { LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
+import type { Config } from '../../src/config.ts';
+import { openProbeNamespace } from '../../src/transports/socketio/check.ts';
+import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
+import { until } from '../support/until.ts';
+
+const JWT = { authMode: 'jwt', jwtSecret: 'a secret of thirty-two bytes or more' } as const;
+
+async function start(t: TestContext, options: Partial<Config> = {}): Promise<TestBridge> {
+  const bridge = await startBridge(options);
+  t.after(() => bridge.close());
+  return bridge;
+}
+
+function open(t: TestContext, url: string, options: object = {}): Socket {
+  const socket = io(`${new URL(url).origin}/check`, { forceNew: true, reconnection: false, ...options });
+  t.after(() => socket.disconnect());
+  return socket;
+}
+
+async function connected(t: TestContext, url: string, options: object = {}): Promise<Socket> {
+  const socket = open(t, url, options);
+  await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('connect_error', reject));
+  return socket;
+}
+
+/** The first argument of the next event of this name. */
+function next(socket: Socket, name: string): Promise<{ readonly data?: { readonly code?: string } }> {
+  return new Promise((resolve) => socket.once(name as 'connect_error', resolve as never));
+}
+
+/** The names of a stream's events. */
+function eventsOf(text: string): string[] {
+  return [...text.matchAll(/^event: (\S+)$/gm)].map(([, name]) => name as string);
+}
+
+test('in jwt mode the stream ticks for anyone, under the headers of /sse, and ends by itself', async (t) => {
+  const bridge = await start(t, { ...JWT, heartbeatMs: 100, basePath: '/rt' });
+  const response = await fetch(`${bridge.url}/check/stream?ticks=3&every=50&hold=1&padding=100`);
+  assert.equal(response.status, 200);
+  assert.equal(response.headers.get('content-type'), 'text/event-stream; charset=utf-8');
+  assert.equal(response.headers.get('cache-control'), 'no-store, no-transform');
+  assert.equal(response.headers.get('x-accel-buffering'), 'no');
+  const text = await response.text();
+  assert.ok(text.startsWith(`:${' '.repeat(100)}\nretry: `));
+  const names = eventsOf(text);
+  assert.equal(names.filter((name) => name === 'check.tick').length, 4);
+  assert.ok(names.filter((name) => name === 'check.heartbeat').length > 1);
+  assert.deepEqual(
+    [...text.matchAll(/"n":(\d)/g)].map(([, n]) => n),
+    ['0', '1', '2', '3'],
+  );
+  assert.doesNotMatch(text, /^id:/m, 'no cursor');
+});
+
+test('a stream without heartbeats is silent between its ticks', async (t) => {
+  const bridge = await start(t, { heartbeatMs: 50 });
+  const text = await (await fetch(`${bridge.url}/check/stream?ticks=1&hold=1&heartbeats=false`)).text();
+  assert.deepEqual(eventsOf(text), ['check.tick', 'check.tick']);
+});
+
+test('the poll tells the server’s clock and what a check needs, and no more', async (t) => {
+  const bridge = await start(t, { ...JWT, socketPath: '/live', heartbeatMs: 1234 });
+  const beforeMs = Date.now();
+  const response = await fetch(`${bridge.url}/check/poll?wait=1`, { headers: { via: '1.1 secret-name' } });
+  const { timeMs, ...facts } = (await response.json()) as { timeMs: number };
+  assert.ok(timeMs >= beforeMs + 1000 && timeMs <= Date.now());
+  assert.deepEqual(facts, {
+    roomcast: 'check',
+    ready: true,
+    heartbeatMs: 1234,
+    socketPath: '/live',
+    httpVersion: '1.1',
+    proxyHeaders: ['via'],
+  });
+});
+
+test('values out of range are a 400 that names them; bodies and other methods are not taken', async (t) => {
+  const bridge = await start(t);
+  for (const query of [
+    'stream?ticks=0',
+    'stream?ticks=21',
+    'stream?every=49',
+    'stream?every=1001',
+    'stream?padding=8193',
+    'stream?hold=121',
+    'stream?hold=-1',
+    'stream?heartbeats=maybe',
+    'stream?ticks=1e1',
+    'stream?ticks=2&ticks=3',
+    'poll?wait=26',
+    'poll?wait=%00',
+    'poll?wait=1.5',
+  ]) {
+    const response = await fetch(`${bridge.url}/check/${query}`);
+    assert.equal(response.status, 400, query);
+    assert.equal(response.headers.get('content-type'), 'application/problem+json');
+    const { code, errors } = (await response.json()) as { code: string; errors: { path: string }[] };
+    assert.equal(code, 'invalid_request');
+    assert.equal(errors[0]?.path, /\?(\w+)=/.exec(query)?.[1]);
+  }
+  for (const path of ['/check/stream', '/check/poll']) {
+    assert.equal((await fetch(bridge.url + path, { method: 'POST', body: 'x' })).status, 405);
+    const head = await fetch(`${bridge.url}${path}`, { method: 'HEAD' });
+    assert.equal(head.status, 200);
+    assert.equal(await head.text(), '');
+  }
+});
+
+test('probes count as connections while they last, and a client that leaves is counted out', async (t) => {
+  const bridge = await start(t, { maxConnections: 2 });
+  const leaving = new AbortController();
+  const held = await Promise.all(
+    [1, 2].map(() => fetch(`${bridge.url}/check/stream?hold=100`, { signal: leaving.signal })),
+  );
+  assert.deepEqual(
+    held.map(({ status }) => status),
+    [200, 200],
+  );
+  assert.equal(await metric(bridge, 'roomcast_connections{transport="sse"}'), 2);
+  for (const path of ['/check/stream', '/check/poll?wait=1', '/sse?tenantId=t']) {
+    const refused = await fetch(bridge.url + path);
+    assert.equal(refused.status, 503, path);
+    assert.equal(((await refused.json()) as { code: string }).code, 'too_many_connections');
+  }
+  assert.equal((await fetch(`${bridge.url}/check/poll`)).status, 200, 'a plain request is none');
+  leaving.abort();
+  await until('counted out', async () => (await metric(bridge, 'roomcast_connections{transport="sse"}')) === 0);
+  assert.equal((await fetch(`${bridge.url}/check/stream?ticks=1`)).status, 200);
+});
+
+test('probes leave most connections to those who listen', async (t) => {
+  const bridge = await start(t, { maxConnections: 40 });
+  const leaving = new AbortController();
+  t.after(() => leaving.abort());
+  const ask = () => fetch(`${bridge.url}/check/stream?hold=100`, { signal: leaving.signal });
+  const answers = await Promise.all(Array.from({ length: 12 }, ask));
+  assert.equal(answers.filter(({ status }) => status === 200).length, 10);
+  const socket = open(t, bridge.url, { transports: ['websocket'] });
+  const error = await next(socket, 'connect_error');
+  assert.equal(error.data?.code, 'too_many_connections');
+  await until('its connection ends', async () => {
+    return (await metric(bridge, 'roomcast_connections{transport="websocket"}')) === 0;
+  });
+  assert.equal((await fetch(`${bridge.url}/sse?tenantId=t`, { signal: leaving.signal })).status, 200);
+});
+
+for (const transport of ['websocket', 'polling']) {
+  test(`the namespace /check, by ${transport}: ticks and echoes for anyone, no room, no event, no session`, async (t) => {
+    const bridge = await start(t, { ...JWT, recoverySeconds: 60 });
+    const socket = await connected(t, bridge.url, { transports: [transport], auth: { token: 'nonsense' } });
+    const heard: unknown[][] = [];
+    socket.onAny((...args) => heard.push(args));
+    for (const verb of ['join-tenant', 'join-ticket', 'join-user', 'leave-tenant', 'subscribe']) {
+      socket.emit(verb, 'tenant-1', () => heard.push([verb, 'was answered']));
+    }
+    await bridge.publish('messages.new', messageNew());
+    assert.deepEqual(await socket.emitWithAck('check.start', { ticks: 2, every: 50 }), { ok: true });
+    await until('ticks', () => heard.length === 2);
+    assert.deepEqual(await socket.emitWithAck('check.echo', 'é'), { ok: true, text: 'é' });
+    assert.deepEqual(
+      heard.map(([name, tick]) => [name, (tick as { n: number }).n]),
+      [
+        ['check.tick', 0],
+        ['check.tick', 1],
+      ],
+    );
+    for (const args of heard) assert.equal(typeof args.at(-1), 'object', 'nothing that looks like an offset');
+    for (const options of [{ ticks: 0 }, { ticks: 21 }, { every: 1 }, { ticks: '5' }, null, 7, [], 'x']) {
+      const { ok, code } = await socket.emitWithAck('check.start', options);
+      assert.deepEqual([ok, code], [false, 'invalid_request'], JSON.stringify(options));
+    }
+    for (const text of ['x'.repeat(1025), 5, { a: 1 }, Buffer.from('x')]) {
+      assert.equal((await socket.emitWithAck('check.echo', text)).code, 'body_too_large');
+    }
+    // An offset and a session id of one's own making restore nothing.
+    const again = await connected(t, bridge.url, {
+      transports: [transport],
+      auth: { pid: (socket as unknown as { _pid: string })._pid, offset: 'x' },
+    });
+    assert.equal(again.recovered, false);
+  });
+}
+
+test('who sends without end, or joins and leaves without end, is cut off', async (t) => {
+  const bridge = await start(t);
+  const chatty = await connected(t, bridge.url, { transports: ['websocket'] });
+  const ended = next(chatty, 'disconnect');
+  for (let n = 0; n < 60; n++) chatty.emit('anything', n);
+  await ended;
+
+  const restless = await connected(t, bridge.url, { transports: ['websocket'] });
+  let connects = 0;
+  const cut = new Promise<void>((resolve) => restless.io.once('close', () => resolve()));
+  restless.on('connect', () => {
+    connects++;
+    restless.io.engine.write('41/check,');
+    restless.io.engine.write('40/check,');
+  });
+  restless.io.engine.write('41/check,');
+  restless.io.engine.write('40/check,');
+  await cut;
+  assert.ok(connects < 60, String(connects));
+});
+
+test('a connection with a probe on it ends after its time, also when it has left the namespace', async (t) => {
+  const server = createServer();
+  const namespaces = new Server(server);
+  let held = 0;
+  const share = () => {
+    held++;
+    return () => void held--;
+  };
+  openProbeNamespace(namespaces, { share, admit: async () => share() }, 300);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => namespaces.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const [staying, leaving] = await Promise.all([connected(t, url), connected(t, url)]);
+  assert.equal(held, 2);
+  const cuts = [staying, leaving].map((socket) => new Promise((resolve) => socket.io.once('close', resolve)));
+  leaving.io.engine.write('41/check,');
+  await Promise.all(cuts);
+  await until('counted out', () => held === 0);
+});
+
+test('a stock client in the main namespace shares its connection with a probe, and is recovered as ever', async (t) => {
+  const bridge = await start(t, { recoverySeconds: 60 });
+  const main = io(bridge.url, { forceNew: true, transports: ['websocket'], reconnectionDelay: 10 });
+  t.after(() => main.disconnect());
+  await next(main, 'connect');
+  await main.emitWithAck('join-tenant', 'tenant-1');
+  const probe = main.io.socket('/check').connect();
+  t.after(() => probe.disconnect());
+  await next(probe, 'connect');
+  const heard: string[] = [];
+  main.on('messages.new', (_payload, cursor) => heard.push(cursor));
+  const { id: first } = await bridge.publish('messages.new', messageNew());
+  await until('heard', () => heard.length === 1);
+  main.io.engine.close();
+  const { id: second } = await bridge.publish('messages.new', messageNew());
+  await until('heard what was missed', () => heard.length === 2);
+  assert.equal(main.recovered, true);
+  assert.deepEqual(heard, [first, second]);
+});
+
+test('a drain ends streams, polls and sockets', async () => {
+  const bridge = await startBridge({ drainMs: 30_000 });
+  const stream = fetch(`${bridge.url}/check/stream?hold=100`).then((response) => response.text());
+  const poll = fetch(`${bridge.url}/check/poll?wait=25`).then((response) => response.json());
+  const sockets = ['websocket', 'polling'].map((transport) =>
+    io(`${bridge.url}/check`, { transports: [transport], forceNew: true, reconnection: false }),
+  );
+  await Promise.all(sockets.map((socket) => next(socket, 'connect')));
+  await until('all are there', async () => {
+    const kinds = ['sse', 'longpoll', 'websocket', 'polling'];
+    const counts = await Promise.all(kinds.map((kind) => metric(bridge, `roomcast_connections{transport="${kind}"}`)));
+    return counts.every((count) => count === 1);
+  });
+  const ended = Promise.all(sockets.map((socket) => next(socket, 'disconnect')));
+  await bridge.close();
+  await stream;
+  assert.equal(((await poll) as { ready: boolean }).ready, false);
+  await ended;
+});
+
+test('a listed origin may embed the check; another reads nothing', async (t) => {
+  const bridge = await start(t, { corsOrigins: ['https://app.example'] });
+  const allowed = async (origin: string) =>
+    (await fetch(`${bridge.url}/check/poll`, { headers: { origin } })).headers.get('access-control-allow-origin');
+  assert.equal(await allowed('https://app.example'), 'https://app.example');
+  assert.equal(await allowed('https://other.example'), null);
+});
+
+test('over HTTP/1.0 the stream is plain bytes, ended by the close', async (t) => {
+  const bridge = await start(t);
+  const { hostname, port } = new URL(bridge.url);
+  const socket = connect(Number(port), hostname);
+  socket.write('GET /check/stream?ticks=2&every=50 HTTP/1.0\r\n\r\n');
+  let text = '';
+  for await (const piece of socket) text += piece;
+  assert.doesNotMatch(text, /transfer-encoding/i);
+  assert.equal(eventsOf(text).length, 2);
+});
+
+test('a client that reads nothing holds its probe no longer than the probe lasts', async (t) => {
+  const bridge = await start(t);
+  const asking = request(`${bridge.url}/check/stream?ticks=1&padding=8192`).end();
+  const [response] = await once(asking, 'response');
+  t.after(() => response.destroy());
+  await until('counted out', async () => (await metric(bridge, 'roomcast_connections{transport="sse"}')) === 0);
+});
+
+// What the judge says.
+
+const PASSES: Passage = {
+  connectMs: 10,
+  ticks: [0, 300, 600, 900, 1200].map((sentMs) => ({ sentMs, arrivedMs: sentMs + 20 })),
+  expected: 5,
+  fault: null,
+};
+const HELD: Passage = { ...PASSES, ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: 1230 })) };
+const LATE: Passage = {
+  ...PASSES,
+  ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: sentMs === 600 ? 2000 : sentMs + 20 })),
+};
+const failed = (kind: 'blocked' | 'silent' | 'timeout' | 'busy', connectMs: number | null = null): Passage => ({
+  connectMs,
+  ticks: [],
+  expected: 5,
+  fault: { kind, detail: '' },
+});
+const STOPS: Passage = { ...PASSES, ticks: PASSES.ticks.slice(0, 1), fault: { kind: 'timeout', detail: '' } };
+const STAYS: Quiet = { watchedMs: 28_000, cutMs: null, isDead: false };
+const CUT: Quiet = { ...STAYS, cutMs: 10_040 };
+const GREETING = {
+  roundTripMs: 10,
+  skewMs: 5,
+  skewErrorMs: 5,
+  heartbeatMs: 15_000,
+  socketPath: '/socket.io',
+  isReady: true,
+  httpVersion: '1.1',
+  proxyHeaders: [],
+  via: null,
+};
+const FINE = { frames: PASSES, quiet: STAYS, isOver: true };
+const GOOD: Measurement = {
+  greeting: GREETING,
+  fault: null,
+  quietMs: 28_000,
+  websocket: FINE,
+  polling: FINE,
+  sse: { ...FINE, padded: null, silent: STAYS },
+  longpoll: FINE,
+};
+const trial = (frames: Passage, quiet: Quiet | null = null) => ({
+  frames,
+  quiet,
+  isOver: true,
+  padded: null,
+  silent: null,
+});
+
+for (const [name, measurement, verdict, level, rung] of [
+  ['all is well', GOOD, 'good', 'good', 'websocket'],
+  ['websocket refused', { ...GOOD, websocket: trial(failed('blocked')) }, 'websocketBlocked', 'fair', 'sse'],
+  ['websocket swallowed', { ...GOOD, websocket: trial(failed('silent', 9)) }, 'websocketSilent', 'fair', 'sse'],
+  [
+    'websocket refused, stream held',
+    { ...GOOD, websocket: trial(failed('blocked')), sse: trial(HELD) },
+    'onlyPoll',
+    'fair',
+    'poll',
+  ],
+  [
+    'short requests only',
+    { ...GOOD, websocket: trial(failed('blocked')), sse: trial(HELD), longpoll: trial(STOPS) },
+    'onlyShort',
+    'fair',
+    'poll',
+  ],
+  ['stream held', { ...GOOD, sse: trial(HELD) }, 'fallbackFails', 'fair', 'websocket'],
+  ['a frame comes late', { ...GOOD, websocket: trial(LATE, STAYS) }, 'late', 'fair', 'websocket'],
+  ['cut when idle', { ...GOOD, websocket: { ...FINE, quiet: CUT } }, 'cut', 'fair', 'websocket'],
+  [
+    'gone dead when idle',
+    { ...GOOD, polling: { ...FINE, quiet: { ...STAYS, isDead: true } } },
+    'cut',
+    'fair',
+    'websocket',
+  ],
+  ['cut when silent only', { ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'good', 'good', 'websocket'],
+  ['a wrong clock', { ...GOOD, greeting: { ...GREETING, skewMs: -600_000 } }, 'clock', 'fair', 'websocket'],
+  [
+    'a slow way is no wrong clock',
+    { ...GOOD, greeting: { ...GREETING, skewMs: 70_000, skewErrorMs: 20_000 } },
+    'good',
+    'good',
+    'websocket',
+  ],
+  ['the log takes no events', { ...GOOD, greeting: { ...GREETING, isReady: false } }, 'notReady', 'fair', 'websocket'],
+  [
+    'the server is full',
+    { ...GOOD, websocket: trial(failed('blocked')), sse: trial(failed('busy')), longpoll: trial(failed('busy')) },
+    'busy',
+    'bad',
+    null,
+  ],
+  [
+    'nothing gets through',
+    {
+      ...GOOD,
+      websocket: trial(failed('timeout')),
+      polling: trial(failed('timeout')),
+      sse: trial(failed('timeout')),
+      longpoll: trial(failed('timeout')),
+    },
+    'nothing',
+    'bad',
+    null,
+  ],
+  ['nobody there', { ...GOOD, greeting: null, fault: { kind: 'refused', detail: '' } }, 'refused', 'bad', null],
+] as readonly [string, Measurement, string, string, string | null][]) {
+  test(`judged: ${name}`, () => {
+    const judgement = judge(measurement, 'https://bridge.example');
+    assert.deepEqual([judgement.verdict.code, judgement.level, judgement.rung], [verdict, level, rung]);
+    for (const language of LANGUAGES) assert.doesNotMatch(verdictText(judgement, language), /[{}]|\(\)/);
+    if (level !== 'good') assert.ok(judgement.advice.length > 0 || verdict === 'late', 'what to do');
+  });
+}
+
+test('a silent connection’s end is noted with the heartbeat that prevents it', () => {
+  const { notes } = judge({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
+  assert.deepEqual(notes, [{ code: 'silentCut', values: { seconds: 10, heartbeat: 15 } }]);
+});
+
+test('a wrong clock on either side changes nothing of how frames are judged', () => {
+  const shifted = PASSES.ticks.map(({ sentMs, arrivedMs }) => ({ sentMs: sentMs + 5e9, arrivedMs }));
+  const judgement = judge({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
+  assert.equal(judgement.verdict.code, 'good');
+});
+
+test('parts of seconds are written as each language writes them', () => {
+  const quiet = { ...CUT, cutMs: 4_800 };
+  const judgement = judge({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
+  const facts = { atMs: 0, origin: 'http://here', from: 'a test' };
+  assert.match(reportText(judgement, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
+  assert.match(reportText(judgement, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s sem/);
+});
+
+test('both languages have every word, with the same values in it', () => {
+  const valuesOf = (value: unknown): unknown =>
+    typeof value === 'string'
+      ? [...value.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort()
+      : Object.fromEntries(Object.entries(value as object).map(([key, inner]) => [key, valuesOf(inner)]));
+  assert.deepEqual(valuesOf(TEXTS.pt), valuesOf(TEXTS.en));
+  assert.deepEqual(Object.keys(TEXTS.en.transports), [...TRANSPORTS]);
+});

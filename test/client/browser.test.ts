@@ -1,0 +1,156 @@
+/** The client library in a real Chromium: another origin, bad networks, forward proxies, reloads, offline. */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { messageNew, startBridge, type TestBridge } from '../support/bridge.ts';
+import { CHROMIUM, startBrowser, type TestBrowser } from '../support/browser.ts';
+import { type Habits, type Obstacle, startObstacle } from '../support/obstacles.ts';
+import { programOf, programPath, startProxy } from '../support/proxies.ts';
+import { until } from '../support/until.ts';
+
+let tenants = 0;
+const freshTenant = (): string => `browser-${++tenants}`;
+
+const heardBy = (page: Page): Promise<string[]> => page.evaluate('window.heard');
+const transportOf = (page: Page): Promise<string | null> => page.evaluate('window.live.status.transport');
+
+describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' : false }, () => {
+  let browser: TestBrowser;
+  let bridge: TestBridge;
+  before(async () => {
+    browser = await startBrowser();
+    bridge = await startBridge({ heartbeatMs: 500, retryMs: 20, corsOrigins: [browser.origin] });
+  });
+  after(async () => {
+    await browser.close();
+    await bridge.close();
+  });
+  const closing: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+
+  async function obstacle(habits: Partial<Habits> = {}): Promise<Obstacle> {
+    const started = await startObstacle(bridge.url, habits);
+    closing.push(started.close);
+    return started;
+  }
+
+  async function open(options: object, proxy?: string): Promise<Page> {
+    const { page, context } = await browser.open(proxy === undefined ? {} : { proxy });
+    closing.push(() => context.close());
+    await connectOn(page, options);
+    return page;
+  }
+
+  async function connectOn(page: Page, options: object): Promise<void> {
+    await page.evaluate(`window.connectHere(${JSON.stringify({ heartbeatMs: 500, patienceMs: 1500, ...options })})`);
+    await until('begun', async () => (await page.evaluate('window.live.cursor')) !== null);
+  }
+
+  const over = (page: Page, transport: string) =>
+    until(`live over ${transport}`, async () => (await transportOf(page)) === transport);
+
+  function publishOn(tenantId: string) {
+    const published: string[] = [];
+    let isStopped = false;
+    const publishing = (async () => {
+      while (!isStopped) {
+        published.push((await bridge.publish('messages.new', messageNew({ tenantId, agreementId: null }))).id);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })();
+    const stop = async (): Promise<string[]> => {
+      isStopped = true;
+      await publishing;
+      return published;
+    };
+    closing.push(stop);
+    return { published, stop };
+  }
+
+  async function heardAll(page: Page, published: readonly string[]): Promise<void> {
+    await until('all heard', async () => (await heardBy(page)).length >= published.length);
+    assert.deepEqual(await heardBy(page), published);
+  }
+
+  for (const [name, habits, lands] of [
+    ['lets everything through', {}, 'websocket'],
+    ['refuses upgrades', { upgrade: 'refuse' }, 'sse'],
+    ['accepts upgrades and drops the frames', { upgrade: 'swallow' }, 'sse'],
+    ['drops frames and holds streams back', { upgrade: 'swallow', sse: 'hold' }, 'poll'],
+  ] as const) {
+    test(`a network that ${name} has ${lands}, and the list equals the log`, async () => {
+      const tenantId = freshTenant();
+      const between = await obstacle(habits);
+      const page = await open({ url: between.url, rooms: { tenantId } });
+      const publishing = publishOn(tenantId);
+      await over(page, lands);
+      await until('heard over it', () => page.evaluate(`window.by.includes(${JSON.stringify(lands)})`));
+      Object.assign(between.habits, { upgrade: 'pass', sse: 'pass' });
+      await over(page, 'websocket');
+      await heardAll(page, await publishing.stop());
+    });
+  }
+
+  test('everything cut every few hundred milliseconds, at full speed', async () => {
+    const tenantId = freshTenant();
+    const between = await obstacle();
+    const page = await open({ url: between.url, rooms: { tenantId } });
+    between.habits.cutEveryMs = 300;
+    const publishing = publishOn(tenantId);
+    await until('a long list', async () => between.cuts > 8 && (await heardBy(page)).length > 1000);
+    await heardAll(page, await publishing.stop());
+  });
+
+  test('a page that is reloaded again and again goes on where it was', async () => {
+    const tenantId = freshTenant();
+    const options = { url: bridge.url, rooms: { tenantId }, persist: true };
+    const page = await open(options);
+    const publishing = publishOn(tenantId);
+    const all: string[] = [];
+    for (let load = 0; load < 4; load++) {
+      await until('some heard', async () => (await heardBy(page)).length > 20);
+      // In one step, so that nothing is heard after it was noted and before the page is gone.
+      all.push(...(await page.evaluate<string[]>('(window.live.close(), window.heard)')));
+      await page.reload();
+      await page.waitForFunction('window.connectHere !== undefined');
+      await connectOn(page, options);
+    }
+    const published = await publishing.stop();
+    await until('all heard', async () => all.length + (await heardBy(page)).length >= published.length);
+    assert.deepEqual([...all, ...(await heardBy(page))], published);
+  });
+
+  test('offline it asks nobody; online again it has what was missed', async () => {
+    const tenantId = freshTenant();
+    const between = await obstacle();
+    const page = await open({ url: between.url, rooms: { tenantId } });
+    await over(page, 'websocket');
+    await page.context().setOffline(true);
+    between.cut();
+    await until('not live', async () => (await transportOf(page)) === null);
+    const asked = between.seen.length;
+    const published: string[] = [];
+    for (let count = 0; count < 200; count++) {
+      published.push((await bridge.publish('messages.new', messageNew({ tenantId }))).id);
+    }
+    assert.equal(between.seen.length, asked);
+    await page.context().setOffline(false);
+    await heardAll(page, published);
+  });
+
+  for (const name of ['squid', 'tinyproxy'] as const) {
+    const skip = programPath(programOf(name)) === null ? `${name} is not installed` : false;
+    test(`behind ${name}, as an office has it, no websocket passes and a stream does`, { skip }, async () => {
+      const tenantId = freshTenant();
+      const proxy = await startProxy(name, bridge.url);
+      closing.push(proxy.close);
+      const page = await open({ url: bridge.url, rooms: { tenantId } }, proxy.url);
+      const publishing = publishOn(tenantId);
+      await over(page, 'sse');
+      await until('heard over it', () => page.evaluate('window.by.filter((by) => by === "sse").length > 100'));
+      await heardAll(page, await publishing.stop());
+    });
+  }
+});

@@ -1,0 +1,247 @@
+/** The client library as a guest: it leaves nothing behind, waits when it is asked to, and repeats no message. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, test } from 'node:test';
+import { connect, type MessagesNew, type TicketsUpdated } from '../../src/client/client.ts';
+import { LEGACY } from '../../src/client/legacy.ts';
+import {
+  LEGACY_ENTITY,
+  LEGACY_NAMES,
+  type messagesNewSchema,
+  type ticketsUpdatedSchema,
+} from '../../src/contract/events.ts';
+import { messageNew, startBridge } from '../support/bridge.ts';
+import { until } from '../support/until.ts';
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function serve(listener: RequestListener): Promise<string> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closing.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Runs the script in a process of its own until that exits by itself. */
+async function run(script: string): Promise<{ code: number | null; output: string }> {
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', script],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  closing.push(() => child.kill('SIGKILL'));
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
+  }
+  const [code] = await once(child, 'exit');
+  return { code, output };
+}
+
+const client = new URL('../../src/client/client.ts', import.meta.url).href;
+
+describe('after close nothing is left that keeps a process alive', () => {
+  for (const transport of ['websocket', 'sse', 'poll']) {
+    test(`over ${transport}`, async () => {
+      const bridge = await startBridge();
+      closing.push(bridge.close);
+      const { code, output } = await run(`
+        const { connect } = await import(${JSON.stringify(client)});
+        const live = connect({ url: ${JSON.stringify(bridge.url)}, rooms: { tenantId: 't' }, transports: ['${transport}', 'poll'] });
+        live.on('status', ({ transport }) => {
+          if (transport !== '${transport}') return;
+          live.join({ ticketId: 'x' }).catch(() => {});
+          live.close();
+          process.on('exit', () => console.log('exits by itself'));
+        });
+      `);
+      assert.equal(code, 0, output);
+      assert.match(output, /exits by itself/);
+    });
+  }
+
+  test('while it waits to try again', async () => {
+    const { code, output } = await run(`
+      const { connect } = await import(${JSON.stringify(client)});
+      const live = connect({ url: 'http://127.0.0.1:1', rooms: { tenantId: 't' } });
+      live.on('status', ({ error }) => {
+        if (error === null) return;
+        live.close();
+        process.on('exit', () => console.log(error.code));
+      });
+    `);
+    assert.equal(code, 0, output);
+    assert.match(output, /unreachable/);
+  });
+
+  test('what a handler throws is reported as uncaught, and the others hear', async () => {
+    const bridge = await startBridge();
+    closing.push(bridge.close);
+    await bridge.publish('messages.new', messageNew({ tenantId: 't' }));
+    const { output } = await run(`
+      process.on('uncaughtException', (error) => console.log('uncaught:', error.message));
+      const { connect } = await import(${JSON.stringify(client)});
+      const live = connect({ url: ${JSON.stringify(bridge.url)}, rooms: { tenantId: 't' }, after: 'start' });
+      live.on('messages.new', () => { throw new Error('a fault of the page'); });
+      live.on('messages.new', () => { console.log('heard'); live.close(); });
+    `);
+    assert.match(output, /heard/);
+    assert.match(output, /uncaught: a fault of the page/);
+  });
+});
+
+test('a server that asks not to come back sooner is obeyed', async () => {
+  const at: number[] = [];
+  const url = await serve((_request, response) => {
+    at.push(performance.now());
+    const body = JSON.stringify({ code: 'unavailable', detail: 'Later.' });
+    response.writeHead(503, { 'content-type': 'application/problem+json', 'retry-after': '1' }).end(body);
+  });
+  const live = connect({ url, rooms: { tenantId: 't' } });
+  closing.push(live.close);
+  await until('asked three times', () => at.length >= 3);
+  for (const [index, time] of at.slice(1).entries()) assert.ok(time - (at[index] as number) >= 990);
+});
+
+for (const retryAfter of ['99999999999', 'Fri, 31 Dec 2199 23:59:59 GMT']) {
+  test(`a server that says "Retry-After: ${retryAfter}" is left alone for an hour`, async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warned);
+    closing.push(() => process.off('warning', warned));
+    const url = await serve((_request, response) => {
+      const body = '{"code":"unavailable","detail":"Later."}';
+      response.writeHead(503, { 'content-type': 'application/problem+json', 'retry-after': retryAfter }).end(body);
+    });
+    const live = connect({ url, rooms: { tenantId: 't' } });
+    closing.push(live.close);
+    await until('refused', () => live.status.error !== null);
+    assert.equal(live.status.error?.retryAfterMs, 3_600_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(warnings, [], 'no timer was given more than it takes');
+  });
+}
+
+test('what something in between says is never taken as final', async () => {
+  const answers = [
+    [403, 'text/html', '<h1>Log in to this wifi</h1>'],
+    [200, 'text/html', '<h1>Welcome</h1>'],
+    [404, 'text/plain', ''],
+    [410, 'text/html', '<h1>Gone</h1>'],
+    [410, 'application/problem+json', '{"title":"Gone"}'],
+    [200, 'application/json', '{"status":"blocked"}'],
+    [200, 'application/json', 'null'],
+  ] as const;
+  const asked = new Set<string | null>();
+  const url = await serve((request, response) => {
+    const which = new URL(request.url ?? '', 'http://localhost').searchParams.get('tenantId');
+    const strange = asked.has(which) ? undefined : answers[Number(which)];
+    asked.add(which);
+    const [status, type, body] = strange ?? [200, 'application/json', '{"events":[],"cursor":"c1","hasMore":false}'];
+    response.writeHead(status, { 'content-type': type }).end(body);
+  });
+  const resets: unknown[] = [];
+  const all = answers.map((_, which) => {
+    const live = connect({ url, rooms: { tenantId: String(which) }, transports: ['poll'] });
+    closing.push(live.close);
+    live.on('reset', (reset) => resets.push(reset));
+    return live;
+  });
+  await until('all live', () => all.every(({ status }) => status.state === 'live'));
+  assert.deepEqual(
+    all.map(({ cursor }) => cursor),
+    answers.map(() => 'c1'),
+  );
+  assert.deepEqual(resets, []);
+});
+
+test('storage that is forbidden or full keeps nothing, and all else goes on', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const fail = (): never => {
+    throw new DOMException('The quota has been exceeded.', 'QuotaExceededError');
+  };
+  for (const transport of ['websocket', 'sse', 'poll'] as const) {
+    const live = connect({
+      url: bridge.url,
+      rooms: { tenantId: 't' },
+      transports: [transport, 'poll'],
+      persist: { getItem: fail, setItem: fail },
+    });
+    closing.push(live.close);
+    const heard: string[] = [];
+    live.on('messages.new', (_payload, { cursor }) => heard.push(cursor));
+    await until(`live over ${transport}`, () => live.status.transport === transport);
+    const { id } = await bridge.publish('messages.new', messageNew({ tenantId: 't' }));
+    await until('heard', () => heard.length > 0);
+    assert.deepEqual(heard, [id]);
+  }
+});
+
+test('a token function that hangs keeps nobody waiting after close', async () => {
+  const live = connect({ url: 'http://127.0.0.1:1', rooms: { tenantId: 't' }, token: () => new Promise(() => {}) });
+  const joining = live.join({ ticketId: 'x' });
+  await new Promise((resolve) => setImmediate(resolve));
+  live.close();
+  await assert.rejects(joining, { code: 'closed' });
+});
+
+test('transports that there are not are told at once; an id with a comma is no two rooms', async () => {
+  const bridge = await startBridge();
+  closing.push(bridge.close);
+  const options = { url: bridge.url, rooms: { tenantId: 'a,b' } };
+  for (const transports of [[], ['websocket', 'polling'] as unknown as ['poll']]) {
+    assert.throws(() => connect({ ...options, transports }), TypeError);
+  }
+  const live = connect(options);
+  await until('closed', () => live.status.state === 'closed');
+  assert.equal(live.status.error?.code, 'invalid_room');
+  const other = connect({ ...options, rooms: { tenantId: 'a' } });
+  closing.push(other.close);
+  await assert.rejects(other.join({ ticketId: 'c,d' }), { code: 'invalid_room' });
+});
+
+test('a message is heard once, by either of its ids, although the log has it twice', async () => {
+  const message = messageNew({ agreementId: null });
+  const events = [
+    { id: 'c1', payload: message },
+    { id: 'c2', payload: { ...message, providerMessageId: null } },
+    { id: 'c3', payload: { ...message, messageId: null } },
+    { id: 'c4', payload: { ...message, messageId: null, ticketId: 'another' } },
+    { id: 'c5', payload: { ...message, tenantId: 'another', providerMessageId: null } },
+  ].map((record) => ({ ...record, event: 'messages.new', rooms: ['tenant:t'] }));
+  const url = await serve((request, response) => {
+    const isNew = request.url?.includes('after=start');
+    const body = JSON.stringify({ events: isNew ? events : [], cursor: 'c5', hasMore: false });
+    response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+  });
+  const live = connect({ url, rooms: { tenantId: 't' }, transports: ['poll'], after: 'start' });
+  closing.push(live.close);
+  const heard: string[] = [];
+  live.on('messages.new', (_payload, { cursor }) => heard.push(cursor));
+  await until('live', () => live.status.state === 'live');
+  assert.deepEqual(heard, ['c1', 'c4', 'c5']);
+});
+
+test('the legacy names and the types are the contract’s', () => {
+  const names = Object.fromEntries(Object.entries(LEGACY).map(([event, legacy]) => [event, legacy.names]));
+  const entities = Object.fromEntries(Object.entries(LEGACY).map(([event, legacy]) => [event, legacy.entity]));
+  assert.deepEqual(names, LEGACY_NAMES);
+  assert.deepEqual(entities, LEGACY_ENTITY);
+  // Checked by the compiler: what the schemas take is what handlers are given, and the other way round.
+  type Taken = [(typeof ticketsUpdatedSchema)['_output'], (typeof messagesNewSchema)['_output']];
+  const given = (taken: Taken): [TicketsUpdated, MessagesNew] => taken;
+  const taken = (payloads: [TicketsUpdated, MessagesNew]): Taken => payloads;
+  assert.equal(typeof given, typeof taken);
+});

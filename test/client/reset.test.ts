@@ -1,0 +1,113 @@
+/** The client library when its place in the log is gone: the application is told once, with the state when it asked. */
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { type ConnectOptions, connect, type Live, type Reset } from '../../src/client/client.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { startObstacle } from '../support/obstacles.ts';
+import { until } from '../support/until.ts';
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function start(): Promise<TestBridge> {
+  const bridge = await startBridge({ heartbeatMs: 250, retryMs: 20, drainMs: 200 });
+  closing.push(bridge.close);
+  return bridge;
+}
+
+function listen(options: ConnectOptions): { live: Live; heard: string[]; resets: Reset[] } {
+  const live = connect({ heartbeatMs: 250, patienceMs: 1000, ...options });
+  closing.push(live.close);
+  const heard: string[] = [];
+  const resets: Reset[] = [];
+  live.on('messages.new', (_payload, { cursor }) => heard.push(cursor));
+  live.on('reset', (reset) => resets.push(reset));
+  return { live, heard, resets };
+}
+
+for (const transport of ['websocket', 'sse', 'poll'] as const) {
+  test(`over ${transport}, a log that was lost is told once, and the new one is heard`, async () => {
+    const lost = await start();
+    const between = await startObstacle(lost.url);
+    closing.push(between.close);
+    const transports = transport === 'poll' ? (['poll'] as const) : ([transport, 'poll'] as const);
+    const { live, heard, resets } = listen({ url: between.url, rooms: { tenantId: 'tenant-1' }, transports });
+    await until('live', () => live.status.transport === transport);
+    await lost.publish('messages.new', messageNew());
+    await until('heard', () => heard.length === 1);
+    const fresh = await start();
+    between.retarget(fresh.url);
+    between.cut();
+    await until('told', () => resets.length > 0);
+    await until('live again', () => live.status.transport === transport);
+    const { id } = await fresh.publish('messages.new', messageNew());
+    await until('heard', () => heard.length > 1);
+    assert.equal(heard[1], id);
+    assert.equal(resets.length, 1);
+    assert.equal(resets[0]?.reason, 'unknown');
+    assert.equal(resets[0]?.state, null);
+    assert.equal(resets[0]?.room, null);
+  });
+}
+
+test('refetch reads the state, and goes on from its cursor: nothing between, nothing twice', async () => {
+  const bridge = await start();
+  for (const ticketId of ['a', 'b']) {
+    await bridge.publish('tickets.updated', ticketUpdated({ ticketId }));
+    for (let count = 0; count < 3; count++) await bridge.publish('messages.new', messageNew({ ticketId }));
+  }
+  // More than is remembered of a live stream, and more than one answer gives.
+  const many = Array.from({ length: 1000 }, () => ({ event: 'messages.new', payload: messageNew({ ticketId: 'b' }) }));
+  await bridge.post({ events: many });
+  let isStopped = false;
+  const published: string[] = [];
+  const messages: string[] = [];
+  const publishing = (async () => {
+    while (!isStopped) {
+      const payload = messageNew({ ticketId: 'a' });
+      published.push((await bridge.publish('messages.new', payload)).id);
+      messages.push(payload.messageId);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  })();
+  await until('some published', () => published.length > 20);
+  const heardMessages: unknown[] = [];
+  const { live, heard, resets } = listen({
+    url: bridge.url,
+    rooms: { tenantId: 'tenant-1', ticketId: ['a', 'b', 'never-seen'] },
+    after: 'a-cursor-of-elsewhere',
+    refetch: true,
+  });
+  live.on('messages.new', ({ messageId }) => heardMessages.push(messageId));
+  await until('told', () => resets.length > 0);
+  await until('live', () => heard.length > 20 && live.status.transport === 'websocket');
+  isStopped = true;
+  await publishing;
+  await until('all heard', () => heard.at(-1) === published.at(-1));
+  assert.equal(resets.length, 1);
+  const state = resets[0]?.state;
+  assert.deepEqual(state?.tickets.map(({ ticketId }) => ticketId).sort(), ['a', 'b']);
+  assert.deepEqual(
+    state?.messages.b?.map(({ messageId }) => messageId),
+    many.map(({ payload }) => payload.messageId),
+  );
+  const known = state?.messages.a?.map(({ messageId }) => messageId) ?? [];
+  // The three from before, then all that this test published, in order and once: first as state, then live.
+  assert.deepEqual([...known.slice(3), ...heardMessages], messages);
+});
+
+test('a join whose place is gone is told for its room, and joins', async () => {
+  const bridge = await start();
+  const { live, heard, resets } = listen({ url: bridge.url, rooms: { tenantId: 'tenant-1' } });
+  await until('live', () => live.status.state === 'live');
+  await live.join({ ticketId: 'elsewhere' }, { after: 'a-cursor-of-elsewhere' });
+  assert.deepEqual(
+    resets.map(({ room, reason }) => [room, reason]),
+    [['ticket:elsewhere', 'unknown']],
+  );
+  const { id } = await bridge.publish('messages.new', messageNew({ tenantId: 'tenant-2', ticketId: 'elsewhere' }));
+  await until('heard', () => heard.length > 0);
+  assert.deepEqual(heard, [id]);
+});

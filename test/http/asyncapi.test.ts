@@ -1,0 +1,154 @@
+/** docs/asyncapi.yaml: what the schemas say, valid AsyncAPI 3.0, and true of what a listener really hears. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+import { Ajv } from 'ajv';
+import { EventSource } from 'eventsource';
+import { io } from 'socket.io-client';
+import { parse } from 'yaml';
+import { configure } from '../../src/config.ts';
+import { createEventCatalog } from '../../src/contract/events.ts';
+import { type AsyncApiDocument, createAsyncApi } from '../../src/http/reference/asyncapi.ts';
+import { toYaml } from '../../src/http/routes/ops.ts';
+import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
+import { until } from '../support/until.ts';
+
+const EXTRA_EVENTS = ['leads.updated', 'leads:updated', 'bridge_cursor', 'join.tenant'];
+
+const documentOf = (extraEvents: readonly string[] = [], options = {}): AsyncApiDocument =>
+  createAsyncApi({ ...configure(options), eventNames: createEventCatalog(extraEvents).names });
+
+interface Message {
+  readonly name: string;
+  readonly headers?: object;
+  readonly payload: object;
+  readonly examples?: readonly { readonly payload?: unknown; readonly headers?: unknown }[];
+}
+
+const messagesOf = (document: AsyncApiDocument): Message[] =>
+  Object.values(document.components.messages) as unknown as Message[];
+
+/** Checks values against schemas of the document, whose references lead into it. */
+function checkerOf(document: AsyncApiDocument): (schema: object, value: unknown) => string | null {
+  const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+  return (schema, value) => {
+    const { components } = document;
+    return ajv.validate({ ...schema, components }, value) ? null : ajv.errorsText();
+  };
+}
+
+test('docs/asyncapi.yaml is what the schemas say; `npm run openapi` writes it', async () => {
+  const file = await readFile(new URL('../../docs/asyncapi.yaml', import.meta.url), 'utf8');
+  assert.equal(file, toYaml(documentOf()));
+  assert.deepEqual(parse(file), documentOf());
+});
+
+for (const [name, document] of Object.entries({
+  'the default document': documentOf(),
+  'one with declared events, a base path and no legacy events': documentOf(EXTRA_EVENTS, {
+    basePath: '/rt',
+    socketPath: '/live',
+    legacyEvents: false,
+  }),
+})) {
+  test(`${name} is valid AsyncAPI 3.0, by its official schema`, () => {
+    const official = createRequire(import.meta.url)('@asyncapi/specs/schemas/3.0.0.json') as object;
+    // It brings the meta-schema with it, which Ajv would else have twice.
+    const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true, meta: false, validateSchema: false });
+    const validate = ajv.compile(official);
+    assert.ok(validate(document), ajv.errorsText(validate.errors));
+    assert.ok(!validate({ ...document, channels: { socketio: { adress: '/socket.io' } } }), 'and it can be invalid');
+  });
+
+  test(`${name}: every reference leads somewhere`, () => {
+    for (const [, pointer = ''] of JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)) {
+      const target = pointer
+        .split('/')
+        .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], document);
+      assert.ok(target, pointer);
+    }
+  });
+
+  test(`${name}: every example is what its schema takes`, () => {
+    const check = checkerOf(document);
+    for (const { name: event, headers, payload, examples = [] } of messagesOf(document)) {
+      for (const example of examples) {
+        assert.equal(check(payload, example.payload), null, event);
+        if (example.headers !== undefined) assert.equal(check(headers as object, example.headers), null, event);
+      }
+    }
+  });
+}
+
+test('events whose names differ in their punctuation alone, or look like others, are all there', () => {
+  const names = messagesOf(documentOf(EXTRA_EVENTS)).map(({ name }) => name);
+  for (const event of [...EXTRA_EVENTS, 'bridge.cursor', 'join-tenant', 'ack']) assert.ok(names.includes(event), event);
+});
+
+test('whatever a listener hears, joins and is answered is described', async () => {
+  const extraEvents = ['leads.updated'];
+  const bridge = await startBridge({ extraEvents, basePath: '/rt' });
+  const socket = io(new URL(bridge.url).origin, { transports: ['websocket'] });
+  const stream = `${bridge.url}/sse?tenantId=tenant-1`;
+  const document = parse(await (await fetch(`${bridge.url}/asyncapi.yaml`)).text()) as AsyncApiDocument;
+  const check = checkerOf(document);
+  const described = new Map(messagesOf(document).map((message) => [message.name, message]));
+  const sources: EventSource[] = [];
+  const heard: string[] = [];
+  const faults: string[] = [];
+  const hear = (event: string, payload: unknown, cursor: unknown): void => {
+    heard.push(event);
+    const message = described.get(event);
+    if (message === undefined) faults.push(`${event} is not described`);
+    else {
+      const fault = check(message.payload, payload);
+      if (fault !== null) faults.push(`${event}: ${fault}`);
+      if ((cursor !== undefined) !== (message.headers !== undefined)) faults.push(`${event}: cursor ${cursor}`);
+    }
+  };
+  try {
+    socket.onAny((event: string, payload: unknown, cursor: unknown) => {
+      // A reset has its cursor in the payload; the place beside it is the stream's.
+      hear(event, payload, event === 'bridge.reset' ? '' : cursor);
+    });
+    const ackSchema = described.get('ack')?.payload as object;
+    for (const [event, ...rest] of [
+      ['join-tenant', { tenantId: 'tenant-1' }, { after: 'gone' }],
+      ['join-ticket', 'ticket-123'],
+      ['join-user', 'no one'],
+      ['leave-ticket', 'ticket-123'],
+    ] as const) {
+      const ack: { readonly ok: boolean } = await socket.emitWithAck(event, ...rest);
+      assert.equal(check(ackSchema, ack), null, `${event} ${JSON.stringify(ack)}`);
+      assert.equal(check(described.get(event)?.payload as object, rest[0]) === null, ack.ok, event);
+    }
+    socket.emit('join-user', 'no one');
+    for (const query of ['', '&after=gone']) {
+      const source = new EventSource(`${stream}${query}`);
+      sources.push(source);
+      for (const event of described.keys()) {
+        source.addEventListener(event, ({ data, lastEventId }) => {
+          // What EventSource calls the last id stays for blocks without one.
+          const isPlace = described.get(event)?.headers !== undefined;
+          hear(event, JSON.parse(data), isPlace ? lastEventId : undefined);
+        });
+      }
+      await until('the stream is open', () => source.readyState === source.OPEN);
+    }
+    await bridge.publish('tickets.updated', ticketUpdated());
+    await bridge.publish('messages.new', messageNew());
+    await bridge.publish('leads.updated', { tenantId: 'tenant-1', score: 7 });
+    await until('all of them heard all', () => heard.filter((event) => event === 'leads.updated').length === 3);
+    assert.deepEqual(faults, []);
+    assert.deepEqual(
+      [...new Set(heard)].sort(),
+      [...described.keys()].filter((name) => !/^(join|leave|ack)/.test(name)).sort(),
+      'and all that is described was heard',
+    );
+  } finally {
+    socket.close();
+    for (const source of sources) source.close();
+    await bridge.close();
+  }
+});

@@ -1,0 +1,181 @@
+/** The API's description: what the app serves, what the repository holds, and what the page shows are one. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { Ajv } from 'ajv';
+import { parse } from 'yaml';
+import { configure } from '../../src/config.ts';
+import { ERRORS } from '../../src/contract/errors.ts';
+import { createEventCatalog } from '../../src/contract/events.ts';
+import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
+import { createApp } from '../../src/http/app.ts';
+import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
+import type { Content } from '../../src/http/reference/parts.ts';
+import { toYaml } from '../../src/http/routes/ops.ts';
+import { createLogger } from '../../src/log.ts';
+import { createPrometheus } from '../../src/metrics/prometheus.ts';
+import { startBridge } from '../support/bridge.ts';
+
+const catalog = createEventCatalog();
+const document = createDocument({ basePath: '', eventNames: catalog.names });
+
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
+);
+
+test('openapi.yaml is what the schemas say; `npm run openapi` writes it', async () => {
+  const file = await readFile(new URL('../../openapi.yaml', import.meta.url), 'utf8');
+  assert.equal(file, toYaml(document));
+  assert.deepEqual(parse(file), document);
+});
+
+test('the document and the app’s routes agree, both ways', () => {
+  const unused = () => assert.fail('no request is made');
+  const app = createApp({
+    config: configure(),
+    bus: {} as never,
+    store: {} as never,
+    catalog,
+    log: createLogger('silent'),
+    prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
+    authenticate: unused,
+    mintPass: unused,
+    ready: unused,
+    transports: { sse: unused, events: unused },
+    stats: unused,
+    probes: { stream: unused, poll: unused },
+  });
+  const routes = app.routes
+    .filter(({ method }) => method !== 'ALL')
+    .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`);
+  assert.deepEqual(operations.map(({ name }) => name).sort(), routes.sort());
+});
+
+test('every reference leads somewhere, and every path parameter is described', () => {
+  for (const [, name] of JSON.stringify(document).matchAll(/#\/components\/schemas\/(\w+)/g)) {
+    assert.ok(Object.hasOwn(document.components.schemas, name as string), name);
+  }
+  for (const { name, operation } of operations) {
+    const described = (operation.parameters ?? [])
+      .filter((parameter) => parameter.in === 'path')
+      .map((parameter) => parameter.name);
+    assert.deepEqual(
+      described,
+      [...name.matchAll(/\{(\w+)\}/g)].map(([, parameter]) => parameter),
+      name,
+    );
+    for (const parameter of operation.parameters ?? []) {
+      assert.ok(parameter.description.length > 0 && parameter.schema !== undefined, `${name} ${parameter.name}`);
+    }
+  }
+  const ids = operations.map(({ operation }) => operation.operationId);
+  assert.equal(new Set(ids).size, ids.length);
+});
+
+test('every refusal is described as a problem under its status', () => {
+  for (const { name, operation } of operations) {
+    for (const [status, response] of Object.entries(operation.responses)) {
+      if (Number(status) < 400) continue;
+      const content = response.content?.['application/problem+json'];
+      assert.ok(content, `${name} ${status}`);
+      for (const code of Object.keys(content.examples ?? {})) {
+        assert.equal(ERRORS[code as keyof typeof ERRORS].status, Number(status), `${name} ${code}`);
+      }
+    }
+  }
+});
+
+test('the documents’ rule for ids is the one that is checked', () => {
+  const fits = new Ajv().compile(ID_SCHEMA);
+  const ids = ['a', 'a:b@c+d%/?#', '__proto__', 'x'.repeat(128), '😀'.repeat(128), '\u200b'];
+  const others = [
+    '',
+    'a b',
+    'a,b',
+    ',',
+    'x'.repeat(129),
+    '😀'.repeat(129),
+    ...'\n\r\t\0\u007f\u0085\u00a0\u2028\ufeff',
+  ];
+  for (const id of ids) assert.deepEqual([isRoomId(id), fits(id)], [true, true], JSON.stringify(id));
+  for (const id of others) assert.deepEqual([isRoomId(id), fits(id)], [false, false], JSON.stringify(id));
+});
+
+test('the examples of a publish are events that may be published', () => {
+  const { examples = {} } = document.paths['/events']?.post?.requestBody?.content['application/json'] ?? {};
+  const bodies = Object.values(examples).map(
+    ({ value }) => value as { events?: { event: string; payload: unknown }[]; event: string; payload: unknown },
+  );
+  assert.equal(bodies.length, 2);
+  for (const { event, payload } of bodies.flatMap((body) => body.events ?? [body])) {
+    assert.equal(catalog.check(event, payload).kind, 'ok', event);
+  }
+});
+
+for (const [name, extraEvents] of [
+  ['the default document', []],
+  ['one with declared events', ['leads.updated']],
+] as const) {
+  test(`${name}: every example is what its schema takes`, () => {
+    const { paths, components } = createDocument({ basePath: '', eventNames: createEventCatalog(extraEvents).names });
+    const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+    let count = 0;
+    const check = (of: string, content: Readonly<Record<string, Content>> = {}): void => {
+      for (const { schema, examples = {} } of Object.values(content)) {
+        for (const [example, { value }] of Object.entries(examples)) {
+          assert.ok(ajv.validate({ ...schema, components }, value), `${of} ${example}: ${ajv.errorsText()}`);
+          count++;
+        }
+      }
+    };
+    for (const [path, methods] of Object.entries(paths)) {
+      for (const { requestBody, responses } of Object.values(methods)) {
+        check(path, requestBody?.content);
+        for (const [status, { content }] of Object.entries(responses)) check(`${path} ${status}`, content);
+      }
+    }
+    assert.ok(count > 50);
+  });
+}
+
+test('a bridge serves its own description, with its base path and its declared events', async () => {
+  const bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });
+  try {
+    const json = await fetch(`${bridge.url}/openapi.json`);
+    assert.equal(json.headers.get('content-type'), 'application/json');
+    const served = (await json.json()) as OpenApiDocument;
+    assert.equal(served.servers[0]?.url, '/rt');
+    assert.ok(JSON.stringify(served.components.schemas.PublishOne).includes('leads.updated'));
+    const yaml = await fetch(`${bridge.url}/openapi.yaml`);
+    assert.equal(yaml.headers.get('content-type'), 'application/yaml');
+    assert.deepEqual(parse(await yaml.text()), served);
+    for (const [path, body] of [
+      ['/healthz', 'alive'],
+      ['/readyz', 'ready'],
+    ] as const) {
+      const health = await fetch(`${bridge.url}${path}`);
+      assert.equal(health.status, 200);
+      assert.deepEqual(await health.json(), { status: body });
+    }
+
+    const docs = await fetch(`${bridge.url}/docs`);
+    const page = await docs.text();
+    assert.match(docs.headers.get('content-type') ?? '', /^text\/html; charset=utf-8$/);
+    for (const { name, operation } of operations) {
+      assert.ok(page.includes(`id="${operation.operationId}"`), name);
+      assert.ok(page.includes(`<code>${name.split(' ')[1]}</code>`), name);
+    }
+    const [, description = ''] = /href="([^"]*openapi\.json)"/.exec(page) ?? [];
+    assert.equal(new URL(description, `${bridge.url}/docs`).pathname, '/rt/openapi.json');
+    assert.doesNotMatch(page, /<script|<link|<img|@import|url\(|src=|\son\w+=|style=/i, 'nothing to run or to fetch');
+    const style = /<style>([\s\S]*)<\/style>/.exec(page)?.[1] ?? '';
+    const hash = createHash('sha256').update(style).digest('base64');
+    assert.ok(docs.headers.get('content-security-policy')?.includes(`style-src 'sha256-${hash}'`));
+    const ids = [...page.matchAll(/\sid="([^"]+)"/g)].map(([, id]) => id as string);
+    assert.equal(new Set(ids).size, ids.length, 'ids are unique');
+    for (const [, target] of page.matchAll(/href="#([^"]+)"/g)) assert.ok(ids.includes(target as string), target);
+  } finally {
+    await bridge.close();
+  }
+});

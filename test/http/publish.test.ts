@@ -1,0 +1,349 @@
+/** CONTRACT §9, §10: publishing over HTTP, and every way in which it is refused. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { openRaw } from '../support/raw.ts';
+import { until } from '../support/until.ts';
+
+interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: string;
+  readonly errors?: readonly { readonly path: string; readonly message: string }[];
+}
+
+interface Sent {
+  readonly response: Response;
+  readonly problem: Problem;
+}
+
+async function send(
+  url: string,
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+  method = 'POST',
+): Promise<Sent> {
+  const response = await fetch(`${url}/events`, {
+    method,
+    headers: { 'content-type': 'application/json', ...headers },
+    body,
+  });
+  const problem = (await response.clone().json()) as Problem;
+  if (response.status >= 400) {
+    assert.equal(response.headers.get('content-type'), 'application/problem+json');
+    assert.equal(problem.status, response.status);
+    assert.equal(problem.type, `urn:roomcast:error:${problem.code}`);
+    assert.ok(problem.title.length > 0 && problem.detail.length > 0);
+  }
+  return { response, problem };
+}
+
+const one = (payload: unknown = ticketUpdated(), event: unknown = 'tickets.updated'): string =>
+  JSON.stringify({ event, payload });
+
+async function eventsOf(bridge: TestBridge, tenantId: string): Promise<{ event: string; payload: unknown }[]> {
+  const response = await fetch(`${bridge.url}/events?tenantId=${tenantId}&after=start&limit=1000`);
+  return ((await response.json()) as { events: { event: string; payload: unknown }[] }).events;
+}
+
+describe('publishing', () => {
+  let bridge: TestBridge;
+  before(async () => {
+    bridge = await startBridge({ maxBodyBytes: 100_000, extraEvents: ['leads.updated'] });
+  });
+  after(() => bridge.close());
+
+  test('one event: 201 with its cursor and rooms', async () => {
+    const { status, body } = await bridge.post({ event: 'tickets.updated', payload: ticketUpdated() });
+    assert.equal(status, 201);
+    assert.deepEqual(Object.keys(body), ['id', 'event', 'rooms', 'duplicate']);
+    assert.equal(body.event, 'tickets.updated');
+    assert.deepEqual(body.rooms, ['tenant:tenant-1', 'ticket:ticket-123', 'agreement:agreement-9']);
+    assert.equal(body.duplicate, false);
+  });
+
+  test('a batch: 201 when any is new, else 200, results in order', async () => {
+    const first = messageNew();
+    const second = messageNew();
+    const batch = (...payloads: unknown[]) => ({
+      events: payloads.map((payload) => ({ event: 'messages.new', payload })),
+    });
+    const fresh = await bridge.post(batch(first));
+    assert.equal(fresh.status, 201);
+    const mixed = await bridge.post(batch(first, second, second));
+    assert.equal(mixed.status, 201);
+    assert.deepEqual(
+      mixed.body.results.map(({ duplicate }) => duplicate),
+      [true, false, true],
+    );
+    assert.equal(mixed.body.results[0]?.id, fresh.body.results[0]?.id);
+    assert.equal(mixed.body.results[1]?.id, mixed.body.results[2]?.id);
+    assert.equal((await bridge.post(batch(first, second))).status, 200);
+  });
+
+  test('a batch is accepted whole or not at all', async () => {
+    const tenantId = 'all-or-nothing';
+    const { response, problem } = await send(
+      bridge.url,
+      JSON.stringify({
+        events: [
+          { event: 'tickets.updated', payload: ticketUpdated({ tenantId }) },
+          { event: 'tickets.updated', payload: ticketUpdated({ tenantId, ticketId: 7 }) },
+          { event: 'nope', payload: {} },
+        ],
+      }),
+    );
+    assert.equal(response.status, 422);
+    assert.deepEqual(
+      problem.errors?.map(({ path }) => path),
+      ['/events/1/payload/ticketId', '/events/2/event'],
+    );
+    assert.deepEqual(await eventsOf(bridge, tenantId), []);
+  });
+
+  test('a repeat under the same Idempotency-Key answers 200 with the first id; another body under it is refused', async () => {
+    const headers = { 'Idempotency-Key': 'a-key' };
+    const body = { event: 'tickets.updated', payload: ticketUpdated({ tenantId: 'idempotent' }) };
+    const first = await bridge.post(body, headers);
+    const repeat = await bridge.post(JSON.stringify(body, null, 2), headers);
+    assert.equal(first.status, 201);
+    assert.equal(repeat.status, 200);
+    assert.deepEqual(repeat.body, { ...first.body, duplicate: true });
+    const other = await send(
+      bridge.url,
+      one(ticketUpdated({ tenantId: 'idempotent', ticketStatus: 'CLOSED' })),
+      headers,
+    );
+    assert.equal(other.response.status, 422);
+    assert.equal(other.problem.code, 'idempotency_conflict');
+    assert.equal((await eventsOf(bridge, 'idempotent')).length, 1);
+  });
+
+  test('the payload is the parsed body, key by key, never a schema’s output', async () => {
+    const payload =
+      '{"zz":1,"tenantId":"bytes","ticketId":"t","10":"b","9":"a","ticketStatus":"OPEN","ticketUpdatedAt":"2024-06-01T12:00:00+03:00",' +
+      '"ticket":{"__proto__":{"x":1},"n":1e21,"f":1.10,"s":"\\u2028\\r\\n\\ud800é"},"constructor":null}';
+    const { status } = await bridge.post(`{"payload":${payload},"event":"tickets.updated"}`);
+    assert.equal(status, 201);
+    const text = await (await fetch(`${bridge.url}/tickets/t?tenantId=bytes`)).text();
+    assert.equal(text, JSON.stringify(JSON.parse(payload)));
+    assert.ok(text.includes('"__proto__":{"x":1}') && text.includes('1e+21') && text.includes('\\ud800'));
+  });
+
+  const badBodies: [string, string | Uint8Array<ArrayBuffer>, number, string, string[]?][] = [
+    ['an empty body', '', 400, 'invalid_json'],
+    ['malformed JSON', '{"event":', 400, 'invalid_json'],
+    ['JSON with a trailing comma', '{"event":"tickets.updated",}', 400, 'invalid_json'],
+    ['invalid UTF-8', Buffer.from('{"event":"\xff"}', 'latin1'), 400, 'invalid_json'],
+    ['a string', '"hello"', 422, 'invalid_body', ['']],
+    ['null', 'null', 422, 'invalid_body', ['']],
+    ['an array', '[]', 422, 'invalid_body', ['']],
+    ['neither event nor events', '{"payload":{}}', 422, 'invalid_body', ['']],
+    ['both event and events', '{"event":"tickets.updated","payload":{},"events":[]}', 422, 'invalid_body', ['']],
+    ['events that is no array', '{"events":{}}', 422, 'invalid_body', ['/events']],
+    ['an empty batch', '{"events":[]}', 422, 'invalid_body', ['/events']],
+    ['a batch of what is no object', '{"events":[{"event":"x"},3]}', 422, 'invalid_body', ['/events/1']],
+    ['a batch of 1001', JSON.stringify({ events: Array(1001).fill({}) }), 400, 'batch_too_large'],
+    ['an unknown event', one({}, 'tickets.gone'), 422, 'unknown_event', ['/event']],
+    ['a legacy event', one({}, 'message:created'), 422, 'unknown_event', ['/event']],
+    ['an inherited name', one({}, '__proto__'), 422, 'unknown_event', ['/event']],
+    ['an event that is no string', one({}, 5), 422, 'unknown_event', ['/event']],
+    ['no payload', '{"event":"tickets.updated"}', 422, 'invalid_payload', ['/payload']],
+    ['a payload that is an array', one([]), 422, 'invalid_payload', ['/payload']],
+    [
+      'two wrong fields',
+      one(ticketUpdated({ ticketId: 'a b', ticket: 'x' })),
+      422,
+      'invalid_payload',
+      ['/payload/ticketId', '/payload/ticket'],
+    ],
+    [
+      'a bad instant',
+      one(ticketUpdated({ ticketUpdatedAt: 'yesterday' })),
+      422,
+      'invalid_payload',
+      ['/payload/ticketUpdatedAt'],
+    ],
+    [
+      'a declared event without tenant',
+      one({ userId: 'u' }, 'leads.updated'),
+      422,
+      'invalid_payload',
+      ['/payload/tenantId'],
+    ],
+    ['100,000 levels of arrays', `${'['.repeat(49_000)}${']'.repeat(49_000)}`, 422, 'invalid_body', ['']],
+    [
+      'a payload 40,000 levels deep',
+      one(ticketUpdated({ ticket: { x: 0 } })).replace('"x":0', `"x":${'['.repeat(40_000)}${']'.repeat(40_000)}`),
+      422,
+      'invalid_payload',
+      ['/payload'],
+    ],
+    ['brackets that never close', '['.repeat(90_000), 400, 'invalid_json'],
+    ['a body over the limit', JSON.stringify('x'.repeat(100_000)), 413, 'body_too_large'],
+  ];
+  for (const [what, body, status, code, paths] of badBodies) {
+    test(`${what}: ${status} ${code}`, async () => {
+      const { response, problem } = await send(bridge.url, body);
+      assert.equal(response.status, status);
+      assert.equal(problem.code, code);
+      assert.deepEqual(
+        problem.errors?.map(({ path }) => path),
+        paths,
+      );
+      for (const { message } of problem.errors ?? []) assert.match(message, /\bmust (be|have) /);
+    });
+  }
+
+  test('brackets within strings are no nesting, and 1000 levels pass', async () => {
+    const ticket = { text: '["{'.repeat(5_000), deep: 0 };
+    const deep = `${'['.repeat(995)}${']'.repeat(995)}`;
+    const body = one(ticketUpdated({ tenantId: 'deep', ticket })).replace('"deep":0', `"deep":${deep}`);
+    assert.equal((await bridge.post(body)).status, 201);
+    assert.equal((await eventsOf(bridge, 'deep')).length, 1);
+  });
+
+  test('a body of exactly the limit passes', async () => {
+    const frame = one(ticketUpdated({ ticket: { fill: '' } }));
+    const fill = 'é'.repeat((100_000 - Buffer.byteLength(frame)) >> 1);
+    const body = frame.replace('"fill":""', `"fill":"${fill}"`);
+    const padded = body + ' '.repeat(100_000 - Buffer.byteLength(body));
+    assert.equal((await bridge.post(padded)).status, 201);
+  });
+
+  test('content types', async () => {
+    const cases: [Record<string, string>, number][] = [
+      [{ 'content-type': 'application/json; charset=utf-8' }, 201],
+      [{ 'content-type': 'Application/JSON;charset="UTF-8"' }, 201],
+      [{ 'content-type': 'application/json; profile=x' }, 201],
+      [{ 'content-type': 'application/json; charset=utf8' }, 201],
+      [{ 'content-type': 'application/json; charset=latin1' }, 415],
+      [{ 'content-type': 'text/plain' }, 415],
+      [{ 'content-type': 'application/jsonx' }, 415],
+      [{ 'content-type': '' }, 415],
+      [{ 'content-encoding': 'gzip' }, 415],
+    ];
+    for (const [headers, status] of cases) {
+      const { response } = await send(bridge.url, one(), headers);
+      assert.equal(response.status, status, JSON.stringify(headers));
+    }
+  });
+
+  test('Idempotency-Key is 1 to 255 visible ASCII characters', async () => {
+    const cases: [string, number][] = [
+      ['k', 201],
+      [`~${'!'.repeat(254)}`, 201],
+      ['k'.repeat(256), 400],
+      ['', 400],
+      ['a b', 400],
+      ['é', 400],
+    ];
+    for (const [key, status] of cases) {
+      const { response, problem } = await send(bridge.url, one(messageNew(), 'messages.new'), {
+        'Idempotency-Key': key,
+      });
+      assert.equal(response.status, status, key);
+      if (status === 400) assert.equal(problem.code, 'invalid_request');
+    }
+  });
+
+  test('other methods: 405 with Allow; a path that is not there: 404', async () => {
+    for (const method of ['PUT', 'DELETE', 'PATCH']) {
+      const { response, problem } = await send(bridge.url, '{}', {}, method);
+      assert.equal(response.status, 405);
+      assert.equal(problem.code, 'method_not_allowed');
+      assert.equal(response.headers.get('allow'), 'GET, HEAD, POST, OPTIONS');
+    }
+    const missing = await fetch(`${bridge.url}/event`);
+    assert.equal(missing.status, 404);
+    assert.equal(((await missing.json()) as Problem).code, 'not_found');
+  });
+
+  test('an endless chunked body: 413 without reading on, and the server goes on', async () => {
+    const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
+    socket.on('error', () => {});
+    const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`;
+    socket.write(
+      'POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
+    );
+    let answer = '';
+    socket.on('data', (data) => {
+      answer += data;
+    });
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    const pump = () => {
+      while (!socket.destroyed && socket.write(chunk));
+    };
+    socket.on('drain', pump);
+    pump();
+    await closed;
+    assert.match(answer, /^HTTP\/1\.1 413 Payload Too Large\r\n/);
+    assert.equal((await bridge.post({ event: 'tickets.updated', payload: ticketUpdated() })).status, 201);
+  });
+
+  test('a declared length over the limit: 413 at once, before the body', async () => {
+    const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
+    socket.write(
+      'POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{',
+    );
+    const [data] = (await once(socket, 'data')) as [Buffer];
+    assert.match(data.toString(), /^HTTP\/1\.1 413 /);
+    socket.destroy();
+  });
+
+  test('after a refusal the connection takes the next request', async () => {
+    const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
+    const request = (body: string, connection: string) =>
+      `POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: ${connection}\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+    let answers = '';
+    socket.on('data', (data) => {
+      answers += data;
+    });
+    socket.write(request(JSON.stringify('x'.repeat(120_000)), 'keep-alive') + request(one(), 'close'));
+    await once(socket, 'close');
+    assert.deepEqual(answers.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 413', 'HTTP/1.1 201']);
+  });
+});
+
+test('a rate: what is over it is 429 with Retry-After, and nothing of it is accepted', async () => {
+  const bridge = await startBridge({ ratePublish: 2 });
+  try {
+    const events = Array.from({ length: 600 }, () => ({ event: 'messages.new', payload: messageNew() }));
+    assert.equal((await bridge.post({ events })).status, 201, 'a batch may leave the publisher in debt');
+    const { response, problem } = await send(bridge.url, one());
+    assert.equal(response.status, 429);
+    assert.equal(problem.code, 'rate_limited');
+    const retryAfter = Number(response.headers.get('retry-after'));
+    assert.ok(retryAfter > 250 && retryAfter <= 300, String(retryAfter));
+    assert.equal((await eventsOf(bridge, 'tenant-1')).length, 600);
+  } finally {
+    await bridge.close();
+  }
+});
+
+test('a rate: bodies that are held back do not get in together', async () => {
+  const bridge = await startBridge({ ratePublish: 1 });
+  const publishers = Array.from({ length: 40 }, () => openRaw(bridge.url));
+  try {
+    const body = one();
+    const head = [
+      'POST /events HTTP/1.1',
+      'Host: a',
+      'Content-Type: application/json',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+    ];
+    for (const publisher of publishers) publisher.send(`${head.join('\r\n')}\r\n\r\n`);
+    const statuses = () => publishers.map((publisher) => publisher.responses()[0]?.status);
+    await until('most are refused by their heads', () => statuses().filter((status) => status === 429).length >= 30);
+    for (const publisher of publishers) publisher.send(body);
+    await until('the others are let in', () => statuses().includes(201));
+  } finally {
+    for (const publisher of publishers) publisher.destroy();
+    await bridge.close();
+  }
+});

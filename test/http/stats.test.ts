@@ -1,0 +1,302 @@
+/** `GET /stats` (openapi.yaml): what it counts is right, it is bounded, and nobody sees another tenant's rooms in it. */
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { SignJWT } from 'jose';
+import type { Config } from '../../src/config.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { missing, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+
+const SECRET = 'a secret of at least thirty-two bytes';
+
+interface Room {
+  readonly room: string;
+  readonly tenantId: string | null;
+  readonly listeners: number;
+  readonly events: number;
+}
+
+interface Stats {
+  readonly node: { readonly id: string; readonly host: string | null; readonly pid: number | null };
+  readonly connections: Record<string, number>;
+  readonly publishes: Record<string, number>;
+  readonly deliveries: Record<string, number>;
+  readonly deliveryLag: {
+    readonly boundsSeconds: number[];
+    readonly counts: Record<string, number[]>;
+    readonly recent: { readonly count: number; readonly p99Seconds: number | null };
+  };
+  readonly rooms: {
+    readonly byListeners: { readonly top: Room[]; readonly others: { rooms: number; listeners: number } };
+    readonly byEvents: {
+      readonly seconds: number;
+      readonly top: Room[];
+      readonly others: { rooms: number; events: number };
+    };
+  };
+  readonly log: {
+    readonly engine: string;
+    readonly healthy: boolean;
+    readonly reached: boolean;
+    readonly records: number | null;
+    readonly bytes: number | null;
+    readonly oldest: { readonly cursor: string; readonly at: string } | null;
+    readonly newest: { readonly cursor: string; readonly at: string } | null;
+  };
+  readonly redis: { readonly reached: boolean; readonly tailLag: { readonly count: number } } | null;
+  readonly nodes: readonly { readonly id: string; readonly connections: Record<string, number> }[] | null;
+}
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function start(options: Partial<Config> = {}): Promise<TestBridge> {
+  const bridge = await startBridge(options);
+  closing.push(bridge.close);
+  return bridge;
+}
+
+const token = (claims: object): Promise<string> =>
+  new SignJWT({ ...claims })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setExpirationTime('1h')
+    .sign(new TextEncoder().encode(SECRET));
+
+const ask = (bridge: TestBridge, query = '', headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(`${bridge.url}/stats${query}`, { headers });
+
+async function stats(bridge: TestBridge, query = '', headers: Record<string, string> = {}): Promise<Stats> {
+  const response = await ask(bridge, query, headers);
+  assert.equal(response.status, 200);
+  return (await response.json()) as Stats;
+}
+
+/** An answer may be half a second old, so a figure is waited for. */
+async function statsOnce(
+  bridge: TestBridge,
+  what: string,
+  holds: (now: Stats) => boolean,
+  headers: Record<string, string> = {},
+): Promise<Stats> {
+  let now: Stats | null = null;
+  await until(what, async () => {
+    now = await stats(bridge, '', headers);
+    return holds(now);
+  });
+  return now as unknown as Stats;
+}
+
+/** A stream that is open and read until the test ends. */
+async function listen(bridge: TestBridge, query: string, headers: Record<string, string> = {}): Promise<void> {
+  const ending = new AbortController();
+  closing.push(() => ending.abort());
+  const response = await fetch(`${bridge.url}/sse?${query}`, { headers, signal: ending.signal });
+  assert.equal(response.status, 200);
+  (async () => {
+    for await (const _ of response.body ?? []);
+  })().catch(() => {});
+}
+
+test('counts connections, publishes, deliveries and lag, and names the rooms', async () => {
+  const bridge = await start();
+  await listen(bridge, 'tenantId=tenant-1&ticketId=quiet');
+  await listen(bridge, 'tenantId=tenant-1&legacy=false');
+  await bridge.post({ event: 'tickets.updated', payload: ticketUpdated() });
+  const message = messageNew();
+  await bridge.post({ event: 'messages.new', payload: message });
+  await bridge.post({ event: 'messages.new', payload: message });
+  await bridge.post({ event: 'messages.new', payload: {} });
+
+  // Two legacy-taking deliveries of 2 and 4 names, and two of one name.
+  const now = await statsOnce(bridge, 'delivered', ({ deliveries }) => deliveries.sse === 8);
+  assert.deepEqual(now.connections, { websocket: 0, polling: 0, sse: 2, longpoll: 0 });
+  assert.deepEqual(now.publishes, { accepted: 2, duplicate: 1, rejected: 1, failed: 0 });
+  assert.equal(now.deliveryLag.counts.sse?.length, now.deliveryLag.boundsSeconds.length + 1);
+  assert.ok((now.deliveryLag.counts.sse?.at(-1) ?? 0) >= 2);
+  assert.ok(now.deliveryLag.recent.count >= 2 && (now.deliveryLag.recent.p99Seconds ?? -1) >= 0);
+
+  const tenant = { room: 'tenant:tenant-1', tenantId: null, listeners: 2, events: 2 };
+  const ticket = { room: 'ticket:ticket-123', tenantId: null, listeners: 0, events: 2 };
+  assert.deepEqual(now.rooms.byListeners.top, [
+    tenant,
+    { room: 'ticket:quiet', tenantId: null, listeners: 1, events: 0 },
+  ]);
+  assert.deepEqual(
+    now.rooms.byEvents.top,
+    [{ ...ticket, room: 'agreement:agreement-9' }, tenant, ticket].sort((a, b) => (a.room < b.room ? -1 : 1)),
+  );
+  assert.ok(now.rooms.byEvents.seconds <= 61);
+});
+
+test('the log, the node, and no store in between', async () => {
+  const bridge = await start();
+  assert.partialDeepStrictEqual(await stats(bridge), {
+    log: { engine: 'sqlite', healthy: true, reached: true, records: 0, oldest: null, newest: null },
+    redis: null,
+  });
+  const before = Date.now();
+  const { body: first } = await bridge.post({ event: 'tickets.updated', payload: ticketUpdated() });
+  const { body: last } = await bridge.post({ event: 'tickets.updated', payload: ticketUpdated() });
+  const { log, node, nodes } = await statsOnce(bridge, 'both', (now) => now.log.records === 2);
+  assert.equal(log.oldest?.cursor, first.id);
+  assert.equal(log.newest?.cursor, last.id);
+  assert.ok(Date.parse(log.oldest?.at ?? '') >= before && Date.parse(log.newest?.at ?? '') <= Date.now());
+  assert.ok((log.bytes ?? 0) > 0);
+  assert.equal(node.pid, process.pid);
+  assert.deepEqual(
+    nodes?.map(({ id }) => id),
+    [node.id],
+  );
+});
+
+test('is never kept, and answers HEAD; a limit out of range is a 400', async () => {
+  const bridge = await start();
+  const response = await ask(bridge);
+  assert.equal(response.headers.get('cache-control'), 'no-store');
+  assert.equal(response.headers.get('content-type'), 'application/json');
+  assert.equal(await (await fetch(`${bridge.url}/stats`, { method: 'HEAD' })).text(), '');
+  for (const limit of ['0', '201', 'x', '-1', '1&limit=2']) {
+    assert.equal((await ask(bridge, `?limit=${limit}`)).status, 400, limit);
+  }
+});
+
+test('names `limit` rooms at most and counts what it leaves out', async () => {
+  const bridge = await start();
+  for (let room = 0; room < 30; room++) {
+    for (let times = 0; times <= room; times++) {
+      await bridge.publish(
+        'tickets.updated',
+        ticketUpdated({ tenantId: `t${room}`, ticketId: `k${room}`, agreementId: null }),
+      );
+    }
+  }
+  let now = await stats(bridge, '?limit=3');
+  await until('all of them', async () => {
+    now = await stats(bridge, '?limit=3');
+    return now.rooms.byEvents.others.rooms === 57;
+  });
+  assert.deepEqual(
+    now.rooms.byEvents.top.map(({ room, events }) => [room, events]),
+    [
+      ['tenant:t29', 30],
+      ['ticket:k29', 30],
+      ['tenant:t28', 29],
+    ],
+  );
+  assert.equal(now.rooms.byEvents.others.events, 2 * ((30 * 31) / 2) - 30 - 30 - 29);
+});
+
+describe('with tokens', () => {
+  const jwt = { authMode: 'jwt', jwtSecret: SECRET } as const;
+
+  test('takes the scope admin', async () => {
+    const bridge = await start(jwt);
+    assert.equal((await ask(bridge)).status, 401);
+    const refused = [
+      { tenantId: 'a', scope: 'subscribe publish' },
+      { tenantId: '*', scope: 'publish' },
+      { tenantId: 'a', scope: 'admin', ticketIds: ['k'] },
+    ];
+    for (const claims of refused) {
+      const response = await ask(bridge, '', { authorization: `Bearer ${await token(claims)}` });
+      assert.equal(response.status, 403, JSON.stringify(claims));
+      assert.equal(((await response.json()) as { code: string }).code, 'forbidden');
+    }
+    const listener = await token({ tenantId: 'a', scope: 'subscribe' });
+    const pass = await fetch(`${bridge.url}/pass`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${listener}` },
+    });
+    const minted = (await pass.json()) as { pass: string };
+    assert.equal((await ask(bridge, `?pass=${minted.pass}`)).status, 401);
+  });
+
+  test('an admin of a tenant sees its rooms, and of the bridge what names no tenant', async () => {
+    const bridge = await start(jwt);
+    const bearer = async (claims: object) => ({ authorization: `Bearer ${await token(claims)}` });
+    const ofA = await bearer({ tenantId: 'a', scope: 'admin' });
+    const ofAll = await bearer({ tenantId: '*', scope: 'admin' });
+    await listen(
+      bridge,
+      'tenantId=secret-b&ticketId=shared',
+      await bearer({ tenantId: 'secret-b', scope: 'subscribe' }),
+    );
+    await listen(bridge, 'tenantId=a&ticketId=shared', await bearer({ tenantId: 'a', scope: 'subscribe' }));
+    for (const tenantId of ['a', 'secret-b', 'secret-b']) {
+      await bridge.publish(
+        'tickets.updated',
+        ticketUpdated({ tenantId, ticketId: 'shared', agreementId: `g-${tenantId}` }),
+      );
+    }
+    const all = await statsOnce(bridge, 'all', (now) => now.rooms.byEvents.top[0]?.events === 2, ofAll);
+    assert.deepEqual(all.rooms.byListeners.top.map(({ room, tenantId }) => `${tenantId} ${room}`).sort(), [
+      'a tenant:a',
+      'a ticket:shared',
+      'secret-b tenant:secret-b',
+      'secret-b ticket:shared',
+    ]);
+    const own = await statsOnce(bridge, 'own', (now) => now.rooms.byEvents.top[0]?.events === 1, ofA);
+    assert.doesNotMatch(JSON.stringify(own), /secret-b/);
+    assert.deepEqual(own.rooms.byListeners, {
+      top: [
+        { room: 'tenant:a', tenantId: 'a', listeners: 1, events: 1 },
+        { room: 'ticket:shared', tenantId: 'a', listeners: 1, events: 1 },
+      ],
+      others: { rooms: 0, listeners: 0 },
+    });
+    assert.equal(own.rooms.byEvents.others.events, 0);
+    assert.equal(own.connections.sse, 2);
+    assert.equal(own.nodes, null);
+    assert.equal(own.node.host, null);
+    assert.equal(own.node.pid, null);
+  });
+
+  test('a payload, a token and an address are nowhere in it', async () => {
+    const bridge = await start(jwt);
+    const admin = await token({ tenantId: '*', scope: 'admin publish' });
+    await bridge.post(
+      { event: 'tickets.updated', payload: ticketUpdated({ ticket: { note: 'a-private-note' } }) },
+      { authorization: `Bearer ${admin}` },
+    );
+    const text = await (await ask(bridge, '', { authorization: `Bearer ${admin}` })).text();
+    for (const secret of ['a-private-note', admin, SECRET, '127.0.0.1']) assert.ok(!text.includes(secret), secret);
+  });
+});
+
+describe('on Redis', { skip: missing('redis-server') }, () => {
+  test('knows the nodes of the log, and says when Redis is away', async () => {
+    const redis = await startRedis();
+    closing.push(redis.stop);
+    const one = await start({ storeUrl: redis.url });
+    const two = await startBridge({ storeUrl: redis.url });
+    await listen(two, 'tenantId=tenant-1');
+    await one.publish('tickets.updated', ticketUpdated());
+    // Each tells of itself every five seconds.
+    const now = await statsOnce(
+      one,
+      'both nodes',
+      ({ nodes }) => nodes?.some(({ connections }) => connections.sse === 1) ?? false,
+    );
+    assert.equal(now.nodes?.length, 2);
+    assert.equal(now.log.engine, 'redis');
+    assert.equal(now.log.records, 1);
+    assert.ok((now.log.bytes ?? 0) > 0);
+    assert.equal(now.redis?.reached, true);
+    assert.equal(now.redis?.tailLag.count, 1);
+    const other = await statsOnce(two, 'traffic of the other node', ({ rooms }) => rooms.byEvents.top.length === 3);
+    assert.equal(other.publishes.accepted, 0);
+
+    await two.close();
+    await statsOnce(one, 'the other has left', ({ nodes }) => nodes?.length === 1);
+
+    await redis.kill();
+    const away = await statsOnce(one, 'Redis is away', ({ log }) => !log.reached);
+    assert.equal(away.log.healthy, false);
+    assert.equal(away.log.records, null);
+    assert.equal(away.redis?.reached, false);
+    await redis.restart();
+    await statsOnce(one, 'Redis is back', ({ log }) => log.reached && log.healthy && log.records === 1);
+  });
+});

@@ -1,0 +1,1004 @@
+/**
+ * What every engine behind the store port must hold (src/store/store.ts): one suite, run over each engine.
+ *
+ * Events are made by the contract's own catalog, so that the store sees what the bridge would give it. Time is what the
+ * test says it is; nothing here sleeps.
+ */
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import { audienceOf, type Keying } from '../../src/contract/audiences.ts';
+import type { Cursor } from '../../src/contract/cursor.ts';
+import { formatCursor, isWellFormedCursor, parseCursor } from '../../src/contract/cursor.ts';
+import { BridgeError } from '../../src/contract/errors.ts';
+import { createEventCatalog, instantKey } from '../../src/contract/events.ts';
+import type { LogRecord } from '../../src/contract/frames.ts';
+import type {
+  AppendEvent,
+  AppendedEvent,
+  AppendRequest,
+  LogBounds,
+  MessagesQuery,
+  Page,
+  Retention,
+  Store,
+  TicketsQuery,
+} from '../../src/store/store.ts';
+import { until } from '../support/until.ts';
+
+/** A log that can be opened, closed by its store, and opened again. */
+export interface TestLog {
+  open(keying?: Keying): Promise<Store>;
+  /** After the last store on it was closed. */
+  remove(): Promise<void>;
+}
+
+export interface Engine {
+  /** A log that did not exist before. */
+  create(): Promise<TestLog>;
+  /** Whether what was appended is there when the log is closed and opened again. */
+  readonly keeps: boolean;
+  /** Whether the log may be opened under another keying than it was made with. */
+  readonly rekeys: boolean;
+  /** Whether several stores may have the log open at once. */
+  readonly nodes: 'one' | 'many';
+}
+
+/** 2026-01-01. */
+const NOW = 1_767_225_600_000;
+const HOUR = 3_600_000;
+const catalog = createEventCatalog(['tickets.new']);
+
+/** What keeps everything, for a test to tighten. */
+const KEEP: Retention = { trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+/** More than any test holds. */
+const BIG = 1e9;
+const ALL_MESSAGES: MessagesQuery = {
+  ...{ tenantId: 't1', ticketId: 'k1', order: 'asc', limit: 100, maxChars: Number.MAX_SAFE_INTEGER, page: null },
+};
+
+const ALL_TICKETS: Omit<TicketsQuery, 'tenantId'> = {
+  ...{
+    ticketIds: null,
+    agreementIds: null,
+    agreementId: null,
+    status: null,
+    updatedAfter: null,
+    limit: 100,
+    maxChars: Number.MAX_SAFE_INTEGER,
+    page: null,
+  },
+};
+
+function checked(name: string, payload: Record<string, unknown>, keying: Keying = 'room'): AppendEvent {
+  const result = catalog.check(name, payload);
+  assert.equal(result.kind, 'ok', `the test's own ${name} is not valid`);
+  const { event } = result as Extract<typeof result, { kind: 'ok' }>;
+  return { ...event, audiences: event.rooms.map((room) => audienceOf(keying, event.tenantId, room)) };
+}
+
+let drawn = 0;
+
+export function message(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+  const base = { tenantId: 't1', ticketId: 'k1', ticketStatus: 'OPEN', ticketUpdatedAt: '2026-01-01T00:00:00Z' };
+  return checked('messages.new', { ...base, messageId: `m${++drawn}`, message: { text: 'hi' }, ...given }, keying);
+}
+
+export function ticket(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+  const base = { tenantId: 't1', ticketId: 'k1', ticketStatus: 'OPEN', ticketUpdatedAt: '2026-01-01T00:00:00Z' };
+  return checked('tickets.updated', { ...base, ticket: { n: ++drawn }, ...given }, keying);
+}
+
+/** An event that no state is made of. */
+export function declared(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+  return checked('tickets.new', { tenantId: 't1', n: ++drawn, ...given }, keying);
+}
+
+export function request(events: readonly AppendEvent[], atMs = NOW, key?: string, body = 'body'): AppendRequest {
+  const idempotency = key === undefined ? null : { key, fingerprint: body };
+  return { events, idempotency, acceptedAtMs: atMs };
+}
+
+/** @returns the cursors; fails when the append was refused or anything in it was a duplicate */
+export async function append(store: Store, events: readonly AppendEvent[], atMs = NOW): Promise<Cursor[]> {
+  const appended = await outcome(store, request(events, atMs));
+  assert.deepEqual(
+    appended.map(({ duplicate }) => duplicate),
+    events.map(() => false),
+  );
+  return appended.map(({ id }) => id);
+}
+
+async function outcome(store: Store, given: AppendRequest): Promise<readonly AppendedEvent[]> {
+  const result = await store.append(given);
+  assert.equal(result.kind, 'appended');
+  return result.kind === 'appended' ? result.events : [];
+}
+
+/** Everything after a cursor, page by page. */
+export async function readAll(store: Store, audiences: readonly string[], after: Cursor, limit = 1000) {
+  const records: LogRecord[] = [];
+  for (let position = after; ; ) {
+    const page = await store.read({ audiences, after: position, limit, maxChars: 1e9 });
+    assert.equal(page.kind, 'ok');
+    if (page.kind !== 'ok') throw new Error('unreachable');
+    records.push(...page.records);
+    position = page.position;
+    if (!page.more) return { records, position };
+  }
+}
+
+export function refusedAs(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof BridgeError && error.code === code;
+}
+
+const ids = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
+const payloads = (records: readonly LogRecord[]): string[] => records.map(({ payload }) => payload);
+
+interface Tail {
+  readonly records: LogRecord[];
+  /** As they came: one commit each. */
+  readonly commits: (readonly LogRecord[])[];
+  readonly forgotten: Cursor[];
+}
+
+export function tailOf(store: Store): Tail {
+  const tail: Tail = { records: [], commits: [], forgotten: [] };
+  store.tail({
+    records(records) {
+      tail.commits.push(records);
+      tail.records.push(...records);
+    },
+    gap: (kind) => assert.fail(`the tail reports a gap: ${kind}`),
+    forgotten: (through) => tail.forgotten.push(through),
+  });
+  return tail;
+}
+
+/** Until the tail is at the head; it may lag behind what `append` has answered. */
+async function caughtUp(store: Store, { records }: Tail): Promise<void> {
+  const { head } = await store.bounds();
+  await until('the tail is at the head', () => (records.at(-1)?.id ?? '') >= head);
+}
+
+export function storeConformance(name: string, engine: Engine): void {
+  /** A store on a fresh log, closed and removed when the test ends. `reopen` closes it first. */
+  async function setUp(t: TestContext, keying: Keying = 'room') {
+    const log = await engine.create();
+    const stores: Store[] = [];
+    t.after(async () => {
+      await Promise.all(stores.map((store) => store.close()));
+      await log.remove();
+    });
+    const open = async (given: Keying = keying) => {
+      const store = await log.open(given);
+      stores.push(store);
+      return { store, tail: tailOf(store) };
+    };
+    const first = await open();
+    const reopen = async (given?: Keying) => {
+      await Promise.all(stores.map((store) => store.close()));
+      return open(given);
+    };
+    return { ...first, open, reopen };
+  }
+
+  // A case about what an engine does not do is no case for it, rather than a skipped one.
+  const inCase = (applies: boolean): typeof it => (applies ? it : ((() => {}) as unknown as typeof it));
+  const itKeeps = inCase(engine.keeps);
+  const itRekeys = inCase(engine.rekeys);
+  const itHasNodes = inCase(engine.nodes === 'many');
+
+  describe(`store: ${name}`, () => {
+    describe('the log', () => {
+      it('is empty at first, and its cursor is one of its own', async (t) => {
+        const { store } = await setUp(t);
+        const bounds = await store.bounds();
+        assert.deepEqual(bounds, store.opened);
+        assert.equal(bounds.oldest, bounds.head);
+        assert.equal(bounds.floor, bounds.head);
+        assert.ok(isWellFormedCursor(bounds.head));
+        assert.deepEqual(await store.resolve(bounds.head), { kind: 'ok' });
+        assert.deepEqual(await readAll(store, ['tenant:t1'], bounds.head), { records: [], position: bounds.head });
+        assert.deepEqual(await store.newest({ audiences: ['tenant:t1'], limit: 5, maxChars: BIG }), {
+          records: [],
+          head: bounds.head,
+        });
+        assert.partialDeepStrictEqual(await store.stats(), {
+          records: 0,
+          oldestAcceptedAtMs: null,
+          newestAcceptedAtMs: null,
+        });
+        assert.equal(store.healthy(), true);
+      });
+
+      it('gives back each record as it was appended, the payload byte for byte', async (t) => {
+        const { store, tail } = await setUp(t);
+        const hostile = [
+          '\u2028\u2029\u0085',
+          '\u0000\u001f\\"\'</script>',
+          '\ud83d\ude00 \u05e9\u05dc\u05d5\u05dd',
+          '\r\n\n',
+          '\ud800',
+          'x'.repeat(1_000_000),
+        ];
+        const events = [
+          ...hostile.map((text) => declared({ text, ticketId: 'a:b', agreementId: 'g', userId: 'u' })),
+          message({ agreementId: 'g1', tenantId: 'tenant:x', 'ké\u2028y': 1e21 }),
+        ];
+        const cursors = await append(store, events, NOW + 5);
+        const expected = events.map((event, index) => ({
+          ...{ id: cursors[index], event: event.event, rooms: event.rooms, audiences: event.audiences },
+          ...{ payload: event.payload, acceptedAtMs: NOW + 5 },
+        }));
+        await until('the tail has all', () => tail.records.length === events.length);
+        assert.deepEqual(tail.records, expected);
+        const { records } = await readAll(store, ['tenant:t1', 'tenant:tenant:x'], store.opened.head);
+        assert.deepEqual(records, expected);
+      });
+
+      it('hands the tail every record once, in order, a request whole', async (t) => {
+        const { store, tail } = await setUp(t);
+        const batches = Array.from({ length: 200 }, (_, n) =>
+          Array.from({ length: 1 + (n % 7) }, () => declared({ ticketId: `k${n}` })),
+        );
+        const results = await Promise.all(batches.map((events) => append(store, events)));
+        await caughtUp(store, tail);
+        assert.deepEqual(ids(tail.records), results.flat().sort());
+        assert.equal(new Set(results.flat()).size, batches.flat().length);
+        assert.deepEqual((await readAll(store, ['tenant:t1'], store.opened.head, 64)).records, tail.records);
+        for (const cursors of results) {
+          const commit = tail.commits.find((records) => records.some(({ id }) => id === cursors[0]));
+          const start = ids(commit ?? []).indexOf(cursors[0] as Cursor);
+          assert.deepEqual(
+            ids(commit ?? []).slice(start, start + cursors.length),
+            cursors,
+            'a request is in one commit',
+          );
+        }
+      });
+
+      it('takes a batch of 1000 whole and in its order', async (t) => {
+        const { store, tail } = await setUp(t);
+        const events = Array.from({ length: 1000 }, (_, n) => declared({ n }));
+        const cursors = await append(store, events);
+        assert.deepEqual(cursors, [...cursors].sort());
+        await caughtUp(store, tail);
+        assert.deepEqual(payloads(tail.records), payloads(events as unknown as LogRecord[]));
+      });
+
+      it('lets cursors rise when the clock steps back', async (t) => {
+        const { store } = await setUp(t);
+        const [a] = await append(store, [declared()], NOW);
+        const [b] = await append(store, [declared()], NOW - 10 * HOUR);
+        const [c] = await append(store, [declared()], 1);
+        assert.ok((a as Cursor) < (b as Cursor) && (b as Cursor) < (c as Cursor));
+      });
+
+      itKeeps('goes on where it was after a restart', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const before = await append(store, [declared(), message(), ticket()]);
+        const again = await reopen();
+        assert.equal(again.store.opened.head, before.at(-1));
+        assert.equal(again.store.opened.oldest, before[0]);
+        const after = await append(again.store, [declared()]);
+        assert.ok((after[0] as Cursor) > (before.at(-1) as Cursor));
+        await caughtUp(again.store, again.tail);
+        assert.deepEqual(ids(again.tail.records), after);
+        assert.deepEqual(ids((await readAll(again.store, ['tenant:t1'], store.opened.head)).records), [
+          ...before,
+          ...after,
+        ]);
+        assert.deepEqual(await again.store.resolve(before[1] as Cursor), { kind: 'ok' });
+      });
+
+      it('tells another log, a wrong nonce and a place ahead from its own', async (t) => {
+        const { store } = await setUp(t);
+        const [first, second] = await append(store, [declared(), declared()]);
+        const parts = parseCursor(second as Cursor);
+        assert.ok(parts !== null);
+        const other = (text: string) => text.replace(/./, (char) => (char === 'z' ? 'y' : 'z'));
+        const { floor } = await store.bounds();
+        const unknown = { kind: 'unknown', oldest: first, head: second, floor };
+        const strangers = [
+          formatCursor({ ...parts, epoch: other(parts.epoch) }),
+          formatCursor({ ...parts, nonce: other(parts.nonce) }),
+          formatCursor({ ...parts, seq: parts.seq + 1 }),
+          formatCursor({ ...parts, seq: Number.MAX_SAFE_INTEGER }),
+          formatCursor({ ...parts, seq: 0, nonce: 'zzzz' }),
+          'nonsense',
+          '1700000000000-0',
+        ];
+        for (const cursor of strangers) {
+          assert.deepEqual(await store.resolve(cursor), unknown, cursor);
+          const read = await store.read({ audiences: ['tenant:t1'], after: cursor as Cursor, limit: 1, maxChars: 1 });
+          assert.deepEqual(read, unknown, cursor);
+        }
+      });
+
+      it('keeps its head when everything was trimmed, also over a restart', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const before = await append(store, [declared(), declared()]);
+        await store.trim({ ...KEEP, maxRecords: 0 });
+        const head = before.at(-1) as Cursor;
+        const empty = { floor: head, oldest: head, head };
+        assert.deepEqual(await store.bounds(), empty);
+        const again = engine.keeps ? (await reopen()).store : store;
+        assert.deepEqual(await again.bounds(), empty);
+        const [next] = await append(again, [declared()]);
+        assert.ok((next as Cursor) > head);
+        assert.deepEqual(ids((await readAll(again, ['tenant:t1'], head)).records), [next]);
+      });
+
+      it('refuses appends once it is closed, after those under way have ended', async (t) => {
+        const { store } = await setUp(t);
+        const pending = Array.from({ length: 50 }, () => append(store, [declared()]));
+        const closed = store.close();
+        assert.equal((await Promise.all(pending)).length, 50);
+        await closed;
+        await assert.rejects(store.append(request([declared()])), refusedAs('unavailable'));
+        await store.close();
+      });
+    });
+
+    describe('reading', () => {
+      it('merges audiences in order, each record once, and nothing of others', async (t) => {
+        const { store, tail } = await setUp(t);
+        for (let n = 0; n < 300; n++) {
+          const where = { tenantId: `t${n % 3}`, ticketId: `k${n % 11}`, agreementId: n % 2 ? `g${n % 5}` : null };
+          void append(store, [declared(where)]);
+        }
+        await until('all are appended', () => tail.records.length === 300);
+        const choices = [
+          ['tenant:t1'],
+          ['ticket:k3', 'ticket:k3'],
+          ['tenant:t0', 'ticket:k4', 'agreement:g1', 'user:nobody'],
+        ];
+        for (const audiences of [...choices, ['user:nobody'], []]) {
+          const expected = tail.records.filter((record) => record.rooms.some((room) => audiences.includes(room)));
+          for (const limit of [1, 7, 1000]) {
+            const { records, position } = await readAll(store, audiences, store.opened.head, limit);
+            assert.deepEqual(records, expected);
+            assert.equal(position, tail.records.at(-1)?.id);
+          }
+          const newest = await store.newest({ audiences, limit: 9, maxChars: BIG });
+          const small = await store.newest({ audiences, limit: 9, maxChars: 1 });
+          assert.deepEqual(ids(small.records), ids(newest.records).slice(-1), 'stops after the record that passes');
+          assert.deepEqual(newest, { records: expected.slice(-9), head: tail.records.at(-1)?.id });
+          const middle = tail.records[150]?.id as Cursor;
+          const rest = await readAll(store, audiences, middle, 10);
+          assert.deepEqual(
+            ids(rest.records),
+            ids(expected).filter((id) => id > middle),
+          );
+        }
+      });
+
+      it('merges many audiences', async (t) => {
+        const { store, tail } = await setUp(t);
+        const audiences = Array.from({ length: 600 }, (_, n) => `ticket:k${n}`);
+        await append(
+          store,
+          Array.from({ length: 1000 }, (_, n) => declared({ ticketId: `k${(n * 7) % 700}` })),
+        );
+        await caughtUp(store, tail);
+        const expected = tail.records.filter((record) => record.rooms.some((room) => audiences.includes(room)));
+        assert.deepEqual((await readAll(store, audiences, store.opened.head, 100)).records, expected);
+      });
+
+      it('stops at the limit or at so many characters, says where, and whether there is more', async (t) => {
+        const { store } = await setUp(t);
+        const cursors = await append(
+          store,
+          Array.from({ length: 5 }, () => declared({ text: 'x'.repeat(1000) })),
+        );
+        await append(store, [declared({ tenantId: 'elsewhere' })]);
+        const head = (await store.bounds()).head;
+        const read = async (limit: number, maxChars: number, after = store.opened.head) => {
+          const result = await store.read({ audiences: ['tenant:t1'], after, limit, maxChars });
+          return result.kind === 'ok' ? [result.records.length, result.position, result.more] : [result.kind];
+        };
+        assert.deepEqual(await read(3, 1e6), [3, cursors[2], true]);
+        assert.deepEqual(await read(5, 1e6), [5, head, false]);
+        assert.deepEqual(await read(5, 1), [1, cursors[0], true]);
+        assert.deepEqual(await read(5, 1500), [2, cursors[1], true]);
+        assert.deepEqual(await read(5, 1, cursors[3]), [1, head, false]);
+        assert.deepEqual(await read(5, 1, cursors[4]), [0, head, false]);
+      });
+
+      it('loses and doubles nothing while records are being appended', async (t) => {
+        const { store, tail } = await setUp(t);
+        const appending = (async () => {
+          for (let n = 0; n < 40; n++)
+            await Promise.all([1, 2, 3].map((k) => append(store, [declared({ ticketId: `k${k}` })])));
+        })();
+        const read: LogRecord[] = [];
+        for (let position = store.opened.head; read.length < 120; ) {
+          const page = await readAll(store, ['tenant:t1', 'ticket:k2'], position, 5);
+          read.push(...page.records);
+          position = page.position;
+        }
+        await appending;
+        await caughtUp(store, tail);
+        assert.deepEqual(ids(read), ids(tail.records));
+      });
+    });
+
+    describe('repeats', () => {
+      it('answers a repeated idempotency key with the first cursors, and another body with a conflict', async (t) => {
+        const { store, tail, reopen } = await setUp(t);
+        const events = [declared(), declared()];
+        const first = await outcome(store, request(events, NOW, 'key-1', 'a'));
+        const again = await outcome(store, request(events, NOW + 1, 'key-1', 'a'));
+        assert.deepEqual(
+          again,
+          first.map(({ id }) => ({ id, duplicate: true })),
+        );
+        assert.deepEqual(await store.append(request(events, NOW, 'key-1', 'b')), { kind: 'conflict' });
+        assert.equal((await outcome(store, request(events, NOW, 'key-2', 'a')))[0]?.duplicate, false);
+        await caughtUp(store, tail);
+        assert.equal(tail.records.length, 4);
+        const reopened = engine.keeps ? (await reopen()).store : store;
+        assert.deepEqual(await outcome(reopened, request(events, NOW, 'key-1', 'a')), again);
+        assert.equal((await reopened.stats()).records, 4);
+      });
+
+      it('decides between the same key used at the same time', async (t) => {
+        const { store, tail } = await setUp(t);
+        const results = await Promise.all(
+          Array.from({ length: 20 }, (_, n) => store.append(request([declared()], NOW, 'key', n % 2 ? 'odd' : 'even'))),
+        );
+        const appended = results.filter((result) => result.kind === 'appended').flatMap((result) => result.events);
+        assert.equal(appended.length, 10);
+        assert.equal(appended.filter(({ duplicate }) => !duplicate).length, 1);
+        assert.equal(new Set(appended.map(({ id }) => id)).size, 1);
+        await caughtUp(store, tail);
+        assert.equal(tail.records.length, 1);
+      });
+
+      it('forgets keys by their age', async (t) => {
+        const { store } = await setUp(t);
+        await outcome(store, request([declared()], NOW, 'old'));
+        await outcome(store, request([declared()], NOW + HOUR, 'new'));
+        await store.trim({ ...KEEP, dedupeBeforeMs: NOW + HOUR });
+        assert.equal((await outcome(store, request([declared()], NOW, 'new')))[0]?.duplicate, true);
+        assert.equal((await outcome(store, request([declared()], NOW, 'old')))[0]?.duplicate, false);
+      });
+
+      it('knows a message of the same tenant by its messageId, of the same ticket by its providerMessageId', async (t) => {
+        const { store, tail, reopen } = await setUp(t);
+        const known = message({ messageId: 'm', providerMessageId: 'p' });
+        const [id] = await append(store, [known]);
+        const appended = async (given: Record<string, unknown>, on = store) =>
+          (await outcome(on, request([message(given)])))[0] as AppendedEvent;
+        const repeat = { id, duplicate: true };
+        assert.deepEqual(await appended({ messageId: 'm', providerMessageId: 'p' }), repeat);
+        assert.deepEqual(await appended({ messageId: 'm', ticketId: 'k2', providerMessageId: 'q' }), repeat);
+        assert.deepEqual(await appended({ messageId: null, providerMessageId: 'p' }), repeat);
+        assert.deepEqual(await appended({ messageId: 'other', providerMessageId: 'p' }), repeat);
+        for (const fresh of [
+          { messageId: 'm', providerMessageId: 'p', tenantId: 't2' },
+          { messageId: null, providerMessageId: 'p', ticketId: 'k2' },
+          { messageId: 'p', providerMessageId: 'm' },
+        ]) {
+          assert.equal((await appended(fresh)).duplicate, false);
+        }
+        await caughtUp(store, tail);
+        assert.equal(tail.records.length, 4);
+        await store.trim({ ...KEEP, maxRecords: 0 });
+        const reopened = engine.keeps ? (await reopen()).store : store;
+        assert.deepEqual(
+          await appended({ messageId: 'm' }, reopened),
+          repeat,
+          'for as long as the state keeps the message',
+        );
+        assert.equal((await reopened.messages(ALL_MESSAGES)).items.length, 2);
+      });
+
+      it('finds a repeat within the same request and among requests at the same time', async (t) => {
+        const { store, tail } = await setUp(t);
+        const twice = [message({ messageId: 'a' }), declared(), message({ messageId: 'a' })];
+        const results = await outcome(store, request(twice));
+        assert.deepEqual(
+          results.map(({ duplicate }) => duplicate),
+          [false, false, true],
+        );
+        assert.equal(results[2]?.id, results[0]?.id);
+        await caughtUp(store, tail);
+        assert.equal(tail.records.length, 2);
+        const racing = await Promise.all(
+          Array.from({ length: 20 }, () => outcome(store, request([message({ messageId: 'b' })]))),
+        );
+        assert.equal(racing.flat().filter(({ duplicate }) => !duplicate).length, 1);
+        assert.equal(new Set(racing.flat().map(({ id }) => id)).size, 1);
+      });
+
+      it('answers a repeated key with the result of its first use, duplicates and all', async (t) => {
+        const { store } = await setUp(t);
+        const [id] = await append(store, [message({ messageId: 'a' })]);
+        const events = [message({ messageId: 'a' }), message({ messageId: 'b' })];
+        const first = await outcome(store, request(events, NOW, 'key'));
+        assert.deepEqual(
+          first.map(({ duplicate }) => duplicate),
+          [true, false],
+        );
+        assert.equal(first[0]?.id, id);
+        assert.deepEqual(
+          await outcome(store, request(events, NOW, 'key')),
+          first.map((e) => ({ id: e.id, duplicate: true })),
+        );
+      });
+    });
+
+    describe('state', () => {
+      it('shows of each ticket the newest update, never an older one, of equal ones the later', async (t) => {
+        const { store } = await setUp(t);
+        const newest = async () => (await store.ticket('t1', 'k1')).payload;
+        assert.equal(await newest(), null);
+        const at = (ticketUpdatedAt: string) => ticket({ ticketUpdatedAt });
+        const steps: [AppendEvent, boolean][] = [
+          [at('2026-01-01T00:00:01Z'), true],
+          [at('2026-01-01T00:00:00.999999Z'), false],
+          [at('2026-01-01T00:00:01.000Z'), true],
+          [at('2026-01-01T02:00:01+02:00'), true],
+          [at('2026-01-01T00:00:01.0000001Z'), true],
+          [at('2025-12-31T23:59:59Z'), false],
+        ];
+        let expected: string | null = null;
+        for (const [event, overwrites] of steps) {
+          const [cursor] = await append(store, [event]);
+          if (overwrites) expected = event.payload;
+          assert.deepEqual(await store.ticket('t1', 'k1'), { payload: expected, cursor });
+        }
+        const both = [at('2026-01-02T00:00:00Z'), at('2026-01-01T00:00:00Z')];
+        await append(store, both);
+        assert.equal(await newest(), both[0]?.payload);
+        await append(store, [message({ ticketId: 'k1' })]);
+        assert.equal(await newest(), both[0]?.payload);
+        assert.equal((await store.ticket('t2', 'k1')).payload, null);
+      });
+
+      it('lists tickets newest first, equal ones by cursor, filtered and by page', async (t) => {
+        const { store } = await setUp(t);
+        const make = (n: number, second: number, given = {}) =>
+          ticket({
+            ticketId: `k${n}`,
+            ticketUpdatedAt: `2026-01-01T00:00:${String(second).padStart(2, '0')}Z`,
+            ...given,
+          });
+        const events = [
+          make(1, 5),
+          make(2, 9),
+          make(3, 5, { agreementId: 'g1' }),
+          make(4, 1, { ticketStatus: 'CLOSED' }),
+          make(5, 5),
+        ];
+        await append(store, events);
+        await append(store, [ticket({ tenantId: 't2' }), message({ ticketId: 'only-messages' })]);
+        const of = (...ns: number[]) => ns.map((n) => events[n - 1]?.payload);
+        const list = async (given: Partial<TicketsQuery> = {}) =>
+          store.tickets({ ...ALL_TICKETS, tenantId: 't1', ...given });
+        const all = await list();
+        assert.deepEqual(all.items, of(2, 5, 3, 1, 4));
+        assert.equal(all.nextPage, null);
+        assert.equal(all.cursor, (await store.bounds()).head);
+        assert.deepEqual((await list({ status: 'CLOSED' })).items, of(4));
+        assert.deepEqual((await list({ agreementIds: ['g1', 'g2'] })).items, of(3));
+        assert.deepEqual((await list({ agreementIds: [] })).items, []);
+        assert.deepEqual((await list({ ticketIds: ['k4', 'k2', 'k2', 'nope'] })).items, of(2, 4));
+        assert.deepEqual((await list({ ticketIds: ['k4', 'k1'], agreementIds: ['g1'] })).items, of(3, 1, 4), 'either');
+        assert.deepEqual((await list({ ticketIds: [], agreementIds: ['g1'] })).items, of(3));
+        assert.deepEqual((await list({ ticketIds: ['k4'], agreementIds: [] })).items, of(4));
+        assert.deepEqual((await list({ agreementId: 'g1' })).items, of(3));
+        assert.deepEqual((await list({ agreementId: 'g2' })).items, []);
+        assert.deepEqual((await list({ agreementId: 'g1', ticketIds: ['k1', 'k3'] })).items, of(3));
+        assert.deepEqual((await list({ agreementId: 'g1', ticketIds: ['k1'], agreementIds: ['g2'] })).items, []);
+        assert.deepEqual((await list({ updatedAfter: instantKey('2026-01-01T00:00:05Z') })).items, of(2));
+        assert.deepEqual(
+          (await list({ updatedAfter: instantKey('2026-01-01T00:00:04.9Z'), status: 'OPEN' })).items,
+          of(2, 5, 3, 1),
+        );
+        for (const given of [{}, { ticketIds: ['k1', 'k2', 'k3', 'k4', 'k5'] }]) {
+          const items: string[] = [];
+          for (let page: string | null = null; ; ) {
+            const result = await list({ ...given, limit: 2, page });
+            assert.ok(result.items.length === 2 || result.nextPage === null);
+            items.push(...result.items);
+            page = result.nextPage;
+            if (page === null) break;
+            assert.doesNotMatch(page, /\s/);
+          }
+          assert.deepEqual(items, of(2, 5, 3, 1, 4));
+        }
+        for (const page of ['nonsense', '', '1', "'; --", '9'.repeat(400)]) {
+          await assert.rejects(list({ page }), refusedAs('invalid_request'), page);
+        }
+      });
+
+      it('lists the messages of a ticket once each, both ways, by page', async (t) => {
+        const { store } = await setUp(t);
+        const events = Array.from({ length: 5 }, () => message());
+        for (const event of events) await append(store, [event]);
+        await outcome(
+          store,
+          request([events[0] as AppendEvent, message({ ticketId: 'k2' }), message({ tenantId: 't2' })]),
+        );
+        const list = (order: 'asc' | 'desc', limit: number, page: string | null = null) =>
+          store.messages({ ...ALL_MESSAGES, order, limit, page });
+        const texts = events.map(({ payload }) => payload);
+        for (const [order, expected] of [
+          ['asc', texts],
+          ['desc', texts.toReversed()],
+        ] as const) {
+          assert.deepEqual((await list(order, 5)).items, expected);
+          const items: string[] = [];
+          for (let page: string | null = null; ; ) {
+            const result = await list(order, 2, page);
+            items.push(...result.items);
+            page = result.nextPage;
+            if (page === null) break;
+          }
+          assert.deepEqual(items, expected);
+        }
+        assert.deepEqual(await store.messages({ ...ALL_MESSAGES, ticketId: 'none' }), {
+          ...{ items: [], nextPage: null, cursor: (await store.bounds()).head },
+        });
+        await assert.rejects(list('asc', 5, 'x y'), refusedAs('invalid_request'));
+      });
+
+      it('lists a page whole, however large its payloads are', async (t) => {
+        const { store } = await setUp(t);
+        const text = 'x'.repeat(1024 * 1024);
+        const messages = Array.from({ length: 5 }, () => message({ message: { text } }));
+        const tickets = Array.from({ length: 5 }, (_, n) =>
+          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-0${n + 1}T00:00:00Z`, ticket: { text } }),
+        );
+        for (const event of [...messages, ...tickets]) await append(store, [event]);
+        const payloadsOf = (events: readonly AppendEvent[]): string[] => events.map(({ payload }) => payload);
+        for (const limit of [4, 5]) {
+          const nextPage = { tickets: limit === 4, messages: limit === 4 };
+          const listed = await store.tickets({ ...ALL_TICKETS, tenantId: 't1', limit });
+          assert.deepEqual(listed.items, payloadsOf(tickets.toReversed().slice(0, limit)));
+          const said = await store.messages({ ...ALL_MESSAGES, limit });
+          assert.deepEqual(said.items, payloadsOf(messages.slice(0, limit)));
+          assert.deepEqual({ tickets: listed.nextPage !== null, messages: said.nextPage !== null }, nextPage);
+        }
+      });
+
+      it('ends a page with the item that goes past its characters, and goes on from there', async (t) => {
+        const { store } = await setUp(t);
+        const text = 'x'.repeat(1000);
+        const messages = Array.from({ length: 5 }, () => message({ message: { text } }));
+        const tickets = Array.from({ length: 5 }, (_, n) =>
+          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-0${n + 1}T00:00:00Z`, ticket: { text } }),
+        );
+        for (const event of [...messages, ...tickets]) await append(store, [event]);
+        const payloadsOf = (events: readonly AppendEvent[]): string[] => events.map(({ payload }) => payload);
+        const pagesOf = async (list: (page: string | null) => Promise<Page>) => {
+          const pages: (readonly string[])[] = [];
+          for (let page: string | null = null; ; ) {
+            const { items, nextPage } = await list(page);
+            pages.push(items);
+            if (nextPage === null) return pages;
+            page = nextPage;
+          }
+        };
+        const inPairs = (events: readonly AppendEvent[]) => [0, 2, 4].map((at) => payloadsOf(events.slice(at, at + 2)));
+        for (const ticketIds of [null, ['k0', 'k1', 'k2', 'k3', 'k4']]) {
+          const query = { ...ALL_TICKETS, tenantId: 't1', ticketIds, maxChars: 1500 };
+          assert.deepEqual(await pagesOf((page) => store.tickets({ ...query, page })), inPairs(tickets.toReversed()));
+        }
+        for (const order of ['asc', 'desc'] as const) {
+          const expected = inPairs(order === 'asc' ? messages : messages.toReversed());
+          const query = { ...ALL_MESSAGES, order, maxChars: 1500 };
+          assert.deepEqual(await pagesOf((page) => store.messages({ ...query, page })), expected);
+        }
+      });
+
+      itKeeps('is there in full after a restart', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const events = [ticket(), message()];
+        const cursors = await append(store, events);
+        const again = (await reopen()).store;
+        assert.deepEqual(await again.ticket('t1', 'k1'), { payload: events[0]?.payload, cursor: cursors[1] });
+        assert.deepEqual((await again.messages(ALL_MESSAGES)).items, [events[1]?.payload]);
+        await append(again, [ticket({ ticketUpdatedAt: '2020-01-01T00:00:00Z' })]);
+        assert.equal((await again.ticket('t1', 'k1')).payload, events[0]?.payload);
+      });
+    });
+
+    describe('retention', () => {
+      it('trims by age and by number, and says what a cursor has missed', async (t) => {
+        const { store, tail } = await setUp(t);
+        const c: Cursor[] = [];
+        for (let n = 0; n < 10; n++) c.push(...(await append(store, [declared({ ticketId: `k${n}` })], NOW + n)));
+        await store.trim({ ...KEEP, trimBeforeMs: NOW + 3 });
+        assert.deepEqual(await store.bounds(), { floor: c[2], oldest: c[3], head: c[9] });
+        assert.partialDeepStrictEqual(await store.stats(), {
+          records: 7,
+          oldestAcceptedAtMs: NOW + 3,
+          newestAcceptedAtMs: NOW + 9,
+        });
+        assert.ok((await store.stats()).bytes > 0);
+        await until('the tail is told', () => tail.forgotten.at(-1) === c[2]);
+        await store.trim({ ...KEEP, trimBeforeMs: NOW + 3, maxRecords: 5 });
+        const bounds: LogBounds = { floor: c[4] as Cursor, oldest: c[5] as Cursor, head: c[9] as Cursor };
+        assert.deepEqual(await store.bounds(), bounds);
+        assert.equal((await store.stats()).records, 5);
+        for (const cursor of [store.opened.head, c[0], c[3]]) {
+          assert.deepEqual(await store.resolve(cursor as Cursor), { kind: 'expired', ...bounds });
+          const read = await store.read({ audiences: ['tenant:t1'], after: cursor as Cursor, limit: 1, maxChars: 1 });
+          assert.deepEqual(read, { kind: 'expired', ...bounds });
+        }
+        assert.deepEqual(await store.resolve(c[4] as Cursor), { kind: 'ok' });
+        assert.deepEqual(ids((await readAll(store, ['tenant:t1'], c[4] as Cursor)).records), c.slice(5));
+        assert.deepEqual(
+          ids((await store.newest({ audiences: ['tenant:t1', 'ticket:k1'], limit: 100, maxChars: BIG })).records),
+          c.slice(5),
+        );
+        const atFloor = parseCursor(c[4] as Cursor);
+        assert.ok(atFloor !== null);
+        const forged = formatCursor({ ...atFloor, nonce: atFloor.nonce === 'aaaa' ? 'bbbb' : 'aaaa' });
+        assert.equal((await store.resolve(forged)).kind, 'unknown');
+      });
+
+      it('trims many at once while appends go on', async (t) => {
+        const { store } = await setUp(t);
+        for (let n = 0; n < 12; n++)
+          await append(
+            store,
+            Array.from({ length: 1000 }, () => declared()),
+            NOW,
+          );
+        const trimming = store.trim({ ...KEEP, trimBeforeMs: NOW + 1 });
+        const [id] = await append(store, [declared()], NOW + 1);
+        await trimming;
+        assert.partialDeepStrictEqual(await store.stats(), { records: 1, oldestAcceptedAtMs: NOW + 1 });
+        assert.equal((await store.bounds()).oldest, id);
+      });
+
+      it('leaves the state as it is when the log is trimmed', async (t) => {
+        const { store } = await setUp(t);
+        const events = [ticket(), message(), message(), ticket({ ticketUpdatedAt: '2025-01-01T00:00:00Z' })];
+        await append(store, events);
+        await store.trim({ ...KEEP, maxRecords: 0 });
+        const list = async () => (await store.messages(ALL_MESSAGES)).items;
+        assert.equal((await store.ticket('t1', 'k1')).payload, events[0]?.payload);
+        assert.deepEqual(await list(), [events[1]?.payload, events[2]?.payload]);
+        assert.deepEqual((await store.newest({ audiences: ['tenant:t1'], limit: 5, maxChars: BIG })).records, []);
+        const update = ticket({ ticketUpdatedAt: '2026-02-01T00:00:00Z' });
+        await append(store, [update]);
+        assert.equal((await store.ticket('t1', 'k1')).payload, update.payload);
+        await store.trim({ ...KEEP, maxRecords: 0 });
+        assert.equal((await store.ticket('t1', 'k1')).payload, update.payload);
+        assert.equal((await list()).length, 2);
+      });
+
+      it('forgets a ticket with its messages so long after its last event of any kind', async (t) => {
+        const { store } = await setUp(t);
+        const first = message({ messageId: 'm', ticketId: 'quiet' });
+        await append(
+          store,
+          [first, ticket({ ticketId: 'quiet' }), ticket({ ticketId: 'busy' }), message({ ticketId: 'busy' })],
+          NOW,
+        );
+        await append(store, [message({ ticketId: 'busy' })], NOW + 1);
+        await append(store, [message({ ticketId: 'busy', tenantId: 't2' })], NOW);
+        await store.trim({ ...KEEP, stateBeforeMs: NOW + 1 });
+        assert.equal((await store.ticket('t1', 'quiet')).payload, null);
+        assert.notEqual((await store.ticket('t1', 'busy')).payload, null);
+        const list = async (tenantId: string, ticketId: string) =>
+          (await store.messages({ ...ALL_MESSAGES, tenantId, ticketId })).items.length;
+        assert.deepEqual([await list('t1', 'quiet'), await list('t1', 'busy'), await list('t2', 'busy')], [0, 2, 0]);
+        assert.equal((await store.stats()).records, 6, 'the log is kept by its own rules');
+        assert.equal(
+          (await outcome(store, request([message({ messageId: 'm', ticketId: 'quiet' })], NOW + 1)))[0]?.duplicate,
+          false,
+        );
+        assert.equal(await list('t1', 'quiet'), 1);
+        await store.trim({ ...KEEP, maxRecords: 0, stateBeforeMs: NOW + 100 * HOUR });
+        assert.deepEqual((await store.tickets({ ...ALL_TICKETS, tenantId: 't1' })).items, []);
+        assert.deepEqual([await list('t1', 'quiet'), await list('t1', 'busy')], [0, 0]);
+      });
+
+      it('forgets messages with ids of any length', async (t) => {
+        const { store } = await setUp(t);
+        const long = message({ messageId: 'm'.repeat(5_000), providerMessageId: 'p'.repeat(5_000) });
+        for (const forget of [
+          () => store.trim({ ...KEEP, maxRecords: 0, stateBeforeMs: NOW + HOUR }),
+          () => store.erase({ tenantId: 't1', ticketId: null }),
+        ]) {
+          await append(store, [long]);
+          await forget();
+          assert.equal((await store.stats()).records, 0);
+          assert.equal((await store.newest({ audiences: long.audiences, limit: 9, maxChars: BIG })).records.length, 0);
+        }
+      });
+    });
+
+    describe('sessions', () => {
+      const session = (given = {}) => ({
+        pid: 'p',
+        owner: 'a',
+        data: '{"rooms":["tenant:t1"]}',
+        expiresAtMs: NOW + 10,
+        ...given,
+      });
+
+      it('belong to one owner, who alone writes, moves and drops them', async (t) => {
+        const { store, reopen } = await setUp(t);
+        assert.equal(await store.claimSession('p', 'a', NOW), null);
+        assert.equal(await store.saveSession(session()), true);
+        assert.equal(await store.saveSession(session({ data: '{}' })), true);
+        assert.equal(await store.saveSession(session({ owner: 'b', data: 'stolen' })), false);
+        const reopened = engine.keeps ? (await reopen()).store : store;
+        assert.deepEqual(await reopened.claimSession('p', 'b', NOW), session({ owner: 'b', data: '{}' }));
+        assert.equal(await reopened.saveSession(session()), false, 'the old owner writes no more');
+        await reopened.dropSession('p', 'a');
+        await reopened.touchSessions([
+          { pid: 'p', owner: 'a', expiresAtMs: NOW },
+          { pid: 'none', owner: 'b', expiresAtMs: NOW + 99 },
+        ]);
+        await reopened.touchSessions([{ pid: 'p', owner: 'b', expiresAtMs: NOW + 20 }]);
+        assert.deepEqual(
+          await reopened.claimSession('p', 'c', NOW + 15),
+          session({ owner: 'c', data: '{}', expiresAtMs: NOW + 20 }),
+        );
+        assert.equal(await reopened.claimSession('none', 'b', NOW), null);
+        await reopened.dropSession('p', 'c');
+        assert.equal(await reopened.claimSession('p', 'c', NOW), null);
+      });
+
+      it('expire', async (t) => {
+        const { store } = await setUp(t);
+        await store.saveSession(session());
+        assert.equal(await store.claimSession('p', 'b', NOW + 10), null);
+        await store.trim({ ...KEEP, nowMs: NOW + 9 });
+        assert.notEqual(await store.claimSession('p', 'b', NOW + 9), null);
+        await store.trim({ ...KEEP, nowMs: NOW + 11 });
+        assert.equal(await store.claimSession('p', 'b', NOW), null);
+      });
+
+      it('give one of many that claim at once the last word', async (t) => {
+        const { store } = await setUp(t);
+        await store.saveSession(session());
+        const owners = Array.from({ length: 10 }, (_, n) => `o${n}`);
+        await Promise.all(owners.map((owner) => store.claimSession('p', owner, NOW)));
+        const wrote = await Promise.all(owners.map((owner) => store.saveSession(session({ owner }))));
+        assert.equal(wrote.filter(Boolean).length, 1);
+      });
+    });
+
+    it('makes a secret once, and keeps it', async (t) => {
+      const { store, reopen } = await setUp(t);
+      const made = await Promise.all(Array.from({ length: 5 }, () => store.secret('pass')));
+      assert.equal(new Set(made).size, 1);
+      assert.equal(Buffer.from(made[0] as string, 'base64url').length, 32);
+      assert.match(made[0] as string, /^[\w-]{43}$/);
+      assert.notEqual(await store.secret('other'), made[0]);
+      const reopened = engine.keeps ? (await reopen()).store : store;
+      assert.equal(await reopened.secret('pass'), made[0]);
+    });
+
+    describe('erasure', () => {
+      it('takes one ticket of one tenant out of log, state and dedupe, and leaves all else whole', async (t) => {
+        const { store, tail } = await setUp(t);
+        const gone = [
+          ticket(),
+          message({ messageId: 'm', agreementId: 'g' }),
+          declared({ ticketId: 'k1', userId: 'u' }),
+        ];
+        const other = [
+          message({ tenantId: 't2' }),
+          message({ ticketId: 'k2', agreementId: 'g' }),
+          declared(),
+          ticket({ tenantId: 't2' }),
+        ];
+        const c = await append(store, [
+          gone[0],
+          other[0],
+          gone[1],
+          other[1],
+          gone[2],
+          other[2],
+          other[3],
+        ] as AppendEvent[]);
+        const keyed = await outcome(store, request([message()], NOW, 'gone'));
+        const kept = await outcome(store, request([declared({ ticketId: 'k9' })], NOW, 'kept'));
+        assert.equal(await store.erase({ tenantId: 't1', ticketId: 'k1' }), 4);
+        const { records } = await readAll(
+          store,
+          ['tenant:t1', 'tenant:t2', 'ticket:k1', 'agreement:g'],
+          store.opened.head,
+        );
+        assert.deepEqual(ids(records), [c[1], c[3], c[5], c[6], kept[0]?.id]);
+        assert.deepEqual(payloads(records).slice(0, 4), payloads(other as unknown as LogRecord[]));
+        assert.deepEqual(
+          ids((await store.newest({ audiences: ['user:u', 'ticket:k1'], limit: 9, maxChars: BIG })).records),
+          [c[1], c[6]],
+        );
+        for (const cursor of [...c, keyed[0]?.id])
+          assert.deepEqual(await store.resolve(cursor as Cursor), { kind: 'ok' });
+        assert.deepEqual(ids((await readAll(store, ['tenant:t1'], c[4] as Cursor)).records), [c[5], kept[0]?.id]);
+        assert.partialDeepStrictEqual(await store.stats(), { records: 5, oldestAcceptedAtMs: NOW });
+        assert.equal((await store.bounds()).oldest, c[1]);
+        assert.equal((await store.ticket('t1', 'k1')).payload, null);
+        assert.equal((await store.ticket('t2', 'k1')).payload, other[3]?.payload);
+        assert.deepEqual((await store.messages(ALL_MESSAGES)).items, []);
+        // Nothing cached of it may be served.
+        await until('the tail is told', () => (tail.forgotten.at(-1) ?? '') >= (keyed[0]?.id as Cursor));
+        assert.equal((await outcome(store, request([message({ messageId: 'm' })], NOW, 'gone')))[0]?.duplicate, false);
+        assert.equal((await outcome(store, request([declared()], NOW, 'kept')))[0]?.duplicate, true);
+        assert.equal(await store.erase({ tenantId: 't9', ticketId: null }), 0);
+      });
+
+      it('takes a tenant, also what the state alone still holds, and trims on over its places', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const c = await append(store, [ticket(), message(), ticket({ tenantId: 't2' }), declared()], NOW);
+        await store.trim({ ...KEEP, maxRecords: 1 });
+        const later = await append(store, [message(), declared({ tenantId: 't2' }), declared()], NOW + 1);
+        assert.equal(await store.erase({ tenantId: 't1', ticketId: null }), 5);
+        assert.deepEqual((await store.tickets({ ...ALL_TICKETS, tenantId: 't1' })).items, []);
+        assert.equal((await store.tickets({ ...ALL_TICKETS, tenantId: 't2' })).items.length, 1);
+        const reopened = engine.keeps ? (await reopen()).store : store;
+        const bounds = await reopened.bounds();
+        assert.deepEqual(bounds, { floor: c[2], oldest: later[1], head: later[2] });
+        for (const cursor of [c[2], c[3], ...later])
+          assert.deepEqual(await reopened.resolve(cursor as Cursor), { kind: 'ok' });
+        assert.deepEqual(await reopened.resolve(c[1] as Cursor), { kind: 'expired', ...bounds });
+        assert.deepEqual(ids((await readAll(reopened, ['tenant:t1', 'tenant:t2'], c[3] as Cursor)).records), [
+          later[1],
+        ]);
+        await reopened.trim({ ...KEEP, maxRecords: 0 });
+        assert.equal((await reopened.stats()).records, 0);
+        const [next] = await append(reopened, [declared()]);
+        assert.deepEqual(ids((await readAll(reopened, ['tenant:t1'], later[2] as Cursor)).records), [next]);
+      });
+    });
+
+    describe('keying', () => {
+      it('keeps tenants apart when audiences hold the tenant', async (t) => {
+        const { store } = await setUp(t, 'tenant');
+        const [a, b] = await append(store, [
+          declared({ ticketId: 'k' }, 'tenant'),
+          declared({ ticketId: 'k', tenantId: 't2' }, 'tenant'),
+        ]);
+        const read = async (...audiences: string[]) =>
+          ids((await readAll(store, audiences, store.opened.head)).records);
+        assert.deepEqual(await read(audienceOf('tenant', 't1', 'ticket:k')), [a]);
+        assert.deepEqual(await read(audienceOf('tenant', 't2', 'ticket:k')), [b]);
+        assert.deepEqual(await read('ticket:k'), []);
+        assert.equal(await store.erase({ tenantId: 't2', ticketId: 'k' }), 1);
+        assert.deepEqual(await read(audienceOf('tenant', 't1', 'ticket:k'), audienceOf('tenant', 't2', 'ticket:k')), [
+          a,
+        ]);
+      });
+
+      itRekeys('indexes the log anew when it is opened under the other keying', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const gone = await append(store, [ticket({ ticketId: 'k' })]);
+        await store.trim({ ...KEEP, maxRecords: 0 });
+        const cursors = await append(store, [declared({ ticketId: 'k' }), declared({ ticketId: 'k', tenantId: 't2' })]);
+        for (const keying of ['tenant', 'room', 'tenant'] as const) {
+          const { store: again } = await reopen(keying);
+          const audience = audienceOf(keying, 't1', 'ticket:k');
+          const { records } = await readAll(again, [audience], gone[0] as Cursor);
+          assert.deepEqual(ids(records), keying === 'room' ? cursors : cursors.slice(0, 1));
+          assert.ok(records[0]?.audiences.includes(audience));
+          assert.deepEqual(await again.bounds(), { floor: gone[0], oldest: cursors[0], head: cursors[1] });
+        }
+      });
+    });
+
+    itHasNodes('feeds the tail of every node all records in one order', async (t) => {
+      const { store, tail, open } = await setUp(t);
+      const other = await open();
+      await Promise.all(
+        Array.from({ length: 100 }, (_, n) => append(n % 2 ? store : other.store, [declared(), declared()])),
+      );
+      await until('both tails have all', () => tail.records.length === 200 && other.tail.records.length === 200);
+      assert.deepEqual(tail.records, other.tail.records);
+      assert.deepEqual(ids(tail.records), ids(tail.records).sort());
+      assert.equal((await other.store.bounds()).head, tail.records.at(-1)?.id);
+    });
+  });
+}

@@ -1,0 +1,169 @@
+/**
+ * Many nodes on one Redis, behind a real haproxy: nodes are killed and started, Redis is killed, paused and restarted,
+ * while publishers post to all nodes and clients listen on all transports. Every acknowledged event reaches every client
+ * once and in cursor order.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ids } from '../delivery/conformance.ts';
+import { messageNew } from '../support/bridge.ts';
+import { type Client, connectLongPoll, connectSocket, connectSse } from '../support/clients.ts';
+import { freePort, missing, startRedis } from '../support/redis.ts';
+import { type ServerProcess, startServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
+
+const absent = missing('redis-server', 'haproxy');
+const NODES = 3;
+const TENANT = 'nodes';
+
+/** As docs/deploy has it: the same node for the requests of one Engine.IO polling session, any node for the rest. */
+async function startHaproxy(ports: readonly number[]): Promise<{ url: string; stop(): Promise<void> }> {
+  const directory = await mkdtemp(join(tmpdir(), 'roomcast-haproxy-'));
+  const port = await freePort();
+  const servers = ports.map(
+    (each, index) => `  server n${index} 127.0.0.1:${each} cookie n${index} check inter 100 fall 1 rise 1`,
+  );
+  const file = join(directory, 'haproxy.cfg');
+  await writeFile(
+    file,
+    [
+      'defaults',
+      '  mode http',
+      '  timeout connect 1s',
+      '  timeout client 50s',
+      '  timeout server 50s',
+      '  timeout tunnel 1h',
+      '  option http-no-delay',
+      '  option redispatch',
+      'frontend all',
+      `  bind 127.0.0.1:${port}`,
+      '  use_backend sticky if { path_beg /socket.io } { url_param(transport) polling }',
+      '  default_backend any',
+      'backend any',
+      '  balance leastconn',
+      '  option httpchk GET /readyz',
+      ...servers.map((line) => line.replace(/ cookie \S+/, '')),
+      'backend sticky',
+      '  balance source',
+      '  option httpchk GET /readyz',
+      ...servers.map((line) => line.replace(/ cookie \S+/, '')),
+      '',
+    ].join('\n'),
+  );
+  const child = spawn('haproxy', ['-f', file, '-db'], { stdio: 'ignore' });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async stop() {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip: absent }, async () => {
+  const redis = await startRedis();
+  const ports = await Promise.all(Array.from({ length: NODES }, freePort));
+  const start = (index: number): Promise<ServerProcess> =>
+    startServer({ PORT: String(ports[index]), STORE_URL: redis.url, RETRY_MS: '50', LOG_LEVEL: 'info' });
+  const nodes = await Promise.all(ports.map((_, index) => start(index)));
+  const haproxy = await startHaproxy(ports);
+  const clients: Client[] = [];
+  const acknowledged = new Set<string>();
+  let stop = false;
+  let publishing: Promise<void>[] = [];
+  try {
+    await until('haproxy sees a node', async () => {
+      const response = await fetch(`${haproxy.url}/readyz`).catch(() => null);
+      await response?.body?.cancel();
+      return response?.status === 200;
+    });
+    for (let round = 0; round < 4; round++) {
+      clients.push(await connectSocket('websocket')(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+      clients.push(await connectSocket('polling')(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+      clients.push(await connectSse(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+      clients.push(await connectLongPoll(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+    }
+    publishing = ports.map(async (port) => {
+      while (!stop) {
+        const body = JSON.stringify({ event: 'messages.new', payload: messageNew({ tenantId: TENANT }) });
+        // Repeated under its key until there is an answer: it must not double, whatever became of the first attempt.
+        const headers = { 'content-type': 'application/json', 'idempotency-key': `k${Math.random()}` };
+        for (let answered = false; !answered && !stop; ) {
+          const response = await fetch(`http://127.0.0.1:${port}/events`, { method: 'POST', headers, body }).catch(
+            () => null,
+          );
+          if (response?.ok) {
+            acknowledged.add(((await response.json()) as { id: string }).id);
+            answered = true;
+          } else {
+            await response?.body?.cancel();
+            await new Promise((resolve) => setTimeout(resolve, 10));
+          }
+        }
+      }
+    });
+    const more = async (count: number): Promise<void> => {
+      const before = acknowledged.size;
+      await until('more is acknowledged', () => acknowledged.size >= before + count, 40_000);
+    };
+    await more(50);
+    for (let index = 0; index < NODES; index++) {
+      await (nodes[index] as ServerProcess).end(index % 2 === 0 ? 'SIGKILL' : 'SIGTERM');
+      await more(20);
+      nodes[index] = await start(index);
+      await more(20);
+    }
+    await redis.kill();
+    await until('the nodes see that Redis is gone', async () => {
+      const response = await fetch(`http://127.0.0.1:${ports[0]}/readyz`);
+      await response.body?.cancel();
+      return response.status === 503;
+    });
+    await redis.restart();
+    await more(50);
+    redis.pause();
+    await until('the nodes see that Redis hangs', async () => {
+      const response = await fetch(`http://127.0.0.1:${ports[1]}/readyz`);
+      await response.body?.cancel();
+      return response.status === 503;
+    });
+    redis.resume();
+    await more(50);
+    await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
+    await more(50);
+    stop = true;
+    await Promise.all(publishing);
+
+    const log: string[] = [];
+    for (let after = 'start'; ; ) {
+      const response = await fetch(`http://127.0.0.1:${ports[2]}/events?tenantId=${TENANT}&after=${after}&limit=1000`);
+      const page = (await response.json()) as { events: { id: string }[]; cursor: string; hasMore: boolean };
+      log.push(...page.events.map(({ id }) => id));
+      after = page.cursor;
+      if (!page.hasMore) break;
+    }
+    assert.deepEqual(
+      [...acknowledged].filter((id) => !log.includes(id)),
+      [],
+    );
+    for (const [index, client] of clients.entries()) {
+      await until(`client ${index} heard the log`, () => ids(client).length >= log.length, 40_000);
+      assert.deepEqual(ids(client), log, `client ${index}`);
+      assert.deepEqual(client.resets, []);
+    }
+  } finally {
+    stop = true;
+    for (const client of clients) client.close();
+    await Promise.all(nodes.map((node) => node.end('SIGKILL')));
+    await Promise.all(publishing);
+    await haproxy.stop();
+    await redis.stop();
+  }
+});

@@ -1,0 +1,485 @@
+/** The store on real Redis servers: the conformance suite, many nodes, and every fault that a log must survive. */
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
+import type { Cursor } from '../../src/contract/cursor.ts';
+import { BridgeError } from '../../src/contract/errors.ts';
+import type { LogRecord } from '../../src/contract/frames.ts';
+import { createLogger } from '../../src/log.ts';
+import { withoutCredentials } from '../../src/store/open.ts';
+import { openRedisStore } from '../../src/store/redis/store.ts';
+import { parseRedisUrl } from '../../src/store/redis/url.ts';
+import type { AppendResult, LogBounds, Retention, Store } from '../../src/store/store.ts';
+import { startCutProxy } from '../support/cut-proxy.ts';
+import { missing, type RedisServer, startRedis, startSentinels } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+import { append, declared, message, readAll, refusedAs, request, storeConformance } from './conformance.ts';
+
+const log = createLogger('silent');
+const absent = missing('redis-server');
+const EVERYTHING: Retention = { trimBeforeMs: 1e15, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+
+interface Node {
+  readonly store: Store;
+  readonly records: LogRecord[];
+  readonly gaps: { readonly kind: 'expired' | 'unknown'; readonly bounds: LogBounds; readonly after: number }[];
+  readonly forgotten: Cursor[];
+}
+
+async function startNode(t: TestContext, url: string): Promise<Node> {
+  const store = await openRedisStore({ url, keying: 'room', log });
+  t.after(() => store.close());
+  const node: Node = { store, records: [], gaps: [], forgotten: [] };
+  store.tail({
+    records: (records) => node.records.push(...records),
+    gap: (kind, bounds) => node.gaps.push({ kind, bounds, after: node.records.length }),
+    forgotten: (through) => node.forgotten.push(through),
+  });
+  return node;
+}
+
+const ids = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
+const inOrderAndOnce = (records: readonly LogRecord[]): void =>
+  assert.deepEqual(ids(records), [...new Set(ids(records))].sort());
+
+/** Until the tails have all there is; the log may still be coming back. */
+async function atHead(...nodes: readonly Node[]): Promise<void> {
+  for (const { store, records } of nodes) {
+    await until('the tail is at the head', async () => {
+      const bounds = await store.bounds().catch(() => null);
+      return bounds !== null && records.at(-1)?.id === bounds.head;
+    });
+  }
+}
+
+/** How a call ended, and after how many milliseconds. */
+async function ending(call: Promise<unknown>): Promise<{ readonly code: string; readonly ms: number }> {
+  const startedMs = performance.now();
+  const code = await call.then(
+    () => 'done',
+    (error) => (error instanceof BridgeError ? error.code : String(error)),
+  );
+  return { code, ms: performance.now() - startedMs };
+}
+
+/** Repeats a publish under its key, as a publisher should, until it is answered. */
+async function publish(store: Store, key: string): Promise<Cursor> {
+  const given = request([declared({ key })], Date.now(), key);
+  let result: AppendResult | null = null;
+  await until(`${key} is appended`, async () => {
+    result = await store.append(given).catch((error: unknown) => {
+      assert.ok(error instanceof BridgeError && error.passing, String(error));
+      return null;
+    });
+    return result !== null;
+  });
+  assert.equal((result as AppendResult | null)?.kind, 'appended');
+  return (result as unknown as Extract<AppendResult, { kind: 'appended' }>).events[0]?.id as Cursor;
+}
+
+/** Publishes one after the other until told to end; resolves to the acknowledged cursors. */
+function publishMany(store: Store, name: string): { readonly acknowledged: Cursor[]; end(): Promise<Cursor[]> } {
+  const acknowledged: Cursor[] = [];
+  let going = true;
+  const running = (async () => {
+    for (let n = 0; going; n++) acknowledged.push(await publish(store, `${name}-${n}`));
+    return acknowledged;
+  })();
+  return {
+    acknowledged,
+    end() {
+      going = false;
+      return running;
+    },
+  };
+}
+
+if (absent === false) {
+  storeConformance('Redis', {
+    keeps: true,
+    rekeys: false,
+    nodes: 'many',
+    create: async () => {
+      const redis = await startRedis();
+      return {
+        open: (keying = 'room') => openRedisStore({ url: redis.url, keying, log }),
+        remove: () => redis.stop(),
+      };
+    },
+  });
+}
+
+describe('a Redis URL', () => {
+  it('names a server, with or without credentials, TLS and a database', () => {
+    const target = parseRedisUrl('rediss://bot:p%40ss@redis.example:6380/3');
+    assert.deepEqual(target?.nodes, [{ host: 'redis.example', port: 6380 }]);
+    assert.deepEqual([target?.tls, target?.username, target?.password, target?.database], [true, 'bot', 'p@ss', 3]);
+    assert.deepEqual(parseRedisUrl('redis://[::1]')?.nodes, [{ host: '::1', port: 6379 }]);
+    assert.equal(parseRedisUrl('redis://:secret@h')?.username, null);
+    const { nodes, password } = parseRedisUrl('redis://:p@ss@h') ?? {};
+    assert.deepEqual([nodes, password], [[{ host: 'h', port: 6379 }], 'p@ss'], 'the host comes after the last @');
+  });
+
+  it('is named without its credentials', () => {
+    for (const [url, named] of [
+      ['redis://bot:pw@h:1/2', 'redis://***@h:1/2'],
+      ['rediss://:p@w@h', 'rediss://***@h'],
+      ['redis+sentinel://:pw@a,b/main?sentinelUsername=u&sentinelPassword=pw', 'redis+sentinel://***@a,b/main'],
+      ['redis://h', 'redis://h'],
+      ['sqlite:./a@b/c?d.db', 'sqlite:./a@b/c?d.db'],
+    ] as const) {
+      assert.equal(withoutCredentials(url), named);
+    }
+  });
+
+  it('names Sentinels and their master', () => {
+    const target = parseRedisUrl('redis+sentinel://:pw@a,b:5000,[::1]:6000/main/1?sentinelPassword=x');
+    assert.deepEqual(target?.nodes, [
+      { host: 'a', port: 26379 },
+      { host: 'b', port: 5000 },
+      { host: '::1', port: 6000 },
+    ]);
+    assert.deepEqual([target?.masterName, target?.database, target?.sentinelPassword], ['main', 1, 'x']);
+  });
+
+  for (const url of ['redis://', 'redis://a,b', 'redis://h:0', 'redis://h/x', 'redis+sentinel://h', 'http://h', '']) {
+    it(`is not ${url || 'empty'}`, () => assert.equal(parseRedisUrl(url), null));
+  }
+});
+
+describe('many nodes on one Redis', { skip: absent }, () => {
+  let redis: RedisServer;
+  before(async () => {
+    redis = await startRedis();
+  });
+  after(() => redis.stop());
+  beforeEach(() => redis.command('FLUSHALL'));
+
+  it('append a message once when all publish it at once', async (t) => {
+    const nodes = await Promise.all([1, 2, 3].map(() => startNode(t, redis.url)));
+    const messages = Array.from({ length: 100 }, (_, n) => message({ messageId: `m${n}` }));
+    const results = await Promise.all(
+      messages.flatMap((event) => nodes.map(({ store }) => store.append(request([event])))),
+    );
+    const appended = results.flatMap((result) => (result.kind === 'appended' ? result.events : []));
+    assert.equal(appended.filter(({ duplicate }) => !duplicate).length, 100);
+    assert.equal(new Set(appended.map(({ id }) => id)).size, 100);
+    for (const { records } of nodes) {
+      await until('the tail has all', () => records.length === 100);
+      inOrderAndOnce(records);
+    }
+  });
+
+  it('share idempotency keys, sessions and secrets', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    const given = request([declared(), declared()], Date.now(), 'key');
+    const [first, second] = await Promise.all([a.store.append(given), b.store.append(given)]);
+    assert.deepEqual(
+      [first, second].map((result) => result.kind === 'appended' && result.events.map(({ id }) => id)),
+      Array(2).fill(first.kind === 'appended' && first.events.map(({ id }) => id)),
+    );
+    assert.equal((await b.store.append(request([declared()], Date.now(), 'key', 'other'))).kind, 'conflict');
+    assert.equal(await a.store.secret('pass'), await b.store.secret('pass'));
+
+    await a.store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 });
+    assert.equal((await b.store.claimSession('p', 'b', Date.now()))?.owner, 'b');
+    assert.equal(await a.store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 }), false);
+  });
+
+  it('hear of what another node trimmed or erased', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    await append(a.store, [declared()]);
+    const [last] = await append(a.store, [declared({ tenantId: 'gone' })]);
+    await until('the tail has both', () => b.records.length === 2);
+    await a.store.erase({ tenantId: 'gone', ticketId: null });
+    await until('the erasure is told', () => b.forgotten.at(-1) === last);
+    const told = b.forgotten.length;
+    await a.store.trim(EVERYTHING);
+    await until('the trim is told', () => b.forgotten.length > told && b.forgotten.at(-1) === last);
+    assert.deepEqual(b.gaps, []);
+  });
+
+  it('have one keying', async (t) => {
+    await startNode(t, redis.url);
+    await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', log }), /by room.*by tenant/);
+  });
+});
+
+describe('when Redis fails', { skip: absent }, () => {
+  let redis: RedisServer;
+  before(async () => {
+    redis = await startRedis();
+  });
+  after(() => redis.stop());
+  beforeEach(() => redis.command('FLUSHALL'));
+
+  it('keeps what it acknowledged when it is killed and comes back', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    const publishers = Array.from({ length: 20 }, (_, n) => publishMany(a.store, `p${n}`));
+    for (let round = 0; round < 3; round++) {
+      const goal = b.records.length + 200;
+      await until('events flow', () => b.records.length > goal);
+      await redis.kill();
+      await until('the log is not healthy', () => !a.store.healthy());
+      await redis.restart();
+    }
+    const acknowledged = (await Promise.all(publishers.map((publisher) => publisher.end()))).flat();
+    await atHead(a, b);
+    for (const { records, gaps } of [a, b]) {
+      inOrderAndOnce(records);
+      assert.deepEqual(gaps, []);
+      assert.deepEqual(new Set(ids(records)), new Set(acknowledged));
+      // Each key once, whatever was repeated under it.
+      assert.equal(new Set(records.map(({ payload }) => JSON.parse(payload).key)).size, acknowledged.length);
+    }
+    assert.equal(a.store.healthy(), true);
+  });
+
+  it('answers within its time when it hangs, and goes on when it wakes', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    await append(a.store, [declared()]);
+    redis.pause();
+    t.after(() => redis.resume());
+    const given = request([declared({ hanging: true })], Date.now(), 'hanging');
+    const [write, read, session] = await Promise.all([
+      ending(a.store.append(given)),
+      ending(a.store.bounds()),
+      ending(a.store.claimSession('p', 'o', 0)),
+    ]);
+    assert.deepEqual([write.code, read.code, session.code], ['outcome_unknown', 'unavailable', 'unavailable']);
+    for (const { ms } of [write, read, session]) assert.ok(ms < 5_000, `${ms} ms`);
+    await until('the log is not healthy', () => !a.store.healthy());
+    // The hanging connection is gone by now: nothing is sent, so that nothing can appear later.
+    const later = await ending(a.store.append(request([declared({ discarded: true })])));
+    assert.equal(later.code, 'unavailable');
+
+    redis.resume();
+    const known = await publish(a.store, 'after');
+    const repeated = await a.store.append(given);
+    assert.equal(repeated.kind, 'appended');
+    await atHead(a, b);
+    for (const { records, gaps } of [a, b]) {
+      inOrderAndOnce(records);
+      assert.deepEqual(gaps, []);
+      assert.ok(ids(records).includes(known));
+      assert.equal(records.filter(({ payload }) => payload.includes('hanging')).length, 1);
+      assert.equal(records.filter(({ payload }) => payload.includes('discarded')).length, 0);
+    }
+    await until('the log is healthy', () => a.store.healthy());
+  });
+
+  it('does not double what was written when only the answer was lost', async (t) => {
+    const proxy = await startCutProxy(redis.url);
+    t.after(() => proxy.close());
+    const node = await startNode(t, proxy.url.replace('http', 'redis'));
+    await append(node.store, [declared()]);
+    proxy.loseDownstream();
+    const given = request([declared()], Date.now(), 'key');
+    assert.equal((await ending(node.store.append(given))).code, 'outcome_unknown');
+    await until('it can be repeated', async () => (await ending(node.store.append(given))).code === 'done');
+    const repeated = await node.store.append(given);
+    assert.ok(repeated.kind === 'appended' && repeated.events[0]?.duplicate);
+    await until('the tail has both', () => node.records.length === 2);
+    assert.equal((await node.store.stats()).records, 2);
+    assert.deepEqual(node.gaps, []);
+  });
+
+  it('catches up without a gap when its connections are cut at random', async (t) => {
+    const proxy = await startCutProxy(redis.url);
+    t.after(() => proxy.close());
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+    const publisher = publishMany(a.store, 'p');
+    for (let cut = 0; cut < 10; cut++) {
+      const goal = b.records.length + 20;
+      await until('events flow', () => b.records.length > goal);
+      proxy.cut();
+    }
+    const acknowledged = await publisher.end();
+    await until('the tail has all', () => b.records.length === acknowledged.length);
+    assert.deepEqual(ids(b.records), acknowledged);
+    assert.deepEqual(b.gaps, []);
+  });
+
+  it('tells a gap when what was missed has been trimmed', async (t) => {
+    const proxy = await startCutProxy(redis.url);
+    t.after(() => proxy.close());
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+    await append(a.store, [declared()]);
+    await until('the tail has it', () => b.records.length === 1);
+    proxy.refuse();
+    await append(a.store, [declared(), declared()]);
+    await a.store.trim(EVERYTHING);
+    const [kept] = await append(a.store, [declared()]);
+    proxy.restore();
+    await until('the gap is told', () => b.gaps.length === 1);
+    assert.equal(b.gaps[0]?.kind, 'expired');
+    assert.equal(b.gaps[0]?.bounds.head, kept);
+    const [next] = await append(a.store, [declared()]);
+    await until('the tail goes on', () => b.records.at(-1)?.id === next);
+    assert.equal(b.records.length, 2);
+  });
+
+  it('catches up over what was trimmed only up to where it stood', async (t) => {
+    const proxy = await startCutProxy(redis.url);
+    t.after(() => proxy.close());
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+    await append(a.store, [declared(), declared()]);
+    await until('the tail has both', () => b.records.length === 2);
+    proxy.refuse();
+    await a.store.trim(EVERYTHING);
+    await append(a.store, [declared()]);
+    proxy.restore();
+    await until('the tail has the third', () => b.records.length === 3);
+    assert.deepEqual(b.gaps, []);
+  });
+
+  it('tells a gap when Redis was emptied, and goes on with another log', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    const [old] = (await append(a.store, [declared(), declared()])) as [Cursor, Cursor];
+    await until('both tails have it', () => a.records.length === 2 && b.records.length === 2);
+    await redis.command('FLUSHALL');
+    await until('both tails tell', () => a.gaps.length === 1 && b.gaps.length === 1);
+    assert.deepEqual([a.gaps[0]?.kind, b.gaps[0]?.kind], ['unknown', 'unknown']);
+    assert.equal((await a.store.resolve(old)).kind, 'unknown');
+    const [next] = await append(b.store, [declared()]);
+    await until('both tails go on', () => a.records.at(-1)?.id === next && b.records.at(-1)?.id === next);
+    assert.equal((await readAll(a.store, ['tenant:t1'], a.gaps[0]?.bounds.head as Cursor)).records.length, 1);
+    assert.deepEqual([a.gaps.length, b.gaps.length], [1, 1]);
+  });
+
+  it('tells a gap when a replica that had not got all became the master', async (t) => {
+    const replica = await startRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] });
+    t.after(() => replica.stop());
+    const proxy = await startCutProxy(redis.url);
+    t.after(() => proxy.close());
+    const node = await startNode(t, proxy.url.replace('http', 'redis'));
+    const [kept] = (await append(node.store, [declared()])) as [Cursor];
+    await until('the replica has it', async () => String(await replica.command('XLEN', '{roomcast}:feed')) === '1');
+    await replica.command('REPLICAOF', 'NO', 'ONE');
+    await append(
+      node.store,
+      Array.from({ length: 9 }, () => declared({ lost: true })),
+    );
+    const [lost] = (await append(node.store, [declared({ lost: true })])) as [Cursor];
+    await until('the tail has all', () => node.records.length === 11);
+    proxy.retarget(replica.url);
+    proxy.cut();
+    await until('the gap is told', () => node.gaps.length === 1);
+    assert.equal(node.gaps[0]?.kind, 'unknown');
+    const [next] = (await append(node.store, [declared()])) as [Cursor];
+    assert.ok(next > lost, 'a cursor was given out again');
+    assert.equal((await node.store.resolve(lost)).kind, 'unknown');
+    assert.equal((await node.store.resolve(kept)).kind, 'ok');
+    await until('the tail goes on', () => node.records.at(-1)?.id === next);
+  });
+
+  it('refuses events while Redis is out of memory, and takes them again', async (t) => {
+    const { store, records } = await startNode(t, redis.url);
+    const [first] = (await append(store, [declared()])) as [Cursor];
+    await redis.command('CONFIG', 'SET', 'maxmemory', '1');
+    t.after(() => redis.command('CONFIG', 'SET', 'maxmemory', '0'));
+    await assert.rejects(store.append(request([declared()])), refusedAs('unavailable'));
+    assert.equal(store.healthy(), false);
+    assert.equal((await store.bounds()).head, first);
+    await store.trim(EVERYTHING);
+    await redis.command('CONFIG', 'SET', 'maxmemory', '0');
+    await until('the log is healthy without anybody appending', () => store.healthy());
+    const [next] = await append(store, [declared()]);
+    await until('the tail has it', () => records.at(-1)?.id === next);
+    assert.equal(records.length, 2);
+  });
+
+  it('is unavailable while Redis answers with an error of any kind', async (t) => {
+    await redis.command('ACL', 'SETUSER', 'bot', 'on', '>secret', '~*', '+@all');
+    const { store } = await startNode(t, redis.url.replace('//', '//bot:secret@'));
+    await append(store, [declared()]);
+    await redis.command('ACL', 'SETUSER', 'bot', 'resetkeys');
+    await assert.rejects(store.bounds(), refusedAs('unavailable'));
+    await assert.rejects(
+      store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 0 }),
+      refusedAs('unavailable'),
+    );
+    await until('the log is not healthy', () => !store.healthy());
+    await redis.command('ACL', 'SETUSER', 'bot', '~*');
+    await until('the log is healthy', () => store.healthy());
+    await append(store, [declared()]);
+  });
+
+  it('gives sessions back while Redis is out of memory', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 };
+    await store.saveSession(session);
+    await redis.command('CONFIG', 'SET', 'maxmemory', '1');
+    t.after(() => redis.command('CONFIG', 'SET', 'maxmemory', '0'));
+    assert.deepEqual(await store.claimSession('p', 'b', Date.now()), { ...session, owner: 'b' });
+    await store.touchSessions([{ pid: 'p', owner: 'b', expiresAtMs: 3e15 }]);
+    assert.equal((await store.claimSession('p', 'c', Date.now()))?.expiresAtMs, 3e15);
+  });
+
+  it('bounds what waits', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    redis.pause();
+    t.after(() => redis.resume());
+    const payload = 'x'.repeat(1024 * 1024);
+    const calls = Array.from({ length: 100 }, () => ending(store.append(request([declared({ payload })]))));
+    // Past the bound the answer comes at once, before anything else can happen.
+    const first = await Promise.race([...calls, immediate({ code: 'waited' })]);
+    assert.equal(first.code, 'unavailable');
+    const codes = (await Promise.all(calls)).map(({ code }) => code);
+    redis.resume();
+    assert.deepEqual([...new Set(codes)].sort(), ['outcome_unknown', 'unavailable']);
+    await until('the log is healthy', () => store.healthy());
+    await publish(store, 'after');
+  });
+
+  it('loads its scripts again', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    await append(store, [declared()]);
+    await redis.command('SCRIPT', 'FLUSH');
+    await append(store, [declared()]);
+  });
+
+  it('says in one line why it does not start', async () => {
+    const open = (url: string) => openRedisStore({ url, keying: 'room', log });
+    await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
+    await assert.rejects(open(redis.url), /^Error: STORE_URL: .*allkeys-lru.*noeviction$/);
+    await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+    await assert.rejects(open('redis://:secret@127.0.0.1:1'), (error: Error) => !error.message.includes('secret'));
+    await redis.command('ACL', 'SETUSER', 'stranger', 'on', '>secret', '~other:*', '+@all');
+    await assert.rejects(
+      open(redis.url.replace('//', '//stranger:secret@')),
+      /^Error: STORE_URL: Redis at 127\.0\.0\.1:\d+ cannot hold a log: .*can't access at least one of the keys/,
+    );
+  });
+});
+
+describe('Sentinels', { skip: missing('redis-server', 'redis-sentinel') }, () => {
+  it('lead every node to the new master', async (t) => {
+    const sentinels = await startSentinels();
+    t.after(() => sentinels.stop());
+    const [a, b] = await Promise.all([startNode(t, sentinels.url), startNode(t, sentinels.url)]);
+    const before = await append(a.store, [declared(), declared()]);
+    const master = await sentinels.master();
+    // Failover is asynchronous: only what the replica has is safe.
+    const replica = sentinels.servers.find((server) => server !== master) as RedisServer;
+    await until('the replica is in step', async () => String(await replica.command('XLEN', '{roomcast}:feed')) === '1');
+    await master.kill();
+    await until('the log is not healthy', () => !a.store.healthy());
+    const next = await publish(a.store, 'after');
+    for (const { records, gaps } of [a, b]) {
+      await until('the tail goes on', () => records.at(-1)?.id === next);
+      assert.deepEqual(ids(records), [...before, next]);
+      assert.deepEqual(gaps, []);
+    }
+
+    // The old master comes back as a replica, and the cluster can fail over once more.
+    await master.restart();
+    await until('the old master is in step', async () => {
+      // The Sentinels end its connections as they make it a replica (CLIENT KILL), this one too: it is asked again.
+      const info = await master.command('INFO', 'replication').catch(() => '');
+      return /role:slave[\s\S]*master_link_status:up/.test(String(info));
+    });
+    assert.equal((await sentinels.master()).port, replica.port);
+    assert.equal((await publish(b.store, 'again')) > next, true);
+  });
+});

@@ -1,0 +1,479 @@
+/** The store's conformance over SQLite, and what only a file can go through. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { DatabaseSync } from 'node:sqlite';
+import { describe, it, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Worker } from 'node:worker_threads';
+import { createLogger } from '../../src/log.ts';
+import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { until } from '../support/until.ts';
+import {
+  append,
+  declared,
+  message,
+  readAll,
+  refusedAs,
+  request,
+  storeConformance,
+  tailOf,
+  ticket,
+} from './conformance.ts';
+
+const log = createLogger('silent');
+const CHILD = fileURLToPath(import.meta.resolve('./sqlite.child.ts'));
+
+function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), 'roomcast-'));
+}
+
+storeConformance('SQLite in memory', {
+  keeps: false,
+  rekeys: false,
+  nodes: 'one',
+  create: async () => ({
+    open: (keying = 'room') => openSqliteStore({ file: ':memory:', keying, log }),
+    remove: async () => {},
+  }),
+});
+
+storeConformance('SQLite file', {
+  keeps: true,
+  rekeys: true,
+  nodes: 'one',
+  create: async () => {
+    const folder = temporaryFolder();
+    return {
+      open: (keying = 'room') => openSqliteStore({ file: join(folder, 'log.db'), keying, log }),
+      remove: async () => rmSync(folder, { recursive: true }),
+    };
+  },
+});
+
+describe('a log in a file', () => {
+  /** A folder of its own, and stores that are closed when the test ends. */
+  function setUp(t: TestContext) {
+    const folder = temporaryFolder();
+    const file = join(folder, 'log.db');
+    const stores: Store[] = [];
+    t.after(async () => {
+      await Promise.all(stores.map((store) => store.close()));
+      rmSync(folder, { recursive: true });
+    });
+    const open = async (given: Partial<SqliteOptions> = {}) => {
+      const store = await openSqliteStore({ file, keying: 'room', log, ...given });
+      stores.push(store);
+      return { store, tail: tailOf(store) };
+    };
+    return { folder, file, open };
+  }
+
+  /** Keeps the writer from its file, as a disk that hangs would, until it is let go. */
+  function hold(t: TestContext, file: string): { letGo(): void } {
+    const other = new DatabaseSync(file);
+    other.exec('BEGIN IMMEDIATE');
+    t.after(() => other.isOpen && other.close());
+    return { letGo: () => other.close() };
+  }
+
+  function start(t: TestContext, mode: string, place: string): { child: ChildProcess; lines: AsyncIterator<string> } {
+    const child = spawn(process.execPath, [CHILD, mode, place], { stdio: ['pipe', 'pipe', 'inherit'] });
+    t.after(() => child.kill('SIGKILL'));
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
+    return { child, lines };
+  }
+
+  it('has every acknowledged record once, and whole batches only, after a kill in the middle of appends', async (t) => {
+    const { file, open } = setUp(t);
+    let acknowledged = 0;
+    for (const rounds of [1, 40, 400]) {
+      const { child, lines } = start(t, 'append', file);
+      const told = new Map<string, string[]>();
+      while (told.size < rounds) {
+        const { batch, cursors } = JSON.parse((await lines.next()).value);
+        told.set(batch, cursors);
+      }
+      child.kill('SIGKILL');
+      for (let line = await lines.next(); !line.done; line = await lines.next()) {
+        const { batch, cursors } = JSON.parse(line.value);
+        told.set(batch, cursors);
+      }
+      const { store } = await open();
+      const { floor } = await store.bounds();
+      const { records } = await readAll(store, ['tenant:t1'], floor);
+      const found = records.map(({ id }) => id);
+      assert.deepEqual(found, [...new Set(found)].sort());
+      acknowledged += told.size * 3;
+      assert.ok(found.length >= acknowledged);
+      const places = new Map(found.map((id, index) => [id as string, index]));
+      for (const [batch, cursors] of told) {
+        const first = places.get(cursors[0] as string) ?? Number.NaN;
+        assert.deepEqual(
+          cursors.map((cursor) => places.get(cursor)),
+          [first, first + 1, first + 2],
+          batch,
+        );
+        assert.equal(JSON.parse(records[first]?.payload ?? '').batch, batch);
+      }
+      // What was committed and not yet acknowledged may be there too, but whole.
+      assert.equal(found.length % 3, 0);
+      for (let n = 0; n < found.length; n += 3) {
+        const batches = records.slice(n, n + 3).map(({ payload }) => JSON.parse(payload).batch);
+        assert.equal(new Set(batches).size, 1);
+      }
+      acknowledged = found.length;
+      await store.close();
+    }
+  });
+
+  describe('at the start', () => {
+    const oneLine = (pattern: RegExp) => (error: unknown) => {
+      assert.ok(error instanceof Error);
+      assert.match(error.message, pattern);
+      assert.doesNotMatch(error.message, /\n/);
+      return true;
+    };
+
+    it('is refused to a second server, by whatever name, until the first one is gone', async (t) => {
+      const { folder, file, open } = setUp(t);
+      const { child, lines } = start(t, 'demand', file);
+      await lines.next();
+      await assert.rejects(open(), oneLine(/another server has it open/));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const { store } = await open();
+      mkdirSync(join(folder, 'sub'));
+      symlinkSync(file, join(folder, 'sub', 'link.db'));
+      symlinkSync(folder, join(folder, 'sub', 'folder'));
+      for (const name of [file, join(folder, 'sub', 'link.db'), join(folder, 'sub', 'folder', 'log.db')]) {
+        await assert.rejects(open({ file: name }), oneLine(/another server has it open/), name);
+      }
+      await append(store, [declared()]);
+      await store.close();
+      await (await open()).store.close();
+    });
+
+    it('is refused under a second name of its own, which no lock would guard', async (t) => {
+      const { folder, file, open } = setUp(t);
+      const { store } = await open();
+      linkSync(file, join(folder, 'hard.db'));
+      await assert.rejects(open({ file: join(folder, 'hard.db') }), oneLine(/it has 2 names \(hard links\)/));
+      await append(store, [declared()]);
+      await store.close();
+      rmSync(join(folder, 'hard.db'));
+      await (await open()).store.close();
+    });
+
+    it('makes the folder and follows a link to a file that is not there yet', async (t) => {
+      const { folder, open } = setUp(t);
+      symlinkSync(join(folder, 'a-b.db'), join(folder, 'link.db'));
+      await open({ file: join(folder, 'a', 'b', 'log.db') });
+      const { store } = await open({ file: join(folder, 'link.db') });
+      await append(store, [declared()]);
+      assert.ok(readdirSync(folder).includes('a-b.db-wal'));
+    });
+
+    it('refuses in one line what is not a log, and leaves it alone', async (t) => {
+      const { folder, file, open } = setUp(t);
+      writeFileSync(file, 'A letter to a friend.\n'.repeat(1000));
+      await assert.rejects(open(), oneLine(/cannot open the log .*log\.db: file is not a database/));
+      assert.match(readFileSync(file, 'utf8'), /^A letter/);
+      const other = join(folder, 'other.db');
+      const foreign = new DatabaseSync(other);
+      foreign.exec('CREATE TABLE things (a)');
+      foreign.close();
+      await assert.rejects(open({ file: other }), oneLine(/something else/));
+      await assert.rejects(open({ file: folder }), oneLine(/cannot open the log .*not a file/));
+      await assert.rejects(open({ file: join(file, 'below.db') }), oneLine(/cannot open the log/));
+    });
+
+    it('refuses in one line a log whose pages were overwritten or cut off', async (t) => {
+      const { file, open } = setUp(t);
+      const { store } = await open();
+      for (let n = 0; n < 20; n++) await append(store, [message({ ticketId: `k${n}` }), ticket()]);
+      await store.close();
+      const whole = readFileSync(file);
+      writeFileSync(file, whole.subarray(0, whole.length / 2));
+      await assert.rejects(open(), oneLine(/cannot open the log .*malformed|not a database/));
+      writeFileSync(file, Buffer.concat([whole.subarray(0, 4096), Buffer.alloc(whole.length - 4096, 0x5a)]));
+      await assert.rejects(open(), oneLine(/cannot open the log .*malformed/));
+      writeFileSync(file, whole);
+      assert.equal((await (await open()).store.stats()).records, 40);
+    });
+
+    it('refuses a log of a later format', async (t) => {
+      const { file, open } = setUp(t);
+      await (await open()).store.close();
+      const later = new DatabaseSync(file);
+      later.exec('PRAGMA user_version = 999');
+      later.close();
+      await assert.rejects(open(), oneLine(/format is 999/));
+    });
+  });
+
+  describe('on a disk that hangs', () => {
+    it('leaves the event loop and the readers free, and commits in one group what came meanwhile', async (t) => {
+      const { file, open } = setUp(t);
+      const { store, tail } = await open();
+      const [first] = await append(store, [declared()]);
+      const held = hold(t, file);
+      const appending = [append(store, [declared()])];
+      // Blocked, this thread could neither read nor let go below.
+      const { records } = await readAll(store, ['tenant:t1'], store.opened.head);
+      assert.deepEqual(
+        records.map(({ id }) => id),
+        [first],
+      );
+      for (let n = 0; n < 500; n++) appending.push(append(store, [declared()]));
+      assert.equal(tail.commits.length, 1);
+      held.letGo();
+      await Promise.all(appending);
+      assert.deepEqual(
+        tail.commits.map(({ length }) => length),
+        [1, 1, 500],
+      );
+    });
+
+    it('answers in time, writes nothing that it called unavailable, and shows late what was under way', async (t) => {
+      const { file, open } = setUp(t);
+      const { store, tail } = await open({ deadlineMs: 500 });
+      const held = hold(t, file);
+      const underWay = store.append(request([declared({ name: 'under way' }), declared({ name: 'under way' })]));
+      const waiting = Array.from({ length: 10 }, () => store.append(request([declared({ name: 'waiting' })])));
+      await assert.rejects(underWay, refusedAs('outcome_unknown'));
+      for (const append of waiting) await assert.rejects(append, refusedAs('unavailable'));
+      assert.equal(tail.records.length, 0);
+      assert.equal(store.healthy(), false);
+      held.letGo();
+      await until('what was under way is told', () => tail.records.length === 2);
+      await until('the log is healthy', () => store.healthy());
+      const { records } = await readAll(store, ['tenant:t1'], store.opened.head);
+      assert.deepEqual(records, tail.records);
+      assert.deepEqual(
+        records.map(({ payload }) => JSON.parse(payload).name),
+        ['under way', 'under way'],
+      );
+    });
+
+    it('takes only so much to wait', async (t) => {
+      const { file, open } = setUp(t);
+      const { store } = await open();
+      const held = hold(t, file);
+      const large = declared({ text: 'x'.repeat(1_000_000) });
+      const all = Array.from({ length: 100 }, () => store.append(request([large])));
+      const refused = all.slice(80).map((append) => assert.rejects(append, refusedAs('unavailable')));
+      await Promise.all(refused);
+      held.letGo();
+      const settled = await Promise.allSettled(all);
+      const taken = settled.filter(({ status }) => status === 'fulfilled').length;
+      assert.ok(taken > 50 && taken < 80, `${taken} were taken`);
+      assert.equal((await store.stats()).records, taken);
+    });
+
+    it('is closed all the same', async (t) => {
+      const { file, open } = setUp(t);
+      const { store } = await open({ deadlineMs: 500 });
+      hold(t, file);
+      const underWay = assert.rejects(store.append(request([declared()])), refusedAs('outcome_unknown'));
+      await store.close();
+      await underWay;
+    });
+  });
+
+  it('takes nothing while the disk is full, and goes on once there is space', (t) => {
+    const { folder } = setUp(t);
+    // A file system of 5 MiB that is gone with the child.
+    const script = 'mount -t tmpfs -o size=5m tmpfs "$1" && exec "$2" "$3" full "$1"';
+    const inNamespace = (...command: string[]) =>
+      spawnSync('unshare', ['-rm', 'sh', '-c', ...command], { encoding: 'utf8' });
+    if (inNamespace('mount -t tmpfs tmpfs /mnt').status !== 0) return t.skip('no mount namespace may be made here');
+    const run = inNamespace(script, 'sh', folder, process.execPath, CHILD);
+    assert.equal(run.status, 0, run.stderr);
+    const { full, after, acknowledged, kept, told } = JSON.parse(run.stdout);
+    assert.ok(acknowledged.length > 3);
+    assert.deepEqual(full, { code: 'unavailable', healthy: false, read: acknowledged.length - 1 });
+    assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true });
+    assert.deepEqual(kept, acknowledged);
+    assert.deepEqual(told, acknowledged);
+  });
+
+  it('does not claim to know how a commit ended whose write failed', async (t) => {
+    const { file } = setUp(t);
+    const { child, lines } = start(t, 'demand', file);
+    const next = async () => JSON.parse((await lines.next()).value);
+    const { pid } = await next();
+    const tryOne = () => {
+      child.stdin?.write('go\n');
+      return next();
+    };
+    const limit = (bytes: string) => execFileSync('prlimit', ['--pid', String(pid), `--fsize=${bytes}:`]);
+    assert.equal((await tryOne()).healthy, true);
+    limit('65536');
+    const failed = await tryOne();
+    assert.deepEqual([failed.code, failed.healthy], ['outcome_unknown', false]);
+    limit('unlimited');
+    const again = await tryOne();
+    assert.equal(again.healthy, true);
+    assert.match(again.cursor, /./);
+    child.stdin?.end();
+    await once(child, 'exit');
+  });
+
+  for (const [what, how] of [
+    ['removed', (file: string) => rmSync(file)],
+    ['moved', (file: string) => renameSync(file, `${file}.old`)],
+    [
+      'replaced',
+      (file: string) => {
+        copyFileSync(file, `${file}.copy`);
+        renameSync(`${file}.copy`, file);
+      },
+    ],
+    ['robbed of its write-ahead log', (file: string) => rmSync(`${file}-wal`)],
+    ['robbed of its lock', (file: string) => rmSync(`${file}.lock`)],
+  ] as const) {
+    it(`takes nothing any more when its file was ${what} under it`, async (t) => {
+      const { file, open } = setUp(t);
+      const { store, tail } = await open();
+      await append(store, [declared()]);
+      how(file);
+      await assert.rejects(append(store, [declared()]), refusedAs('unavailable'));
+      assert.equal(store.healthy(), false);
+      await assert.rejects(append(store, [declared()]), refusedAs('unavailable'));
+      assert.equal(tail.records.length, 1);
+    });
+  }
+
+  for (const which of ['writer', 'reader'] as const) {
+    it(`is unavailable, and says so, once its ${which} has ended`, async (t) => {
+      const workers: Worker[] = [];
+      const collect = (worker: Worker) => workers.push(worker);
+      process.on('worker', collect);
+      t.after(() => process.off('worker', collect));
+      const { open } = setUp(t);
+      const errors: string[] = [];
+      const { store } = await open({
+        log: Object.assign(createLogger('silent'), { error: (_: object, text: string) => errors.push(text) }),
+      });
+      await append(store, [declared()]);
+      assert.equal(workers.length, 2);
+      const pending = [store.append(request([declared()])), store.append(request([declared()]))];
+      pending.push(store.bounds() as never);
+      const settled = Promise.allSettled(pending);
+      await workers[which === 'writer' ? 0 : 1]?.terminate();
+      await settled;
+      assert.equal(store.healthy(), false);
+      assert.match(errors.join(), /a thread of the log has ended/);
+      await assert.rejects(store.append(request([declared()])), refusedAs('unavailable'));
+      await assert.rejects(store.bounds(), refusedAs('unavailable'));
+      await store.close();
+    });
+  }
+
+  it('holds nothing of what was erased', async (t) => {
+    const { folder, open } = setUp(t);
+    const { store } = await open();
+    const SECRETS = [
+      'gone-text',
+      'gone-tenant',
+      'gone-ticket',
+      'gone-message',
+      'gone-provider',
+      'gone-key',
+      'gone-agreement',
+    ];
+    const gone = (n: number, size: number) => ({
+      ...{ tenantId: 'gone-tenant', ticketId: `gone-ticket-${n % 20}`, agreementId: `gone-agreement-${n % 3}` },
+      ...{ ticketUpdatedAt: new Date(1e12 + n).toISOString(), text: `gone-text-${n} `.repeat(size) },
+    });
+    const other = (n: number, size: number) => ({
+      tenantId: 'kept-tenant',
+      ticketId: `k${n % 20}`,
+      text: `kept-${n} `.repeat(size),
+    });
+    // Pages are split, merged and freed on the way, so that copies are left behind in them.
+    for (let n = 0; n < 400; n++) {
+      const size = [1, 20, 90, 700][n % 4] as number;
+      const id = { messageId: `gone-message-${n}`, providerMessageId: `gone-provider-${n}` };
+      const events = [
+        message({ ...gone(n, size), ...id }),
+        message(other(n, size)),
+        ticket(gone(n, size)),
+        ticket(other(n, size)),
+      ];
+      await store.append(request(events.slice(0, 1), n, `gone-key-${n}`));
+      await store.append(request(events.slice(1), n));
+      if (n % 50 === 49) {
+        const nothing = { trimBeforeMs: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+        await store.trim({ ...nothing, maxRecords: 60 });
+      }
+    }
+    const held = (text: string) =>
+      readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes(text));
+    assert.notDeepEqual(held('gone-text-10 '), []);
+    assert.ok((await store.erase({ tenantId: 'gone-tenant', ticketId: null })) > 400);
+    for (const secret of SECRETS) assert.deepEqual(held(secret), [], secret);
+    assert.notDeepEqual(held('kept-399 '), []);
+    await append(store, [message({ tenantId: 'kept-tenant' })]);
+    await store.close();
+    for (const secret of SECRETS) assert.deepEqual(held(secret), [], secret);
+    assert.equal(
+      (
+        await (
+          await open()
+        ).store.messages({
+          tenantId: 'kept-tenant',
+          ticketId: 'k1',
+          order: 'asc',
+          limit: 1000,
+          maxChars: Number.MAX_SAFE_INTEGER,
+          page: null,
+        })
+      ).items.length,
+      21,
+    );
+  });
+
+  it('gets done at the next start what an erasure could not: here its files are being copied', async (t) => {
+    const { folder, file, open } = setUp(t);
+    const { store } = await open();
+    await append(store, [message({ tenantId: 'gone-tenant', text: 'gone-text' }), declared()]);
+    const backup = new DatabaseSync(file);
+    backup.exec('BEGIN; SELECT * FROM records');
+    backup.prepare('SELECT count(*) FROM records').get();
+    await assert.rejects(store.erase({ tenantId: 'gone-tenant', ticketId: null }), refusedAs('unavailable'));
+    assert.notEqual(backup.prepare("SELECT * FROM records WHERE tenant = 'gone-tenant'").get(), undefined);
+    backup.exec('COMMIT');
+    assert.equal(backup.prepare("SELECT value FROM meta WHERE name = 'rewrite'").get()?.value, 'due');
+    // As a crash would leave it: free pages that still hold what was erased.
+    backup.exec(`
+      CREATE TABLE scratch (text);
+      INSERT INTO scratch VALUES ('gone-text ${'x'.repeat(20_000)}');
+      DROP TABLE scratch;
+    `);
+    backup.close();
+    await store.close();
+    const held = () => readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes('gone-text'));
+    assert.notDeepEqual(held(), []);
+    const again = (await open()).store;
+    assert.deepEqual(held(), []);
+    assert.equal((await again.stats()).records, 1);
+  });
+});
