@@ -25,7 +25,7 @@ import { MAX_ID_CHARACTERS } from './contract/rooms.ts';
 import { createApp } from './http/app.ts';
 import { createProbes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
-import { createLogger } from './log.ts';
+import { createLogger } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
 import type { Gate } from './transports/gate.ts';
@@ -74,13 +74,13 @@ const KEEP_ALIVE_MS = 75_000;
 const DRAIN_POLL_MS = 25;
 
 /**
- * Opens the log and wires the bridge. What is left out of `options` has its default (CONTRACT §13).
+ * Opens the log and wires the bridge. What is left out of `options` has its default (protocol §13).
  * @throws {Error} of one line when a setting is wrong or the log cannot be opened
  */
 export async function createBridge(options: Partial<Config> = {}): Promise<Bridge> {
   const config = configure(options);
-  const log = createLogger(config.logLevel);
-  const store = await openStore(config.storeUrl, keyingOf(config.authMode), log);
+  const logger = createLogger(config.logLevel);
+  const store = await openStore(config.storeUrl, keyingOf(config.authMode), logger);
   const catalog = createEventCatalog(config.extraEvents);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,
@@ -102,7 +102,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       dedupeMs: config.dedupeHours * hoursToMs,
     },
     metrics,
-    log,
+    logger,
   });
 
   const auth = createAuth(config, (name) => store.secret(name));
@@ -132,7 +132,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
         takesPass,
       ),
     );
-  const common = { bus, store, config, metrics, log, gate };
+  const common = { bus, store, config, metrics, logger, gate };
   const sse = createSse({ ...common, principalOf: principalOf(true) });
   const polling = createPolling({ ...common, principalOf: principalOf(true) });
   const probeDoor = createProbeDoor(config, gate);
@@ -156,7 +156,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     bus,
     store,
     catalog,
-    log,
+    logger,
     prometheus,
     stats: stats.handle,
     authenticate: principalOf(false),
@@ -183,7 +183,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const count = sockets.get(socket);
     if (count !== undefined) sockets.set(socket, count + change);
   };
-  const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, log }, {});
+  const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, logger }, {});
   const handleHttp = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     hostname: 'localhost',
@@ -214,7 +214,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
     else endWithProblem(socket, refused(new BridgeError('not_found', 'There is no websocket at this path.')));
   });
-  // As Node would do it by itself, but as a problem, and counted (CONTRACT §10).
+  // As Node would do it by itself, but as a problem, and counted (protocol §10).
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Duplex & { readonly _httpMessage?: ServerResponse }) => {

@@ -1,5 +1,5 @@
 /**
- * Configuration (CONTRACT §13): the environment, read once, checked, typed and frozen. The only reader of environment
+ * Configuration (protocol §13): the environment, read once, checked, typed and frozen. The only reader of environment
  * variables.
  *
  * Each setting stands once, in `SETTINGS`: its variable, its default, what it takes. A bad value stops the start with

@@ -1,4 +1,4 @@
-/** CONTRACT §13: every variable has its default and its check; a bad value is told in one line. */
+/** protocol §13: every variable has its default and its check; a bad value is told in one line. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';

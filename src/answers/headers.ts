@@ -1,6 +1,6 @@
 /**
  * Headers that every answer of this server carries, whoever gives it: a route, Socket.IO, a refusal. For browsers: what a
- * page may do, and which other pages may read the answer (CONTRACT §11).
+ * page may do, and which other pages may read the answer (protocol §11).
  *
  * They are set on Node's raw response before anything else sees the request, since the transports write their heads
  * there themselves.

@@ -1,11 +1,11 @@
 /**
- * From an error to `application/problem+json` (RFC 9457, CONTRACT §10): one of the three translators of the table in
+ * From an error to `application/problem+json` (RFC 9457, protocol §10): one of the three translators of the table in
  * contract/errors.ts. What is not a `BridgeError` is a bare 500, told to the log with its cause and to nobody else.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { BridgeError, ERRORS } from '../contract/errors.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { answer, type BridgeContext } from './answer.ts';
 import { SECURITY_HEADERS } from './headers.ts';
@@ -17,14 +17,14 @@ export const problemUrn = (code: string): string => `urn:roomcast:error:${code}`
 
 export interface ProblemDeps {
   readonly metrics: Metrics;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 /** What the client is told, counted; what is not a `BridgeError` is told to the log, with what was asked. */
-export function refusalOf(error: unknown, { metrics, log }: ProblemDeps, asked: object): BridgeError {
+export function refusalOf(error: unknown, { metrics, logger }: ProblemDeps, asked: object): BridgeError {
   const known =
     error instanceof BridgeError ? error : new BridgeError('internal', 'Something went wrong on this side.');
-  if (known !== error) log.error({ err: error, ...asked }, 'a request failed');
+  if (known !== error) logger.error({ err: error, ...asked }, 'a request failed');
   metrics.refused(known.code);
   return known;
 }

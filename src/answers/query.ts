@@ -2,7 +2,7 @@
  * Query strings, checked: what a parameter takes stands once, for the check and for the OpenAPI document.
  *
  * A parameter is a zod schema over text whose `meta` describes it; `parseQuery` reports every wrong parameter at once
- * as a 400 (CONTRACT §6, §7: a value out of range is a 400).
+ * as a 400 (protocol §6, §7: a value out of range is a 400).
  */
 import { z } from 'zod';
 import { audiencesFor, type Principal } from '../auth/principal.ts';
@@ -130,7 +130,7 @@ export function viewOf(
 
 /**
  * A cursor as a client gave it, in the parameter or header `path`.
- * @throws {BridgeError} `invalid_cursor` when malformed (CONTRACT §8)
+ * @throws {BridgeError} `invalid_cursor` when malformed (protocol §8)
  */
 export function wellFormedCursor(path: string, cursor: string): string {
   if (isWellFormedCursor(cursor)) return cursor;

@@ -1,5 +1,5 @@
 /**
- * The one place where a request or a Socket.IO handshake turns into a principal (CONTRACT §11).
+ * The one place where a request or a Socket.IO handshake turns into a principal (protocol §11).
  *
  * Credentials are looked for in a fixed order, and the first one found counts; a bad one is refused and never passed
  * over for the next, so that nobody ends up with other rights than those they showed:
@@ -75,7 +75,7 @@ export function createAuth(
   };
 }
 
-/** @param routeAcceptsPass `/sse` and `/events` for reading, and nothing else (CONTRACT §11) */
+/** @param routeAcceptsPass `/sse` and `/events` for reading, and nothing else (protocol §11) */
 export function credentialsOfRequest(
   headers: HeaderSource,
   query: URLSearchParams,

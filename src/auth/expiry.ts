@@ -1,5 +1,5 @@
 /**
- * When a connection ends whose token has expired: CONTRACT §11 gives 5 s past `exp`, which the grace, a tick and the time
+ * When a connection ends whose token has expired: protocol §11 gives 5 s past `exp`, which the grace, a tick and the time
  * to take the rest share.
  */
 export const EXPIRY_GRACE_MS = 1_000;

@@ -1,5 +1,5 @@
 /**
- * How much one client, and all of them, may take (CONTRACT §10, §13): connections per node and per client address, and
+ * How much one client, and all of them, may take (protocol §10, §13): connections per node and per client address, and
  * token buckets for joins and publishes. Memory is bounded by what is in use: an address without connections and a
  * bucket that is full again are forgotten.
  */

@@ -1,5 +1,5 @@
 /**
- * Which web pages may use the bridge with their visitor's credentials (CONTRACT §11): those of `CORS_ORIGINS`, and those
+ * Which web pages may use the bridge with their visitor's credentials (protocol §11): those of `CORS_ORIGINS`, and those
  * of the bridge's own origin. Asked for every Engine.IO request, since CORS does not guard a websocket handshake, and, in
  * auth.ts, before a cookie counts. (CORS headers, which name listed origins only, are answers/headers.ts's.)
  *

@@ -1,5 +1,5 @@
 /**
- * The pass: a listen-only stand-in for a token, for places that only take a URL (CONTRACT §11, `POST /pass`).
+ * The pass: a listen-only stand-in for a token, for places that only take a URL (protocol §11, `POST /pass`).
  *
  * It is signed with a key of the log, so that every node takes it, also after restarts; its key, `typ` and `aud` keep
  * passes and bearer tokens apart both ways. It holds the token's tenants, narrowing and `sub`, and only the scope

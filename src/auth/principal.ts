@@ -1,5 +1,5 @@
 /**
- * Who is asking, and what they may do (CONTRACT §11, DESIGN law 9).
+ * Who is asking, and what they may do (protocol §11, design law 9).
  *
  * A principal is made in one place (auth.ts) from a request or handshake; every transport and route asks the same
  * functions here. In `jwt` mode the audience key of a room holds the tenant, so that a token of one tenant cannot be in

@@ -1,5 +1,5 @@
 /**
- * From a bearer token to the principal that it stands for (CONTRACT §11).
+ * From a bearer token to the principal that it stands for (protocol §11).
  *
  * Each configured key names the algorithms that it is for, and a token is checked only with keys for the algorithm in
  * its header: an RSA key can never be used as an HMAC secret, and `none` is no algorithm of any key. What is refused is
@@ -42,7 +42,7 @@ const NBF_TOLERANCE_S = 5;
 const MAX_NARROWING_IDS = 1000;
 /** Keys of a JWKS are used for so long before they are fetched again. */
 const JWKS_MAX_AGE_MS = 600_000;
-/** With the wait for JWKS_GAP_MS, within the 5 s of CONTRACT §10. */
+/** With the wait for JWKS_GAP_MS, within the 5 s of protocol §10. */
 const JWKS_TIMEOUT_MS = 3_000;
 const JWKS_GAP_MS = 1_000;
 /** A token seen again within this time is not verified again: publishers send the same one with each request. */

@@ -2,7 +2,7 @@
  * Records that go to a listener together, with what each transport made of them.
  *
  * A batch is shared by all listeners of the same rooms, so that it is encoded once and written once per connection and
- * commit (DESIGN law 6). Encodings of single records are kept as well: replays put the same records into other batches.
+ * commit (design law 6). Encodings of single records are kept as well: replays put the same records into other batches.
  * What stays in memory with its record keeps few of them, since clients may think up any number of views.
  */
 import { LEGACY_NAMES } from '../contract/events.ts';

@@ -1,10 +1,11 @@
 /**
- * The bus: one way in, one log, one way out (DESIGN law 1).
+ * The bus: one way in, one log, one way out (design law 1).
  *
  * `publish` checks and appends; nothing is seen before the log holds it. What the log's tail hands back, this node's own
  * records included, is kept in `recent` and fanned out to the subscriptions of its rooms, once per connection and
  * commit. The handover from replay to live stands in subscription.ts.
  */
+
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
@@ -12,8 +13,9 @@ import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError, type FieldError } from '../contract/errors.ts';
 import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
 import { emittedNames, type LogRecord } from '../contract/frames.ts';
+import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { AppendedEvent, LogBounds, ReadResult, Store } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
@@ -50,16 +52,6 @@ export interface PublishOptions {
   readonly pathOf?: (index: number) => string;
 }
 
-/** CONTRACT §8: what a client is told when its cursor leads nowhere. */
-export interface Reset {
-  readonly reason: 'expired' | 'unknown';
-  readonly after: string | null;
-  readonly oldest: Cursor;
-  readonly cursor: Cursor;
-}
-
-export type Start = { readonly kind: 'ok'; readonly cursor: Cursor } | ({ readonly kind: 'reset' } & Reset);
-
 export interface ReadPage {
   readonly records: readonly LogRecord[];
   readonly position: Cursor;
@@ -81,7 +73,7 @@ export interface BusOptions {
   readonly maxBufferBytes: number;
   readonly retention: RetentionConfig;
   readonly metrics: Metrics;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 export interface Bus {
@@ -125,7 +117,7 @@ export interface AudienceActivity {
   readonly records: number;
 }
 
-/** CONTRACT §8: trimming may lag by 10 s. */
+/** protocol §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
 /** Longest that a read waits for this node's tail, which is some milliseconds behind where the log is elsewhere. */
 const TAIL_PATIENCE_MS = 1_000;
@@ -137,7 +129,7 @@ const READ_CHARS = 1024 * 1024;
 const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
-  const { store, catalog, metrics, log } = options;
+  const { store, catalog, metrics, logger } = options;
   const recent = createRecent(store.opened.head);
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
@@ -180,7 +172,7 @@ export function createBus(options: BusOptions): Bus {
     resolve,
     maxBufferBytes: options.maxBufferBytes,
     stepBytes: stepBytesFor(options.maxBufferBytes),
-    log,
+    logger,
   };
 
   store.tail({
@@ -222,7 +214,7 @@ export function createBus(options: BusOptions): Bus {
         nowMs,
       })
       .catch((error: unknown) => {
-        if (!closed) log.warn({ err: error }, 'the log could not be trimmed');
+        if (!closed) logger.warn({ err: error }, 'the log could not be trimmed');
       })
       .finally(() => {
         trimming = false;

@@ -42,7 +42,7 @@ export interface Recent {
   restart(head: Cursor): void;
 }
 
-/** The same for all that ask alike. No part holds a space (CONTRACT §2). */
+/** The same for all that ask alike. No part holds a space (protocol §2). */
 export function stepKey(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): string {
   return `${position} ${limit} ${maxChars} ${audiences.join(' ')}`;
 }

@@ -1,5 +1,5 @@
 /**
- * One connection's ear on the bus, and the handover from replay to live, written once (DESIGN laws 3 and 7).
+ * One connection's ear on the bus, and the handover from replay to live, written once (design laws 3 and 7).
  *
  * A subscription has rooms and a main stream that is either `live` (the bus hands it each commit) or catching up (it
  * reads the log after `position`, at the client's pace). It turns live in one synchronous step: what `recent` still
@@ -12,11 +12,11 @@
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
+import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../logger.ts';
 import type { LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
-import type { Reset, Start } from './bus.ts';
 import type { Recent } from './recent.ts';
 import type { Turns } from './turns.ts';
 
@@ -85,7 +85,7 @@ export interface BusSide {
   readonly maxBufferBytes: number;
   /** Most payload bytes that are written at once: what they take on the wire fits the budget. */
   readonly stepBytes: number;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 /** Most records, and payload bytes, that a catching-up client is given before it must have taken them. */
@@ -112,7 +112,7 @@ export class BusSubscription implements Subscription {
   #live = false;
   #closed = false;
   #exemptBytes = 0;
-  /** Joins replay one after the other, so that each leaves out what the ones before it have brought (CONTRACT §2). */
+  /** Joins replay one after the other, so that each leaves out what the ones before it have brought (protocol §2). */
   #replaying: Promise<void> | null = null;
   /** Raised by a reset, so that replays under way know that their place is gone. */
   #generation = 0;
@@ -171,7 +171,7 @@ export class BusSubscription implements Subscription {
       void this.#catchUp();
       return;
     }
-    // The group of one record is never by itself a reason to cut a client off (CONTRACT §4).
+    // The group of one record is never by itself a reason to cut a client off (protocol §4).
     this.#exemptBytes = Math.max(this.#exemptBytes, batch.largestGroupBytes);
     this.#sink.write(batch, 'live');
   }
@@ -309,7 +309,7 @@ export class BusSubscription implements Subscription {
     if (this.#sink.pendingBytes() === 0) this.#exemptBytes = 0;
     this.#exemptBytes = Math.max(this.#exemptBytes, batch.largestGroupBytes);
     this.#sink.write(batch, mode, flushed);
-    // What a replay has left waiting is not held against the client when it turns live (CONTRACT §4), up to one budget.
+    // What a replay has left waiting is not held against the client when it turns live (protocol §4), up to one budget.
     this.#exemptBytes = Math.max(this.#exemptBytes, Math.min(this.#sink.pendingBytes(), this.#bus.maxBufferBytes));
   }
 
@@ -347,7 +347,7 @@ export class BusSubscription implements Subscription {
     try {
       return await this.#readOnce(audiences, after);
     } catch (error) {
-      this.#bus.log.warn({ err: error }, 'a catching-up connection waits for the log');
+      this.#bus.logger.warn({ err: error }, 'a catching-up connection waits for the log');
       let timer: NodeJS.Timeout | undefined;
       const pause = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, RETRY_MS);

@@ -4,15 +4,8 @@
  * The transport named is the one that `roomcast/client` would use here, by the ladder's rule: the first of websocket,
  * SSE and polling on which something really arrives.
  */
-import {
-  type FaultKind,
-  type Measurement,
-  type Passage,
-  type Quiet,
-  TRANSPORTS,
-  type Transport,
-  type Trial,
-} from './measurement.ts';
+import { TRANSPORTS, type TransportName } from '../contract/names.ts';
+import type { FaultKind, Measurement, Passage, Quiet, Trial } from './measurement.ts';
 
 /**
  * `late`: one by one, but some held back for long. `held`: all at once. `stops`: some came, then no more. `fails`: none.
@@ -60,7 +53,7 @@ export interface Said<Code> {
 }
 
 export interface TransportJudgement {
-  readonly transport: Transport;
+  readonly transport: TransportName;
   readonly outcome: Outcome;
   readonly level: Level;
   readonly connectMs: number | null;
@@ -179,7 +172,7 @@ export function judge(measurement: Measurement, origin: string): Judgement {
   return { level, rung, verdict: said, advice, notes, transports };
 }
 
-function judgeTransport(transport: Transport, { frames, quiet }: Trial): TransportJudgement {
+function judgeTransport(transport: TransportName, { frames, quiet }: Trial): TransportJudgement {
   const outcome = frames === null ? 'fails' : outcomeOf(frames);
   const isFine = outcome === 'passes' && !isCut(quiet);
   return {

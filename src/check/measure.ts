@@ -3,10 +3,12 @@
  * it, then for whether it lasts while there is nothing to say. Never more than the six connections that a browser
  * allows itself to one origin over HTTP/1.1.
  */
+
 import type { Socket } from 'socket.io-client';
+import type { TransportName } from '../contract/names.ts';
 import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
 import { outcomeOf } from './judge.ts';
-import { Fault, type Measurement, NOTHING_YET, type SseTrial, type Transport, type Trial } from './measurement.ts';
+import { Fault, type Measurement, NOTHING_YET, type SseTrial, type Trial } from './measurement.ts';
 import { openSocketProbe } from './socketio.ts';
 
 export interface Ask {
@@ -80,7 +82,7 @@ export async function measure(network: Network, options: MeasureOptions): Promis
   }
   return sofar;
 
-  function noteTrial(transport: Transport, news: Partial<SseTrial>): void {
+  function noteTrial(transport: TransportName, news: Partial<SseTrial>): void {
     note({ [transport]: { ...sofar[transport], ...news } });
   }
 

@@ -3,9 +3,6 @@
  * whoever measures, but for `sentMs`, which is the server's; the two are only ever compared by how they advance, so that
  * a wrong clock on either side changes nothing.
  */
-export const TRANSPORTS = ['websocket', 'polling', 'sse', 'longpoll'] as const;
-/** `polling` is Socket.IO's, `longpoll` the plain one of `GET /events`; the names are those of the metrics. */
-export type Transport = (typeof TRANSPORTS)[number];
 
 export type FaultKind =
   /** The device itself says that it has no network. */

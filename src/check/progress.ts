@@ -1,5 +1,6 @@
 /** How far a check has come, for a line that a person watches. */
-import { type Measurement, TRANSPORTS } from './measurement.ts';
+import { TRANSPORTS } from '../contract/names.ts';
+import type { Measurement } from './measurement.ts';
 import { fill, type Language, TEXTS } from './texts.ts';
 
 export interface Progress {

@@ -2,8 +2,9 @@
  * Every word of the connection check, in English and Portuguese, for the page and for `roomcast doctor`. A text's
  * `{name}` is replaced by a value. The reader is who helps a customer, not who runs a network.
  */
+import type { TransportName } from '../contract/names.ts';
 import type { AdviceCode, Judgement, Level, NoteCode, Outcome, Rung, Said, VerdictCode } from './judge.ts';
-import type { FaultKind, Transport } from './measurement.ts';
+import type { FaultKind } from './measurement.ts';
 
 export const LANGUAGES = ['en', 'pt'] as const;
 export type Language = (typeof LANGUAGES)[number];
@@ -45,8 +46,8 @@ interface Texts {
   readonly rungs: Readonly<Record<Rung, string>>;
   readonly noRung: string;
   readonly rungLabel: string;
-  readonly transports: Readonly<Record<Transport, string>>;
-  readonly about: Readonly<Record<Transport, string>>;
+  readonly transports: Readonly<Record<TransportName, string>>;
+  readonly about: Readonly<Record<TransportName, string>>;
   readonly outcomes: Readonly<Record<Outcome, string>>;
   readonly cut: string;
   readonly faults: Readonly<Record<FaultKind, string>>;
@@ -368,7 +369,7 @@ export function numberText(value: number, language: Language): string {
 export function verdictText({ verdict: { code, values } }: Judgement, language: Language): string {
   const { verdicts, transports } = TEXTS[language];
   if (typeof values.transports !== 'string') return say(verdicts, { code, values }, language).replace(' ()', '');
-  const names = values.transports.split(' ').map((name) => transports[name as Transport]);
+  const names = values.transports.split(' ').map((name) => transports[name as TransportName]);
   return fill(verdicts[code], { transports: names.join(', ') }, language);
 }
 

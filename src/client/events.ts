@@ -1,5 +1,5 @@
 /**
- * What an application sees: the contract's events, typed (CONTRACT §3, §4), and what comes with each. Types only.
+ * What an application sees: the contract's events, typed (protocol §3, §4), and what comes with each. Types only.
  *
  * Written out instead of inferred from the contract's schemas, so that an application needs no schema library to read
  * them; a test holds the two together.
@@ -76,7 +76,7 @@ export interface State {
   readonly messages: Readonly<Record<string, readonly MessagesNew[]>>;
 }
 
-/** What lay after a place is gone (CONTRACT §8): the application reads the state anew. */
+/** What lay after a place is gone (protocol §8): the application reads the state anew. */
 export interface Reset {
   readonly reason: 'expired' | 'unknown';
   readonly after: string | null;

@@ -1,7 +1,7 @@
 /**
  * Requests to the bridge: who is asking, how long it may take, and what a refusal means.
  *
- * A token goes out in a header only. The routes that listen are given a pass in its place (CONTRACT §11), so that no
+ * A token goes out in a header only. The routes that listen are given a pass in its place (protocol §11), so that no
  * long-lived token stands in a URL and a browser needs no preflight for each poll. A 401 drops both, and a token that
  * is a function is asked for anew. Only the bridge itself, by the code of a problem, can say no for good: a bare 403
  * or 404 comes from something in between, and may pass.
@@ -11,7 +11,7 @@ import { asked } from './waiting.ts';
 /** A string, or a function that is called for a new one whenever the old one is refused. */
 export type Token = string | (() => string | Promise<string>);
 
-/** Why something failed. `code` is the bridge's (CONTRACT §10), or `unreachable`, `timeout`, `token`, `closed`. */
+/** Why something failed. `code` is the bridge's (protocol §10), or `unreachable`, `timeout`, `token`, `closed`. */
 export class RoomcastError extends Error {
   readonly code: string;
   readonly status: number;

@@ -1,5 +1,5 @@
 /**
- * The legacy aliases of CONTRACT §4, made here for the handlers that still ask for them and not sent by the server: half
+ * The legacy aliases of protocol §4, made here for the handlers that still ask for them and not sent by the server: half
  * the bytes, and a group is never cut in two. A test holds the table to the contract's.
  */
 import type { LegacyName } from './events.ts';

@@ -61,7 +61,7 @@ export interface Publisher {
   readonly pending: number;
 }
 
-/** `code` is the bridge's (CONTRACT §10), or `unreachable`, `timeout`, `token`, `queue_full`, `closed`. */
+/** `code` is the bridge's (protocol §10), or `unreachable`, `timeout`, `token`, `queue_full`, `closed`. */
 export class PublishError extends Error {
   readonly code: string;
   readonly status: number;

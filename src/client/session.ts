@@ -337,13 +337,13 @@ export function placeOf(after: string | null): string | null {
   return after === 'start' ? '' : after;
 }
 
-/** The bridge's 410 says where to go on (CONTRACT §8). */
+/** The bridge's 410 says where to go on (protocol §8). */
 function gapOf(error: unknown): Gap | null {
   if (!(error instanceof RoomcastError) || error.status !== 410) return null;
   return typeof error.problem.cursor === 'string' ? (error.problem as unknown as Gap) : null;
 }
 
-/** Whether a message is heard for the first time, by the ids that the log itself dedupes by (CONTRACT §9). */
+/** Whether a message is heard for the first time, by the ids that the log itself dedupes by (protocol §9). */
 function createMessageMemory() {
   const seen = new Set<string>();
   let most = MOST_IDS;

@@ -2,8 +2,9 @@
  * The middle rung: Server-Sent Events, read with `fetch` and not with EventSource, which hides what matters here: the
  * first byte (a stream that is held back never has one), silence, the status, and names that nobody listens for.
  *
- * Blocks are as CONTRACT §6 writes them. An intermediary may change line ends or comment, no more.
+ * Blocks are as protocol §6 writes them. An intermediary may change line ends or comment, no more.
  */
+import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import { RoomcastError } from './http.ts';
 import { type Gap, queryOf } from './session.ts';
 import type { End, Open, Source } from './source.ts';
@@ -60,14 +61,14 @@ export const openSse: Open = ({ http, session, heartbeatMs }, events): Source =>
 
     function take({ event, id, data }: Block): End | null {
       const payload = JSON.parse(data);
-      if (event === 'bridge.error') {
+      if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
         return { ...end, error: new RoomcastError(code, message, { status: code === 'token_expired' ? 401 : 0 }) };
       }
-      if (event === 'bridge.reset') link.reset(payload as Gap);
-      else if (event === 'bridge.cursor') link.moved(id ?? '');
+      if (event === BRIDGE_RESET) link.reset(payload as Gap);
+      else if (event === BRIDGE_CURSOR) link.moved(id ?? '');
       else if (id !== null) link.frame({ event, payload, cursor: id }, 'sse');
-      if (event === 'bridge.cursor' && link.isCurrent) events.proven();
+      if (event === BRIDGE_CURSOR && link.isCurrent) events.proven();
       return null;
     }
   }

@@ -1,5 +1,5 @@
 /**
- * The state of the rooms that are heard, from the state routes (CONTRACT §7), and the place from which it goes on.
+ * The state of the rooms that are heard, from the state routes (protocol §7), and the place from which it goes on.
  *
  * Several answers reflect several places: the earliest counts, so that nothing lies between the state and the events
  * that follow. A message that is in the state already is known by its ids and not heard again.

@@ -5,7 +5,9 @@
  * newest join's place; then what was held goes on from there, so that several rooms come in the log's one order.
  * A joined room is joined again at intervals: its answer is a sign of life, and tells the cursor on a quiet stream.
  */
+
 import type { Socket } from 'socket.io-client';
+import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Room } from '../contract/rooms.ts';
 import { RoomcastError } from './http.ts';
 import type { Frame, Gap, Link, Payload } from './session.ts';
@@ -72,11 +74,11 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
       const code = error.data?.code;
       end({ error: new RoomcastError(code ?? 'unreachable', error.message, { status: code === undefined ? 0 : 401 }) });
     });
-    socket.on('bridge.error', ({ code, message }: { readonly code: string; readonly message: string }) => {
+    socket.on(BRIDGE_ERROR, ({ code, message }: { readonly code: string; readonly message: string }) => {
       if (code === 'token_expired') expired = new RoomcastError(code, message, { status: 401 });
     });
-    socket.on('bridge.reset', (gap: Gap) => link.reset(gap));
-    socket.on('bridge.cursor', (_: unknown, cursor: string) => {
+    socket.on(BRIDGE_RESET, (gap: Gap) => link.reset(gap));
+    socket.on(BRIDGE_CURSOR, (_: unknown, cursor: string) => {
       if (held === null) link.moved(cursor);
     });
     socket.onAny((event: string, payload: Payload, cursor?: string) => {

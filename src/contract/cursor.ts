@@ -1,5 +1,5 @@
 /**
- * A cursor names a place in one log (CONTRACT §1): opaque to clients, comparable as a byte string within its log.
+ * A cursor names a place in one log (protocol §1): opaque to clients, comparable as a byte string within its log.
  *
  * Made of the log's epoch (so that a cursor of another log is `unknown`, never matched by chance), the record's
  * sequence number in fixed width (so that strings compare as numbers do), and a nonce drawn for the record (so that a
@@ -21,7 +21,7 @@ export interface CursorParts {
 const SEQ_WIDTH = 11;
 const OWN = /^([0-9a-z]{8})-([0-9a-z]{11})-([0-9a-z]{4})$/;
 const MAX_LENGTH = 64;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused (CONTRACT §8)
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused (protocol §8)
 const MALFORMED = /[\s\u0000-\u001f\u007f-\u009f]/u;
 
 export const GENESIS_NONCE = '0000';
@@ -38,7 +38,7 @@ export function parseCursor(text: string): CursorParts | null {
   return Number.isSafeInteger(seq) ? { epoch: match[1] as string, seq, nonce: match[3] as string } : null;
 }
 
-/** CONTRACT §8: empty, over 64 characters, or with whitespace or control characters is malformed (400). */
+/** protocol §8: empty, over 64 characters, or with whitespace or control characters is malformed (400). */
 export function isWellFormedCursor(text: string): boolean {
   return text.length > 0 && text.length <= MAX_LENGTH && !MALFORMED.test(text);
 }

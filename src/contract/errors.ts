@@ -1,5 +1,5 @@
 /**
- * Every way in which the bridge says no: one table from code to HTTP status and title (CONTRACT §5, §10).
+ * Every way in which the bridge says no: one table from code to HTTP status and title (protocol §5, §10).
  *
  * The code is the interface; nobody matches messages. Three translators use the table: problem+json (answers/problem.ts),
  * the Socket.IO ack and `bridge.error` (transports/socketio-connection.ts), and SSE's in-band `bridge.error`

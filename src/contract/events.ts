@@ -1,5 +1,5 @@
 /**
- * What may be published, and to which rooms it goes (CONTRACT §2, §3).
+ * What may be published, and to which rooms it goes (protocol §2, §3).
  *
  * The schemas check; their output is never used, since it would drop or reorder keys: the payload that travels is
  * `JSON.stringify` of what was parsed from the publisher's body.
@@ -11,13 +11,13 @@ import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from 
 export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
 
-/** Aliases emitted before the canonical event, in this order (CONTRACT §4). */
+/** Aliases emitted before the canonical event, in this order (protocol §4). */
 export const LEGACY_NAMES: Readonly<Record<string, readonly string[]>> = {
   [TICKETS_UPDATED]: ['ticket.updated'],
   [MESSAGES_NEW]: ['ticket.message', 'ticket.message.created', 'message:created'],
 };
 
-/** The payload's member whose fields a legacy payload merges in beneath the envelope (CONTRACT §4). */
+/** The payload's member whose fields a legacy payload merges in beneath the envelope (protocol §4). */
 export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [TICKETS_UPDATED]: 'ticket',
   [MESSAGES_NEW]: 'message',
@@ -83,7 +83,7 @@ export function isDeclarableEvent(name: string): boolean {
   return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.') && !(name in {});
 }
 
-/** What the state routes and the dedupe of CONTRACT §9 need to know of a payload. */
+/** What the state routes and the dedupe of protocol §9 need to know of a payload. */
 export interface TicketFacts {
   readonly ticketId: string;
   readonly agreementId: string | null;

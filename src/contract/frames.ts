@@ -1,5 +1,5 @@
 /**
- * From a record of the log to what a listener sees (CONTRACT §4): the legacy group, its merged payload, and the
+ * From a record of the log to what a listener sees (protocol §4): the legacy group, its merged payload, and the
  * listener's own filter. Every transport encodes what stands here and nothing else.
  */
 import type { Cursor } from './cursor.ts';
@@ -11,7 +11,7 @@ export interface LogRecord {
   readonly id: Cursor;
   readonly event: string;
   readonly rooms: readonly Room[];
-  /** Keys under which the bus finds listeners; in `jwt` mode they hold the tenant (DESIGN law 9). */
+  /** Keys under which the bus finds listeners; in `jwt` mode they hold the tenant (design law 9). */
   readonly audiences: readonly string[];
   /** JSON text, the same bytes for every listener. */
   readonly payload: string;
@@ -60,7 +60,7 @@ export function framesOf(record: LogRecord, view: View): Frame[] {
   );
 }
 
-/** The names under which one accepted publish is emitted, whoever listens (CONTRACT §12). */
+/** The names under which one accepted publish is emitted, whoever listens (protocol §12). */
 export function emittedNames(event: string, legacy: boolean): readonly string[] {
   return legacy ? [...(LEGACY_NAMES[event] ?? []), event] : [event];
 }

@@ -1,5 +1,5 @@
 /**
- * Rooms are named audiences: `{kind}:{id}` (CONTRACT §2).
+ * Rooms are named audiences: `{kind}:{id}` (protocol §2).
  *
  * The kind ends at the first `:`, so an id may hold `:` itself. Ids come from outside and end up in room names,
  * metrics labels and log lines, hence the narrow alphabet.

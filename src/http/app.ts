@@ -12,7 +12,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { EventCatalog } from '../contract/events.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Store } from '../store/store.ts';
 import { createAsyncApi } from './reference/asyncapi.ts';
@@ -31,7 +31,7 @@ export interface AppDeps {
   readonly bus: Bus;
   readonly store: Store;
   readonly catalog: EventCatalog;
-  readonly log: Logger;
+  readonly logger: Logger;
   readonly prometheus: Prometheus;
   readonly stats: Handler;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
@@ -51,7 +51,7 @@ const PREFLIGHT_SECONDS = 600;
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
-  const { config, catalog, prometheus, log, transports } = deps;
+  const { config, catalog, prometheus, logger, transports } = deps;
   const document = createDocument({ basePath: config.basePath, eventNames: catalog.names });
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
@@ -95,9 +95,9 @@ export function createApp(deps: AppDeps): BridgeApp {
   }
   app.notFound((context: BridgeContext) => {
     const error = new BridgeError('not_found', 'There is nothing at this path.');
-    return answerProblem(context, error, { metrics: prometheus.metrics, log });
+    return answerProblem(context, error, { metrics: prometheus.metrics, logger });
   });
-  app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, log }));
+  app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, logger }));
   return app;
 }
 

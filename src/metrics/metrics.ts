@@ -1,9 +1,9 @@
 /**
- * What the bridge counts (CONTRACT §12). The bus and the transports see this interface only; prometheus.ts exposes it.
+ * What the bridge counts (protocol §12). The bus and the transports see this interface only; prometheus.ts exposes it.
  */
+import type { TransportName } from '../contract/names.ts';
 import type { Room } from '../contract/rooms.ts';
 
-export type TransportName = 'websocket' | 'polling' | 'sse' | 'longpoll';
 export type PublishResult = 'accepted' | 'duplicate' | 'rejected' | 'failed';
 
 export interface Metrics {

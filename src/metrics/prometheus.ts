@@ -1,5 +1,5 @@
 /**
- * The metrics of one bridge as Prometheus scrapes them (CONTRACT §12), with a registry of its own.
+ * The metrics of one bridge as Prometheus scrapes them (protocol §12), with a registry of its own.
  *
  * What is counted per publish or delivery goes into plain maps, without prom-client's hashing of labels, and is handed
  * to prom-client when somebody scrapes. `ws_emit_total` may have tens of thousands of series: its lines are written
@@ -7,9 +7,10 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { TRANSPORTS, type TransportName } from '../contract/names.ts';
 import { kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
 import type { StoreStats } from '../store/store.ts';
-import type { Metrics, PublishResult, TransportName } from './metrics.ts';
+import type { Metrics, PublishResult } from './metrics.ts';
 
 export interface PrometheusOptions {
   readonly roomLabel: 'room' | 'kind';
@@ -42,9 +43,8 @@ export interface Prometheus {
   scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
-export const TRANSPORTS: readonly TransportName[] = ['websocket', 'polling', 'sse', 'longpoll'];
 const RESULTS: readonly PublishResult[] = ['accepted', 'duplicate', 'rejected', 'failed'];
-/** From a cached commit to the 5 s after which the store gives up (CONTRACT §10). */
+/** From a cached commit to the 5 s after which the store gives up (protocol §10). */
 export const SECONDS_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const EMIT_NAME = 'ws_emit_total';
 const EMIT_HELP = 'Events emitted at the bus, by event name and room, on the node that accepted the publish.';

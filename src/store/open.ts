@@ -1,6 +1,6 @@
-/** Which engine holds the log: `STORE_URL` (CONTRACT §13). */
+/** Which engine holds the log: `STORE_URL` (protocol §13). */
 import type { Keying } from '../contract/audiences.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../logger.ts';
 import { openRedisStore } from './redis/store.ts';
 import { openSqliteStore } from './sqlite/store.ts';
 import type { Store } from './store.ts';
@@ -8,10 +8,10 @@ import type { Store } from './store.ts';
 const SQLITE = 'sqlite:';
 
 /** @throws {Error} of one line when the log cannot be opened */
-export function openStore(url: string, keying: Keying, log: Logger): Promise<Store> {
+export function openStore(url: string, keying: Keying, logger: Logger): Promise<Store> {
   return url.startsWith(SQLITE)
-    ? openSqliteStore({ file: url.slice(SQLITE.length), keying, log })
-    : openRedisStore({ url, keying, log });
+    ? openSqliteStore({ file: url.slice(SQLITE.length), keying, logger })
+    : openRedisStore({ url, keying, logger });
 }
 
 /** For the log: without credentials, which stand before the last `@` and, for Sentinels, in the query. */

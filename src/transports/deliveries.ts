@@ -5,7 +5,8 @@
 import { type Batch, encodeBatch } from '../bus/batch.ts';
 import type { Mode } from '../bus/subscription.ts';
 import { namesSeen, type View } from '../contract/frames.ts';
-import type { Metrics, TransportName } from '../metrics/metrics.ts';
+import type { TransportName } from '../contract/names.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 
 interface Tally {
   /** Connections that were written to since the metrics were last told. */

@@ -1,6 +1,6 @@
 /**
  * The door that every long-lived connection passes: closed while draining and while the log cannot be reached, and
- * counted (CONTRACT §5, §6, §10).
+ * counted (protocol §5, §6, §10).
  */
 import type { IncomingMessage } from 'node:http';
 

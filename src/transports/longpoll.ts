@@ -1,5 +1,5 @@
 /**
- * `GET /events`: the last resort (CONTRACT §7). A page of records after a cursor, or a long poll that answers as soon
+ * `GET /events`: the last resort (protocol §7). A page of records after a cursor, or a long poll that answers as soon
  * as one record is there. The wait hands over from the page to the live bus by the same subscription as a stream.
  */
 import { createHash } from 'node:crypto';
@@ -18,12 +18,13 @@ import {
 } from '../answers/query.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
-import type { Bus, ReadPage, Reset } from '../bus/bus.ts';
+import type { Bus, ReadPage } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
+import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter } from './deliveries.ts';
@@ -97,7 +98,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const known = context.req.header('if-none-match');
     const nothingNew = page.records.length === 0 || matches(known, etagOf(page, listening.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && nothingNew) {
-      // Nobody listens past the end of their token (CONTRACT §11): the answer ends there, and the next request is a 401.
+      // Nobody listens past the end of their token (protocol §11): the answer ends there, and the next request is a 401.
       const leftMs =
         principal.kind === 'token' && principal.expiresAtMs !== null ? principal.expiresAtMs - Date.now() : Infinity;
       const waitMs = Math.max(0, Math.min(query.wait * 1000, leftMs));
@@ -218,7 +219,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, bodyOf(items, page.position, page.more));
   }
 
-  /** Polling's `bridge.reset`: a 410 with the same fields (CONTRACT §8). */
+  /** Polling's `bridge.reset`: a 410 with the same fields (protocol §8). */
   function gone({ reason, after, oldest, cursor }: Reset): BridgeError {
     metrics.reset('longpoll', reason);
     const message =

@@ -1,4 +1,4 @@
-/** CONTRACT §10, §13: connections per node and address, buckets, and whose address it is. */
+/** protocol §10, §13: connections per node and address, buckets, and whose address it is. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { clientAddress, createConnectionLimits, createRateLimit } from '../../src/auth/limits.ts';

@@ -1,4 +1,4 @@
-/** CONTRACT §11, browsers: which pages may come in with credentials. */
+/** protocol §11, browsers: which pages may come in with credentials. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createOrigins, pageFacts } from '../../src/auth/origins.ts';

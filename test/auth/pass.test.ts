@@ -1,4 +1,4 @@
-/** CONTRACT §11, `POST /pass`: what a pass is good for, for how long, and what it can never do. */
+/** protocol §11, `POST /pass`: what a pass is good for, for how long, and what it can never do. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';

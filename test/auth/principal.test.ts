@@ -1,4 +1,4 @@
-/** CONTRACT §11: what a principal may hear, read, publish and administer. A table, and a generated matrix of tenants. */
+/** protocol §11: what a principal may hear, read, publish and administer. A table, and a generated matrix of tenants. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

@@ -1,4 +1,4 @@
-/** CONTRACT §11: which bearer tokens are good, and what they stand for. */
+/** protocol §11: which bearer tokens are good, and what they stand for. */
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { createServer, type ServerResponse } from 'node:http';

@@ -1,6 +1,6 @@
 /**
  * What is written at once, replayed or live, fits the budget on the wire, where a legacy group is several times its
- * payload: a listener that has yet to take it is not cut by the next event (CONTRACT §4, DESIGN law 7).
+ * payload: a listener that has yet to take it is not cut by the next event (protocol §4, design law 7).
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,7 +14,7 @@ import type { Sink } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { createEventCatalog } from '../../src/contract/events.ts';
 import { createView, framesOf, type LogRecord } from '../../src/contract/frames.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { NO_METRICS } from '../../src/metrics/metrics.ts';
 import { openStore } from '../../src/store/open.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -27,8 +27,8 @@ const ROOM = 'tenant:tenant-1';
 
 /** @param around what the bus is given in place of the store */
 async function openBus(context: TestContext, url = 'sqlite::memory:', around = (store: Store) => store): Promise<Bus> {
-  const log = createLogger('silent');
-  const opened = await openStore(url, 'room', log);
+  const logger = createLogger('silent');
+  const opened = await openStore(url, 'room', logger);
   const store = around(opened);
   const bus = createBus({
     store,
@@ -38,7 +38,7 @@ async function openBus(context: TestContext, url = 'sqlite::memory:', around = (
     maxBufferBytes: MAX_BUFFER_BYTES,
     retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS },
     metrics: NO_METRICS,
-    log,
+    logger,
   });
   context.after(async () => {
     await bus.close();

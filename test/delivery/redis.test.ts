@@ -1,7 +1,7 @@
 /** The delivery suite on a real Redis server, and clients that live on when their log is lost. */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { META_KEY, PREFIX } from '../../src/store/redis/scripts/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
@@ -37,7 +37,7 @@ if (absent !== false) {
     beforeEach(async () => {
       await redis.command('FLUSHALL');
       // The cursors of this log are greater than those of the next.
-      await (await openRedisStore({ url: redis.url, keying: 'room', log: createLogger('silent') })).close();
+      await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
       await redis.command('HSET', META_KEY, 'epoch', 'zzzzzzzz');
     });
 

@@ -1,4 +1,4 @@
-/** What all routes share (CONTRACT §10, §12, §13): base path, headers for browsers, HEAD, and errors as problems. */
+/** What all routes share (protocol §10, §12, §13): base path, headers for browsers, HEAD, and errors as problems. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -26,7 +26,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     bus: {} as never,
     store: {} as never,
     catalog: createEventCatalog(),
-    log: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),
+    logger: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),
     prometheus: createPrometheus({
       roomLabel: 'room',
       maxRooms: 1,

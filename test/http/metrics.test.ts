@@ -1,4 +1,4 @@
-/** CONTRACT §12: what is scraped is what happened, exactly, in bounded memory, in both exposition formats. */
+/** protocol §12: what is scraped is what happened, exactly, in bounded memory, in both exposition formats. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';

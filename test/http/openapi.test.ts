@@ -13,7 +13,7 @@ import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
 import type { Content } from '../../src/http/reference/parts.ts';
 import { toYaml } from '../../src/http/routes/ops.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { startBridge } from '../support/bridge.ts';
 
@@ -37,7 +37,7 @@ test('the document and the app’s routes agree, both ways', () => {
     bus: {} as never,
     store: {} as never,
     catalog,
-    log: createLogger('silent'),
+    logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
     mintPass: unused,

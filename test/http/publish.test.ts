@@ -1,4 +1,4 @@
-/** CONTRACT §9, §10: publishing over HTTP, and every way in which it is refused. */
+/** protocol §9, §10: publishing over HTTP, and every way in which it is refused. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';

@@ -1,4 +1,4 @@
-/** CONTRACT §7: the state of tickets and messages, page by page, and only to those who may read it. */
+/** protocol §7: the state of tickets and messages, page by page, and only to those who may read it. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -10,7 +10,7 @@ import { createBus } from '../../src/bus/bus.ts';
 import { configure } from '../../src/config.ts';
 import { createEventCatalog } from '../../src/contract/events.ts';
 import { createApp } from '../../src/http/app.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { openStore } from '../../src/store/open.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
@@ -264,8 +264,8 @@ describe('state routes and tokens', () => {
 
   before(async () => {
     const config = configure({ storeUrl: 'sqlite::memory:' });
-    const log = createLogger('silent');
-    const store = await openStore(config.storeUrl, 'tenant', log);
+    const logger = createLogger('silent');
+    const store = await openStore(config.storeUrl, 'tenant', logger);
     const catalog = createEventCatalog();
     const prometheus = createPrometheus({ roomLabel: 'room', maxRooms: 10, sampleStore: () => store.stats() });
     const bus = createBus({
@@ -276,7 +276,7 @@ describe('state routes and tokens', () => {
       maxBufferBytes: config.maxBufferBytes,
       retention: { retentionMs: 3_600_000, maxRecords: 1_000, stateMs: 3_600_000, dedupeMs: 3_600_000 },
       metrics: prometheus.metrics,
-      log,
+      logger,
     });
     const unused = () => assert.fail('not a state route');
     const app = createApp({
@@ -284,7 +284,7 @@ describe('state routes and tokens', () => {
       bus,
       store,
       catalog,
-      log,
+      logger,
       prometheus,
       authenticate: async () => principal,
       mintPass: unused,

@@ -1,4 +1,4 @@
-/** CONTRACT §10, §11: secrets stay out of the log, a missing issuer is a passing fault, and limits hold on every transport. */
+/** protocol §10, §11: secrets stay out of the log, a missing issuer is a passing fault, and limits hold on every transport. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';

@@ -1,5 +1,5 @@
 /**
- * CONTRACT §11, DESIGN law 9, against a whole bridge: two tenants with the same ids, each with tokens of every make, try
+ * protocol §11, design law 9, against a whole bridge: two tenants with the same ids, each with tokens of every make, try
  * every room of the other on every transport, live, in a replay, by a long poll and by a stolen session. What comes over
  * the wire is kept as text, whatever it is, and must not hold one word of the other's.
  */
@@ -77,7 +77,7 @@ interface Bearer {
   readonly token: string;
   /** A pass, shown as such where a pass is taken. */
   readonly pass?: string;
-  /** CONTRACT §11 in words of this test: whether a room is let in. */
+  /** protocol §11 in words of this test: whether a room is let in. */
   hears(kind: RoomKind, id: string): boolean;
 }
 
@@ -740,6 +740,6 @@ test('a token that ends ends what it opened: told first, then closed', LIMIT, as
   };
   await Promise.all([stream(), socket(openWebSocket), socket(openPolling), poll()]);
   assert.ok(Date.now() / 1000 >= exp, 'not before its time');
-  assert.ok(Date.now() / 1000 < exp + 5, 'CONTRACT §11: at most 5 s after exp');
+  assert.ok(Date.now() / 1000 < exp + 5, 'protocol §11: at most 5 s after exp');
   assert.equal((await fetch(`${bridge.url}/sse?tenantId=acme&access_token=${token}`)).status, 401);
 });

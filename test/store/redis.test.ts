@@ -5,7 +5,7 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { withoutCredentials } from '../../src/store/open.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { parseRedisUrl } from '../../src/store/redis/url.ts';
@@ -15,7 +15,7 @@ import { missing, type RedisServer, startRedis, startSentinels } from '../suppor
 import { until } from '../support/until.ts';
 import { append, declared, message, readAll, refusedAs, request, storeConformance } from './conformance.ts';
 
-const log = createLogger('silent');
+const logger = createLogger('silent');
 const absent = missing('redis-server');
 const EVERYTHING: Retention = { trimBeforeMs: 1e15, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
 
@@ -27,7 +27,7 @@ interface Node {
 }
 
 async function startNode(t: TestContext, url: string): Promise<Node> {
-  const store = await openRedisStore({ url, keying: 'room', log });
+  const store = await openRedisStore({ url, keying: 'room', logger });
   t.after(() => store.close());
   const node: Node = { store, records: [], gaps: [], forgotten: [] };
   store.tail({
@@ -102,7 +102,7 @@ if (absent === false) {
     create: async () => {
       const redis = await startRedis();
       return {
-        open: (keying = 'room') => openRedisStore({ url: redis.url, keying, log }),
+        open: (keying = 'room') => openRedisStore({ url: redis.url, keying, logger }),
         remove: () => redis.stop(),
       };
     },
@@ -201,7 +201,7 @@ describe('many nodes on one Redis', { skip: absent }, () => {
 
   it('have one keying', async (t) => {
     await startNode(t, redis.url);
-    await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', log }), /by room.*by tenant/);
+    await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', logger }), /by room.*by tenant/);
   });
 });
 
@@ -440,7 +440,7 @@ describe('when Redis fails', { skip: absent }, () => {
   });
 
   it('says in one line why it does not start', async () => {
-    const open = (url: string) => openRedisStore({ url, keying: 'room', log });
+    const open = (url: string) => openRedisStore({ url, keying: 'room', logger });
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
     await assert.rejects(open(redis.url), /^Error: STORE_URL: .*allkeys-lru.*noeviction$/);
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');

@@ -2,13 +2,13 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BridgeError } from '../../src/contract/errors.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { append, declared, readAll, tailOf } from './conformance.ts';
 
 const [mode, place] = process.argv.slice(2) as [string, string];
-const open = (file: string) => openSqliteStore({ file, keying: 'room', log: createLogger('silent') });
+const open = (file: string) => openSqliteStore({ file, keying: 'room', logger: createLogger('silent') });
 /** Written before it returns: standard output is synchronous where it is a pipe. */
 const tell = (what: unknown) => process.stdout.write(`${JSON.stringify(what)}\n`);
 

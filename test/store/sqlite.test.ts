@@ -21,7 +21,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/logger.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
@@ -37,7 +37,7 @@ import {
   ticket,
 } from './conformance.ts';
 
-const log = createLogger('silent');
+const logger = createLogger('silent');
 const CHILD = fileURLToPath(import.meta.resolve('./sqlite.child.ts'));
 
 function temporaryFolder(): string {
@@ -49,7 +49,7 @@ storeConformance('SQLite in memory', {
   rekeys: false,
   nodes: 'one',
   create: async () => ({
-    open: (keying = 'room') => openSqliteStore({ file: ':memory:', keying, log }),
+    open: (keying = 'room') => openSqliteStore({ file: ':memory:', keying, logger }),
     remove: async () => {},
   }),
 });
@@ -61,7 +61,7 @@ storeConformance('SQLite file', {
   create: async () => {
     const folder = temporaryFolder();
     return {
-      open: (keying = 'room') => openSqliteStore({ file: join(folder, 'log.db'), keying, log }),
+      open: (keying = 'room') => openSqliteStore({ file: join(folder, 'log.db'), keying, logger }),
       remove: async () => rmSync(folder, { recursive: true }),
     };
   },
@@ -78,7 +78,7 @@ describe('a log in a file', () => {
       rmSync(folder, { recursive: true });
     });
     const open = async (given: Partial<SqliteOptions> = {}) => {
-      const store = await openSqliteStore({ file, keying: 'room', log, ...given });
+      const store = await openSqliteStore({ file, keying: 'room', logger, ...given });
       stores.push(store);
       return { store, tail: tailOf(store) };
     };
@@ -370,7 +370,7 @@ describe('a log in a file', () => {
       const { open } = setUp(t);
       const errors: string[] = [];
       const { store } = await open({
-        log: Object.assign(createLogger('silent'), { error: (_: object, text: string) => errors.push(text) }),
+        logger: Object.assign(createLogger('silent'), { error: (_: object, text: string) => errors.push(text) }),
       });
       await append(store, [declared()]);
       assert.equal(workers.length, 2);

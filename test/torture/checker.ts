@@ -3,7 +3,7 @@
  *
  * For each listener: the canonical events it saw are exactly the records of its rooms, each once, in cursor order, up
  * to a `bridge.reset` that it was told. For each publisher: what was acknowledged is in the log as it was sent, what was
- * refused is not, a batch is there whole or not at all, and the log holds nothing twice. Rooms are worked out here from the payload (CONTRACT §2), so that
+ * refused is not, a batch is there whole or not at all, and the log holds nothing twice. Rooms are worked out here from the payload (protocol §2), so that
  * the product's own idea of an audience is never taken for granted.
  */
 
@@ -38,7 +38,7 @@ export type Entry =
       readonly id: string | null;
       readonly event: string;
       readonly payload: string;
-      /** `live`, or one name per replay: order holds within each (CONTRACT §5). */
+      /** `live`, or one name per replay: order holds within each (protocol §5). */
       readonly stream: string;
     }
   | {
@@ -100,7 +100,7 @@ const LEGACY: Readonly<Record<string, readonly string[]>> = {
   'messages.new': ['ticket.message', 'ticket.message.created', 'message:created'],
 };
 
-/** The rooms of CONTRACT §2. */
+/** The rooms of protocol §2. */
 export function roomsOf(event: string, payload: Readonly<Record<string, unknown>>): string[] {
   const kinds = event in LEGACY ? ['tenant', 'ticket', 'agreement'] : ['tenant', 'ticket', 'agreement', 'user'];
   return kinds.flatMap((kind) => {

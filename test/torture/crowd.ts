@@ -182,7 +182,7 @@ export async function startCrowd({ url, listeners, rooms, mix, perSecond = 2_000
     socket.on('disconnect', () => {
       member.connected = false;
     });
-    // While a join is repeated, what came before its ack may come again (CONTRACT §5).
+    // While a join is repeated, what came before its ack may come again (protocol §5).
     socket.on(EVENT, (payload: { n: number }, cursor: string) => {
       if (joined || member.next === null || payload.n >= member.next) hear(member, cursor, payload);
     });

@@ -105,7 +105,7 @@ export function listen(transport: Transport, options: ListenOptions): Listener {
 
 /**
  * Joins its rooms with a cursor wherever it has one. What came before a join was acknowledged may come again when the
- * client has to repeat that join (CONTRACT §5: a join counts once its ack is sent), and is then counted once.
+ * client has to repeat that join (protocol §5: a join counts once its ack is sent), and is then counted once.
  */
 function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions): Listener {
   const { url, rooms, token, legacy = false } = options;

@@ -64,7 +64,7 @@ export function redisPaused(kit: Kit): Promise<Verdict> {
       const begunAt = performance.now();
       await stage.publish();
       const waitedMs = performance.now() - begunAt;
-      // CONTRACT §10: within 5 s also when the log hangs; and what a busy machine adds.
+      // protocol §10: within 5 s also when the log hangs; and what a busy machine adds.
       if (waitedMs > 6_000) objections.push({ law: 'lost', who: 'server', detail: `a publish waited ${waitedMs} ms` });
       await sleep(Math.max(0, pauseMs - waitedMs));
       redis.resume();

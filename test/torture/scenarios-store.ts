@@ -189,7 +189,7 @@ export function trimmed(kit: Kit): Promise<Verdict> {
     await sleep(300);
     for (const relay of away) relay.refuse();
     for (let count = 0; count < 900; count++) await stage.publish({ bytes: 50 });
-    // Trimming may lag by 10 s (CONTRACT §8).
+    // Trimming may lag by 10 s (protocol §8).
     await eventually('the log was trimmed', async () => (await stage.readLog()).length < 500, 15_000);
     for (const relay of away) relay.restore();
     for (let count = 0; count < 50; count++) await stage.publish({ bytes: 50 });

@@ -168,7 +168,7 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     return attempted;
   }
 
-  /** One request: an event, or a batch. `refused`: nothing was accepted and nothing will be (CONTRACT §10). */
+  /** One request: an event, or a batch. `refused`: nothing was accepted and nothing will be (protocol §10). */
   async function attempt(group: readonly Attempted[], node: number): Promise<'acknowledged' | 'refused' | 'unknown'> {
     const { key } = group[0] as Attempted;
     const events = group.map(({ event, payload }) => `{"event":${JSON.stringify(event)},"payload":${payload}}`);

@@ -1,4 +1,4 @@
-/** CONTRACT §7 and §8 as they show on `GET /events`: every parameter, number, header and refusal. */
+/** protocol §7 and §8 as they show on `GET /events`: every parameter, number, header and refusal. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { io } from 'socket.io-client';

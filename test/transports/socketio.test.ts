@@ -1,4 +1,4 @@
-/** Socket.IO (CONTRACT §5): the join protocol, recovery of stock clients, and what cannot be recovered. */
+/** Socket.IO (protocol §5): the join protocol, recovery of stock clients, and what cannot be recovered. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';

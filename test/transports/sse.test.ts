@@ -1,4 +1,4 @@
-/** CONTRACT §6 as it shows on the wire of `GET /sse`: every header, number, first byte, end and refusal. */
+/** protocol §6 as it shows on the wire of `GET /sse`: every header, number, first byte, end and refusal. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { type IncomingHttpHeaders, request } from 'node:http';

@@ -6,6 +6,7 @@
  * the handler's further arguments (cursor, `{ replay }`), for SSE the fields `event:` and `id:`. The repository's
  * docs/asyncapi.yaml is this, with the default configuration; a test fails when they differ.
  */
+
 import type { Config } from '../../config.ts';
 import {
   declaredEventSchema,
@@ -16,6 +17,7 @@ import {
   TICKETS_UPDATED,
   ticketsUpdatedSchema,
 } from '../../contract/events.ts';
+import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
 import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
@@ -39,7 +41,7 @@ export interface AsyncApiOptions extends Pick<Config, 'basePath' | 'socketPath' 
   readonly eventNames: readonly string[];
 }
 
-/** The codes of CONTRACT §5: what a join may be refused with. */
+/** The codes of protocol §5: what a join may be refused with. */
 const JOIN_CODES = [
   'invalid_room',
   'forbidden',
@@ -168,7 +170,7 @@ function servers({ basePath }: AsyncApiOptions): Readonly<Record<string, JsonObj
   };
 }
 
-/** `auth` or query options of Socket.IO's handshake (CONTRACT §5). */
+/** `auth` or query options of Socket.IO's handshake (protocol §5). */
 const CONNECT_OPTIONS: JsonObject = object(
   {
     token: { type: 'string', description: 'A bearer token; rather in `auth` than in the query.' },
@@ -239,21 +241,21 @@ function legacyExample(event: string, example: JsonObject): JsonObject {
 function bridgeMessages(): Record<string, JsonObject> {
   return {
     bridgeCursor: {
-      name: 'bridge.cursor',
+      name: BRIDGE_CURSOR,
       title: 'A place to resume from, and the heartbeat of a stream',
       headers: schemaRef('Place'),
       payload: { type: 'object', maxProperties: 0 },
       examples: [{ headers: { cursor: CURSOR }, payload: {} }],
     },
     bridgeReset: {
-      name: 'bridge.reset',
+      name: BRIDGE_RESET,
       title: 'A gap: what came after the cursor cannot be told; read the state routes and go on from `cursor`',
       headers: schemaRef('Place'),
       payload: schemaRef('Reset'),
       examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
     },
     bridgeError: {
-      name: 'bridge.error',
+      name: BRIDGE_ERROR,
       title: 'A refusal: of a join without a callback, of a stream, or of a token that expired',
       payload: schemaRef('Refusal'),
       examples: [

@@ -7,14 +7,14 @@ import { id, parseQuery } from '../../answers/query.ts';
 import { mayAdminister, type Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { ID_RULE, isRoomId } from '../../contract/rooms.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { Store } from '../../store/store.ts';
 
 export const ERASE_TICKET_QUERY = { tenantId: id('The tenant.') } as const;
 
 export interface EraseDeps {
   readonly store: Store;
-  readonly log: Logger;
+  readonly logger: Logger;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
@@ -23,13 +23,13 @@ export interface EraseRoutes {
   readonly tenant: Handler;
 }
 
-export function createEraseRoutes({ store, log, authenticate }: EraseDeps): EraseRoutes {
+export function createEraseRoutes({ store, logger, authenticate }: EraseDeps): EraseRoutes {
   async function erase(context: BridgeContext, tenantId: string, ticketId: string | null): Promise<Response> {
     if (!mayAdminister(await authenticate(context), tenantId)) {
       throw new BridgeError('forbidden', 'The token may not administer this tenant.');
     }
     const erased = await store.erase({ tenantId, ticketId });
-    log.info({ erased, whole: ticketId === null ? 'tenant' : 'ticket' }, 'records were erased');
+    logger.info({ erased, whole: ticketId === null ? 'tenant' : 'ticket' }, 'records were erased');
     const headers = { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' };
     return answer(context, 200, headers, JSON.stringify({ erased }));
   }

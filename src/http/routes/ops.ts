@@ -1,4 +1,4 @@
-/** For operators and integrators (CONTRACT §12): metrics, health, and the API's own description. Open to everyone. */
+/** For operators and integrators (protocol §12): metrics, health, and the API's own description. Open to everyone. */
 import { stringify } from 'yaml';
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
 import { BridgeError } from '../../contract/errors.ts';

@@ -1,4 +1,4 @@
-/** `POST /pass` (CONTRACT §11): a listen-only stand-in for the caller's token, for places that only take a URL. */
+/** `POST /pass` (protocol §11): a listen-only stand-in for the caller's token, for places that only take a URL. */
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
 import type { Auth } from '../../auth/auth.ts';
 import type { Principal } from '../../auth/principal.ts';

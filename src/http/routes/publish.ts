@@ -1,5 +1,5 @@
 /**
- * `POST /events` (CONTRACT §9): one event or a batch, all or nothing, answered once the log holds it durably.
+ * `POST /events` (protocol §9): one event or a batch, all or nothing, answered once the log holds it durably.
  *
  * The body is checked here for its outer shape only; names and payloads are the bus's, which also serves publishers in
  * the process. What travels is the parsed value as it is, never a schema's output.
@@ -13,7 +13,7 @@ import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../../contract/idempotency.ts';
 
-/** CONTRACT §9: more is a 400. */
+/** protocol §9: more is a 400. */
 export const MAX_BATCH = 1000;
 
 export interface PublishDeps {

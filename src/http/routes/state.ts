@@ -1,5 +1,5 @@
 /**
- * The state routes (CONTRACT §7): the newest payload of each ticket, and its messages, as the log's projection has
+ * The state routes (protocol §7): the newest payload of each ticket, and its messages, as the log's projection has
  * them. A client reads them first, and after a reset, and goes live from the answer's `cursor` with no gap.
  *
  * Items are the JSON texts that the store keeps and go into the answer as they are: the same bytes as on every transport.
@@ -44,7 +44,7 @@ const agreementId = z
   .default(null)
   .meta({ description: 'Only tickets of this agreement.', schema: ID_SCHEMA });
 
-/** No ticket's status is empty (CONTRACT §3). */
+/** No ticket's status is empty (protocol §3). */
 const status = z
   .string()
   .min(1, 'must not be empty')

@@ -18,8 +18,10 @@ import { mayAdminister, type Principal } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import type { Logger } from '../../log.ts';
-import { type Prometheus, SECONDS_BUCKETS, type Totals, TRANSPORTS } from '../../metrics/prometheus.ts';
+import { TRANSPORTS } from '../../contract/names.ts';
+import type { LagFigures, LogEdge, NodeFacts, PerTransport, RoomFigures, Stats } from '../../contract/stats.ts';
+import type { Logger } from '../../logger.ts';
+import { type Prometheus, SECONDS_BUCKETS, type Totals } from '../../metrics/prometheus.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
 import type { LogBounds, Store, StoreStats } from '../../store/store.ts';
 
@@ -37,9 +39,8 @@ const nodeFacts = z.object({
   pid: z.number(),
   version: z.string(),
   startedAt: z.string(),
-  connections: z.object({ websocket: z.number(), polling: z.number(), sse: z.number(), longpoll: z.number() }),
-});
-type NodeFacts = z.infer<typeof nodeFacts>;
+  connections: z.record(z.enum(TRANSPORTS), z.number()),
+}) satisfies z.ZodType<NodeFacts>;
 
 /** An answer is as old as this at most. */
 const ANSWER_MS = 500;
@@ -64,12 +65,12 @@ export interface StatsDeps {
   readonly bus: Bus;
   readonly store: Store;
   readonly prometheus: Prometheus;
-  readonly log: Logger;
+  readonly logger: Logger;
   readonly draining: () => boolean;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
-export interface Stats {
+export interface StatsRoute {
   readonly handle: Handler;
   close(): Promise<void>;
 }
@@ -78,25 +79,16 @@ export interface Stats {
 type Scope = '*' | ReadonlySet<string>;
 
 /** An answer but for how many rooms it names. */
-interface FiguresOf {
-  readonly rooms: (limit: number) => object;
-  readonly [figure: string]: unknown;
-}
-
-interface RoomActivity {
-  readonly room: string;
-  /** Null with AUTH_MODE=none, where a room is one for all tenants. */
-  readonly tenantId: string | null;
-  readonly listeners: number;
-  readonly events: number;
+interface FiguresOf extends Omit<Stats, 'rooms'> {
+  readonly rooms: (limit: number) => Stats['rooms'];
 }
 
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { readonly version: string }
 ).version;
 
-export function createStats(deps: StatsDeps): Stats {
-  const { config, bus, store, prometheus, log, draining, authenticate } = deps;
+export function createStats(deps: StatsDeps): StatsRoute {
+  const { config, bus, store, prometheus, logger, draining, authenticate } = deps;
   const engine = config.storeUrl.startsWith('redis') ? 'redis' : 'sqlite';
   const self = { id: randomUUID(), host: hostname(), pid: process.pid, version: VERSION };
   const startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString();
@@ -128,7 +120,7 @@ export function createStats(deps: StatsDeps): Stats {
       const told = await store.meet({ id: self.id, facts: JSON.stringify(facts), ttlMs });
       nodes = told.flatMap((text) => parseNode(text) ?? []);
     } catch (error) {
-      log.debug({ err: error }, 'the other nodes could not be told of this one');
+      logger.debug({ err: error }, 'the other nodes could not be told of this one');
     }
   }
 
@@ -136,7 +128,7 @@ export function createStats(deps: StatsDeps): Stats {
     const scope = scopeOf(await authenticate(context));
     const { limit } = parseQuery(new URL(context.req.url).searchParams, STATS_QUERY);
     const { rooms, ...figures } = await recent(scope);
-    const body = JSON.stringify({ ...figures, rooms: rooms(limit) });
+    const body = JSON.stringify({ ...figures, rooms: rooms(limit) } satisfies Stats);
     return answer(context, 200, { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' }, body);
   }
 
@@ -225,7 +217,7 @@ export function createStats(deps: StatsDeps): Stats {
     }
   }
 
-  async function lookAtRooms(scope: Scope): Promise<(limit: number) => object> {
+  async function lookAtRooms(scope: Scope): Promise<FiguresOf['rooms']> {
     const { sinceMs, audiences } = bus.activity(TRAFFIC_MS);
     const byListeners = createTop((room) => room.listeners);
     const byEvents = createTop((room) => room.events);
@@ -235,7 +227,7 @@ export function createStats(deps: StatsDeps): Stats {
       const line = audience.indexOf('\n');
       const tenantId = line === -1 ? null : audience.slice(0, line);
       if (scope !== '*' && (tenantId === null || !scope.has(tenantId))) continue;
-      const room: RoomActivity = { room: audience.slice(line + 1), tenantId, listeners, events: records };
+      const room: RoomFigures = { room: audience.slice(line + 1), tenantId, listeners, events: records };
       byListeners.add(room);
       byEvents.add(room);
     }
@@ -263,7 +255,7 @@ export function createStats(deps: StatsDeps): Stats {
   };
 }
 
-const NO_CONNECTIONS = { websocket: 0, polling: 0, sse: 0, longpoll: 0 } as const;
+const NO_CONNECTIONS: PerTransport<number> = { websocket: 0, polling: 0, sse: 0, longpoll: 0 };
 
 /** Node tells, in nanoseconds, how long after the last time its timer came: the lag is what goes beyond its interval. */
 const lagOf = (nanoseconds: number): number => Math.max(0, nanoseconds / 1e6 - LOOP_MS) / 1000;
@@ -290,7 +282,7 @@ const sumOf = (counts: Totals['deliveryLag']): number[] =>
     new Array<number>(SECONDS_BUCKETS.length + 1).fill(0),
   );
 
-function percentiles(counts: readonly number[], earlier: readonly number[] | undefined) {
+function percentiles(counts: readonly number[], earlier: readonly number[] | undefined): LagFigures {
   const recent = since(earlier, counts);
   return {
     count: recent.at(-1) ?? 0,
@@ -299,27 +291,27 @@ function percentiles(counts: readonly number[], earlier: readonly number[] | und
   };
 }
 
-const edge = (cursor: string | undefined, acceptedAtMs: number | null | undefined): object | null =>
+const edge = (cursor: string | undefined, acceptedAtMs: number | null | undefined): LogEdge | null =>
   cursor === undefined || acceptedAtMs === null || acceptedAtMs === undefined
     ? null
     : { cursor, at: new Date(acceptedAtMs).toISOString() };
 
 /** The rooms of the highest figure, in memory for no more than `MAX_LIMIT`; equal ones by name. */
-function createTop(figureOf: (room: RoomActivity) => number) {
-  const top: RoomActivity[] = [];
+function createTop(figureOf: (room: RoomFigures) => number) {
+  const top: RoomFigures[] = [];
   let rooms = 0;
   let sum = 0;
-  const isBefore = (a: RoomActivity, b: RoomActivity): boolean =>
+  const isBefore = (a: RoomFigures, b: RoomFigures): boolean =>
     figureOf(a) === figureOf(b) ? a.room < b.room : figureOf(a) > figureOf(b);
   return {
-    add(room: RoomActivity): void {
+    add(room: RoomFigures): void {
       if (figureOf(room) === 0) return;
       rooms++;
       sum += figureOf(room);
       const last = top.at(-1);
       if (top.length === MAX_LIMIT && last !== undefined && !isBefore(room, last)) return;
       let at = top.length;
-      while (at > 0 && isBefore(room, top[at - 1] as RoomActivity)) at--;
+      while (at > 0 && isBefore(room, top[at - 1] as RoomFigures)) at--;
       top.splice(at, 0, room);
       if (top.length > MAX_LIMIT) top.pop();
     },

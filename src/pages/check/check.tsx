@@ -4,19 +4,25 @@
  *
  * `?idle=SECONDS` watches quiet connections for longer, `?lang=pt` chooses the language.
  */
+
 import { render } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { type Judgement, judge, type Level, type Rung, type TransportJudgement } from '../../check/judge.ts';
 import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../../check/measure.ts';
-import { type Measurement, NOTHING_YET, type Transport } from '../../check/measurement.ts';
+import { type Measurement, NOTHING_YET } from '../../check/measurement.ts';
 import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
 import { adviceTitle, LANGUAGES, type Language, languageOf, say, TEXTS, verdictText } from '../../check/texts.ts';
+import type { TransportName } from '../../contract/names.ts';
 import { createBrowserNetwork } from './network.ts';
 
 const LANGUAGE_NAMES: Readonly<Record<Language, string>> = { en: 'English', pt: 'Português' };
 const MARKS: Readonly<Record<Level, string>> = { good: '✓', fair: '!', bad: '✕' };
-const TRANSPORT_OF_RUNG: Readonly<Record<Rung, Transport>> = { websocket: 'websocket', sse: 'sse', poll: 'longpoll' };
+const TRANSPORT_OF_RUNG: Readonly<Record<Rung, TransportName>> = {
+  websocket: 'websocket',
+  sse: 'sse',
+  poll: 'longpoll',
+};
 const PROGRESS_MS = 250;
 
 const query = new URLSearchParams(location.search);

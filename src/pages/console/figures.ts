@@ -3,89 +3,11 @@
  * two answers of the same node: behind a load balancer the next answer may be of another.
  */
 import type { RoomcastError } from '../../client/http.ts';
+import { TRANSPORTS } from '../../contract/names.ts';
+import type { PerTransport, Stats } from '../../contract/stats.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
 import { type Access, PATIENCE_MS } from './access.ts';
 import { type Changes, createChanges } from './changes.ts';
-
-export const TRANSPORTS = ['websocket', 'polling', 'sse', 'longpoll'] as const;
-export type Transport = (typeof TRANSPORTS)[number];
-type PerTransport<T> = Readonly<Record<Transport, T>>;
-
-export interface RoomFigures {
-  readonly room: string;
-  readonly tenantId: string | null;
-  readonly listeners: number;
-  readonly events: number;
-}
-
-interface Edge {
-  readonly cursor: string;
-  readonly at: string;
-}
-
-interface Lag {
-  readonly count: number;
-  readonly p50Seconds: number | null;
-  readonly p99Seconds: number | null;
-}
-
-/** As openapi.yaml has it. */
-export interface Stats {
-  readonly at: string;
-  readonly node: {
-    readonly id: string;
-    readonly host: string | null;
-    readonly pid: number | null;
-    readonly version: string;
-    readonly startedAt: string;
-    readonly uptimeSeconds: number;
-    readonly draining: boolean;
-    readonly eventLoopLag: { readonly meanSeconds: number; readonly p99Seconds: number };
-    readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
-  };
-  readonly connections: PerTransport<number>;
-  readonly publishes: Readonly<Record<'accepted' | 'duplicate' | 'rejected' | 'failed', number>>;
-  readonly deliveries: PerTransport<number>;
-  readonly replayed: number;
-  readonly resets: number;
-  readonly slowConsumers: number;
-  readonly deliveryLag: {
-    readonly boundsSeconds: readonly number[];
-    readonly counts: PerTransport<readonly number[]>;
-    readonly recent: Lag & { readonly seconds: number };
-  };
-  readonly rooms: {
-    readonly byListeners: {
-      readonly top: readonly RoomFigures[];
-      readonly others: { readonly rooms: number; readonly listeners: number };
-    };
-    readonly byEvents: {
-      readonly seconds: number;
-      readonly top: readonly RoomFigures[];
-      readonly others: { readonly rooms: number; readonly events: number };
-    };
-  };
-  readonly log: {
-    readonly engine: 'sqlite' | 'redis';
-    readonly healthy: boolean;
-    readonly reached: boolean;
-    readonly records: number | null;
-    readonly bytes: number | null;
-    readonly oldest: Edge | null;
-    readonly newest: Edge | null;
-  };
-  readonly redis: { readonly reached: boolean; readonly takesWrites: boolean; readonly tailLag: Lag } | null;
-  readonly nodes:
-    | readonly {
-        readonly id: string;
-        readonly host: string;
-        readonly pid: number;
-        readonly version: string;
-        readonly startedAt: string;
-        readonly connections: PerTransport<number>;
-      }[]
-    | null;
-}
 
 /** One moment of the charts; null where nothing is known. */
 export interface Point {

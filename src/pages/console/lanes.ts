@@ -3,8 +3,10 @@
  * polling, `EventSource`, and a long poll by `fetch`. A lane starts after a given cursor, tells what arrives, and can be
  * cut underneath: the transport ends, the session does not, and it comes back as such a client does.
  */
+
 import { io, type Socket } from 'socket.io-client';
 import type { Http } from '../../client/http.ts';
+import { BRIDGE_CURSOR, BRIDGE_RESET } from '../../contract/names.ts';
 import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import { BASE, PATIENCE_MS, SOCKET_PATH } from './access.ts';
 
@@ -103,7 +105,7 @@ function openSocket(name: 'websocket' | 'polling', options: LaneOptions, events:
     // A refusal by the server is for good with a stock client; the next pass may be better.
     if (!socket.active) setTimeout(() => socket.connect(), 2 * RETRY_MS);
   });
-  socket.on('bridge.reset', () => events.reset());
+  socket.on(BRIDGE_RESET, () => events.reset());
   socket.onAny((event: string, payload: unknown, cursor: unknown, meta: unknown) => {
     const frame = frames.shift() ?? '';
     if (event.startsWith('bridge.') || typeof cursor !== 'string') return;
@@ -146,10 +148,10 @@ function openEventSource({ room, after: first, eventNames, pass }: LaneOptions, 
     source = opened;
     const heard = (message: MessageEvent<string>): void => {
       if (message.lastEventId !== '') after = message.lastEventId;
-      if (message.type === 'bridge.reset') events.reset();
+      if (message.type === BRIDGE_RESET) events.reset();
       else if (!message.type.startsWith('bridge.')) events.arrived(message.type, message.lastEventId, message.data);
     };
-    for (const name of [...eventNames, 'bridge.cursor', 'bridge.reset']) opened.addEventListener(name, heard);
+    for (const name of [...eventNames, BRIDGE_CURSOR, BRIDGE_RESET]) opened.addEventListener(name, heard);
     opened.onopen = () => {
       events.state('open', wasOpen ? 'reopened after its last id' : undefined);
       wasOpen = true;

@@ -1,11 +1,13 @@
 /** The first look: who is connected, what flows, how fast, and how the log, Redis and the nodes are. */
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
+import { TRANSPORTS } from '../../contract/names.ts';
+import type { RoomFigures, Stats } from '../../contract/stats.ts';
 import type { ThemeChoice } from '../theme.ts';
 import type { Access } from './access.ts';
 import { useChanges } from './changes.ts';
 import { Chart } from './chart.tsx';
-import { type Figures, type RoomFigures, type Stats, TRANSPORTS } from './figures.ts';
+import type { Figures } from './figures.ts';
 import { bytes, count, duration, milliseconds, NOTHING, rate, timeOfDay } from './format.ts';
 import { Scroll } from './scroll.tsx';
 

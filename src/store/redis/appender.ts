@@ -2,11 +2,11 @@
  * Appends that wait together go to Redis as one script: one round trip, and one sync of the append-only file, for many.
  *
  * What waits is bounded in events, bytes and time. A request that was never sent ends as `unavailable`; one that was
- * sent and got no answer as `outcome_unknown` (CONTRACT §10). Whatever hangs, both come within WAIT_MS + ANSWER_MS.
+ * sent and got no answer as `outcome_unknown` (protocol §10). Whatever hangs, both come within WAIT_MS + ANSWER_MS.
  */
 import { type Cursor, formatCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { AppendEvent, AppendRequest, AppendResult } from '../store.ts';
 import { type Connection, NotSent, Refused } from './connection.ts';
 import { APPEND } from './scripts/append.ts';
@@ -39,7 +39,7 @@ export interface AppenderOptions {
   readonly newEpoch: () => string;
   readonly newNonce: () => string;
   readonly encode: (event: AppendEvent, nonce: string, request: AppendRequest) => string;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 interface Waiting {
@@ -54,7 +54,7 @@ interface Waiting {
 }
 
 export function createAppender(options: AppenderOptions): Appender {
-  const { connection, keying, newEpoch, log } = options;
+  const { connection, keying, newEpoch, logger } = options;
   let waiting: Waiting[] = [];
   let groups = 0;
   let events = 0;
@@ -121,7 +121,7 @@ export function createAppender(options: AppenderOptions): Appender {
 
   function failureOf(error: unknown): BridgeError {
     if (error instanceof Refused) {
-      if (!isRefused) log.error({ cause: error.message }, 'Redis does not take events');
+      if (!isRefused) logger.error({ cause: error.message }, 'Redis does not take events');
       tell('refused');
       return unavailable('The log takes no events now', error);
     }
@@ -132,7 +132,7 @@ export function createAppender(options: AppenderOptions): Appender {
   }
 
   function tell(outcome: 'taken' | 'refused'): void {
-    if (isRefused && outcome === 'taken') log.info({}, 'Redis takes events again');
+    if (isRefused && outcome === 'taken') logger.info({}, 'Redis takes events again');
     isRefused = outcome === 'refused';
   }
 

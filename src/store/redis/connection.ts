@@ -8,7 +8,7 @@
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ClientClosedError, ClientOfflineError, createClient, ErrorReply } from 'redis';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { Script } from './scripts/script.ts';
 import type { Address, RedisTarget } from './url.ts';
 
@@ -61,11 +61,11 @@ export interface ConnectionOptions {
   readonly target: RedisTarget;
   /** Names the connection in Redis's CLIENT LIST. */
   readonly name: string;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 export function createConnection(options: ConnectionOptions): Connection {
-  const { target, name, log } = options;
+  const { target, name, logger } = options;
   const closing = new AbortController();
   const waiters = new Set<() => void>();
   /** When each command under way was sent, oldest first. */
@@ -96,11 +96,12 @@ export function createConnection(options: ConnectionOptions): Connection {
         client = null;
         downSinceMs = performance.now();
         dialled.destroy();
-        if (!closing.signal.aborted) log.warn({ connection: name, cause: cause.message }, 'connection to Redis lost');
+        if (!closing.signal.aborted)
+          logger.warn({ connection: name, cause: cause.message }, 'connection to Redis lost');
       } catch (error) {
         if (closing.signal.aborted) return;
         lastFault = error instanceof Error ? error.message : String(error);
-        log.debug({ connection: name, cause: lastFault }, 'Redis cannot be reached');
+        logger.debug({ connection: name, cause: lastFault }, 'Redis cannot be reached');
       }
       // Jitter keeps the nodes of a bridge from dialling in step.
       await sleep(backoffMs * (0.5 + Math.random()), undefined, { signal: closing.signal }).catch(() => {});

@@ -12,7 +12,7 @@ import { type Cursor, type CursorParts, formatCursor, parseCursor } from '../../
 import { BridgeError } from '../../contract/errors.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import { formatRoom, idOf, type Room } from '../../contract/rooms.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import {
   type AppendEvent,
   type AppendRequest,
@@ -35,10 +35,10 @@ export interface RedisOptions {
   /** See REDIS_URL_RULE. */
   readonly url: string;
   readonly keying: Keying;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
-/** Reads, sessions and the rest: one attempt, and all attempts together, under the 5 s of CONTRACT §10. */
+/** Reads, sessions and the rest: one attempt, and all attempts together, under the 5 s of protocol §10. */
 const READ_MS = 2_000;
 const WRITE_MS = 3_000;
 const CALLS_MS = 4_000;
@@ -61,14 +61,14 @@ const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
 
 /** @throws {Error} of one line when Redis cannot be reached, or cannot be the log of this node. */
 export async function openRedisStore(options: RedisOptions): Promise<Store> {
-  const { keying, log } = options;
+  const { keying, logger } = options;
   const parsed = parseRedisUrl(options.url);
   if (parsed === null) throw new Error(`STORE_URL: not a Redis URL; it takes ${REDIS_URL_RULE}`);
   const target = parsed;
 
-  const writer = createConnection({ target, name: 'writer', log });
-  const reader = createConnection({ target, name: 'reader', log });
-  const listening = createConnection({ target, name: 'tail', log });
+  const writer = createConnection({ target, name: 'writer', logger });
+  const reader = createConnection({ target, name: 'reader', logger });
+  const listening = createConnection({ target, name: 'tail', logger });
   const tailEnd = new AbortController();
   const closing = new AbortController();
   const draw = createDraw();
@@ -80,7 +80,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
     newEpoch: () => draw(8),
     newNonce: () => draw(4),
     encode: encodeRecord,
-    log,
+    logger,
   });
 
   let opened: CursorParts & { readonly bounds: LogBounds };
@@ -165,7 +165,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         return await connection.run(script, args, Math.min(leftMs, writes ? WRITE_MS : READ_MS));
       } catch (error) {
         // An error reply of an unknown kind, as proxies have them: whether it passes is not for this node to say.
-        if (error instanceof ErrorReply) log.error({ cause: error.message }, 'Redis answers with an error');
+        if (error instanceof ErrorReply) logger.error({ cause: error.message }, 'Redis answers with an error');
         else if (!isFault(error)) throw error;
         if (error instanceof NoAnswer && untilMs - performance.now() > LEFT_MS) continue;
         throw new BridgeError('unavailable', 'The log cannot be used now', { cause: error });
@@ -254,7 +254,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       const info = String(await writer.command(['INFO', 'persistence'], WRITE_MS));
       if (/^aof_enabled:1/m.test(info)) await writer.command(['BGREWRITEAOF'], WRITE_MS);
     } catch (error) {
-      log.warn({ cause: String(error) }, 'Redis did not rewrite its append-only file; erased records remain in it');
+      logger.warn({ cause: String(error) }, 'Redis did not rewrite its append-only file; erased records remain in it');
     }
   }
 
@@ -264,7 +264,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       if (tailing !== null) throw new Error('the tail has been started already');
       const reopen = async () => void (await write(OPEN, [draw(8), keying]));
       const from = { epoch: opened.epoch, seq: opened.seq, nonce: opened.nonce };
-      tailing = runTail({ connection: listening, from, listener, log, reopen, boundsOf, recordsOf }, tailEnd.signal);
+      tailing = runTail({ connection: listening, from, listener, logger, reopen, boundsOf, recordsOf }, tailEnd.signal);
     },
     append: (request) => appender.append(request),
     bounds,

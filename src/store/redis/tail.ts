@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cursor, type CursorParts, formatCursor } from '../../contract/cursor.ts';
 import type { LogRecord } from '../../contract/frames.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { LogBounds, TailListener } from '../store.ts';
 import { type Connection, isFault } from './connection.ts';
 import { TAIL } from './scripts/read.ts';
@@ -27,7 +27,7 @@ export interface TailOptions {
   readonly connection: Connection;
   readonly from: CursorParts;
   readonly listener: TailListener;
-  readonly log: Logger;
+  readonly logger: Logger;
   /** Makes the log when Redis has none, and tells where it ends. */
   readonly reopen: () => Promise<void>;
   readonly boundsOf: (reply: readonly unknown[]) => LogBounds;
@@ -48,7 +48,7 @@ interface Step {
 
 /** Runs until the connection is closed. What the listener throws is not caught: it is a fault of this process. */
 export async function runTail(options: TailOptions, signal: AbortSignal): Promise<void> {
-  const { connection, listener, log } = options;
+  const { connection, listener, logger } = options;
   let position = options.from;
   let floor: Cursor | null = null;
   let erasures: string | null = null;
@@ -64,7 +64,7 @@ export async function runTail(options: TailOptions, signal: AbortSignal): Promis
     }
 
     if (step.kind !== 'ok') {
-      log.warn({ reason: step.kind, after: formatCursor(position) }, 'the tail lost its place in the log');
+      logger.warn({ reason: step.kind, after: formatCursor(position) }, 'the tail lost its place in the log');
       position = step.position;
       floor = step.floor;
       erasures = step.erasures;
@@ -117,8 +117,8 @@ export async function runTail(options: TailOptions, signal: AbortSignal): Promis
 
   async function fault(error: unknown): Promise<void> {
     if (signal.aborted) return;
-    if (isFault(error)) log.debug({ cause: error.message }, 'the tail waits for Redis');
-    else log.error({ cause: error }, 'the tail cannot read the log');
+    if (isFault(error)) logger.debug({ cause: error.message }, 'the tail waits for Redis');
+    else logger.error({ cause: error }, 'the tail cannot read the log');
     await sleep(REFUSED_MS, undefined, { signal }).catch(() => {});
   }
 }

@@ -1,6 +1,6 @@
 /**
  * A lane to a thread: one group of jobs is under way, the rest wait in memory and go as the next group. That is the
- * group commit (DESIGN law 2): while one sync lasts, what arrives gathers for the next.
+ * group commit (design law 2): while one sync lasts, what arrives gathers for the next.
  *
  * What waits is bounded, and nobody waits long: a job that was not handed over by its deadline is taken out for good
  * (`unavailable`), one that was is told that its outcome is not known, and is still reported once it comes through.

@@ -28,7 +28,7 @@ const CHECKPOINT_PAGES = 8_192;
  * falls out of the processor's caches; what does not fit is in the system's. */
 const CACHE_KIB = 8_192;
 
-/** Rooms hold no comma (CONTRACT §2). */
+/** Rooms hold no comma (protocol §2). */
 export const ROOM_SEPARATOR = ',';
 
 const SCHEMA = `

@@ -41,16 +41,16 @@ export interface SqliteOptions {
   /** A path, or `:memory:`. */
   readonly file: string;
   readonly keying: Keying;
-  readonly log: StoreLog;
+  readonly logger: StoreLogger;
   /**
-   * Milliseconds that a call may wait for the log. Default 4000, under the 5 s of CONTRACT §10. Past it, what was not
+   * Milliseconds that a call may wait for the log. Default 4000, under the 5 s of protocol §10. Past it, what was not
    * yet handed to the writer is discarded.
    */
   readonly deadlineMs?: number;
 }
 
 /** The part of pino's logger that the store uses. */
-export interface StoreLog {
+export interface StoreLogger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
@@ -68,7 +68,7 @@ interface Kept {
 
 /** @throws {Error} of one line when the file cannot be the log, or another server has it open. */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
-  const { file, keying, log, deadlineMs = DEFAULT_DEADLINE_MS } = options;
+  const { file, keying, logger, deadlineMs = DEFAULT_DEADLINE_MS } = options;
   const writer = await startThread({ role: 'writer', file, keying });
   const { path, epoch } = writer;
   const reader =
@@ -128,17 +128,17 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         reads.done(reply.results);
         return;
       }
-      if (!healthy) log.info({}, 'the log takes events again');
+      if (!healthy) logger.info({}, 'the log takes events again');
       healthy = true;
       writes.done(reply.results);
     } else if (reply.kind === 'failed') {
       const { lane, failure } = reply;
       if (lane === 'read') {
-        log.error({ reason: failure.message }, 'the log could not be read');
+        logger.error({ reason: failure.message }, 'the log could not be read');
         reads.failed(failure);
         return;
       }
-      if (healthy) log.error({ reason: failure.message }, 'the log does not take events');
+      if (healthy) logger.error({ reason: failure.message }, 'the log does not take events');
       healthy = false;
       if (failure.lasting) writes.end(failure);
       else writes.failed(failure);
@@ -167,13 +167,13 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     try {
       if (listener !== null) what(listener);
     } catch (error) {
-      log.error({ err: error }, 'the listener of the log failed');
+      logger.error({ err: error }, 'the listener of the log failed');
     }
   }
 
   function threadLost(reason: string): void {
     healthy = false;
-    log.error({ reason }, 'a thread of the log has ended; the log is unavailable until a restart');
+    logger.error({ reason }, 'a thread of the log has ended; the log is unavailable until a restart');
     const failure: Failure = { message: 'The log is gone', outcome: 'unknown', lasting: true };
     writes.end(failure);
     reads.end(failure);

@@ -1,6 +1,6 @@
 /**
  * The thread half of the SQLite store: it alone touches the disk, so that the event loop never waits for it
- * (DESIGN law 2). A message is a group of operations; a group of writes is one transaction and one sync.
+ * (design law 2). A message is a group of operations; a group of writes is one transaction and one sync.
  *
  * The writer's thread holds the lock, and checks before each commit that its files are still the ones at their paths. For a
  * file, reads have a thread and a connection of their own; a database in memory is read by the thread that writes it.

@@ -225,7 +225,7 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
       }
     }
     records.add(seq, nonce, atMs, event, tenant, rooms, ticket?.id ?? null, payload);
-    // Two rooms of an event are never the same (CONTRACT §2), and no two rooms share an audience.
+    // Two rooms of an event are never the same (protocol §2), and no two rooms share an audience.
     for (const room of roomsOf(rooms)) {
       const id = audienceId(audienceOf(keying, tenant, room));
       const seqs = unindexed.get(id);
@@ -237,7 +237,7 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
     logChanged = true;
     if (ticket !== null) {
       age(ticket, atMs);
-      // An older update never overwrites; of equal ones the later stands (CONTRACT §7).
+      // An older update never overwrites; of equal ones the later stands (protocol §7).
       if (updatedAt !== null && (ticket.updatedAt === null || updatedAt >= ticket.updatedAt)) {
         if (ticket.seq !== null && ticket.seq <= trimmed.seq) deleteRecord.run(ticket.seq);
         Object.assign(ticket, { seq, updatedAt, status, agreement });

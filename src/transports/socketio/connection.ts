@@ -1,20 +1,23 @@
 /**
- * One Socket.IO connection: the room-join protocol, and what the bus writes to it (CONTRACT §5).
+ * One Socket.IO connection: the room-join protocol, and what the bus writes to it (protocol §5).
  *
  * Everything that is emitted ends in a cursor or in an object: a stock client takes any trailing string as the offset
  * from which it wants to be recovered.
  */
+
 import type { Socket } from 'socket.io';
 import { audiencesToHear } from '../../answers/query.ts';
 import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
 import { type Principal, sessionHolder } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
-import type { Bus, Reset } from '../../bus/bus.ts';
+import type { Bus } from '../../bus/bus.ts';
 import type { JoinedRoom, Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { framesOf, type View } from '../../contract/frames.ts';
+import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import type { Reset } from '../../contract/reset.ts';
 import {
   formatRoom,
   ID_FIELDS,
@@ -24,14 +27,14 @@ import {
   type Room,
   type RoomKind,
 } from '../../contract/rooms.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Store } from '../../store/store.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
 import { EngineOutbox, endWithin, type PacketText, type PreparedPackets, preparePackets, terminate } from './outbox.ts';
 import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
 
-/** CONTRACT §5: `bridge.cursor` again, at most once per 30 s, when the log has moved on with nothing for this client. */
+/** protocol §5: `bridge.cursor` again, at most once per 30 s, when the log has moved on with nothing for this client. */
 const CURSOR_INTERVAL_MS = 30_000;
 
 export interface ConnectionDeps {
@@ -39,7 +42,7 @@ export interface ConnectionDeps {
   readonly store: Store;
   readonly config: Config;
   readonly metrics: Metrics;
-  readonly log: Logger;
+  readonly logger: Logger;
 }
 
 export interface ConnectionOptions {
@@ -113,7 +116,7 @@ export class Connection implements Sink {
   #tellCursor(cursor: Cursor): void {
     this.#told = cursor;
     this.#toldAtMs = performance.now();
-    if (this.#form.cursors) this.#outbox.sendText(`2["bridge.cursor",{},${JSON.stringify(cursor)}]`);
+    if (this.#form.cursors) this.#outbox.sendText(`2["${BRIDGE_CURSOR}",{},${JSON.stringify(cursor)}]`);
   }
 
   write(batch: Batch, mode: Mode, flushed?: () => void): void {
@@ -135,7 +138,7 @@ export class Connection implements Sink {
 
   reset({ reason, after, oldest, cursor }: Reset, stream: 'main' | 'replay'): void {
     this.#deps.metrics.reset(this.#outbox.transport, reason);
-    this.#emit('bridge.reset', { reason, after, oldest, cursor });
+    this.#emit(BRIDGE_RESET, { reason, after, oldest, cursor });
     if (stream === 'main') {
       this.#tellCursor(cursor);
       this.#goOnFrom(cursor);
@@ -150,15 +153,15 @@ export class Connection implements Sink {
   }
 
   cut(): void {
-    const { metrics, log } = this.#deps;
+    const { metrics, logger } = this.#deps;
     metrics.slowConsumer(this.#outbox.transport);
-    log.info({ transport: this.#outbox.transport }, 'a slow client was cut off; it resumes by cursor');
+    logger.info({ transport: this.#outbox.transport }, 'a slow client was cut off; it resumes by cursor');
     this.terminate();
   }
 
   /** To be called when Socket.IO says that the connection is gone. */
   ended(reason: string): void {
-    const { store, config, log } = this.#deps;
+    const { store, config, logger } = this.#deps;
     const { pid, owner } = this;
     this.#closed = true;
     this.#subscription.close();
@@ -166,7 +169,7 @@ export class Connection implements Sink {
       reason === 'client namespace disconnect'
         ? store.dropSession(pid, owner)
         : store.touchSessions([{ pid, owner, expiresAtMs: Date.now() + config.recoverySeconds * 1000 }]);
-    ending.catch((error: unknown) => log.debug({ err: error }, 'the end of a session could not be saved'));
+    ending.catch((error: unknown) => logger.debug({ err: error }, 'the end of a session could not be saved'));
   }
 
   /** Looks after cursors and expiry; called about once a second. */
@@ -174,7 +177,7 @@ export class Connection implements Sink {
     if (this.#closed) return;
     if (this.#principal.kind === 'token' && wallMs > (this.#principal.expiresAtMs ?? Infinity) + EXPIRY_GRACE_MS) {
       const message = 'The token has expired; come back with a new one.';
-      this.#emit('bridge.error', { code: 'token_expired', message });
+      this.#emit(BRIDGE_ERROR, { code: 'token_expired', message });
       endWithin(this.#socket.conn, EXPIRED_LINGER_MS);
     } else if (nowMs - this.#toldAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#told) {
       this.#tellCursor(this.#subscription.cursor);
@@ -264,15 +267,15 @@ export class Connection implements Sink {
   }
 
   #answer(error: unknown, room: Room | undefined, ack: Ack | null): void {
-    const { metrics, log } = this.#deps;
+    const { metrics, logger } = this.#deps;
     const known = error instanceof BridgeError ? error : null;
-    if (known === null) log.error({ err: error }, 'a join failed');
+    if (known === null) logger.error({ err: error }, 'a join failed');
     const code = known?.code ?? 'unavailable';
     const message = known?.message ?? 'The bridge could not do this now.';
     metrics.refused(code);
     const named = room === undefined ? {} : { room };
     if (ack !== null) ack({ ok: false, code, error: message, ...named });
-    else if (!this.#closed) this.#emit('bridge.error', { code, message, ...named });
+    else if (!this.#closed) this.#emit(BRIDGE_ERROR, { code, message, ...named });
   }
 
   async #join(room: Room, joinOptions: unknown): Promise<{ readonly cursor: Cursor }> {
@@ -310,7 +313,7 @@ export class Connection implements Sink {
 
   #saveSoon(): void {
     if (!this.#form.cursors) return;
-    this.#save().catch((error: unknown) => this.#deps.log.warn({ err: error }, 'a session could not be saved'));
+    this.#save().catch((error: unknown) => this.#deps.logger.warn({ err: error }, 'a session could not be saved'));
   }
 
   /** A join or leave counts once it would survive this process. */

@@ -1,9 +1,9 @@
 /**
- * The Socket.IO endpoint (CONTRACT §5): handshake, and recovery of stock clients from the log.
+ * The Socket.IO endpoint (protocol §5): handshake, and recovery of stock clients from the log.
  *
  * Socket.IO's connection state recovery asks an adapter for the session and for the missed packets, before any
  * middleware has checked the token. So the adapter knows of none: the middleware looks for the session once it has let
- * the client in, and then the bus authorises each room and replays by the same handover as everywhere else (DESIGN law 3).
+ * the client in, and then the bus authorises each room and replays by the same handover as everywhere else (design law 3).
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -14,11 +14,11 @@ import { Adapter } from 'socket.io-adapter';
 import { isOver, whenOver } from '../../answers/exchange.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
 import { mayResume, type Principal } from '../../auth/principal.ts';
-import type { Reset, Start } from '../../bus/bus.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { createView } from '../../contract/frames.ts';
-import type { TransportName } from '../../metrics/metrics.ts';
+import type { TransportName } from '../../contract/names.ts';
+import type { Reset, Start } from '../../contract/reset.ts';
 import type { Gate } from '../gate.ts';
 import { openProbeNamespace, type ProbeDoor } from './check.ts';
 import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './connection.ts';
@@ -59,7 +59,7 @@ interface SocketData {
 }
 
 export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
-  const { bus, store, config, metrics, log, gate, principalOf, originAllowed } = deps;
+  const { bus, store, config, metrics, logger, gate, principalOf, originAllowed } = deps;
   const connections = new Map<string, Connection>();
   /** Connections whose client is being looked at. */
   const arriving = new WeakSet<Socket['conn']>();
@@ -211,7 +211,9 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     if (due.length === 0) return;
     const expiresAtMs = sessionExpiry(config);
     const sessions = due.map(({ pid, owner }) => ({ pid, owner, expiresAtMs }));
-    store.touchSessions(sessions).catch((error: unknown) => log.warn({ err: error }, 'sessions could not be touched'));
+    store
+      .touchSessions(sessions)
+      .catch((error: unknown) => logger.warn({ err: error }, 'sessions could not be touched'));
   }, TICK_MS);
 
   /** Lets a handshake or a request of a session through. `given` is what Engine.IO is given of the request. */

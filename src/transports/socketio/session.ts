@@ -1,5 +1,5 @@
 /**
- * What is kept of a Socket.IO connection so that a stock client is put back (DESIGN law 4): whose it is, its rooms, and
+ * What is kept of a Socket.IO connection so that a stock client is put back (design law 4): whose it is, its rooms, and
  * for each from where it is heard. It is saved while the connection lives, before a join is acknowledged, since a killed process
  * saves nothing. The client's place is not part of it: that is the cursor which the client brings.
  */

@@ -1,10 +1,11 @@
 /**
- * `GET /sse`: the events of some rooms as Server-Sent Events (CONTRACT §6; WHATWG HTML, section 9.2).
+ * `GET /sse`: the events of some rooms as Server-Sent Events (protocol §6; WHATWG HTML, section 9.2).
  *
  * A stream is written to the bare socket (wire.ts): web streams cost several times the CPU and hide write failures. Each
  * batch is encoded once per view, as one prepared chunk of the chunked transfer coding (RFC 9112 §7.1). A request over
  * HTTP/1.0, as nginx's defaults make them, gets the same bytes unchunked, ended by the close.
  */
+
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext } from '../../answers/answer.ts';
@@ -23,14 +24,16 @@ import {
 import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
-import type { Bus, Reset, Start } from '../../bus/bus.ts';
+import type { Bus } from '../../bus/bus.ts';
 import type { JoinedRoom, Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { framesOf, type LogRecord, type View } from '../../contract/frames.ts';
+import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import type { Reset, Start } from '../../contract/reset.ts';
 import type { Room } from '../../contract/rooms.ts';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
 import type { Gate } from '../gate.ts';
@@ -63,7 +66,7 @@ export interface SseDeps {
   readonly bus: Bus;
   readonly config: Config;
   readonly metrics: Metrics;
-  readonly log: Logger;
+  readonly logger: Logger;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
 }
@@ -81,7 +84,7 @@ interface Form {
   readonly countDelivery: DeliveryCounter;
 }
 
-export function createSse({ bus, config, metrics, log, gate, principalOf }: SseDeps): SseTransport {
+export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps): SseTransport {
   const streams = new Set<Stream>();
   const forms = new Map<string, Form>();
   let ticking: NodeJS.Timeout | null = null;
@@ -136,7 +139,7 @@ export function createSse({ bus, config, metrics, log, gate, principalOf }: SseD
     // Those refused together are not to come back together, nor before there is hope.
     const leastMs = (error.retryAfterSeconds ?? 0) * 1000;
     const retryMs = leastMs + jitter(Math.max(config.retryMs, leastMs / 2));
-    const body = `retry: ${retryMs}\n${block('bridge.error', null, JSON.stringify({ code: error.code, message: error.message }))}`;
+    const body = `retry: ${retryMs}\n${block(BRIDGE_ERROR, null, JSON.stringify({ code: error.code, message: error.message }))}`;
     return answer(context, 200, STREAM_HEADERS, body);
   }
 
@@ -216,7 +219,7 @@ export function createSse({ bus, config, metrics, log, gate, principalOf }: SseD
     cut(): void {
       this.close();
       metrics.slowConsumer('sse');
-      log.info({ transport: 'sse' }, 'a slow client was cut off; it resumes by cursor');
+      logger.info({ transport: 'sse' }, 'a slow client was cut off; it resumes by cursor');
       this.wire.destroy();
     }
 
@@ -253,7 +256,7 @@ export function createSse({ bus, config, metrics, log, gate, principalOf }: SseD
     for (const stream of streams) {
       if (wallMs > stream.expiresAtMs + EXPIRY_GRACE_MS) {
         const error = { code: 'token_expired', message: 'The token has expired; come back with a new one.' };
-        const farewell = `${cursorBlock(stream.subscription.cursor)}${block('bridge.error', null, JSON.stringify(error))}`;
+        const farewell = `${cursorBlock(stream.subscription.cursor)}${block(BRIDGE_ERROR, null, JSON.stringify(error))}`;
         stream.end(farewell, EXPIRED_LINGER_MS);
       } else if (nowMs >= stream.endsAtMs) {
         stream.end(cursorBlock(stream.subscription.cursor));
@@ -305,13 +308,13 @@ function block(event: string, id: string | null, data: string): string {
   return `event: ${event}\n${id === null ? '' : `id: ${id}\n`}data: ${data}\n\n`;
 }
 
-/** A named event with data: some clients ignore the id of a block without (CONTRACT §6). */
+/** A named event with data: some clients ignore the id of a block without (protocol §6). */
 function cursorBlock(cursor: Cursor): string {
-  return block('bridge.cursor', cursor, '{}');
+  return block(BRIDGE_CURSOR, cursor, '{}');
 }
 
 function resetBlock({ reason, after, oldest, cursor }: Reset): string {
-  return block('bridge.reset', cursor, JSON.stringify({ reason, after, oldest, cursor }));
+  return block(BRIDGE_RESET, cursor, JSON.stringify({ reason, after, oldest, cursor }));
 }
 
 /** Null when the view shows nothing of the batch. */

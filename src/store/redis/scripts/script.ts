@@ -22,7 +22,7 @@
  *   nodes           sorted set of node ids by the time until which they live; nodes:facts, a hash of what they told
  *   changes         stream of at most one entry that wakes tails after trims and erasures
  *
- * Ids hold no comma (CONTRACT §2), so that composed keys do not clash. Lua compares strings by the server's locale:
+ * Ids hold no comma (protocol §2), so that composed keys do not clash. Lua compares strings by the server's locale:
  * only strings of digits are compared here. Numbers are doubles: exact to 2^53, printed with %.0f.
  */
 import { createHash } from 'node:crypto';
