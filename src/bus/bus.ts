@@ -17,7 +17,7 @@ import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import type { AppendedEvent, LogBounds, ReadResult, Store } from '../store/store.ts';
+import type { AppendedEvent, Log, LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
 import { createRecent, stepKey } from './recent.ts';
 import {
@@ -66,7 +66,7 @@ export interface RetentionConfig {
 }
 
 export interface BusOptions {
-  readonly store: Store;
+  readonly store: Log;
   readonly catalog: EventCatalog;
   readonly keying: Keying;
   readonly legacyEvents: boolean;

@@ -14,7 +14,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
-import type { Store } from '../store/store.ts';
+import type { Erasure, TicketState } from '../store/store.ts';
 import { createAsyncApi } from './reference/asyncapi.ts';
 import { renderDocs } from './reference/docs-page.ts';
 import { createDocument } from './reference/openapi.ts';
@@ -29,7 +29,7 @@ import { createStateRoutes } from './routes/state.ts';
 export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
-  readonly store: Store;
+  readonly store: TicketState & Erasure;
   readonly catalog: EventCatalog;
   readonly logger: Logger;
   readonly prometheus: Prometheus;

@@ -1,14 +1,10 @@
 /**
- * The store port: the durable log, the ticket and message state that is projected from it, the dedupe keys, and the
- * Socket.IO sessions. SQLite (sqlite.ts) and Redis (redis.ts) implement it; test/store.conformance.ts holds both to it.
+ * The store ports: what the bridge needs of an engine that keeps its log. SQLite (sqlite/) and Redis (redis/) implement
+ * them; test/store/conformance.ts holds both to every law below.
  *
- * Laws:
- * 1. `append` MUST resolve `appended` only after its records are durable, and its records MUST become visible to
- *    `read`, the state and the tail together or not at all.
- * 2. Cursors MUST rise in the order of the log, also over restarts and when the clock steps back, and MUST NOT be reused.
- * 3. The tail MUST hand over each record once, in cursor order, and only durable ones, this node's own included.
- * 4. `read` MUST cost what it returns: it reads by audience and never scans the log.
- * 5. No call may block the event loop; what waits is bounded, and past the bound calls fail with `unavailable`.
+ * Each port is small, so that a consumer names what it takes. Laws stand on the methods that they bind. One law binds
+ * all of them: no call may block the event loop, and what waits for the engine is bounded; past the bound, and after at
+ * most 5 s, a call MUST fail with `unavailable` (or `outcome_unknown`, see {@link Log.append}).
  */
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -106,7 +102,7 @@ export interface NewestResult {
 }
 
 /** One page of a state list. `nextPage` is an opaque token for `page`, without whitespace. */
-export interface Page {
+export interface StatePage {
   /** JSON texts. */
   readonly items: readonly string[];
   readonly nextPage: string | null;
@@ -115,7 +111,7 @@ export interface Page {
 }
 
 /** What `tickets` and `messages` throw for a `page` that is not a `nextPage` of theirs. */
-export function badPage(): BridgeError {
+export function invalidPage(): BridgeError {
   const message = 'is not one that this list has given out';
   return new BridgeError('invalid_request', `page ${message}.`, { errors: [{ path: 'page', message }] });
 }
@@ -194,58 +190,92 @@ export interface NodeEntry {
   readonly ttlMs: number;
 }
 
-/**
- * The tail of the log. `records` is one commit, in cursor order. `gap`: what lay between was trimmed away before this
- * node could read it, or the log was replaced; the tail goes on after `bounds.head`.
- */
+/** Called by the tail. MUST NOT throw. */
 export interface TailListener {
+  /** One commit, in cursor order. */
   records(records: readonly LogRecord[]): void;
+  /**
+   * Records were trimmed before this node could read them (`expired`), or the log was replaced (`unknown`). The tail
+   * continues after `bounds.head`.
+   */
   gap(kind: 'expired' | 'unknown', bounds: LogBounds): void;
-  /** Records at or before this were trimmed, or erased: nothing cached of them may be served. */
+  /** Records at or before this cursor were trimmed or erased: nothing cached of them may be served. */
   forgotten(through: Cursor): void;
 }
 
-export interface Store {
+/** The durable log: records in cursor order, read by audience, and its tail. */
+export interface Log {
   /** What the log held when the store was opened; the tail starts right after `head`. */
   readonly opened: LogBounds;
-  /** Must be called once, before the first `append`. */
-  tail(listener: TailListener): void;
   /**
+   * MUST resolve `appended` only after all records of the request are durable, and MUST NOT let `read`, the state or the
+   * tail see some of them without the others. Cursors MUST rise in the order of the log, also after a restart and when
+   * the clock steps back, and MUST NOT be reused.
    * @throws {BridgeError} `unavailable` (nothing was accepted and nothing will be), `outcome_unknown` (the write was
-   * under way and may yet appear, whole). Both within 5 s, also when the log hangs.
+   * under way and may yet appear, whole)
    */
   append(request: AppendRequest): Promise<AppendResult>;
-  /** Throws `unavailable` when the log cannot be read within 5 s, as do all reads below. */
+  /**
+   * Starts the tail; call it once, before the first `append`. The tail MUST hand over each durable record once, in
+   * cursor order, including the records that this node appended, and MUST NOT hand over one that is not durable. A listener that throws is a fault of the listener: the
+   * store MUST log it and hand over the next commit.
+   */
+  tail(listener: TailListener): void;
   bounds(): Promise<LogBounds>;
   resolve(cursor: string): Promise<Resolution>;
+  /** MUST cost what it returns: it reads by audience and never scans the log. */
   read(query: ReadQuery): Promise<ReadResult>;
   newest(query: NewestQuery): Promise<NewestResult>;
-  /** Newest `ticketUpdatedAt` first, equal ones by cursor, newest first. Throws `invalid_request` for a bad `page`. */
-  tickets(query: TicketsQuery): Promise<Page>;
+  /** Applies retention, in slices that do not hold up appends, and tells the tail's `forgotten`. */
+  trim(retention: Retention): Promise<void>;
+  stats(): Promise<StoreStats>;
+  /** Whether the log accepts events, as far as the latest attempts tell. */
+  healthy(): boolean;
+}
+
+/** Ticket and message state: a projection of the log, never behind it in the eyes of a reader. */
+export interface TicketState {
+  /**
+   * Newest `ticketUpdatedAt` first; equal ones by cursor, newest first.
+   * @throws {BridgeError} `invalid_request` for a `page` that this list did not give out
+   */
+  tickets(query: TicketsQuery): Promise<StatePage>;
   ticket(tenantId: string, ticketId: string): Promise<TicketResult>;
-  /** By cursor. Throws `invalid_request` for a bad `page`. */
-  messages(query: MessagesQuery): Promise<Page>;
-  /** Durable once resolved. Writes nothing when the session belongs to another owner; resolves to whether it wrote. */
+  /** In cursor order. @throws {BridgeError} `invalid_request` for a `page` that this list did not give out */
+  messages(query: MessagesQuery): Promise<StatePage>;
+}
+
+/** Socket.IO sessions. Only the connection that owns a session may write it. */
+export interface Sessions {
+  /** MUST be durable once resolved. Writes nothing if the session belongs to another owner. Resolves to whether it wrote. */
   saveSession(session: Session): Promise<boolean>;
-  /** Makes `owner` the owner and returns the session, or null when there is none or it has expired. */
+  /** Makes `owner` the owner and returns the session; null if there is none or it has expired. */
   claimSession(pid: string, owner: string, nowMs: number): Promise<Session | null>;
-  /** Moves the expiry of sessions that these owners still own. One write for all. */
+  /** Moves the expiry of the sessions that these owners still own, in one write. */
   touchSessions(sessions: readonly Pick<Session, 'pid' | 'owner' | 'expiresAtMs'>[]): Promise<void>;
   dropSession(pid: string, owner: string): Promise<void>;
-  /** Applies retention, in slices that do not hold up appends. Also tells the tail's `forgotten`. */
-  trim(retention: Retention): Promise<void>;
-  /** A random key of 32 bytes, made on first use, the same for all nodes and restarts of this log. base64url. */
+}
+
+export interface Secrets {
+  /** A random key of 32 bytes as base64url. Made on first use; MUST be the same on every node and after a restart. */
   secret(name: string): Promise<string>;
+}
+
+export interface Nodes {
+  /** Announces this node to the others. Resolves to the facts of all live nodes, this one included. */
+  announce(node: NodeEntry): Promise<string[]>;
+}
+
+export interface Erasure {
   /**
    * Removes the records, state and dedupe keys of a tenant, or of one of its tickets, from the log and its files for
-   * good. Cursors stay valid and other records' replays whole. Resolves to the number of records erased.
+   * good. Cursors MUST stay valid, and replays of other records complete. Resolves to the number of records erased.
    */
   erase(target: { readonly tenantId: string; readonly ticketId: string | null }): Promise<number>;
-  stats(): Promise<StoreStats>;
-  /** Tells the others of this node, and resolves to the facts of all that live, this one's too. */
-  meet(node: NodeEntry): Promise<string[]>;
-  /** Whether the log takes events now, as far as the last attempts tell. */
-  healthy(): boolean;
-  /** Refuses new appends, lets those under way end, and lets go of files and connections. */
+}
+
+/** All ports of one engine. */
+export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure {
+  /** Refuses new calls, lets those under way end, and releases files and connections. */
   close(): Promise<void>;
 }

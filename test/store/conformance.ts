@@ -18,8 +18,8 @@ import type {
   AppendRequest,
   LogBounds,
   MessagesQuery,
-  Page,
   Retention,
+  StatePage,
   Store,
   TicketsQuery,
 } from '../../src/store/store.ts';
@@ -673,7 +673,7 @@ export function storeConformance(name: string, engine: Engine): void {
         );
         for (const event of [...messages, ...tickets]) await append(store, [event]);
         const payloadsOf = (events: readonly AppendEvent[]): string[] => events.map(({ payload }) => payload);
-        const pagesOf = async (list: (page: string | null) => Promise<Page>) => {
+        const pagesOf = async (list: (page: string | null) => Promise<StatePage>) => {
           const pages: (readonly string[])[] = [];
           for (let page: string | null = null; ; ) {
             const { items, nextPage } = await list(page);

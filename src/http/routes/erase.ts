@@ -8,12 +8,12 @@ import { mayAdminister, type Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { ID_RULE, isRoomId } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
-import type { Store } from '../../store/store.ts';
+import type { Erasure } from '../../store/store.ts';
 
 export const ERASE_TICKET_QUERY = { tenantId: id('The tenant.') } as const;
 
 export interface EraseDeps {
-  readonly store: Store;
+  readonly store: Erasure;
   readonly logger: Logger;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }

@@ -12,7 +12,7 @@ import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
 import { ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
-import { badPage, type Page, type Store, type TicketResult } from '../../store/store.ts';
+import { invalidPage, type StatePage, type TicketResult, type TicketState } from '../../store/store.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
@@ -74,7 +74,7 @@ export const MESSAGES_QUERY = {
 } as const;
 
 export interface StateDeps {
-  readonly store: Store;
+  readonly store: TicketState;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
@@ -154,7 +154,7 @@ function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult)
 async function answerPages(
   context: BridgeContext,
   page: string | null,
-  read: (page: string | null) => Promise<Page>,
+  read: (page: string | null) => Promise<StatePage>,
 ): Promise<Response> {
   const [first, place] = page === null ? [null, null] : placeOf(page);
   const answered = await read(place);
@@ -168,7 +168,7 @@ async function answerPages(
 function placeOf(page: string): [Cursor, string] {
   const dot = page.indexOf('.');
   const first = page.slice(0, dot);
-  if (dot === -1 || parseCursor(first) === null) throw badPage();
+  if (dot === -1 || parseCursor(first) === null) throw invalidPage();
   return [first as Cursor, page.slice(dot + 1)];
 }
 

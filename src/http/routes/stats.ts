@@ -23,7 +23,7 @@ import type { LagFigures, LogEdge, NodeFacts, PerTransport, RoomFigures, Stats }
 import type { Logger } from '../../logger.ts';
 import { type Prometheus, SECONDS_BUCKETS, type Totals } from '../../metrics/prometheus.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
-import type { LogBounds, Store, StoreStats } from '../../store/store.ts';
+import type { Log, LogBounds, Nodes, StoreStats } from '../../store/store.ts';
 
 const MAX_LIMIT = 200;
 const DEFAULT_LIMIT = 20;
@@ -63,7 +63,7 @@ const SLICE = 2_000;
 export interface StatsDeps {
   readonly config: Config;
   readonly bus: Bus;
-  readonly store: Store;
+  readonly store: Log & Nodes;
   readonly prometheus: Prometheus;
   readonly logger: Logger;
   readonly draining: () => boolean;
@@ -112,12 +112,12 @@ export function createStats(deps: StatsDeps): StatsRoute {
     if (readings.length > BEATS_A_MINUTE) readings.shift();
     if (delay.count > 0) eventLoopLag = { meanSeconds: lagOf(delay.mean), p99Seconds: lagOf(delay.percentile(99)) };
     delay.reset();
-    await meet({ ...self, startedAt, connections: totals.connections }, NODE_TTL_MS);
+    await announce({ ...self, startedAt, connections: totals.connections }, NODE_TTL_MS);
   }
 
-  async function meet(facts: NodeFacts, ttlMs: number): Promise<void> {
+  async function announce(facts: NodeFacts, ttlMs: number): Promise<void> {
     try {
-      const told = await store.meet({ id: self.id, facts: JSON.stringify(facts), ttlMs });
+      const told = await store.announce({ id: self.id, facts: JSON.stringify(facts), ttlMs });
       nodes = told.flatMap((text) => parseNode(text) ?? []);
     } catch (error) {
       logger.debug({ err: error }, 'the other nodes could not be told of this one');
@@ -247,7 +247,7 @@ export function createStats(deps: StatsDeps): StatsRoute {
     async close() {
       clearInterval(beats);
       delay.disable();
-      const leaving = beating.then(() => meet({ ...self, startedAt, connections: NO_CONNECTIONS }, 0));
+      const leaving = beating.then(() => announce({ ...self, startedAt, connections: NO_CONNECTIONS }, 0));
       const patience = new AbortController();
       await Promise.race([leaving, sleep(LEAVE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
       patience.abort();

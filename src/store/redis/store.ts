@@ -16,10 +16,10 @@ import type { Logger } from '../../logger.ts';
 import {
   type AppendEvent,
   type AppendRequest,
-  badPage,
+  invalidPage,
   type LogBounds,
-  type Page,
   type Retention,
+  type StatePage,
   type Store,
 } from '../store.ts';
 import { createAppender, idText } from './appender.ts';
@@ -303,7 +303,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
       return { payload: record === null ? null : payloadOf(record), cursor: headOf(reply) };
     },
     async messages({ tenantId, ticketId, order, page, ...size }) {
-      if (page !== null && !/^\d{1,16}$/.test(page)) throw badPage();
+      if (page !== null && !/^\d{1,16}$/.test(page)) throw invalidPage();
       return pageFrom(page ?? '', size, (bounds) => read(reads.MESSAGES, [tenantId, ticketId, order, ...bounds]));
     },
     async saveSession({ pid, owner, data, expiresAtMs }) {
@@ -341,7 +341,7 @@ export async function openRedisStore(options: RedisOptions): Promise<Store> {
         bytes: await usedMemory(),
       };
     },
-    async meet({ id, facts, ttlMs }) {
+    async announce({ id, facts, ttlMs }) {
       return (await write(keep.MEET, [id, facts, String(ttlMs)])) as string[];
     },
     healthy() {
@@ -443,7 +443,7 @@ async function pageFrom(
   first: string,
   { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
   step: (bounds: readonly string[]) => Promise<readonly unknown[]>,
-): Promise<Page> {
+): Promise<StatePage> {
   const items: string[] = [];
   let chars = 0;
   let last: string | null = null;
@@ -467,7 +467,7 @@ async function pageFrom(
 
 /** A page of tickets is `{updatedAt}-{seq}` of its last item; the entries of redis-scripts.ts have a comma there. */
 function ticketPlace(page: string): string {
-  if (!/^\d{12}\.\d*-\d{16}$/.test(page)) throw badPage();
+  if (!/^\d{12}\.\d*-\d{16}$/.test(page)) throw invalidPage();
   return page.replace('-', ',');
 }
 

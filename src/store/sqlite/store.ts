@@ -14,7 +14,7 @@ import type { Room } from '../../contract/rooms.ts';
 import {
   type AppendEvent,
   type AppendRequest,
-  badPage,
+  invalidPage,
   type LogBounds,
   type Store,
   type TailListener,
@@ -275,7 +275,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       return { records, oldestAcceptedAtMs, newestAcceptedAtMs, bytes };
     },
     // A file has one server.
-    meet: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
+    announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
     healthy: () => healthy && !writes.hangs(),
     close() {
       closing ??= (async () => {
@@ -303,12 +303,12 @@ function rowOf({ event, tenantId, rooms, payload, ticket, message }: AppendEvent
 
 function parseTicketsPage(page: string): [updatedAt: string, seq: number] {
   const match = /^(\d{1,20}\.\d{0,100})_(\d{1,15})$/.exec(page);
-  if (match === null) throw badPage();
+  if (match === null) throw invalidPage();
   return [match[1] as string, Number(match[2])];
 }
 
 function parseMessagesPage(page: string): number {
-  if (!/^\d{1,15}$/.test(page)) throw badPage();
+  if (!/^\d{1,15}$/.test(page)) throw invalidPage();
   return Number(page);
 }
 

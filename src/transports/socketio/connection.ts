@@ -29,7 +29,7 @@ import {
 } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import type { Store } from '../../store/store.ts';
+import type { Log, Sessions } from '../../store/store.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
 import { EngineOutbox, endWithin, type PacketText, type PreparedPackets, preparePackets, terminate } from './outbox.ts';
 import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
@@ -39,7 +39,7 @@ const CURSOR_INTERVAL_MS = 30_000;
 
 export interface ConnectionDeps {
   readonly bus: Bus;
-  readonly store: Store;
+  readonly store: Log & Sessions;
   readonly config: Config;
   readonly metrics: Metrics;
   readonly logger: Logger;
