@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- [--quick] [--only a[,b]] [--runs N] [--json FILE] [--page FILE] [--dir DIR] [--profile DIR]
- * [--against DIR] [--list]`: this bridge beside its peers, each target of issue 6 a ratio within one run.
+ * [--against DIR] [--list]`: this bridge beside its peers, each target a ratio within one run.
  *
  * Entrants are measured in turn, so that what the machine does meanwhile hits all alike; figures are medians. Writes
  * docs/performance.md, unless `--quick`. `--dir` is where the log goes, `--profile` where the bridge's CPU profiles go,
@@ -39,7 +39,7 @@ const { values } = parseArgs({
   },
 });
 
-/** By the letters of issue 6's targets. */
+/** By the letters of docs/performance.md. */
 const SCENARIOS = {
   a: sseFanOut,
   b: socketIoFanOut,

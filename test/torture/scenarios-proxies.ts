@@ -79,7 +79,7 @@ async function through(way: Way, stage: Stage, objections: Objection[]): Promise
     if (what.label === 'sse' && way.heedsHeaders && way.idleMs === null && held > UNBUFFERED_MS) {
       objections.push({ law: 'gap', who: history.name, detail: `was held back for ${Math.round(held)} ms` });
     }
-    let client = again === 0 ? 'stayed' : `came back ${again} times${counts.recovered > 0 ? ', recovered' : ''}`;
+    let client = again === 0 ? 'stayed' : `reconnected ${again} times${counts.recovered > 0 ? ', recovered' : ''}`;
     if (counts.connects === 0) client = 'never connected; takes the next transport';
     else if (what.transport === 'longpoll') client = `${counts.connects} polls`;
     return {
