@@ -4,7 +4,7 @@ import { createBridge } from 'roomcast';
 const bridge = await createBridge({ port: 0, storeUrl: 'sqlite::memory:', logLevel: 'warn' });
 const { url } = await bridge.listen();
 
-// Anyone may listen over HTTP or Socket.IO; this is an SSE client by hand.
+// Clients can listen over HTTP or Socket.IO. This is a minimal SSE client.
 const stream = await fetch(`${url}/sse?tenantId=tenant-1&legacy=false`);
 const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
 console.log((await reader.read()).value);
