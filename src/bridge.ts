@@ -17,7 +17,7 @@ import { clientAddress, createConnectionLimits } from './auth/limits.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
 import { createBus, type Published, type PublishOptions } from './bus/bus.ts';
-import { createTurns } from './bus/turns.ts';
+import { createTurns } from './bus/pacer.ts';
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';

@@ -19,6 +19,7 @@ import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { AppendedEvent, Log, LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
+import { createTurns } from './pacer.ts';
 import { createRecent, stepKey } from './recent.ts';
 import {
   type BusSide,
@@ -28,7 +29,6 @@ import {
   type Subscription,
   stepBytesFor,
 } from './subscription.ts';
-import { createTurns } from './turns.ts';
 
 export interface PublishInput {
   readonly event: unknown;

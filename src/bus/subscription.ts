@@ -17,8 +17,8 @@ import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
+import type { Turns } from './pacer.ts';
 import type { Recent } from './recent.ts';
-import type { Turns } from './turns.ts';
 
 /** How records were come by: `live`, `resumed` (missed while away), `replay` (asked for by a join with `after`). */
 export type Mode = 'live' | 'resumed' | 'replay';
