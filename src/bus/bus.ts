@@ -6,20 +6,16 @@
  * commit. The handover from replay to live stands in subscription.ts.
  */
 
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
-import { BridgeError, type FieldError } from '../contract/errors.ts';
-import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
-import { emittedNames, type LogRecord } from '../contract/frames.ts';
+import { BridgeError } from '../contract/errors.ts';
+import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
-import type { Metrics } from '../metrics/metrics.ts';
-import type { AppendedEvent, Log, LogBounds, ReadResult } from '../store/store.ts';
+import type { Log, ReadResult } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
-import { createTurns } from './pacer.ts';
+import { createPacer } from './pacer.ts';
+import { createPublish, type Publish, type PublishDeps } from './publish.ts';
 import { createRecent, stepKey } from './recent.ts';
 import {
   type BusSide,
@@ -30,29 +26,7 @@ import {
   stepBytesFor,
 } from './subscription.ts';
 
-export interface PublishInput {
-  readonly event: unknown;
-  readonly payload: unknown;
-}
-
-export interface Published {
-  readonly id: Cursor;
-  readonly event: string;
-  readonly rooms: readonly Room[];
-  readonly duplicate: boolean;
-}
-
-export interface PublishOptions {
-  /** Repeats under the same key of the same publisher answer with the first result for DEDUPE_HOURS. */
-  readonly idempotencyKey?: string | null;
-  readonly publisher?: string;
-  /** Whether this publisher may publish for a tenant. Default: yes. */
-  readonly mayPublish?: (tenantId: string) => boolean;
-  /** JSON Pointer of the n-th input in the publisher's body, for field errors. Default: the body is the input. */
-  readonly pathOf?: (index: number) => string;
-}
-
-export interface ReadPage {
+export interface LogPage {
   readonly records: readonly LogRecord[];
   readonly position: Cursor;
   readonly more: boolean;
@@ -65,37 +39,27 @@ export interface RetentionConfig {
   readonly dedupeMs: number;
 }
 
-export interface BusOptions {
+export interface BusOptions extends PublishDeps {
   readonly store: Log;
-  readonly catalog: EventCatalog;
-  readonly keying: Keying;
-  readonly legacyEvents: boolean;
   readonly maxBufferBytes: number;
   readonly retention: RetentionConfig;
-  readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
 export interface Bus {
   /** The newest record that was fanned out on this node. */
   readonly head: Cursor;
-  /**
-   * Appends all inputs or none; resolves once they are durable.
-   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `forbidden`, `idempotency_conflict`, `unavailable`,
-   * `outcome_unknown`
-   */
-  publish(inputs: readonly PublishInput[], options?: PublishOptions): Promise<Published[]>;
+  readonly publish: Publish;
   /**
    * Where a client that has seen `after` goes on. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
   resolve(after: string): Promise<Start>;
   /** Records of the audiences after a resolved cursor; or the reset, when they were trimmed meanwhile. */
-  read(audiences: readonly string[], after: Cursor, limit: number): Promise<ReadPage | Reset>;
+  read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
   /** The newest records of the audiences, oldest first. */
-  newest(audiences: readonly string[], limit: number): Promise<ReadPage>;
+  newest(audiences: readonly string[], limit: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
-  bounds(): Promise<LogBounds>;
   /**
    * For operators: the audiences with listeners on this node or with records in the log's recent past, and since when
    * that past is known. Costs their number; may be taken in slices, and then is not of one moment.
@@ -129,7 +93,7 @@ const READ_CHARS = 1024 * 1024;
 const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
-  const { store, catalog, metrics, logger } = options;
+  const { store, metrics, logger } = options;
   const recent = createRecent(store.opened.head);
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
@@ -143,7 +107,7 @@ export function createBus(options: BusOptions): Bus {
 
   const side: BusSide = {
     recent,
-    turns: createTurns(REPLAY_STEPS_PER_TURN),
+    pacer: createPacer(REPLAY_STEPS_PER_TURN),
     head: () => head,
     read(audiences, after, limit, maxChars) {
       const key = stepKey(audiences, after, limit, maxChars);
@@ -287,79 +251,6 @@ export function createBus(options: BusOptions): Bus {
     return { kind: 'reset', reason, after, oldest, cursor };
   }
 
-  function check(inputs: readonly PublishInput[], publishOptions: PublishOptions): CheckedEvent[] {
-    const pathOf = publishOptions.pathOf ?? (() => '');
-    const checked: CheckedEvent[] = [];
-    const errors: FieldError[] = [];
-    let unknown: string | null = null;
-    for (const [index, { event, payload }] of inputs.entries()) {
-      const path = pathOf(index);
-      const result = typeof event === 'string' ? catalog.check(event, payload) : { kind: 'unknown_event' as const };
-      if (result.kind === 'ok') {
-        checked.push(result.event);
-      } else if (result.kind === 'unknown_event') {
-        unknown = `must be one of ${catalog.names.join(', ')}`;
-        errors.push({ path: `${path}/event`, message: unknown });
-      } else {
-        for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
-      }
-    }
-    if (errors.length > 0) {
-      const names = [
-        ...new Set(inputs.map(({ event }) => (catalog.names.includes(event as string) ? (event as string) : null))),
-      ];
-      for (const name of names) {
-        metrics.published(
-          name,
-          'rejected',
-          inputs.filter(({ event }) => (name === null ? !catalog.names.includes(event as string) : event === name))
-            .length,
-        );
-      }
-      const first = errors[0] as FieldError;
-      throw new BridgeError(unknown === null ? 'invalid_payload' : 'unknown_event', `${first.path} ${first.message}`, {
-        errors,
-      });
-    }
-    return checked;
-  }
-
-  async function publish(inputs: readonly PublishInput[], publishOptions: PublishOptions = {}): Promise<Published[]> {
-    const checked = check(inputs, publishOptions);
-    const { mayPublish, idempotencyKey = null, publisher = 'in-process' } = publishOptions;
-    const denied = mayPublish === undefined ? undefined : checked.find(({ tenantId }) => !mayPublish(tenantId));
-    if (denied !== undefined) {
-      count(checked, 'rejected');
-      throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
-    }
-    const events = checked.map((event) => ({
-      ...event,
-      audiences: event.rooms.map((room) => audienceOf(options.keying, event.tenantId, room)),
-    }));
-    const idempotency =
-      idempotencyKey === null ? null : { key: `${publisher}\n${idempotencyKey}`, fingerprint: fingerprint(checked) };
-    const startedAtMs = performance.now();
-    const result = await store.append({ events, idempotency, acceptedAtMs: Date.now() }).catch((error: unknown) => {
-      metrics.publishDuration((performance.now() - startedAtMs) / 1000);
-      count(checked, 'failed');
-      throw error;
-    });
-    if (result.kind === 'conflict') {
-      count(checked, 'rejected');
-      throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
-    }
-    metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
-    return checked.map((event, index) => {
-      const { id, duplicate } = result.events[index] as AppendedEvent;
-      metrics.published(event.event, duplicate ? 'duplicate' : 'accepted', 1);
-      if (!duplicate) {
-        metrics.emitted(emittedNames(event.event, options.legacyEvents), event.rooms);
-        if (id > accepted) accepted = id;
-      }
-      return { id, event: event.event, rooms: event.rooms, duplicate };
-    });
-  }
-
   /** Whoever was told of a record, and asks this node, finds it; unless the tail is far behind, or lost its place. */
   async function caughtUp(): Promise<void> {
     if (head >= accepted) return;
@@ -379,15 +270,13 @@ export function createBus(options: BusOptions): Bus {
     }
   }
 
-  function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
-    for (const { event } of events) metrics.published(event, result, 1);
-  }
-
   return {
     get head() {
       return head;
     },
-    publish,
+    publish: createPublish(options, (id) => {
+      if (id > accepted) accepted = id;
+    }),
     resolve,
     async read(audiences, after, limit) {
       await caughtUp();
@@ -406,7 +295,6 @@ export function createBus(options: BusOptions): Bus {
       subscriptions.add(subscription);
       return subscription;
     },
-    bounds: () => store.bounds(),
     activity(windowMs) {
       const sinceMs = Math.max(recent.sinceMs, Date.now() - windowMs);
       return { sinceMs, audiences: audiencesSince(sinceMs) };
@@ -432,11 +320,4 @@ function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch 
     withA.set(b, united);
   }
   return united;
-}
-
-/** Two bodies with the same events are the same body, whatever their white space. */
-function fingerprint(events: readonly CheckedEvent[]): string {
-  const hash = createHash('sha256');
-  for (const { event, payload } of events) hash.update(`${event}\n${payload}\n`);
-  return hash.digest('base64url');
 }

@@ -1,15 +1,15 @@
 /**
- * So many steps in each turn of the event loop, in the order in which they were asked for.
+ * Paces work: so many steps per turn of the event loop, first come first served.
  *
- * When a thousand clients come back together, letting them in and writing what they missed would otherwise be done in
- * one go, and whoever listens live would wait for all of it.
+ * When a thousand clients reconnect at once, the bridge could admit them and write their replays in one go, but every
+ * live listener would wait for all of it.
  */
-export interface Turns {
-  /** Null: now. */
+export interface Pacer {
+  /** Asks for one step. Null: take it now. Otherwise take it once the promise resolves. */
   take(): Promise<void> | null;
 }
 
-export function createTurns(stepsPerTurn: number): Turns {
+export function createPacer(stepsPerTurn: number): Pacer {
   let left = stepsPerTurn;
   let isScheduled = false;
   const waiting: (() => void)[] = [];
@@ -17,15 +17,15 @@ export function createTurns(stepsPerTurn: number): Turns {
   function schedule(): void {
     if (isScheduled) return;
     isScheduled = true;
-    setImmediate(begin);
+    setImmediate(startTurn);
   }
 
-  function begin(): void {
+  function startTurn(): void {
     isScheduled = false;
-    const going = waiting.splice(0, stepsPerTurn);
-    left = stepsPerTurn - going.length;
-    if (going.length > 0) schedule();
-    for (const go of going) go();
+    const steps = waiting.splice(0, stepsPerTurn);
+    left = stepsPerTurn - steps.length;
+    if (steps.length > 0) schedule();
+    for (const step of steps) step();
   }
 
   return {

@@ -17,7 +17,7 @@ import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
-import type { Turns } from './pacer.ts';
+import type { Pacer } from './pacer.ts';
 import type { Recent } from './recent.ts';
 
 /** How records were come by: `live`, `resumed` (missed while away), `replay` (asked for by a join with `after`). */
@@ -73,7 +73,7 @@ export interface Subscription {
 /** What a subscription needs of the bus. */
 export interface BusSide {
   readonly recent: Recent;
-  readonly turns: Turns;
+  readonly pacer: Pacer;
   head(): Cursor;
   read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<ReadResult>;
   /** Resolves when this node's tail has come to the cursor, or the bus closes. */
@@ -192,7 +192,7 @@ export class BusSubscription implements Subscription {
         await this.#bus.reached(this.#position);
         continue;
       }
-      const turn = this.#bus.turns.take();
+      const turn = this.#bus.pacer.take();
       if (turn !== null) await turn;
       if (this.#closed) return;
       const begun = this.#generation;
@@ -273,7 +273,7 @@ export class BusSubscription implements Subscription {
         await this.#untilLive();
         continue;
       }
-      const turn = this.#bus.turns.take();
+      const turn = this.#bus.pacer.take();
       if (turn !== null) await turn;
       if (this.#closed || !this.#live || begun !== this.#generation) continue;
       const near = this.#bus.recent.after(audiences, at, STEP_RECORDS, this.#bus.stepBytes);

@@ -18,7 +18,7 @@ import {
 } from '../answers/query.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
-import type { Bus, ReadPage } from '../bus/bus.ts';
+import type { Bus, LogPage } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
@@ -62,7 +62,7 @@ export interface PollingTransport {
   drain(): void;
 }
 
-interface Answer extends ReadPage {
+interface Answer extends LogPage {
   /** `live` when the records came while the client waited: only then is their age the bridge's doing. */
   readonly mode: Mode;
 }
@@ -254,7 +254,7 @@ function itemOf(record: LogRecord, frame: { event: string; payload: string; curs
 }
 
 /** Weak: the same events mean "nothing new", although the log's head may have moved on elsewhere. */
-function etagOf({ records, more }: ReadPage, { key }: View, cursor = ''): string {
+function etagOf({ records, more }: LogPage, { key }: View, cursor = ''): string {
   const hash = createHash('sha256').update(`${key}\n${more}\n${cursor}`);
   for (const { id } of records) hash.update(`\n${id}`);
   return `W/"${hash.digest('base64url').slice(0, 27)}"`;
