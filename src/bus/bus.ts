@@ -1,11 +1,11 @@
 /**
  * The bus: one way in, one log, one way out (design law 1).
  *
- * `publish` checks and appends; nothing is seen before the log holds it. What the log's tail hands back, this node's own
- * records included, is kept in `recent` and fanned out to the subscriptions of its rooms, once per connection and
- * commit. The handover from replay to live stands in subscription.ts.
+ * `publish` appends to the log (publish.ts). The log's tail hands back every commit, this node's own included; the bus
+ * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and commit. The
+ * handover from replay to live is in subscription.ts, and so is the law on faults: a subscription that fails is cut,
+ * the others get the commit, and the head always moves.
  */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -18,7 +18,7 @@ import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
 import { createRecent, stepKey } from './recent.ts';
 import {
-  type BusSide,
+  type BusPort,
   BusSubscription,
   type Sink,
   type Subscriber,
@@ -32,17 +32,15 @@ export interface LogPage {
   readonly more: boolean;
 }
 
-export interface RetentionConfig {
-  readonly retentionMs: number;
-  readonly maxRecords: number;
-  readonly stateMs: number;
-  readonly dedupeMs: number;
-}
-
 export interface BusOptions extends PublishDeps {
   readonly store: Log;
   readonly maxBufferBytes: number;
-  readonly retention: RetentionConfig;
+  readonly retention: {
+    readonly retentionMs: number;
+    readonly maxRecords: number;
+    readonly stateMs: number;
+    readonly dedupeMs: number;
+  };
   readonly logger: Logger;
 }
 
@@ -51,18 +49,18 @@ export interface Bus {
   readonly head: Cursor;
   readonly publish: Publish;
   /**
-   * Where a client that has seen `after` goes on. `start`: before the oldest record kept; `now`: the head.
+   * Where a client that has seen `after` continues. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
   resolve(after: string): Promise<Start>;
-  /** Records of the audiences after a resolved cursor; or the reset, when they were trimmed meanwhile. */
+  /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
   read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
   /** The newest records of the audiences, oldest first. */
   newest(audiences: readonly string[], limit: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
-   * For operators: the audiences with listeners on this node or with records in the log's recent past, and since when
-   * that past is known. Costs their number; may be taken in slices, and then is not of one moment.
+   * For operators: the audiences with listeners on this node or with records in the log's recent past, and the start of
+   * that past. Costs their number. A caller may iterate in slices; then the figures are not of one moment.
    */
   activity(windowMs: number): Activity;
   close(): Promise<void>;
@@ -77,51 +75,52 @@ export interface Activity {
 export interface AudienceActivity {
   readonly audience: string;
   readonly listeners: number;
-  /** Records since `sinceMs`, accepted by whichever node. */
+  /** Records since `sinceMs`, accepted by any node. */
   readonly records: number;
 }
 
 /** protocol §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
-/** Longest that a read waits for this node's tail, which is some milliseconds behind where the log is elsewhere. */
+/** The longest that a read waits for this node's tail. The tail of a remote log lags by some milliseconds. */
 const TAIL_PATIENCE_MS = 1_000;
-/** Of a replay, each up to 256 KB to one connection, in one turn of the event loop. */
-const REPLAY_STEPS_PER_TURN = 4;
-/** Most payload text that one read of the store may bring, in characters. */
+/** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
+const CATCH_UP_STEPS_PER_TURN = 4;
+/** The most payload text that one read of the store returns, in characters. */
 const READ_CHARS = 1024 * 1024;
-/** The same for the newest records, of which there is one page only. */
+/** The same for the newest records, which come as a single page. */
 const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
   const { store, metrics, logger } = options;
   const recent = createRecent(store.opened.head);
+  /** The live subscriptions of each audience. */
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
-  /** Reads of the store that are under way: those who come back together after a restart share them. */
-  const reading = new Map<string, Promise<ReadResult>>();
-  const waitingForTail: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
+  /** Reads of the store that are under way. Clients that reconnect together after a restart share them. */
+  const reads = new Map<string, Promise<ReadResult>>();
+  const tailWaiters: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
   let head = store.opened.head;
-  /** The newest record that publishers of this node were told of. */
+  /** The newest record whose publisher, on this node, knows its cursor. */
   let accepted = head;
   let closed = false;
 
-  const side: BusSide = {
+  const port: BusPort = {
     recent,
-    pacer: createPacer(REPLAY_STEPS_PER_TURN),
+    pacer: createPacer(CATCH_UP_STEPS_PER_TURN),
     head: () => head,
     read(audiences, after, limit, maxChars) {
       const key = stepKey(audiences, after, limit, maxChars);
-      const known = reading.get(key);
-      if (known !== undefined) return known;
+      const underWay = reads.get(key);
+      if (underWay !== undefined) return underWay;
       const read = store.read({ audiences, after, limit, maxChars }).finally(() => {
-        if (reading.get(key) === read) reading.delete(key);
+        if (reads.get(key) === read) reads.delete(key);
       });
-      reading.set(key, read);
+      reads.set(key, read);
       return read;
     },
     reached(cursor) {
       if (head >= cursor || closed) return Promise.resolve();
-      return new Promise((resolve) => waitingForTail.push({ cursor, resolve }));
+      return new Promise((resolve) => tailWaiters.push({ cursor, resolve }));
     },
     attach(audience, subscription) {
       const set = listeners.get(audience);
@@ -132,7 +131,7 @@ export function createBus(options: BusOptions): Bus {
       const set = listeners.get(audience);
       if (set?.delete(subscription) && set.size === 0) listeners.delete(audience);
     },
-    forget: (subscription) => subscriptions.delete(subscription),
+    remove: (subscription) => subscriptions.delete(subscription),
     resolve,
     maxBufferBytes: options.maxBufferBytes,
     stepBytes: stepBytesFor(options.maxBufferBytes),
@@ -145,17 +144,17 @@ export function createBus(options: BusOptions): Bus {
       head = bounds.head;
       accepted = head;
       recent.restart(head);
-      reading.clear();
+      reads.clear();
       for (const subscription of subscriptions) subscription.gap(kind, bounds);
-      wakeWaiting(true);
+      wakeTailWaiters(true);
     },
     forgotten(through) {
       recent.forget(through);
-      reading.clear();
-      // A record that was erased before this node's tail came to it is never handed over.
+      reads.clear();
+      // The tail never hands over a record that was erased before this node read it.
       if (through > head) {
         head = through;
-        wakeWaiting();
+        wakeTailWaiters();
       }
     },
   });
@@ -163,7 +162,7 @@ export function createBus(options: BusOptions): Bus {
   const trimTimer = setInterval(trim, TRIM_INTERVAL_MS);
   let trimming = false;
 
-  /** One at a time: a large backlog takes longer than the interval, and the slices of several would hold up appends. */
+  /** One trim at a time: a large backlog takes longer than the interval, and several trims would hold up appends. */
   function trim(): void {
     if (trimming) return;
     trimming = true;
@@ -178,45 +177,61 @@ export function createBus(options: BusOptions): Bus {
         nowMs,
       })
       .catch((error: unknown) => {
-        if (!closed) logger.warn({ err: error }, 'the log could not be trimmed');
+        if (!closed) logger.warn({ err: error }, 'The log could not be trimmed; the next attempt follows shortly.');
       })
       .finally(() => {
         trimming = false;
       });
   }
 
-  /** One commit: every subscription that hears any of it gets one batch. Costs the listeners of its rooms (law 8). */
+  /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (law 8). */
   function fanOut(records: readonly LogRecord[]): void {
-    recent.push(records);
     const newest = records[records.length - 1] as LogRecord;
-    metrics.tailLag(Math.max(0, Date.now() - newest.acceptedAtMs) / 1000);
-    const perAudience = new Map<string, LogRecord[]>();
+    const lagSeconds = Math.max(0, Date.now() - newest.acceptedAtMs) / 1000;
+    try {
+      recent.push(records);
+      deliver(records);
+    } catch (error) {
+      // No subscription caught this, so each of them may have missed the commit: all resume from the log.
+      logger.error({ err: error }, 'A commit could not be fanned out; all connections are cut and resume by cursor.');
+      recent.restart(newest.id);
+      for (const subscription of subscriptions) subscription.cut();
+    }
+    head = newest.id;
+    wakeTailWaiters();
+    try {
+      metrics.tailLag(lagSeconds);
+    } catch (error) {
+      logger.error({ err: error }, 'The lag of the tail could not be counted.');
+    }
+  }
+
+  function deliver(records: readonly LogRecord[]): void {
+    const byAudience = new Map<string, LogRecord[]>();
     for (const record of records) {
       for (const audience of record.audiences) {
         if (!listeners.has(audience)) continue;
-        const heard = perAudience.get(audience);
-        if (heard === undefined) perAudience.set(audience, [record]);
-        else heard.push(record);
+        const ofAudience = byAudience.get(audience);
+        if (ofAudience === undefined) byAudience.set(audience, [record]);
+        else ofAudience.push(record);
       }
     }
-    if (perAudience.size === 1) {
-      for (const [audience, heard] of perAudience) {
-        const batch = createBatch(heard);
-        // A copy: delivering may take a subscription out of the set, and put it back in.
+    if (byAudience.size === 1) {
+      for (const [audience, ofAudience] of byAudience) {
+        const batch = createBatch(ofAudience);
+        // A copy: a delivery may take a subscription out of the set, and put it back in.
         for (const subscription of [...(listeners.get(audience) as Set<Subscription>)]) subscription.deliver(batch);
       }
     } else {
-      for (const [subscription, batch] of batchesOf(perAudience)) subscription.deliver(batch);
+      for (const [subscription, batch] of batchesOf(byAudience)) subscription.deliver(batch);
     }
-    head = newest.id;
-    wakeWaiting();
   }
 
-  function batchesOf(perAudience: ReadonlyMap<string, LogRecord[]>): Map<Subscription, Batch> {
+  function batchesOf(byAudience: ReadonlyMap<string, LogRecord[]>): Map<Subscription, Batch> {
     const batches = new Map<Subscription, Batch>();
     const united = new Map<Batch, Map<Batch, Batch>>();
-    for (const [audience, heard] of perAudience) {
-      const batch = createBatch(heard);
+    for (const [audience, ofAudience] of byAudience) {
+      const batch = createBatch(ofAudience);
       for (const subscription of listeners.get(audience) as Set<Subscription>) {
         const other = batches.get(subscription);
         batches.set(subscription, other === undefined ? batch : unite(united, other, batch));
@@ -225,12 +240,12 @@ export function createBus(options: BusOptions): Bus {
     return batches;
   }
 
-  function wakeWaiting(all = closed): void {
-    for (let index = waitingForTail.length - 1; index >= 0; index--) {
-      const waiting = waitingForTail[index] as (typeof waitingForTail)[number];
-      if (all || waiting.cursor <= head) {
-        waitingForTail.splice(index, 1);
-        waiting.resolve();
+  function wakeTailWaiters(all = closed): void {
+    for (let index = tailWaiters.length - 1; index >= 0; index--) {
+      const waiter = tailWaiters[index] as (typeof tailWaiters)[number];
+      if (all || waiter.cursor <= head) {
+        tailWaiters.splice(index, 1);
+        waiter.resolve();
       }
     }
   }
@@ -251,12 +266,15 @@ export function createBus(options: BusOptions): Bus {
     return { kind: 'reset', reason, after, oldest, cursor };
   }
 
-  /** Whoever was told of a record, and asks this node, finds it; unless the tail is far behind, or lost its place. */
-  async function caughtUp(): Promise<void> {
+  /**
+   * Read your writes: a publisher that has the cursor of a record finds the record on this node, unless the tail is far
+   * behind or lost its position.
+   */
+  async function tailReachedAccepted(): Promise<void> {
     if (head >= accepted) return;
     const patience = new AbortController();
     const late = sleep(TAIL_PATIENCE_MS, true, { signal: patience.signal }).catch(() => false);
-    if (await Promise.race([side.reached(accepted), late])) accepted = head;
+    if (await Promise.race([port.reached(accepted), late])) accepted = head;
     patience.abort();
   }
 
@@ -279,9 +297,9 @@ export function createBus(options: BusOptions): Bus {
     }),
     resolve,
     async read(audiences, after, limit) {
-      await caughtUp();
-      const near = recent.after(audiences, after, limit, READ_CHARS);
-      if (near !== null) return near;
+      await tailReachedAccepted();
+      const inMemory = recent.after(audiences, after, limit, READ_CHARS);
+      if (inMemory !== null) return inMemory;
       const page = await store.read({ audiences, after, limit, maxChars: READ_CHARS });
       if (page.kind === 'ok') return page;
       return { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
@@ -291,7 +309,7 @@ export function createBus(options: BusOptions): Bus {
       return { records, position, more: false };
     },
     subscribe(subscriber, sink) {
-      const subscription = new BusSubscription(side, subscriber, sink);
+      const subscription = new BusSubscription(port, subscriber, sink);
       subscriptions.add(subscription);
       return subscription;
     },
@@ -303,11 +321,12 @@ export function createBus(options: BusOptions): Bus {
       closed = true;
       clearInterval(trimTimer);
       for (const subscription of [...subscriptions]) subscription.close();
-      wakeWaiting();
+      wakeTailWaiters();
     },
   };
 }
 
+/** Unites each pair of batches once per commit, for all subscriptions that receive both. */
 function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
   let withA = cache.get(a);
   if (withA === undefined) {
