@@ -16,6 +16,7 @@ import {
   viewOf,
   wellFormedCursor,
 } from '../answers/query.ts';
+import { expiryOf } from '../auth/expiry.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, LogPage } from '../bus/bus.ts';
@@ -99,9 +100,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const nothingNew = page.records.length === 0 || matches(known, etagOf(page, listening.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && nothingNew) {
       // Nobody listens past the end of their token (protocol §11): the answer ends there, and the next request is a 401.
-      const leftMs =
-        principal.kind === 'token' && principal.expiresAtMs !== null ? principal.expiresAtMs - Date.now() : Infinity;
-      const waitMs = Math.max(0, Math.min(query.wait * 1000, leftMs));
+      const waitMs = Math.max(0, Math.min(query.wait * 1000, expiryOf(principal) - Date.now()));
       const fresh = await longPoll(context, listening, page.position, waitMs);
       // A client that holds what was there already gets it together with what came, as it asked.
       if (page.records.length === 0) page = fresh;
