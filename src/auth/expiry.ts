@@ -1,7 +1,30 @@
 /**
- * When a connection ends whose token has expired: protocol §11 gives 5 s past `exp`, which the grace, a tick and the time
- * to take the rest share.
+ * Token expiry, for a request and for the connection that it opened (protocol §11). A request with an expired token is
+ * refused at once. A connection ends within 5 s of `exp`; the grace, one tick, and the time to take the rest share them.
  */
-export const EXPIRY_GRACE_MS = 1_000;
-/** How long a client may take the rest of what was written; then it is cut. */
+import { BridgeError } from '../contract/errors.ts';
+import type { Principal, TokenHolder } from './principal.ts';
+
+const EXPIRY_GRACE_MS = 1_000;
+/** How long a client may take the rest of its events after expiry. Then it is cut. */
 export const EXPIRED_LINGER_MS = 2_000;
+
+/** What a client gets whose token has expired, on every transport. */
+export const tokenExpired = (): BridgeError =>
+  new BridgeError('token_expired', 'The token has expired. Use a new one.');
+
+/** When the principal's token expires, in milliseconds since 1970; Infinity: never. */
+export function expiryOf(principal: Principal): number {
+  return (principal.kind === 'token' ? principal.expiresAtMs : null) ?? Number.POSITIVE_INFINITY;
+}
+
+/** Whether a connection must end whose token expires at `expiresAtMs`. */
+export function hasExpired(expiresAtMs: number, nowMs: number): boolean {
+  return nowMs > expiresAtMs + EXPIRY_GRACE_MS;
+}
+
+/** The holder of a token that has not expired, without any grace. @throws {BridgeError} `token_expired` */
+export function unexpired(holder: TokenHolder, nowMs: number): TokenHolder {
+  if (expiryOf(holder) <= nowMs) throw tokenExpired();
+  return holder;
+}

@@ -1,17 +1,17 @@
 /**
- * How much one client, and all of them, may take (protocol §10, §13): connections per node and per client address, and
- * token buckets for joins and publishes. Memory is bounded by what is in use: an address without connections and a
- * bucket that is full again are forgotten.
+ * Limits on what one client, and all of them together, may use (protocol §10, §13): connections per node and per client
+ * address, and token buckets for joins and publishes. Memory is bounded by current use: an address without connections
+ * is forgotten, and so is a bucket that is full again.
  */
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { BridgeError } from '../contract/errors.ts';
 
 export interface ConnectionLimits {
-  /** How many are held now. */
+  /** Open connections. */
   readonly count: number;
   /**
-   * Counts a connection in. The returned function counts it out, once; further calls do nothing.
+   * Counts a connection in. The returned function counts it out; further calls do nothing.
    * @throws {BridgeError} `too_many_connections`
    */
   acquire(address: string): () => void;
@@ -23,7 +23,7 @@ export interface ConnectionLimitOptions {
   readonly maxConnectionsPerAddress: number | null;
 }
 
-/** Seconds after which a client refused for want of room may ask again. */
+/** Seconds after which a client that was refused may retry. */
 const RETRY_AFTER_S = 5;
 
 export function createConnectionLimits(options: ConnectionLimitOptions): ConnectionLimits {
@@ -31,10 +31,9 @@ export function createConnectionLimits(options: ConnectionLimitOptions): Connect
   const perAddress = new Map<string, number>();
   let count = 0;
 
-  function refuse(whose: string): never {
-    throw new BridgeError('too_many_connections', `${whose} has as many connections as it may.`, {
-      retryAfterSeconds: RETRY_AFTER_S,
-    });
+  function refuse(who: string): never {
+    const message = `${who} has reached its limit of open connections. Try again later.`;
+    throw new BridgeError('too_many_connections', message, { retryAfterSeconds: RETRY_AFTER_S });
   }
 
   return {
@@ -44,10 +43,10 @@ export function createConnectionLimits(options: ConnectionLimitOptions): Connect
     acquire(address) {
       if (maxConnections !== null && count >= maxConnections) refuse('This server');
       const key = networkOf(address);
-      const held = perAddress.get(key) ?? 0;
-      if (maxConnectionsPerAddress !== null && held >= maxConnectionsPerAddress) refuse('This client address');
+      const open = perAddress.get(key) ?? 0;
+      if (maxConnectionsPerAddress !== null && open >= maxConnectionsPerAddress) refuse('This client address');
       count++;
-      perAddress.set(key, held + 1);
+      perAddress.set(key, open + 1);
       let released = false;
       return () => {
         if (released) return;
@@ -61,14 +60,14 @@ export function createConnectionLimits(options: ConnectionLimitOptions): Connect
   };
 }
 
-/** What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what a household is given. */
+/** One client: an IPv4 address, or the /64 network of an IPv6 address, which is what a household gets. */
 function networkOf(address: string): string {
   if (isIP(address) !== 6) return address;
   const [head = '', tail] = address.toLowerCase().replace(/%.*$/, '').split('::');
   const groups = (text: string | undefined) => (text ? text.split(':') : []);
   const start = groups(head);
   const end = groups(tail);
-  // An IPv4 ending stands for two groups.
+  // An IPv4 ending is two groups.
   const missing = 8 - start.length - end.length - (address.includes('.') ? 1 : 0);
   const all = tail === undefined ? start : [...start, ...Array<string>(Math.max(0, missing)).fill('0'), ...end];
   return `${all
@@ -77,68 +76,92 @@ function networkOf(address: string): string {
     .join(':')}::/64`;
 }
 
+/** Absorbs the rounding errors of adding fractions. */
+const WHOLE_TOKEN = 1 - 1e-9;
+
 /**
- * One bucket per key. A bucket holds one second's worth and gives when it holds anything, also more than it holds: it is
- * in debt then, so that a batch larger than the rate passes and what follows waits for it.
+ * A token bucket that holds one second's worth, at least 1. While it holds a token it grants any amount and goes into
+ * debt, so a batch larger than the rate passes and the next one waits longer. Times are in milliseconds on a clock that
+ * never steps back.
  */
+export class TokenBucket {
+  readonly #perSecond: number;
+  #tokens: number;
+  #filledAtMs: number;
+
+  /** Starts full. */
+  constructor(perSecond: number, nowMs: number) {
+    this.#perSecond = perSecond;
+    this.#tokens = Math.max(1, perSecond);
+    this.#filledAtMs = nowMs;
+  }
+
+  /** Seconds until the bucket grants the next amount; 0: now. */
+  waitSeconds(nowMs: number): number {
+    const tokens = this.#tokensAt(nowMs);
+    return tokens >= WHOLE_TOKEN ? 0 : (1 - tokens) / this.#perSecond;
+  }
+
+  take(amount: number, nowMs: number): void {
+    this.#tokens = this.#tokensAt(nowMs) - amount;
+    this.#filledAtMs = nowMs;
+  }
+
+  isFull(nowMs: number): boolean {
+    return this.#tokensAt(nowMs) >= Math.max(1, this.#perSecond);
+  }
+
+  #tokensAt(nowMs: number): number {
+    const refill = ((nowMs - this.#filledAtMs) / 1000) * this.#perSecond;
+    return Math.min(Math.max(1, this.#perSecond), this.#tokens + refill);
+  }
+}
+
+/** One bucket per key. */
 export interface RateLimit {
-  /** Seconds until the key may go on; 0: it may now. */
+  /** Seconds until the key may proceed; 0: now. */
   waitSeconds(key: string): number;
   take(key: string, amount?: number): void;
   /** Buckets in memory. */
   readonly size: number;
 }
 
-/** Buckets that may be held before those that are full again are swept out; doubles with what is in use. */
-const LEAST_SWEEP = 1024;
-/** Takes up what is lost in adding fractions. */
-const WHOLE = 1 - 1e-9;
+/** Buckets in memory before full ones are swept out. Doubles with the number in use. */
+const MIN_SWEEP = 1024;
 
-/**
- * @param perSecond also what may come at once
- * @param now milliseconds on a clock that never steps back
- */
+/** @param now milliseconds on a clock that never steps back */
 export function createRateLimit(perSecond: number, now: () => number = () => performance.now()): RateLimit {
-  const burst = Math.max(1, perSecond);
-  const buckets = new Map<string, { tokens: number; atMs: number }>();
-  let sweepAt = LEAST_SWEEP;
-
-  const filled = (bucket: { readonly tokens: number; readonly atMs: number }, nowMs: number) =>
-    Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1000) * perSecond);
+  const buckets = new Map<string, TokenBucket>();
+  let sweepAt = MIN_SWEEP;
 
   function sweep(nowMs: number): void {
-    for (const [key, bucket] of buckets) if (filled(bucket, nowMs) >= burst) buckets.delete(key);
-    sweepAt = Math.max(LEAST_SWEEP, 2 * buckets.size);
+    for (const [key, bucket] of buckets) if (bucket.isFull(nowMs)) buckets.delete(key);
+    sweepAt = Math.max(MIN_SWEEP, 2 * buckets.size);
   }
 
   return {
     get size() {
       return buckets.size;
     },
-    waitSeconds(key) {
-      // A key without a bucket has a full one.
-      const bucket = buckets.get(key);
-      const tokens = bucket === undefined ? burst : filled(bucket, now());
-      return tokens >= WHOLE ? 0 : (1 - tokens) / perSecond;
-    },
+    // A key without a bucket has a full one.
+    waitSeconds: (key) => buckets.get(key)?.waitSeconds(now()) ?? 0,
     take(key, amount = 1) {
       const nowMs = now();
-      const bucket = buckets.get(key);
+      let bucket = buckets.get(key);
       if (bucket === undefined) {
         if (buckets.size >= sweepAt) sweep(nowMs);
-        buckets.set(key, { tokens: burst - amount, atMs: nowMs });
-      } else {
-        bucket.tokens = filled(bucket, nowMs) - amount;
-        bucket.atMs = nowMs;
+        bucket = new TokenBucket(perSecond, nowMs);
+        buckets.set(key, bucket);
       }
+      bucket.take(amount, nowMs);
     },
   };
 }
 
 /**
- * The address of the client: the peer's, or, behind `trustProxy` proxies, the one that the outermost of them saw, which
- * is that many places from the right in `X-Forwarded-For`. What stands further left is the client's own invention. A
- * place that holds no address counts as the next one to its right, so that nothing made up becomes a key.
+ * The client's address: the peer's, or, behind `trustProxy` proxies, the one that the outermost of them saw, that many
+ * entries from the right in `X-Forwarded-For`. The client can make up every entry further left. An entry that is not an
+ * address ends the search, so that no invented text becomes a key.
  */
 export function clientAddress(
   request: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly remoteAddress?: string | undefined } },
@@ -157,7 +180,7 @@ export function clientAddress(
   return address;
 }
 
-/** An address without port and brackets; IPv4 mapped into IPv6 as IPv4. null when it is none. */
+/** The address without port and brackets, and IPv4 mapped into IPv6 as IPv4; null if the text is not an address. */
 function canonical(text: string): string | null {
   const bare = /^\[([^\]]+)\](?::\d+)?$/.exec(text)?.[1] ?? /^([\d.]+):\d+$/.exec(text)?.[1] ?? text;
   const address = /^::ffff:([\d.]+)$/i.exec(bare)?.[1] ?? bare;

@@ -14,8 +14,9 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
+import { unexpired } from './expiry.ts';
 import type { Principal, TokenHolder } from './principal.ts';
-import { holderOf, PASS_TYPE, refusalOf, unauthorized, unexpired } from './tokens.ts';
+import { holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
 
 export interface Minted {
   readonly pass: string;

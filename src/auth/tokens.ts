@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type CryptoKey, createRemoteJWKSet, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
 import { isRoomId } from '../contract/rooms.ts';
+import { tokenExpired, unexpired } from './expiry.ts';
 import type { TokenHolder } from './principal.ts';
 import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKeys } from './public-keys.ts';
 
@@ -215,7 +216,7 @@ function headerOf(token: string): { readonly alg?: string; readonly kid?: string
 
 /** Sentences that may be sent to the client, and logged. */
 export function refusalOf(error: unknown): BridgeError {
-  if (error instanceof errors.JWTExpired) return expired();
+  if (error instanceof errors.JWTExpired) return tokenExpired();
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim } = error;
     if (claim === 'nbf' && error.reason === 'check_failed') return unauthorized('The token is not valid yet.');
@@ -229,13 +230,6 @@ export function refusalOf(error: unknown): BridgeError {
 export const unauthorized = (message: string): BridgeError => new BridgeError('unauthorized', message);
 const noKeys = (cause: unknown): BridgeError =>
   new BridgeError('unavailable', 'The keys that tokens are checked with cannot be had now.', { cause });
-const expired = (): BridgeError => new BridgeError('token_expired', 'The token has expired.');
-
-/** The holder again, if the token's time is not over. */
-export function unexpired(holder: TokenHolder, nowMs: number): TokenHolder {
-  if (holder.expiresAtMs !== null && holder.expiresAtMs <= nowMs) throw expired();
-  return holder;
-}
 
 /**
  * The principal that verified claims describe. A claim of the wrong type refuses the token rather than being left out:

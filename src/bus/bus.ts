@@ -1,104 +1,66 @@
 /**
  * The bus: one way in, one log, one way out (design law 1).
  *
- * `publish` checks and appends; nothing is seen before the log holds it. What the log's tail hands back, this node's own
- * records included, is kept in `recent` and fanned out to the subscriptions of its rooms, once per connection and
- * commit. The handover from replay to live stands in subscription.ts.
+ * `publish` appends to the log (publish.ts). The log's tail hands back every commit, this node's own included; the bus
+ * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and commit. The
+ * handover from replay to live is in subscription.ts, and so is the law on faults: a subscription that fails is cut,
+ * the others get the commit, and the head always moves.
  */
-
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
-import { BridgeError, type FieldError } from '../contract/errors.ts';
-import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
-import { emittedNames, type LogRecord } from '../contract/frames.ts';
+import { BridgeError } from '../contract/errors.ts';
+import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
-import type { Metrics } from '../metrics/metrics.ts';
-import type { AppendedEvent, Log, LogBounds, ReadResult } from '../store/store.ts';
+import type { Log, ReadResult } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
+import { createPacer } from './pacer.ts';
+import { createPublish, type Publish, type PublishDeps } from './publish.ts';
 import { createRecent, stepKey } from './recent.ts';
 import {
-  type BusSide,
+  type BusPort,
   BusSubscription,
   type Sink,
   type Subscriber,
   type Subscription,
   stepBytesFor,
 } from './subscription.ts';
-import { createTurns } from './turns.ts';
 
-export interface PublishInput {
-  readonly event: unknown;
-  readonly payload: unknown;
-}
-
-export interface Published {
-  readonly id: Cursor;
-  readonly event: string;
-  readonly rooms: readonly Room[];
-  readonly duplicate: boolean;
-}
-
-export interface PublishOptions {
-  /** Repeats under the same key of the same publisher answer with the first result for DEDUPE_HOURS. */
-  readonly idempotencyKey?: string | null;
-  readonly publisher?: string;
-  /** Whether this publisher may publish for a tenant. Default: yes. */
-  readonly mayPublish?: (tenantId: string) => boolean;
-  /** JSON Pointer of the n-th input in the publisher's body, for field errors. Default: the body is the input. */
-  readonly pathOf?: (index: number) => string;
-}
-
-export interface ReadPage {
+export interface LogPage {
   readonly records: readonly LogRecord[];
   readonly position: Cursor;
   readonly more: boolean;
 }
 
-export interface RetentionConfig {
-  readonly retentionMs: number;
-  readonly maxRecords: number;
-  readonly stateMs: number;
-  readonly dedupeMs: number;
-}
-
-export interface BusOptions {
+export interface BusOptions extends PublishDeps {
   readonly store: Log;
-  readonly catalog: EventCatalog;
-  readonly keying: Keying;
-  readonly legacyEvents: boolean;
   readonly maxBufferBytes: number;
-  readonly retention: RetentionConfig;
-  readonly metrics: Metrics;
+  readonly retention: {
+    readonly retentionMs: number;
+    readonly maxRecords: number;
+    readonly stateMs: number;
+    readonly dedupeMs: number;
+  };
   readonly logger: Logger;
 }
 
 export interface Bus {
   /** The newest record that was fanned out on this node. */
   readonly head: Cursor;
+  readonly publish: Publish;
   /**
-   * Appends all inputs or none; resolves once they are durable.
-   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `forbidden`, `idempotency_conflict`, `unavailable`,
-   * `outcome_unknown`
-   */
-  publish(inputs: readonly PublishInput[], options?: PublishOptions): Promise<Published[]>;
-  /**
-   * Where a client that has seen `after` goes on. `start`: before the oldest record kept; `now`: the head.
+   * Where a client that has seen `after` continues. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
   resolve(after: string): Promise<Start>;
-  /** Records of the audiences after a resolved cursor; or the reset, when they were trimmed meanwhile. */
-  read(audiences: readonly string[], after: Cursor, limit: number): Promise<ReadPage | Reset>;
+  /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
+  read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
   /** The newest records of the audiences, oldest first. */
-  newest(audiences: readonly string[], limit: number): Promise<ReadPage>;
+  newest(audiences: readonly string[], limit: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
-  bounds(): Promise<LogBounds>;
   /**
-   * For operators: the audiences with listeners on this node or with records in the log's recent past, and since when
-   * that past is known. Costs their number; may be taken in slices, and then is not of one moment.
+   * For operators: the audiences with listeners on this node or with records in the log's recent past, and the start of
+   * that past. Costs their number. A caller may iterate in slices; then the figures are not of one moment.
    */
   activity(windowMs: number): Activity;
   close(): Promise<void>;
@@ -113,51 +75,52 @@ export interface Activity {
 export interface AudienceActivity {
   readonly audience: string;
   readonly listeners: number;
-  /** Records since `sinceMs`, accepted by whichever node. */
+  /** Records since `sinceMs`, accepted by any node. */
   readonly records: number;
 }
 
 /** protocol §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
-/** Longest that a read waits for this node's tail, which is some milliseconds behind where the log is elsewhere. */
+/** The longest that a read waits for this node's tail. The tail of a remote log lags by some milliseconds. */
 const TAIL_PATIENCE_MS = 1_000;
-/** Of a replay, each up to 256 KB to one connection, in one turn of the event loop. */
-const REPLAY_STEPS_PER_TURN = 4;
-/** Most payload text that one read of the store may bring, in characters. */
+/** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
+const CATCH_UP_STEPS_PER_TURN = 4;
+/** The most payload text that one read of the store returns, in characters. */
 const READ_CHARS = 1024 * 1024;
-/** The same for the newest records, of which there is one page only. */
+/** The same for the newest records, which come as a single page. */
 const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
-  const { store, catalog, metrics, logger } = options;
+  const { store, metrics, logger } = options;
   const recent = createRecent(store.opened.head);
+  /** The live subscriptions of each audience. */
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
-  /** Reads of the store that are under way: those who come back together after a restart share them. */
-  const reading = new Map<string, Promise<ReadResult>>();
-  const waitingForTail: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
+  /** Reads of the store that are under way. Clients that reconnect together after a restart share them. */
+  const reads = new Map<string, Promise<ReadResult>>();
+  const tailWaiters: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
   let head = store.opened.head;
-  /** The newest record that publishers of this node were told of. */
+  /** The newest record whose publisher, on this node, knows its cursor. */
   let accepted = head;
   let closed = false;
 
-  const side: BusSide = {
+  const port: BusPort = {
     recent,
-    turns: createTurns(REPLAY_STEPS_PER_TURN),
+    pacer: createPacer(CATCH_UP_STEPS_PER_TURN),
     head: () => head,
     read(audiences, after, limit, maxChars) {
       const key = stepKey(audiences, after, limit, maxChars);
-      const known = reading.get(key);
-      if (known !== undefined) return known;
+      const underWay = reads.get(key);
+      if (underWay !== undefined) return underWay;
       const read = store.read({ audiences, after, limit, maxChars }).finally(() => {
-        if (reading.get(key) === read) reading.delete(key);
+        if (reads.get(key) === read) reads.delete(key);
       });
-      reading.set(key, read);
+      reads.set(key, read);
       return read;
     },
     reached(cursor) {
       if (head >= cursor || closed) return Promise.resolve();
-      return new Promise((resolve) => waitingForTail.push({ cursor, resolve }));
+      return new Promise((resolve) => tailWaiters.push({ cursor, resolve }));
     },
     attach(audience, subscription) {
       const set = listeners.get(audience);
@@ -168,7 +131,7 @@ export function createBus(options: BusOptions): Bus {
       const set = listeners.get(audience);
       if (set?.delete(subscription) && set.size === 0) listeners.delete(audience);
     },
-    forget: (subscription) => subscriptions.delete(subscription),
+    remove: (subscription) => subscriptions.delete(subscription),
     resolve,
     maxBufferBytes: options.maxBufferBytes,
     stepBytes: stepBytesFor(options.maxBufferBytes),
@@ -181,17 +144,17 @@ export function createBus(options: BusOptions): Bus {
       head = bounds.head;
       accepted = head;
       recent.restart(head);
-      reading.clear();
+      reads.clear();
       for (const subscription of subscriptions) subscription.gap(kind, bounds);
-      wakeWaiting(true);
+      wakeTailWaiters(true);
     },
     forgotten(through) {
       recent.forget(through);
-      reading.clear();
-      // A record that was erased before this node's tail came to it is never handed over.
+      reads.clear();
+      // The tail never hands over a record that was erased before this node read it.
       if (through > head) {
         head = through;
-        wakeWaiting();
+        wakeTailWaiters();
       }
     },
   });
@@ -199,7 +162,7 @@ export function createBus(options: BusOptions): Bus {
   const trimTimer = setInterval(trim, TRIM_INTERVAL_MS);
   let trimming = false;
 
-  /** One at a time: a large backlog takes longer than the interval, and the slices of several would hold up appends. */
+  /** One trim at a time: a large backlog takes longer than the interval, and several trims would hold up appends. */
   function trim(): void {
     if (trimming) return;
     trimming = true;
@@ -214,45 +177,61 @@ export function createBus(options: BusOptions): Bus {
         nowMs,
       })
       .catch((error: unknown) => {
-        if (!closed) logger.warn({ err: error }, 'the log could not be trimmed');
+        if (!closed) logger.warn({ err: error }, 'The log could not be trimmed; the next attempt follows shortly.');
       })
       .finally(() => {
         trimming = false;
       });
   }
 
-  /** One commit: every subscription that hears any of it gets one batch. Costs the listeners of its rooms (law 8). */
+  /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (law 8). */
   function fanOut(records: readonly LogRecord[]): void {
-    recent.push(records);
     const newest = records[records.length - 1] as LogRecord;
-    metrics.tailLag(Math.max(0, Date.now() - newest.acceptedAtMs) / 1000);
-    const perAudience = new Map<string, LogRecord[]>();
+    const lagSeconds = Math.max(0, Date.now() - newest.acceptedAtMs) / 1000;
+    try {
+      recent.push(records);
+      deliver(records);
+    } catch (error) {
+      // No subscription caught this, so each of them may have missed the commit: all resume from the log.
+      logger.error({ err: error }, 'A commit could not be fanned out; all connections are cut and resume by cursor.');
+      recent.restart(newest.id);
+      for (const subscription of subscriptions) subscription.cut();
+    }
+    head = newest.id;
+    wakeTailWaiters();
+    try {
+      metrics.tailLag(lagSeconds);
+    } catch (error) {
+      logger.error({ err: error }, 'The lag of the tail could not be counted.');
+    }
+  }
+
+  function deliver(records: readonly LogRecord[]): void {
+    const byAudience = new Map<string, LogRecord[]>();
     for (const record of records) {
       for (const audience of record.audiences) {
         if (!listeners.has(audience)) continue;
-        const heard = perAudience.get(audience);
-        if (heard === undefined) perAudience.set(audience, [record]);
-        else heard.push(record);
+        const ofAudience = byAudience.get(audience);
+        if (ofAudience === undefined) byAudience.set(audience, [record]);
+        else ofAudience.push(record);
       }
     }
-    if (perAudience.size === 1) {
-      for (const [audience, heard] of perAudience) {
-        const batch = createBatch(heard);
-        // A copy: delivering may take a subscription out of the set, and put it back in.
+    if (byAudience.size === 1) {
+      for (const [audience, ofAudience] of byAudience) {
+        const batch = createBatch(ofAudience);
+        // A copy: a delivery may take a subscription out of the set, and put it back in.
         for (const subscription of [...(listeners.get(audience) as Set<Subscription>)]) subscription.deliver(batch);
       }
     } else {
-      for (const [subscription, batch] of batchesOf(perAudience)) subscription.deliver(batch);
+      for (const [subscription, batch] of batchesOf(byAudience)) subscription.deliver(batch);
     }
-    head = newest.id;
-    wakeWaiting();
   }
 
-  function batchesOf(perAudience: ReadonlyMap<string, LogRecord[]>): Map<Subscription, Batch> {
+  function batchesOf(byAudience: ReadonlyMap<string, LogRecord[]>): Map<Subscription, Batch> {
     const batches = new Map<Subscription, Batch>();
     const united = new Map<Batch, Map<Batch, Batch>>();
-    for (const [audience, heard] of perAudience) {
-      const batch = createBatch(heard);
+    for (const [audience, ofAudience] of byAudience) {
+      const batch = createBatch(ofAudience);
       for (const subscription of listeners.get(audience) as Set<Subscription>) {
         const other = batches.get(subscription);
         batches.set(subscription, other === undefined ? batch : unite(united, other, batch));
@@ -261,12 +240,12 @@ export function createBus(options: BusOptions): Bus {
     return batches;
   }
 
-  function wakeWaiting(all = closed): void {
-    for (let index = waitingForTail.length - 1; index >= 0; index--) {
-      const waiting = waitingForTail[index] as (typeof waitingForTail)[number];
-      if (all || waiting.cursor <= head) {
-        waitingForTail.splice(index, 1);
-        waiting.resolve();
+  function wakeTailWaiters(all = closed): void {
+    for (let index = tailWaiters.length - 1; index >= 0; index--) {
+      const waiter = tailWaiters[index] as (typeof tailWaiters)[number];
+      if (all || waiter.cursor <= head) {
+        tailWaiters.splice(index, 1);
+        waiter.resolve();
       }
     }
   }
@@ -287,85 +266,15 @@ export function createBus(options: BusOptions): Bus {
     return { kind: 'reset', reason, after, oldest, cursor };
   }
 
-  function check(inputs: readonly PublishInput[], publishOptions: PublishOptions): CheckedEvent[] {
-    const pathOf = publishOptions.pathOf ?? (() => '');
-    const checked: CheckedEvent[] = [];
-    const errors: FieldError[] = [];
-    let unknown: string | null = null;
-    for (const [index, { event, payload }] of inputs.entries()) {
-      const path = pathOf(index);
-      const result = typeof event === 'string' ? catalog.check(event, payload) : { kind: 'unknown_event' as const };
-      if (result.kind === 'ok') {
-        checked.push(result.event);
-      } else if (result.kind === 'unknown_event') {
-        unknown = `must be one of ${catalog.names.join(', ')}`;
-        errors.push({ path: `${path}/event`, message: unknown });
-      } else {
-        for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
-      }
-    }
-    if (errors.length > 0) {
-      const names = [
-        ...new Set(inputs.map(({ event }) => (catalog.names.includes(event as string) ? (event as string) : null))),
-      ];
-      for (const name of names) {
-        metrics.published(
-          name,
-          'rejected',
-          inputs.filter(({ event }) => (name === null ? !catalog.names.includes(event as string) : event === name))
-            .length,
-        );
-      }
-      const first = errors[0] as FieldError;
-      throw new BridgeError(unknown === null ? 'invalid_payload' : 'unknown_event', `${first.path} ${first.message}`, {
-        errors,
-      });
-    }
-    return checked;
-  }
-
-  async function publish(inputs: readonly PublishInput[], publishOptions: PublishOptions = {}): Promise<Published[]> {
-    const checked = check(inputs, publishOptions);
-    const { mayPublish, idempotencyKey = null, publisher = 'in-process' } = publishOptions;
-    const denied = mayPublish === undefined ? undefined : checked.find(({ tenantId }) => !mayPublish(tenantId));
-    if (denied !== undefined) {
-      count(checked, 'rejected');
-      throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
-    }
-    const events = checked.map((event) => ({
-      ...event,
-      audiences: event.rooms.map((room) => audienceOf(options.keying, event.tenantId, room)),
-    }));
-    const idempotency =
-      idempotencyKey === null ? null : { key: `${publisher}\n${idempotencyKey}`, fingerprint: fingerprint(checked) };
-    const startedAtMs = performance.now();
-    const result = await store.append({ events, idempotency, acceptedAtMs: Date.now() }).catch((error: unknown) => {
-      metrics.publishDuration((performance.now() - startedAtMs) / 1000);
-      count(checked, 'failed');
-      throw error;
-    });
-    if (result.kind === 'conflict') {
-      count(checked, 'rejected');
-      throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
-    }
-    metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
-    return checked.map((event, index) => {
-      const { id, duplicate } = result.events[index] as AppendedEvent;
-      metrics.published(event.event, duplicate ? 'duplicate' : 'accepted', 1);
-      if (!duplicate) {
-        metrics.emitted(emittedNames(event.event, options.legacyEvents), event.rooms);
-        if (id > accepted) accepted = id;
-      }
-      return { id, event: event.event, rooms: event.rooms, duplicate };
-    });
-  }
-
-  /** Whoever was told of a record, and asks this node, finds it; unless the tail is far behind, or lost its place. */
-  async function caughtUp(): Promise<void> {
+  /**
+   * Read your writes: a publisher that has the cursor of a record finds the record on this node, unless the tail is far
+   * behind or lost its position.
+   */
+  async function tailReachedAccepted(): Promise<void> {
     if (head >= accepted) return;
     const patience = new AbortController();
     const late = sleep(TAIL_PATIENCE_MS, true, { signal: patience.signal }).catch(() => false);
-    if (await Promise.race([side.reached(accepted), late])) accepted = head;
+    if (await Promise.race([port.reached(accepted), late])) accepted = head;
     patience.abort();
   }
 
@@ -379,20 +288,18 @@ export function createBus(options: BusOptions): Bus {
     }
   }
 
-  function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
-    for (const { event } of events) metrics.published(event, result, 1);
-  }
-
   return {
     get head() {
       return head;
     },
-    publish,
+    publish: createPublish(options, (id) => {
+      if (id > accepted) accepted = id;
+    }),
     resolve,
     async read(audiences, after, limit) {
-      await caughtUp();
-      const near = recent.after(audiences, after, limit, READ_CHARS);
-      if (near !== null) return near;
+      await tailReachedAccepted();
+      const inMemory = recent.after(audiences, after, limit, READ_CHARS);
+      if (inMemory !== null) return inMemory;
       const page = await store.read({ audiences, after, limit, maxChars: READ_CHARS });
       if (page.kind === 'ok') return page;
       return { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
@@ -402,11 +309,10 @@ export function createBus(options: BusOptions): Bus {
       return { records, position, more: false };
     },
     subscribe(subscriber, sink) {
-      const subscription = new BusSubscription(side, subscriber, sink);
+      const subscription = new BusSubscription(port, subscriber, sink);
       subscriptions.add(subscription);
       return subscription;
     },
-    bounds: () => store.bounds(),
     activity(windowMs) {
       const sinceMs = Math.max(recent.sinceMs, Date.now() - windowMs);
       return { sinceMs, audiences: audiencesSince(sinceMs) };
@@ -415,11 +321,12 @@ export function createBus(options: BusOptions): Bus {
       closed = true;
       clearInterval(trimTimer);
       for (const subscription of [...subscriptions]) subscription.close();
-      wakeWaiting();
+      wakeTailWaiters();
     },
   };
 }
 
+/** Unites each pair of batches once per commit, for all subscriptions that receive both. */
 function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
   let withA = cache.get(a);
   if (withA === undefined) {
@@ -432,11 +339,4 @@ function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch 
     withA.set(b, united);
   }
   return united;
-}
-
-/** Two bodies with the same events are the same body, whatever their white space. */
-function fingerprint(events: readonly CheckedEvent[]): string {
-  const hash = createHash('sha256');
-  for (const { event, payload } of events) hash.update(`${event}\n${payload}\n`);
-  return hash.digest('base64url');
 }

@@ -1,14 +1,16 @@
 /**
- * One connection's ear on the bus, and the handover from replay to live, written once (design laws 3 and 7).
+ * One connection's subscription: its rooms, its cursor, and the only handover from replay to live (design laws 3 and 7).
  *
- * A subscription has rooms and a main stream that is either `live` (the bus hands it each commit) or catching up (it
- * reads the log after `position`, at the client's pace). It turns live in one synchronous step: what `recent` still
- * holds after its position is written and the audiences are attached before anything else can be published. A join with
- * a cursor replays one room in the same way, beside the main stream, and ends by joining that.
+ * The main stream is `live` (the bus delivers each commit) or catching up (it reads the log after its position, at the
+ * client's pace). It goes live in one synchronous step: it writes what `recent` holds after its position and attaches
+ * its audiences before the next commit can arrive. A join with a cursor replays one room beside the main stream in the
+ * same way, then enters it.
  *
- * A reader whose buffer is over the budget when more comes is cut; it resumes by cursor. One commit larger than what
- * is written at once sends the subscription back to catching up instead, so that a burst alone cuts nobody.
+ * The law on faults: an error while one subscription is served (in its sink, its encoding, its catch-up) ends that
+ * subscription only. It is logged, the connection is cut, and the client resumes by its cursor. No other subscription
+ * misses a record, and nothing is thrown into the tail or left as an unhandled rejection.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
@@ -17,31 +19,34 @@ import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds, ReadResult } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
+import type { Pacer } from './pacer.ts';
 import type { Recent } from './recent.ts';
-import type { Turns } from './turns.ts';
 
-/** How records were come by: `live`, `resumed` (missed while away), `replay` (asked for by a join with `after`). */
+/** Why records are written: `live` commits, `resumed` (missed while away), or `replay` (a join with `after`). */
 export type Mode = 'live' | 'resumed' | 'replay';
 
-/** The connection, as the bus sees it. Calls never throw; after `close` none is made. */
+/**
+ * The connection, as the bus sees it. A call that throws is a fault of this connection alone: the bus logs it, calls
+ * `cut` and closes the subscription, even if `cut` throws as well. The bus makes no call once the subscription is closed.
+ */
 export interface Sink {
-  /** Writes the batch. `flushed` is called once the bytes have left this process. */
+  /** Writes the batch. Calls `flushed` once the bytes have left this process. */
   write(batch: Batch, mode: Mode, flushed?: () => void): void;
-  /** Bytes written but not yet taken by the network. */
+  /** Bytes that are written but not yet taken by the network. */
   pendingBytes(): number;
   /**
-   * What lay after a place is gone. `main`: the stream goes on from `cursor`, which may be told to the client as its
-   * place. `replay`: one join's; `cursor` says nothing of the other rooms.
+   * Events are lost. `main`: the stream continues after `cursor`, which may be sent to the client as its position.
+   * `replay`: the replay of one join; `cursor` says nothing about the other rooms.
    */
   reset(reset: Reset, stream: 'main' | 'replay'): void;
-  /** The client is too slow: end its connection. */
+  /** Ends the connection at once: the client is too slow, or the connection failed. */
   cut(): void;
 }
 
 export interface JoinedRoom {
-  /** The audiences in which the subscriber hears the room. */
+  /** The audiences that carry the room's records to this subscriber. */
   readonly audiences: readonly string[];
-  /** The room is heard after this place. */
+  /** The subscriber receives the room's records after this position. */
   readonly start: Cursor;
 }
 
@@ -51,76 +56,85 @@ export interface Subscriber {
   readonly after: Cursor | null;
 }
 
+interface Joined {
+  /** The position after which the room's records are received. */
+  readonly start: Cursor;
+  /** The position up to which the room was replayed. */
+  readonly cursor: Cursor;
+}
+
 export interface Subscription {
-  /** Every record of the rooms up to here was written: the newest cursor that may be told to the client. */
+  /** Every record of the rooms up to here is written: the newest cursor that a client may get. Fixed once closed. */
   readonly cursor: Cursor;
   /**
-   * Joins a room; with `after`, first replays what it got since. Resolves to the place from which the room is heard
-   * (`start`) and the place up to which it was replayed (`cursor`).
+   * Joins a room. With `after`, replays the room's records after that cursor first.
    * @throws {BridgeError} `invalid_cursor`, `unavailable`
    */
-  join(room: Room, audiences: readonly string[], after: string | null): Promise<{ start: Cursor; cursor: Cursor }>;
+  join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined>;
   leave(room: Room): void;
-  /** Cuts the client off if more waits for it than may; for a transport that writes it more than records. */
+  /** Cuts a slow consumer. For transports that also write other things than records. */
   cutIfSlow(): boolean;
-  /** For the bus: the next commit. */
+  /** For the bus: the next commit. MUST NOT throw. */
   deliver(batch: Batch): void;
-  /** For the bus: the tail lost its place. */
+  /** For the bus: the tail lost its position. MUST NOT throw. */
   gap(reason: 'expired' | 'unknown', bounds: LogBounds): void;
+  /** Cuts the connection and closes the subscription. MUST NOT throw. */
+  cut(): void;
   close(): void;
 }
 
-/** What a subscription needs of the bus. */
-export interface BusSide {
+/** What a subscription needs from the bus. */
+export interface BusPort {
   readonly recent: Recent;
-  readonly turns: Turns;
+  readonly pacer: Pacer;
   head(): Cursor;
   read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<ReadResult>;
-  /** Resolves when this node's tail has come to the cursor, or the bus closes. */
+  /** Resolves when this node's tail has reached the cursor, or the bus closes. */
   reached(cursor: Cursor): Promise<void>;
   attach(audience: string, subscription: Subscription): void;
   detach(audience: string, subscription: Subscription): void;
-  forget(subscription: Subscription): void;
+  remove(subscription: Subscription): void;
   resolve(after: string): Promise<Start>;
   readonly maxBufferBytes: number;
-  /** Most payload bytes that are written at once: what they take on the wire fits the budget. */
+  /** Most payload bytes in one write: their encoding fits the buffer. */
   readonly stepBytes: number;
   readonly logger: Logger;
 }
 
-/** Most records, and payload bytes, that a catching-up client is given before it must have taken them. */
+/** The most records, and payload bytes, of one catch-up step. The client must take a step before it gets the next. */
 const STEP_RECORDS = 512;
 const STEP_BYTES = 256 * 1024;
-/** A legacy group on the wire is up to `GROUP_FACTOR` times its payload. */
+/** The encoding of a legacy group is up to `GROUP_FACTOR` times its payload. */
 export const stepBytesFor = (maxBufferBytes: number): number =>
   Math.min(STEP_BYTES, Math.ceil(maxBufferBytes / GROUP_FACTOR));
-/** A catching-up client has so long to take a step, and longer where the step is large: it is cut below this rate. */
+/** Time to take one step, plus time for its size at the lowest rate. A client that needs longer is cut. */
 const STALL_MS = 30_000;
-const LEAST_BYTES_PER_MS = 4;
-/** Between attempts to read a log that does not answer. */
+const MIN_BYTES_PER_MS = 4;
+/** Pause between attempts to read a log that does not answer. */
 const RETRY_MS = 500;
 
-const NOBODY: (() => void)[] = [];
+const NONE: (() => void)[] = [];
 
-/** There may be tens of thousands, so a subscription is one object, and what it seldom needs is made when it does. */
+/** There may be tens of thousands, so a subscription is one object, and creates what it rarely needs on first use. */
 export class BusSubscription implements Subscription {
-  readonly #bus: BusSide;
+  readonly #bus: BusPort;
   readonly #sink: Sink;
   readonly #rooms: Map<Room, JoinedRoom>;
   readonly #startOf = new Map<string, Cursor>();
   #position: Cursor;
   #live = false;
   #closed = false;
-  #exemptBytes = 0;
-  /** Joins replay one after the other, so that each leaves out what the ones before it have brought (protocol §2). */
+  /** Bytes that may wait beyond the buffer's limit without making the client a slow consumer (protocol §4). */
+  #toleratedBytes = 0;
+  /** Joins replay one after the other, so that each leaves out what earlier ones have brought (protocol §2). */
   #replaying: Promise<void> | null = null;
-  /** Raised by a reset, so that replays under way know that their place is gone. */
+  /** Each reset raises it, so that reads under way notice that their position is void. */
   #generation = 0;
-  /** Who waits for the main stream to be live, and who waits for anything that the end makes void. */
-  #wakeLive: (() => void)[] = NOBODY;
+  /** Replays that wait for the main stream to go live. */
+  #liveWaiters: (() => void)[] = NONE;
   #closing: PromiseWithResolvers<void> | null = null;
 
-  constructor(bus: BusSide, { rooms, after }: Subscriber, sink: Sink) {
+  constructor(bus: BusPort, { rooms, after }: Subscriber, sink: Sink) {
     this.#bus = bus;
     this.#sink = sink;
     this.#rooms = new Map(rooms);
@@ -129,123 +143,160 @@ export class BusSubscription implements Subscription {
       for (const audience of audiences) this.#startOf.set(audience, start);
     }
     if (after === null) this.#goLive();
-    else void this.#catchUp();
+    else this.#startCatchUp();
   }
 
   get cursor(): Cursor {
     return this.#live ? this.#bus.head() : this.#position;
   }
 
+  deliver(batch: Batch): void {
+    if (this.#closed) return;
+    try {
+      if (this.cutIfSlow()) return;
+      // One commit larger than a step is read from the log instead, in steps, so that a burst alone cuts nobody.
+      if (batch.records.length > 1 && batch.bytes > this.#bus.stepBytes) {
+        this.#stopLive(this.#bus.head());
+        this.#startCatchUp();
+        return;
+      }
+      this.#tolerate(batch.largestGroupBytes);
+      this.#sink.write(batch, 'live');
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
   gap(reason: 'expired' | 'unknown', bounds: LogBounds): void {
     if (this.#closed) return;
     const after = this.#position;
     this.#generation++;
-    this.#goOnFrom({ reason, after, oldest: bounds.oldest, cursor: bounds.head });
+    try {
+      this.#continueFrom({ reason, after, oldest: bounds.oldest, cursor: bounds.head });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  cutIfSlow(): boolean {
+    const pending = this.#sink.pendingBytes();
+    if (pending === 0) this.#toleratedBytes = 0;
+    if (pending <= this.#bus.maxBufferBytes + this.#toleratedBytes) return false;
+    this.cut();
+    return true;
+  }
+
+  cut(): void {
+    if (this.#closed) return;
+    try {
+      this.#sink.cut();
+    } catch (error) {
+      this.#bus.logger.error({ err: error }, 'A connection could not be cut; it receives nothing more.');
+    }
+    this.close();
+  }
+
+  /** The law on faults, see above. */
+  #fail(error: unknown): void {
+    this.#bus.logger.error({ err: error }, 'A connection failed and was cut; its client resumes by cursor.');
+    this.cut();
   }
 
   #goLive(): void {
     this.#live = true;
     for (const audience of this.#startOf.keys()) this.#bus.attach(audience, this);
-    const waiting = this.#wakeLive;
-    this.#wakeLive = NOBODY;
-    for (const wake of waiting) wake();
+    this.#wakeLiveWaiters();
   }
 
-  #stopLive(at: Cursor): void {
+  #stopLive(position: Cursor): void {
     this.#live = false;
-    this.#position = at;
+    this.#position = position;
     for (const audience of this.#startOf.keys()) this.#bus.detach(audience, this);
   }
 
   #untilLive(): Promise<void> {
-    if (this.#live || this.#closed) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#wakeLive = [...this.#wakeLive, resolve];
+      this.#liveWaiters = [...this.#liveWaiters, resolve];
     });
   }
 
-  deliver(batch: Batch): void {
-    if (this.#closed || this.cutIfSlow()) return;
-    if (batch.records.length > 1 && batch.bytes > this.#bus.stepBytes) {
-      this.#stopLive(this.#bus.head());
-      void this.#catchUp();
-      return;
-    }
-    // The group of one record is never by itself a reason to cut a client off (protocol §4).
-    this.#exemptBytes = Math.max(this.#exemptBytes, batch.largestGroupBytes);
-    this.#sink.write(batch, 'live');
+  #wakeLiveWaiters(): void {
+    const waiters = this.#liveWaiters;
+    this.#liveWaiters = NONE;
+    for (const wake of waiters) wake();
   }
 
-  cutIfSlow(): boolean {
-    const pending = this.#sink.pendingBytes();
-    if (pending === 0) this.#exemptBytes = 0;
-    if (pending <= this.#bus.maxBufferBytes + this.#exemptBytes) return false;
-    this.#sink.cut();
-    return true;
+  #untilClosed(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#closing ??= Promise.withResolvers();
+    return this.#closing.promise;
   }
 
-  /** The main stream reads the log from `position` until it is live. */
+  #startCatchUp(): void {
+    this.#catchUp().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** The main stream reads the log after its position until it is live. */
   async #catchUp(): Promise<void> {
     while (!this.#closed) {
-      // A place that this node's tail has not come to yet (another node's record) would be fanned out a second time.
+      // The tail has not reached the position yet (another node's record), so it would deliver that record again.
       if (this.#position > this.#bus.head()) {
         await this.#bus.reached(this.#position);
         continue;
       }
-      const turn = this.#bus.turns.take();
+      const turn = this.#bus.pacer.take();
       if (turn !== null) await turn;
       if (this.#closed) return;
-      const begun = this.#generation;
+      const generation = this.#generation;
       const audiences = [...this.#startOf.keys()];
-      const near = this.#bus.recent.after(audiences, this.#position, STEP_RECORDS, this.#bus.stepBytes);
-      const step = near ?? (await this.#readStore(audiences, this.#position));
+      const inMemory = this.#bus.recent.after(audiences, this.#position, STEP_RECORDS, this.#bus.stepBytes);
+      const step = inMemory ?? (await this.#readUntilAnswered(audiences, this.#position));
       if (this.#closed) return;
-      if (step === null || begun !== this.#generation) continue;
+      if (step === null || generation !== this.#generation) continue;
       if ('reason' in step) {
-        this.#goOnFrom(step);
+        this.#continueFrom(step);
         continue;
       }
-      const records = only(step.records, (record) => this.#isHeard(record));
+      const records = filterShared(step.records, (record) => this.#receives(record));
       this.#position = step.position;
-      if (near !== null && !near.more) {
+      if (inMemory !== null && !inMemory.more) {
         if (records.length > 0) this.#write(records, 'resumed');
-        this.#goLive();
+        if (!this.#closed) this.#goLive();
         return;
       }
-      if (records.length > 0) await this.#paced(records, 'resumed');
+      if (records.length > 0) await this.#writeAndWait(records, 'resumed');
     }
   }
 
-  #goOnFrom(reset: Reset): void {
+  #continueFrom(reset: Reset): void {
     this.#position = reset.cursor;
     for (const [room, joined] of this.#rooms) this.#rooms.set(room, { ...joined, start: reset.cursor });
     for (const audience of this.#startOf.keys()) this.#startOf.set(audience, reset.cursor);
     this.#sink.reset(reset, 'main');
   }
 
-  async join(
-    room: Room,
-    audiences: readonly string[],
-    after: string | null,
-  ): Promise<{ start: Cursor; cursor: Cursor }> {
-    const from = after === null ? null : await this.#bus.resolve(after);
-    // Its connection may have ended while it waited its turn: what entered now would never leave.
-    if (this.#closed) throw hasEnded();
-    if (from === null) return this.#enter(room, audiences, this.#bus.head());
-    const begin = () => {
-      if (from.kind === 'reset' && !this.#closed) this.#sink.reset(from, 'replay');
-      return this.#replay(room, audiences, from.cursor);
+  async join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined> {
+    const start = after === null ? null : await this.#bus.resolve(after);
+    // If the connection has ended meanwhile, nothing would leave a room that is entered now.
+    if (this.#closed) throw connectionEnded();
+    if (start === null) return this.#enter(room, audiences, this.#bus.head());
+    const replay = (this.#replaying ?? Promise.resolve())
+      .then(() => this.#replay(room, audiences, start))
+      .catch((error: unknown) => {
+        // The caller handles the log's refusals. Any other error is a fault of this connection.
+        if (error instanceof BridgeError) throw error;
+        this.#fail(error);
+        throw connectionEnded();
+      });
+    const settle = (): void => {
+      if (this.#replaying === settled) this.#replaying = null;
     };
-    const replay = this.#replaying === null ? begin() : this.#replaying.then(begin);
-    const ended = (): void => {
-      if (this.#replaying === over) this.#replaying = null;
-    };
-    const over = replay.then(ended, ended);
-    this.#replaying = over;
+    const settled = replay.then(settle, settle);
+    this.#replaying = settled;
     return replay;
   }
 
-  #enter(room: Room, audiences: readonly string[], start: Cursor): { start: Cursor; cursor: Cursor } {
+  #enter(room: Room, audiences: readonly string[], start: Cursor): Joined {
     this.#rooms.set(room, { audiences, start });
     for (const audience of audiences) {
       this.#startOf.set(audience, start);
@@ -255,105 +306,93 @@ export class BusSubscription implements Subscription {
   }
 
   /**
-   * Writes what the audiences got after `start` and no joined room brings, up to where the main stream is live, and
-   * enters the room in the same synchronous step.
+   * Writes the records of the audiences after `start` that no joined room brings, up to the position of the live main
+   * stream, and enters the room in the same synchronous step.
    */
-  async #replay(room: Room, audiences: readonly string[], start: Cursor): Promise<{ start: Cursor; cursor: Cursor }> {
-    let at = start;
-    let heardFrom = start;
-    const begun = this.#generation;
+  async #replay(room: Room, audiences: readonly string[], start: Start): Promise<Joined> {
+    let position = start.cursor;
+    let roomStart = start.cursor;
+    const generation = this.#generation;
+    if (start.kind === 'reset' && !this.#closed) this.#sink.reset(start, 'replay');
     while (!this.#closed) {
-      // A reset told the client meanwhile that its place is gone: the room is heard from where the stream goes on.
-      if (begun !== this.#generation) return this.#enter(room, audiences, this.cursor);
-      if (at > this.#bus.head()) {
-        await this.#bus.reached(at);
+      // A reset of the main stream made this position void: the room continues where the main stream does.
+      if (generation !== this.#generation) return this.#enter(room, audiences, this.cursor);
+      if (position > this.#bus.head()) {
+        await this.#bus.reached(position);
         continue;
       }
       if (!this.#live) {
         await this.#untilLive();
         continue;
       }
-      const turn = this.#bus.turns.take();
+      const turn = this.#bus.pacer.take();
       if (turn !== null) await turn;
-      if (this.#closed || !this.#live || begun !== this.#generation) continue;
-      const near = this.#bus.recent.after(audiences, at, STEP_RECORDS, this.#bus.stepBytes);
-      const step = near ?? (await this.#readOnce(audiences, at));
-      if (this.#closed || begun !== this.#generation) continue;
+      if (this.#closed || !this.#live || generation !== this.#generation) continue;
+      const inMemory = this.#bus.recent.after(audiences, position, STEP_RECORDS, this.#bus.stepBytes);
+      const step = inMemory ?? (await this.#read(audiences, position));
+      if (this.#closed || generation !== this.#generation) continue;
       if ('reason' in step) {
         this.#sink.reset(step, 'replay');
-        at = step.cursor;
-        heardFrom = at;
+        position = step.cursor;
+        roomStart = step.cursor;
         continue;
       }
-      const records = only(step.records, (record) => !this.#isHeard(record));
-      at = step.position;
-      if (near !== null && !near.more) {
+      const records = filterShared(step.records, (record) => !this.#receives(record));
+      position = step.position;
+      if (inMemory !== null && !inMemory.more) {
         if (records.length > 0) this.#write(records, 'replay');
-        return this.#enter(room, audiences, heardFrom);
+        return this.#enter(room, audiences, roomStart);
       }
-      if (records.length > 0) await this.#paced(records, 'replay');
+      if (records.length > 0) await this.#writeAndWait(records, 'replay');
     }
-    throw hasEnded();
+    throw connectionEnded();
   }
 
   /** Whether a joined room brings the record to this connection. */
-  #isHeard(record: LogRecord): boolean {
+  #receives(record: LogRecord): boolean {
     return record.audiences.some((audience) => {
       const start = this.#startOf.get(audience);
       return start !== undefined && start < record.id;
     });
   }
 
-  #write(records: readonly LogRecord[], mode: Mode, flushed?: () => void): void {
-    const batch = batchOf(records);
-    if (this.#sink.pendingBytes() === 0) this.#exemptBytes = 0;
-    this.#exemptBytes = Math.max(this.#exemptBytes, batch.largestGroupBytes);
-    this.#sink.write(batch, mode, flushed);
-    // What a replay has left waiting is not held against the client when it turns live (protocol §4), up to one budget.
-    this.#exemptBytes = Math.max(this.#exemptBytes, Math.min(this.#sink.pendingBytes(), this.#bus.maxBufferBytes));
+  #tolerate(bytes: number): void {
+    this.#toleratedBytes = Math.max(this.#toleratedBytes, bytes);
   }
 
-  /** Writes and waits until the client has taken it; one that is far too slow is cut. */
-  async #paced(records: readonly LogRecord[], mode: Mode): Promise<void> {
-    let stalled: NodeJS.Timeout | undefined;
-    const flushed = new Promise<void>((resolve) => this.#write(records, mode, resolve));
-    const stall = new Promise<void>((resolve) => {
-      stalled = setTimeout(
-        () => {
-          if (!this.#closed) this.#sink.cut();
-          resolve();
-        },
-        STALL_MS + this.#sink.pendingBytes() / LEAST_BYTES_PER_MS,
-      );
-    });
-    await Promise.race([flushed, stall, this.#aborted()]);
+  #write(records: readonly LogRecord[], mode: Mode, flushed?: () => void): void {
+    const batch = batchOf(records);
+    if (this.#sink.pendingBytes() === 0) this.#toleratedBytes = 0;
+    // The group of one record alone never makes a client slow (protocol §4).
+    this.#tolerate(batch.largestGroupBytes);
+    this.#sink.write(batch, mode, flushed);
+    // Nor does what a replay has left waiting when the stream goes live, up to one buffer.
+    if (!this.#closed) this.#tolerate(Math.min(this.#sink.pendingBytes(), this.#bus.maxBufferBytes));
+  }
+
+  /** Writes, and waits until the client has taken the bytes. A client that is far too slow is cut. */
+  async #writeAndWait(records: readonly LogRecord[], mode: Mode): Promise<void> {
+    const flushed = Promise.withResolvers<void>();
+    this.#write(records, mode, flushed.resolve);
+    if (this.#closed) return;
+    const stalled = setTimeout(() => this.cut(), STALL_MS + this.#sink.pendingBytes() / MIN_BYTES_PER_MS);
+    await Promise.race([flushed.promise, this.#untilClosed()]);
     clearTimeout(stalled);
   }
 
-  /** Resolves when the subscription is closed. */
-  #aborted(): Promise<void> {
-    this.#closing ??= Promise.withResolvers();
-    return this.#closing.promise;
-  }
-
-  async #readOnce(audiences: readonly string[], after: Cursor) {
+  async #read(audiences: readonly string[], after: Cursor) {
     const page = await this.#bus.read(audiences, after, STEP_RECORDS, this.#bus.stepBytes);
     if (page.kind === 'ok') return page;
     return { reason: page.kind, after, oldest: page.oldest, cursor: page.head } satisfies Reset;
   }
 
-  /** A log that does not answer is asked again for as long as the client stays: it is owed its records. */
-  async #readStore(audiences: readonly string[], after: Cursor) {
+  /** Null when the log did not answer: the catch-up asks again for as long as the client stays. */
+  async #readUntilAnswered(audiences: readonly string[], after: Cursor) {
     try {
-      return await this.#readOnce(audiences, after);
+      return await this.#read(audiences, after);
     } catch (error) {
-      this.#bus.logger.warn({ err: error }, 'a catching-up connection waits for the log');
-      let timer: NodeJS.Timeout | undefined;
-      const pause = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, RETRY_MS);
-      });
-      await Promise.race([pause, this.#aborted()]);
-      clearTimeout(timer);
+      this.#bus.logger.warn({ err: error }, 'The log does not answer; a connection that catches up waits for it.');
+      await Promise.race([sleep(RETRY_MS, null, { ref: false }), this.#untilClosed()]);
       return null;
     }
   }
@@ -371,19 +410,19 @@ export class BusSubscription implements Subscription {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const audience of this.#startOf.keys()) this.#bus.detach(audience, this);
-    this.#bus.forget(this);
+    // From here on nothing is written, so the cursor stays where it is while the head moves on.
+    this.#stopLive(this.cursor);
+    this.#bus.remove(this);
     this.#closing?.resolve();
-    for (const wake of this.#wakeLive) wake();
-    this.#wakeLive = NOBODY;
+    this.#wakeLiveWaiters();
   }
 }
 
-/** The records that pass; the same array when all do, so that it stays shared. */
-function only(records: readonly LogRecord[], passes: (record: LogRecord) => boolean): readonly LogRecord[] {
-  return records.every(passes) ? records : records.filter(passes);
+/** The records to keep; the same array if that is all of them, so that its batch stays shared (batch.ts). */
+function filterShared(records: readonly LogRecord[], keep: (record: LogRecord) => boolean): readonly LogRecord[] {
+  return records.every(keep) ? records : records.filter(keep);
 }
 
-function hasEnded(): BridgeError {
+function connectionEnded(): BridgeError {
   return new BridgeError('unavailable', 'The connection ended.');
 }

@@ -23,17 +23,3 @@ export interface Metrics {
   slowConsumer(transport: TransportName): void;
   refused(code: string): void;
 }
-
-export const NO_METRICS: Metrics = {
-  emitted() {},
-  published() {},
-  publishDuration() {},
-  connected() {},
-  delivered() {},
-  deliveryLag() {},
-  tailLag() {},
-  replayed() {},
-  reset() {},
-  slowConsumer() {},
-  refused() {},
-};

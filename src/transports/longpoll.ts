@@ -16,9 +16,10 @@ import {
   viewOf,
   wellFormedCursor,
 } from '../answers/query.ts';
+import { expiryOf } from '../auth/expiry.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
-import type { Bus, ReadPage } from '../bus/bus.ts';
+import type { Bus, LogPage } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
@@ -62,7 +63,7 @@ export interface PollingTransport {
   drain(): void;
 }
 
-interface Answer extends ReadPage {
+interface Answer extends LogPage {
   /** `live` when the records came while the client waited: only then is their age the bridge's doing. */
   readonly mode: Mode;
 }
@@ -99,9 +100,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const nothingNew = page.records.length === 0 || matches(known, etagOf(page, listening.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && nothingNew) {
       // Nobody listens past the end of their token (protocol §11): the answer ends there, and the next request is a 401.
-      const leftMs =
-        principal.kind === 'token' && principal.expiresAtMs !== null ? principal.expiresAtMs - Date.now() : Infinity;
-      const waitMs = Math.max(0, Math.min(query.wait * 1000, leftMs));
+      const waitMs = Math.max(0, Math.min(query.wait * 1000, expiryOf(principal) - Date.now()));
       const fresh = await longPoll(context, listening, page.position, waitMs);
       // A client that holds what was there already gets it together with what came, as it asked.
       if (page.records.length === 0) page = fresh;
@@ -254,7 +253,7 @@ function itemOf(record: LogRecord, frame: { event: string; payload: string; curs
 }
 
 /** Weak: the same events mean "nothing new", although the log's head may have moved on elsewhere. */
-function etagOf({ records, more }: ReadPage, { key }: View, cursor = ''): string {
+function etagOf({ records, more }: LogPage, { key }: View, cursor = ''): string {
   const hash = createHash('sha256').update(`${key}\n${more}\n${cursor}`);
   for (const { id } of records) hash.update(`\n${id}`);
   return `W/"${hash.digest('base64url').slice(0, 27)}"`;

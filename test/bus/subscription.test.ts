@@ -9,52 +9,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Batch, encodeBatch, encodeRecord } from '../../src/bus/batch.ts';
-import { type Bus, createBus } from '../../src/bus/bus.ts';
-import type { Sink } from '../../src/bus/subscription.ts';
+import type { Bus } from '../../src/bus/bus.ts';
+import type { Sink, Subscription } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
 import { createView, framesOf, type LogRecord } from '../../src/contract/frames.ts';
-import { createLogger } from '../../src/logger.ts';
-import { NO_METRICS } from '../../src/metrics/metrics.ts';
-import { openStore } from '../../src/store/open.ts';
-import type { Store } from '../../src/store/store.ts';
-import { messageNew } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
-
-const MAX_BUFFER_BYTES = 1024 * 1024;
-const DAY_MS = 86_400_000;
-const ROOM = 'tenant:tenant-1';
-
-/** @param around what the bus is given in place of the store */
-async function openBus(context: TestContext, url = 'sqlite::memory:', around = (store: Store) => store): Promise<Bus> {
-  const logger = createLogger('silent');
-  const opened = await openStore(url, 'room', logger);
-  const store = around(opened);
-  const bus = createBus({
-    store,
-    catalog: createEventCatalog(),
-    keying: 'room',
-    legacyEvents: true,
-    maxBufferBytes: MAX_BUFFER_BYTES,
-    retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS },
-    metrics: NO_METRICS,
-    logger,
-  });
-  context.after(async () => {
-    await bus.close();
-    await opened.close();
-  });
-  return bus;
-}
-
-/** Each message's text as long as given. */
-async function publish(bus: Bus, ...sizes: number[]): Promise<Cursor[]> {
-  const events = sizes.map((size) => ({
-    event: 'messages.new',
-    payload: messageNew({ message: { content: 'x'.repeat(size) } }),
-  }));
-  return (await bus.publish(events)).map(({ id }) => id);
-}
+import { listenerCount, MAX_BUFFER_BYTES, openBus, publish, ROOM, rooms, sizes } from './support.ts';
 
 /** A connection whose network takes nothing until it is told to. */
 function stalledSink() {
@@ -94,9 +54,6 @@ function stalledSink() {
     },
   };
 }
-
-const rooms = new Map([[ROOM, { audiences: [ROOM], start: '' as Cursor }]] as const);
-const sizes = (count: number, size: number): number[] => Array.from({ length: count }, () => size);
 
 for (const mode of ['replayed', 'live'] as const) {
   test(`the event after many ${mode} ones cuts nobody who has yet to take those`, async (context) => {
@@ -216,18 +173,21 @@ test('who comes back to a restarted server shares the reads of the log', async (
   let first: Cursor | undefined;
   let expected: Cursor[] = [];
   await context.test('before', async (before) => {
-    const bus = await openBus(before, url);
+    const bus = await openBus(before, { url });
     [first] = await publish(bus, 1);
     expected = await publish(bus, ...sizes(500, 1_000));
   });
   let reads = 0;
-  const bus = await openBus(context, url, (store) => ({
-    ...store,
-    read(query) {
-      reads++;
-      return store.read(query);
-    },
-  }));
+  const bus = await openBus(context, {
+    url,
+    around: (store) => ({
+      ...store,
+      read(query) {
+        reads++;
+        return store.read(query);
+      },
+    }),
+  });
   const all = Array.from({ length: 50 }, () => hearAfter(context, bus, first as Cursor));
   await until('all heard', () => all.every((heard) => idsOf(heard).length === expected.length));
   for (const heard of all) assert.deepEqual(idsOf(heard), expected);
@@ -254,22 +214,42 @@ test('a join that comes to its turn after the connection has ended enters no roo
   for (const join of [underWay, subscription.join(ROOM, [ROOM], null)]) {
     await assert.rejects(join, { code: 'unavailable' });
   }
-  assert.deepEqual(
-    [...bus.activity(DAY_MS).audiences].filter(({ listeners }) => listeners > 0),
-    [],
-  );
+  assert.equal(listenerCount(bus), 0);
+});
+
+test('a connection that ends with what it is written leaves nothing behind', async (context) => {
+  const bus = await openBus(context);
+  const [first] = await publish(bus, 1, 1);
+  let written = 0;
+  // More than one turn of the event loop serves, so that some are written to after `subscribe` has returned.
+  let subscriptions: Subscription[] = [];
+  subscriptions = Array.from({ length: 10 }, (_, index) => {
+    const write = (): void => {
+      written++;
+      subscriptions[index]?.close();
+    };
+    return bus.subscribe(
+      { rooms, after: first as Cursor },
+      { write, pendingBytes: () => 0, reset: () => assert.fail(), cut: () => assert.fail() },
+    );
+  });
+  await until('all were written to', () => written === subscriptions.length);
+  for (const subscription of subscriptions) subscription.close();
+  assert.equal(listenerCount(bus), 0);
 });
 
 test('the log is trimmed once at a time, however long that takes', async (context) => {
   context.mock.timers.enable({ apis: ['setInterval'] });
   const ends: (() => void)[] = [];
-  await openBus(context, undefined, (store) => ({
-    ...store,
-    async trim(retention) {
-      await store.trim(retention);
-      await new Promise<void>((resolve) => ends.push(resolve));
-    },
-  }));
+  await openBus(context, {
+    around: (store) => ({
+      ...store,
+      async trim(retention) {
+        await store.trim(retention);
+        await new Promise<void>((resolve) => ends.push(resolve));
+      },
+    }),
+  });
   context.mock.timers.tick(60_000);
   await until('begun', () => ends.length > 0);
   context.mock.timers.tick(60_000);

@@ -7,7 +7,8 @@
 
 import type { Socket } from 'socket.io';
 import { audiencesToHear } from '../../answers/query.ts';
-import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
+import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
+import { TokenBucket } from '../../auth/limits.ts';
 import { type Principal, sessionHolder } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
@@ -73,9 +74,8 @@ export class Connection implements Sink {
   #turns: Map<Room, Promise<void>> | null = null;
   /** Rooms whose join is under way: they take up a place. */
   #joining: Set<Room> | null = null;
-  /** Joins that may come now: RATE_JOINS at once, and as many in each second after. */
-  #joinsLeft: number;
-  #joinsFilledAtMs = performance.now();
+  /** RATE_JOINS at once, and as many in each second after. */
+  #joinBucket: TokenBucket | null = null;
   /** The save under way, and the one that those share who ask meanwhile. */
   #saving: Promise<boolean> | null = null;
   #savingNext: Promise<boolean> | null = null;
@@ -85,7 +85,7 @@ export class Connection implements Sink {
   #closed = false;
 
   constructor(socket: Socket, deps: ConnectionDeps, options: ConnectionOptions) {
-    const { bus, config } = deps;
+    const { bus } = deps;
     const { principal, form, owner, restored, reset } = options;
     // Recovery gives one to every socket; Socket.IO's types leave it out.
     this.pid = (socket as unknown as { readonly pid: string }).pid;
@@ -95,7 +95,6 @@ export class Connection implements Sink {
     this.#principal = principal;
     this.#form = form;
     this.#outbox = new EngineOutbox(socket.conn);
-    this.#joinsLeft = config.rateJoins;
     this.#told = restored?.offset ?? bus.head;
 
     // Nothing was heard yet, so the place to resume from is where this node's tail stands.
@@ -175,9 +174,9 @@ export class Connection implements Sink {
   /** Looks after cursors and expiry; called about once a second. */
   tick(nowMs: number, wallMs: number): void {
     if (this.#closed) return;
-    if (this.#principal.kind === 'token' && wallMs > (this.#principal.expiresAtMs ?? Infinity) + EXPIRY_GRACE_MS) {
-      const message = 'The token has expired; come back with a new one.';
-      this.#emit(BRIDGE_ERROR, { code: 'token_expired', message });
+    if (hasExpired(expiryOf(this.#principal), wallMs)) {
+      const { code, message } = tokenExpired();
+      this.#emit(BRIDGE_ERROR, { code, message });
       endWithin(this.#socket.conn, EXPIRED_LINGER_MS);
     } else if (nowMs - this.#toldAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#told) {
       this.#tellCursor(this.#subscription.cursor);
@@ -247,12 +246,10 @@ export class Connection implements Sink {
   }
 
   #mayJoinNow(): boolean {
-    const { rateJoins } = this.#deps.config;
     const nowMs = performance.now();
-    this.#joinsLeft = Math.min(rateJoins, this.#joinsLeft + ((nowMs - this.#joinsFilledAtMs) / 1000) * rateJoins);
-    this.#joinsFilledAtMs = nowMs;
-    if (this.#joinsLeft < 1) return false;
-    this.#joinsLeft -= 1;
+    this.#joinBucket ??= new TokenBucket(this.#deps.config.rateJoins, nowMs);
+    if (this.#joinBucket.waitSeconds(nowMs) > 0) return false;
+    this.#joinBucket.take(1, nowMs);
     return true;
   }
 

@@ -21,7 +21,7 @@ import {
   viewOf,
   wellFormedCursor,
 } from '../../answers/query.ts';
-import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
+import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
@@ -111,7 +111,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         const stream = new Stream(
           formOf(viewOf(query, config)),
           performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
-          (principal.kind === 'token' ? principal.expiresAtMs : null) ?? Number.POSITIVE_INFINITY,
+          expiryOf(principal),
         );
         stream.wire = openWire(incoming, outgoing, () => {
           release();
@@ -254,9 +254,9 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     // Nearly all stand at the same place.
     const heartbeats = new Map<Cursor, Part>();
     for (const stream of streams) {
-      if (wallMs > stream.expiresAtMs + EXPIRY_GRACE_MS) {
-        const error = { code: 'token_expired', message: 'The token has expired; come back with a new one.' };
-        const farewell = `${cursorBlock(stream.subscription.cursor)}${block(BRIDGE_ERROR, null, JSON.stringify(error))}`;
+      if (hasExpired(stream.expiresAtMs, wallMs)) {
+        const { code, message } = tokenExpired();
+        const farewell = `${cursorBlock(stream.subscription.cursor)}${block(BRIDGE_ERROR, null, JSON.stringify({ code, message }))}`;
         stream.end(farewell, EXPIRED_LINGER_MS);
       } else if (nowMs >= stream.endsAtMs) {
         stream.end(cursorBlock(stream.subscription.cursor));

@@ -1,0 +1,138 @@
+/**
+ * The way in: `publish` checks events against the catalog, derives their audiences, and appends them to the log as one
+ * commit. It resolves once they are durable; they reach subscriptions through the tail only (design law 1).
+ */
+import { createHash } from 'node:crypto';
+import { audienceOf, type Keying } from '../contract/audiences.ts';
+import type { Cursor } from '../contract/cursor.ts';
+import { BridgeError, type FieldError } from '../contract/errors.ts';
+import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
+import { emittedNames } from '../contract/frames.ts';
+import type { Room } from '../contract/rooms.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import type { AppendedEvent, Log } from '../store/store.ts';
+
+export interface PublishInput {
+  readonly event: unknown;
+  readonly payload: unknown;
+}
+
+export interface Published {
+  readonly id: Cursor;
+  readonly event: string;
+  readonly rooms: readonly Room[];
+  readonly duplicate: boolean;
+}
+
+export interface PublishOptions {
+  /** A repeat under the same key of the same publisher returns the first result, for DEDUPE_HOURS. */
+  readonly idempotencyKey?: string | null;
+  readonly publisher?: string;
+  /** Whether this publisher may publish for a tenant. Default: yes. */
+  readonly mayPublish?: (tenantId: string) => boolean;
+  /** JSON Pointer of the n-th input in the publisher's body, for field errors. Default: the body is the input. */
+  readonly pathOf?: (index: number) => string;
+}
+
+/**
+ * Appends all inputs or none; resolves once they are durable.
+ * @throws {BridgeError} `unknown_event`, `invalid_payload`, `forbidden`, `idempotency_conflict`, `unavailable`,
+ * `outcome_unknown`
+ */
+export type Publish = (inputs: readonly PublishInput[], options?: PublishOptions) => Promise<Published[]>;
+
+export interface PublishDeps {
+  readonly store: Pick<Log, 'append'>;
+  readonly catalog: EventCatalog;
+  readonly keying: Keying;
+  readonly legacyEvents: boolean;
+  readonly metrics: Metrics;
+}
+
+/** @param onAccepted gets the cursor of each new record once it is durable */
+export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => void): Publish {
+  const { store, catalog, keying, legacyEvents, metrics } = deps;
+
+  function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): CheckedEvent[] {
+    const checked: CheckedEvent[] = [];
+    const errors: FieldError[] = [];
+    let code: 'invalid_payload' | 'unknown_event' = 'invalid_payload';
+    for (const [index, { event, payload }] of inputs.entries()) {
+      const path = pathOf(index);
+      const result = typeof event === 'string' ? catalog.check(event, payload) : { kind: 'unknown_event' as const };
+      if (result.kind === 'ok') {
+        checked.push(result.event);
+      } else if (result.kind === 'unknown_event') {
+        code = 'unknown_event';
+        errors.push({ path: `${path}/event`, message: `must be one of ${catalog.names.join(', ')}` });
+      } else {
+        for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
+      }
+    }
+    const [first] = errors;
+    if (first === undefined) return checked;
+    for (const { event } of inputs) {
+      metrics.published(catalog.names.find((name) => name === event) ?? null, 'rejected', 1);
+    }
+    throw new BridgeError(code, `${first.path} ${first.message}`, { errors });
+  }
+
+  function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
+    for (const { event } of events) metrics.published(event, result, 1);
+  }
+
+  return async function publish(inputs, options = {}) {
+    const { mayPublish = () => true, idempotencyKey = null, publisher = 'in-process', pathOf = () => '' } = options;
+    const checked = check(inputs, pathOf);
+    if (!checked.every(({ tenantId }) => mayPublish(tenantId))) {
+      count(checked, 'rejected');
+      throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
+    }
+    const events = checked.map((event) => ({
+      ...event,
+      audiences: event.rooms.map((room) => audienceOf(keying, event.tenantId, room)),
+    }));
+    const idempotency =
+      idempotencyKey === null ? null : { key: `${publisher}\n${idempotencyKey}`, fingerprint: fingerprint(checked) };
+    const startedAtMs = performance.now();
+    const result = await store.append({ events, idempotency, acceptedAtMs: Date.now() }).catch((error: unknown) => {
+      metrics.publishDuration((performance.now() - startedAtMs) / 1000);
+      count(checked, 'failed');
+      throw error;
+    });
+    if (result.kind === 'conflict') {
+      count(checked, 'rejected');
+      throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
+    }
+    metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
+    return checked.map(({ event, rooms }, index) => {
+      const { id, duplicate } = result.events[index] as AppendedEvent;
+      metrics.published(event, duplicate ? 'duplicate' : 'accepted', 1);
+      if (!duplicate) {
+        metrics.emitted(emittedNames(event, legacyEvents), rooms);
+        onAccepted(id);
+      }
+      return { id, event, rooms, duplicate };
+    });
+  };
+}
+
+/** Hashes the parsed events, so that the same events are the same body, regardless of white space. */
+function fingerprint(events: readonly CheckedEvent[]): string {
+  const hash = createHash('sha256');
+  for (const { event, payload } of events) hash.update(`${event}\n${payload}\n`);
+  return hash.digest('base64url');
+}
+
+/**
+ * The JSON value of a payload that a program passes as an object: what consumers receive is what is checked. An ORM's
+ * entity becomes its fields, a Date its ISO string. An object without JSON (a cycle, a BigInt) is returned as it is, and
+ * the catalog's check refuses it.
+ */
+export function toJsonValue(payload: object): unknown {
+  try {
+    return JSON.parse(JSON.stringify(payload));
+  } catch {
+    return payload;
+  }
+}
