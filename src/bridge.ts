@@ -33,7 +33,7 @@ import { createPolling } from './transports/longpoll.ts';
 import { createProbeDoor } from './transports/socketio/check.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
-import { isHandedOver } from './transports/sse/wire.ts';
+import { isHandedOver } from './transports/sse/response-writer.ts';
 
 export type { Published } from './bus/bus.ts';
 export type { Config } from './config.ts';

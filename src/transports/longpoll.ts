@@ -27,7 +27,7 @@ import { framesOf, type LogRecord, namesSeen, type View } from '../contract/fram
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import { createDeliveryCounter } from './deliveries.ts';
+import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
 
 const MAX_LIMIT = 1000;

@@ -30,9 +30,9 @@ import {
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Log, Sessions } from '../../store/store.ts';
-import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
+import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
 import { EngineOutbox, endWithin, type PacketText, type PreparedPackets, preparePackets, terminate } from './outbox.ts';
-import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
+import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './recovery.ts';
 
 /** protocol §5: `bridge.cursor` again, at most once per 30 s, when the log has moved on with nothing for this client. */
 const CURSOR_INTERVAL_MS = 30_000;

@@ -24,7 +24,7 @@ import { openProbeNamespace, type ProbeDoor } from './check.ts';
 import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './connection.ts';
 import { createHeartbeats, type HeartbeatTimes } from './heartbeats.ts';
 import { end } from './outbox.ts';
-import { decodeSession, type SessionData } from './session.ts';
+import { decodeSession, type SessionData } from './recovery.ts';
 
 /** A client sends joins and acks only; this also bounds its `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;

@@ -1,7 +1,7 @@
 /**
  * `GET /sse`: the events of some rooms as Server-Sent Events (protocol §6; WHATWG HTML, section 9.2).
  *
- * A stream is written to the bare socket (wire.ts): web streams cost several times the CPU and hide write failures. Each
+ * A stream is written to the bare socket (response-writer.ts): web streams cost several times the CPU and hide write failures. Each
  * batch is encoded once per view, as one prepared chunk of the chunked transfer coding (RFC 9112 §7.1). A request over
  * HTTP/1.0, as nginx's defaults make them, gets the same bytes unchunked, ended by the close.
  */
@@ -35,9 +35,9 @@ import type { Reset, Start } from '../../contract/reset.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
+import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
 import type { Gate } from '../gate.ts';
-import { askForSocket, openWire, type Part, partOf, type Wire } from './wire.ts';
+import { askForSocket, openWire, type Part, partOf, type Wire } from './response-writer.ts';
 
 const MAX_PADDING_BYTES = 8192;
 const MAX_LIFE_SECONDS = 3600;

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { askForSocket, isHandedOver, openWire, partOf } from '../../src/transports/sse/wire.ts';
+import { askForSocket, isHandedOver, openWire, partOf } from '../../src/transports/sse/response-writer.ts';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { get, openRaw, type RawConnection } from '../support/raw.ts';
 import { until } from '../support/until.ts';
