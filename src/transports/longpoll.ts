@@ -4,18 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { answer, type BridgeContext, JSON_TYPE } from '../answers/answer.ts';
-import { isOver, whenOver } from '../answers/exchange.ts';
-import {
-  flag,
-  integer,
-  list,
-  parseQuery,
-  ROOM_QUERY,
-  roomsToHear,
-  text,
-  viewOf,
-  wellFormedCursor,
-} from '../answers/query.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
+import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
+import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, ReadPage } from '../bus/bus.ts';
@@ -80,14 +71,14 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(new URL(context.req.url).searchParams, EVENTS_QUERY);
     const principal = await principalOf(context);
-    const rooms = roomsToHear(principal, query, config.maxRooms);
+    const rooms = roomsToJoin(principal, query, config.maxRooms);
     const listening: Listening = {
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
       view: viewOf(query, config),
       limit: query.limit,
     };
-    const after = query.after === null ? null : wellFormedCursor('after', query.after);
+    const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
     if (after === 'now') {
       const nothing: Answer = { records: [], position: bus.head, more: false, mode: 'resumed' };
       // Here the cursor is what was asked for, so another cursor is another answer.
@@ -181,9 +172,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
           resolve({ records: [], position, more: position < bus.head, mode: 'live' });
         });
       const timer = setTimeout(giveUp, waitMs);
-      const forget = whenOver(incoming, outgoing, giveUp);
+      const forget = onExchangeEnd(incoming, outgoing, giveUp);
       waiting.add(giveUp);
-      if (isOver(incoming, outgoing) || gate.draining) giveUp();
+      if (hasExchangeEnded(incoming, outgoing) || gate.draining) giveUp();
       subscription = bus.subscribe(
         { rooms, after },
         {

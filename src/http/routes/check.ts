@@ -10,12 +10,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
-import { isOver, whenOver } from '../../answers/exchange.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
+import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, parseQuery } from '../../answers/query.ts';
 import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { ProbeDoor } from '../../transports/socketio/check.ts';
-import { STREAM_HEADERS } from '../../transports/sse/endpoint.ts';
 
 /** How long a client may take the rest of a stream that has ended; then its connection is cut. */
 const LINGER_MS = 10_000;
@@ -61,8 +61,8 @@ export function createProbes({ config, metrics, door, ready }: ProbeDeps): Probe
   ): Promise<void> {
     const release = await door.admit(incoming);
     const ending = new AbortController();
-    const forget = whenOver(incoming, outgoing, () => ending.abort());
-    if (isOver(incoming, outgoing)) ending.abort();
+    const forget = onExchangeEnd(incoming, outgoing, () => ending.abort());
+    if (hasExchangeEnded(incoming, outgoing)) ending.abort();
     open.add(ending);
     metrics.connected(transport, 1);
     try {
@@ -163,7 +163,7 @@ function block(event: string, data: object): string {
 function end(request: IncomingMessage, response: ServerResponse): void {
   response.end();
   // One that waits behind another response cannot be taken yet.
-  if (isOver(request, response) || response.socket === null) return;
+  if (hasExchangeEnded(request, response) || response.socket === null) return;
   const linger = setTimeout(() => request.socket.destroy(), LINGER_MS);
-  whenOver(request, response, () => clearTimeout(linger));
+  onExchangeEnd(request, response, () => clearTimeout(linger));
 }

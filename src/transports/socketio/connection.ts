@@ -6,7 +6,7 @@
  */
 
 import type { Socket } from 'socket.io';
-import { audiencesToHear } from '../../answers/query.ts';
+import { audiencesToJoin } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
 import { type Principal, sessionHolder } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
@@ -202,7 +202,7 @@ export class Connection implements Sink {
     const heard = new Map<Room, JoinedRoom>();
     for (const [room, joined] of restoreRooms(session.rooms, offset)) {
       try {
-        const audiences = audiencesToHear(this.#principal, room);
+        const audiences = audiencesToJoin(this.#principal, room);
         this.#rooms.set(room, joined);
         // What an unproven room got with its join came in a replay, or its join asks for it again: both reach to `joinedAt`.
         const start = joined.unproven && joined.start < joined.joinedAt ? joined.joinedAt : joined.start;
@@ -280,7 +280,7 @@ export class Connection implements Sink {
 
   async #join(room: Room, joinOptions: unknown): Promise<{ readonly cursor: Cursor }> {
     const after = parseAfter(joinOptions);
-    const audiences = audiencesToHear(this.#principal, room);
+    const audiences = audiencesToJoin(this.#principal, room);
     const known = this.#rooms.get(room);
     if (known !== undefined && !(known.unproven && after !== null)) return { cursor: this.#subscription.cursor };
     if (known === undefined) this.#takePlace(room);

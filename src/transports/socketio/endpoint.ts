@@ -11,7 +11,7 @@ import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { nanoid } from 'nanoid';
 import { Server, type Socket } from 'socket.io';
 import { Adapter } from 'socket.io-adapter';
-import { isOver, whenOver } from '../../answers/exchange.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
 import { mayResume, type Principal } from '../../auth/principal.ts';
 import type { Cursor } from '../../contract/cursor.ts';
@@ -282,8 +282,8 @@ function countOutUnlessTaken(admission: Admission, request: IncomingMessage, pee
   // Engine.IO answers a poll before it tells of the connection.
   const over = (): void => void setImmediate(ended);
   if (peer instanceof ServerResponse) {
-    if (isOver(request, peer)) ended();
-    else whenOver(request, peer, over);
+    if (hasExchangeEnded(request, peer)) ended();
+    else onExchangeEnd(request, peer, over);
   } else if (peer.destroyed) ended();
   else peer.on('close', over);
 }

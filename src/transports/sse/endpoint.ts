@@ -9,18 +9,10 @@
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext } from '../../answers/answer.ts';
-import { isOver } from '../../answers/exchange.ts';
-import {
-  flag,
-  integer,
-  list,
-  parseQuery,
-  ROOM_QUERY,
-  roomsToHear,
-  text,
-  viewOf,
-  wellFormedCursor,
-} from '../../answers/query.ts';
+import { hasExchangeEnded } from '../../answers/exchange.ts';
+import { STREAM_HEADERS } from '../../answers/headers.ts';
+import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../../answers/query.ts';
+import { ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
@@ -96,13 +88,13 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       // The connection of a stream with an end serves on after it.
       if (query.life === 0) askForSocket(incoming, outgoing);
       const principal = await principalOf(context);
-      const rooms = roomsToHear(principal, query, config.maxRooms);
+      const rooms = roomsToJoin(principal, query, config.maxRooms);
       const after = resumesFrom(incoming, query.after);
       const release = await gate.admit(incoming);
       try {
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
-        if (incoming.method === 'HEAD' || isOver(incoming, outgoing)) {
+        if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
           release();
           outgoing.writeHead(200, STREAM_HEADERS).end();
           return RESPONSE_ALREADY_SENT;
@@ -285,19 +277,14 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
 /** The header goes before the query: EventSource keeps the query that it began with. It sends the header as UTF-8. */
 function resumesFrom({ headers }: IncomingMessage, after: string | null): string | null {
   const header = headers['last-event-id'];
-  if (typeof header === 'string') return wellFormedCursor('Last-Event-ID', Buffer.from(header, 'latin1').toString());
-  return after === null ? null : wellFormedCursor('after', after);
+  if (typeof header === 'string')
+    return requireWellFormedCursor('Last-Event-ID', Buffer.from(header, 'latin1').toString());
+  return after === null ? null : requireWellFormedCursor('after', after);
 }
 
 function acceptsEventStream(accept: string | undefined): boolean {
   return (accept ?? '').split(',').some((type) => type.split(';')[0]?.trim().toLowerCase() === 'text/event-stream');
 }
-
-export const STREAM_HEADERS = {
-  'Content-Type': 'text/event-stream; charset=utf-8',
-  'Cache-Control': 'no-store, no-transform',
-  'X-Accel-Buffering': 'no',
-};
 
 /** Half to one and a half of the base, so that clients cut off together do not come back together. */
 function jitter(baseMs: number): number {

@@ -9,7 +9,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { isOver, whenOver } from '../../answers/exchange.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 
 /** A piece of the stream, as it is and as one chunk of RFC 9112 §7.1; both are the same memory. */
 export interface Part {
@@ -121,7 +121,7 @@ class ResponseWire implements Wire {
     this.#response = response;
     this.#isChunked = isChunked;
     this.#socket = response.socket;
-    whenOver(request, response, over);
+    onExchangeEnd(request, response, over);
   }
 
   write({ bytes, chunk }: Part, flushed?: () => void): void {
@@ -140,9 +140,9 @@ class ResponseWire implements Wire {
   end(lingerMs: number): void {
     this.#response.end();
     // Nothing else cuts a client that takes no more. One that waits behind another response cannot take yet.
-    if (this.#response.socket === null || isOver(this.#request, this.#response)) return;
+    if (this.#response.socket === null || hasExchangeEnded(this.#request, this.#response)) return;
     const linger = setTimeout(() => this.destroy(), lingerMs);
-    whenOver(this.#request, this.#response, () => clearTimeout(linger));
+    onExchangeEnd(this.#request, this.#response, () => clearTimeout(linger));
   }
 
   destroy(): void {
