@@ -28,9 +28,9 @@ import { createStats } from './http/routes/stats.ts';
 import { createLogger } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
+import { createCheckGate } from './transports/check-gate.ts';
 import type { Gate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
-import { createProbeDoor } from './transports/socketio/check.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
 import { isHandedOver } from './transports/sse/response-writer.ts';
@@ -135,12 +135,12 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const common = { bus, store, config, metrics, logger, gate };
   const sse = createSse({ ...common, principalOf: principalOf(true) });
   const polling = createPolling({ ...common, principalOf: principalOf(true) });
-  const probeDoor = createProbeDoor(config, gate);
+  const checkGate = createCheckGate(config, gate);
   const ready = () => !draining && store.healthy();
-  const probes = createProbes({ config, metrics, door: probeDoor, ready });
+  const probes = createProbes({ config, metrics, gate: checkGate, ready });
   const socketio = createSocketIo({
     ...common,
-    probeDoor,
+    checkGate,
     principalOf: (handshake) =>
       auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     originAllowed: (request) => origins.allows(pageFacts(request.headers)),

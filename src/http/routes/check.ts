@@ -4,7 +4,7 @@
  * is what it does to the real ones.
  *
  * Open to anyone, in every AUTH_MODE: nothing of any tenant or of the log is within their reach. They are counted as
- * any connection and within a smaller limit of their own (transports/probe.ts), and end by themselves.
+ * any connection and within a smaller limit of their own (transports/check-gate.ts), and end by themselves.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, parseQuery } from '../../answers/query.ts';
 import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import type { ProbeDoor } from '../../transports/socketio/check.ts';
+import type { CheckGate } from '../../transports/check-gate.ts';
 
 /** How long a client may take the rest of a stream that has ended; then its connection is cut. */
 const LINGER_MS = 10_000;
@@ -39,7 +39,7 @@ const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-bluecoat-via'];
 export interface ProbeDeps {
   readonly config: Config;
   readonly metrics: Metrics;
-  readonly door: ProbeDoor;
+  readonly gate: CheckGate;
   readonly ready: () => boolean;
 }
 
@@ -50,7 +50,7 @@ export interface Probes {
   drain(): void;
 }
 
-export function createProbes({ config, metrics, door, ready }: ProbeDeps): Probes {
+export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probes {
   const open = new Set<AbortController>();
 
   /** Counts the probe in for as long as `act` takes; the signal tells it to end: the client has gone, or a drain. */
@@ -59,7 +59,7 @@ export function createProbes({ config, metrics, door, ready }: ProbeDeps): Probe
     transport: 'sse' | 'longpoll',
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
-    const release = await door.admit(incoming);
+    const release = await gate.admit(incoming);
     const ending = new AbortController();
     const forget = onExchangeEnd(incoming, outgoing, () => ending.abort());
     if (hasExchangeEnded(incoming, outgoing)) ending.abort();

@@ -19,8 +19,9 @@ import { BridgeError } from '../../contract/errors.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
+import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
-import { openProbeNamespace, type ProbeDoor } from './check.ts';
+import { openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './connection.ts';
 import { createHeartbeats, type HeartbeatTimes } from './heartbeats.ts';
 import { end } from './outbox.ts';
@@ -34,7 +35,7 @@ const TICK_MS = 1_000;
 
 export interface SocketIoDeps extends ConnectionDeps {
   readonly gate: Gate;
-  readonly probeDoor: ProbeDoor;
+  readonly checkGate: CheckGate;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
   /** Whether a handshake or request with a `sid` may come from its `Origin`. */
@@ -77,7 +78,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     serveClient: false,
   });
   io.bind(engine);
-  openProbeNamespace(io, deps.probeDoor);
+  openCheckNamespace(io, deps.checkGate);
   const formsOf = (legacy: boolean) => ({
     true: createForm(createView(legacy, null), true, metrics),
     false: createForm(createView(legacy, null), false, metrics),
