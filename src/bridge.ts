@@ -33,7 +33,7 @@ import type { Gate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
-import { isHandedOver } from './transports/sse/response-writer.ts';
+import { takeSocket } from './transports/sse/response-writer.ts';
 
 export type { Published } from './bus/bus.ts';
 export type { Config } from './config.ts';
@@ -209,7 +209,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     else void handleHttp(request, response);
   });
   server.on('upgrade', (request, socket, head) => {
-    if (isHandedOver(request)) return;
+    if (takeSocket(request)) return;
     busy(socket, 1);
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
     else endWithProblem(socket, refused(new BridgeError('not_found', 'There is no websocket at this path.')));

@@ -36,3 +36,12 @@ export function onExchangeEnd({ socket }: IncomingMessage, response: ServerRespo
   response.on('close', ended);
   return remove;
 }
+
+/** Ends the response. A client that has not read the rest after `lingerMs` is cut; nothing else would cut it. */
+export function endExchange(request: IncomingMessage, response: ServerResponse, lingerMs: number): void {
+  response.end();
+  // A pipelined response waits for the one before it, which is not this client's fault.
+  if (response.socket === null || hasExchangeEnded(request, response)) return;
+  const linger = setTimeout(() => request.socket.destroy(), lingerMs);
+  onExchangeEnd(request, response, () => clearTimeout(linger));
+}

@@ -8,7 +8,7 @@ import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { LEGACY_NAMES } from '../contract/events.ts';
 import { createView, emittedNames, type View } from '../contract/frames.ts';
-import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from '../contract/rooms.ts';
+import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room, type RoomKind } from '../contract/rooms.ts';
 import { list, type Parsed } from './query.ts';
 
 const roomList = (kind: string) =>
@@ -47,6 +47,14 @@ export function roomsToJoin(
     throw new BridgeError('too_many_rooms', `The query names ${rooms.length} rooms; at most ${maxRooms} are allowed.`);
   }
   return new Map(rooms.map((room) => [room, { audiences: audiencesToJoin(principal, room), start: BEFORE_ALL }]));
+}
+
+/** The room of a Socket.IO join: `arg` is an id, or an object that holds it. @throws {BridgeError} `invalid_room` */
+export function parseRoom(kind: RoomKind, arg: unknown): Room {
+  const field = ID_FIELDS[kind];
+  const id = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
+  if (!isRoomId(id)) throw new BridgeError('invalid_room', `${field} must be ${ID_RULE}.`);
+  return formatRoom(kind, id);
 }
 
 /**

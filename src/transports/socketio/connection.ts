@@ -4,7 +4,7 @@
  */
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
-import { audiencesToJoin } from '../../answers/rooms.ts';
+import { audiencesToJoin, parseRoom } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, EXPIRY_GRACE_MS } from '../../auth/expiry.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
@@ -15,15 +15,7 @@ import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
-import {
-  formatRoom,
-  ID_FIELDS,
-  ID_RULE,
-  isRoomId,
-  ROOM_KINDS,
-  type Room,
-  type RoomKind,
-} from '../../contract/rooms.ts';
+import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Encoder } from './encoder.ts';
@@ -281,14 +273,6 @@ const REQUESTS: ReadonlyMap<string, RoomKind> = new Map(
     [`leave-${kind}`, kind],
   ]),
 );
-
-/** The argument is an id, or an object that holds it. @throws {BridgeError} `invalid_room` */
-function parseRoom(kind: RoomKind, arg: unknown): Room {
-  const field = ID_FIELDS[kind];
-  const id = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
-  if (!isRoomId(id)) throw new BridgeError('invalid_room', `${field} must be ${ID_RULE}.`);
-  return formatRoom(kind, id);
-}
 
 /** @throws {BridgeError} `invalid_cursor` */
 function parseAfter(options: unknown): string | null {

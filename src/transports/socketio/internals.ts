@@ -1,9 +1,7 @@
 /**
  * The only file that goes behind the types of Engine.IO, Socket.IO and ws. Each entry says what it uses, why, and what
- * happens if a version lacks it.
- *
- * package.json pins engine.io, socket.io and socket.io-adapter by `~`; engine.io pins ws the same way. Every entry has a
- * canary in test/transports/internals.test.ts. (Node's internals are in sse/response-writer.ts.)
+ * happens without it. package.json pins engine.io, socket.io and socket.io-adapter by `~`, engine.io pins ws in the same
+ * way, and test/transports/internals.test.ts has a canary for each entry. (Node's internals: sse/response-writer.ts.)
  */
 import type { IncomingMessage } from 'node:http';
 import type { Socket as NetSocket } from 'node:net';
@@ -34,28 +32,18 @@ function internalsOf(connection: EngineSocket): EngineInternals {
   return connection as unknown as EngineInternals;
 }
 
-/**
- * Uses `transport.socket`, to write to the websocket and to cut it without a closing handshake.
- * Missing: everything goes through Engine.IO.
- */
+/** `transport.socket`: to write to the websocket, and to cut it at once. Without it, Engine.IO does both. */
 export function websocketOf(connection: EngineSocket): WebSocket | null {
   const { name, socket = null } = internalsOf(connection).transport;
   return name === 'websocket' ? socket : null;
 }
 
-/**
- * Uses `transport.perMessageDeflate`: ws queues messages while it compresses, and bytes written beside that queue would
- * overtake them.
- * Missing: reads as no compression, which is how the bridge configures Engine.IO.
- */
+/** `transport.perMessageDeflate`: bytes must not overtake messages that ws compresses. Without it, none are (as here). */
 export function uncompressedWebsocketOf(connection: EngineSocket): WebSocket | null {
   return internalsOf(connection).transport.perMessageDeflate ? null : websocketOf(connection);
 }
 
-/**
- * Uses `writeBuffer` and ws's `_socket`, to write prepared bytes straight to TCP while nothing waits in Engine.IO.
- * Missing: null, and the packets go through Engine.IO.
- */
+/** `writeBuffer`, ws's `_socket`: to write to TCP while nothing waits in Engine.IO. Without them, Engine.IO writes. */
 export function idleTcpSocketOf(connection: EngineSocket, websocket: WebSocket | null): NetSocket | null {
   if (websocket === null) return null;
   const { readyState, writeBuffer } = internalsOf(connection);
@@ -63,18 +51,12 @@ export function idleTcpSocketOf(connection: EngineSocket, websocket: WebSocket |
   return isIdle ? (websocket._socket ?? null) : null;
 }
 
-/**
- * Uses the transport's 'drain' event, which follows the last byte of a flush, to count bytes that were sent.
- * Missing: every byte counts as waiting, so connections are cut as slow consumers.
- */
+/** The transport's 'drain': to count the bytes that were sent. Without it, polling clients are cut as slow consumers. */
 export function onTransportDrain({ transport }: EngineSocket, listener: () => void): void {
   transport.on('drain', listener);
 }
 
-/**
- * Uses `pingIntervalTimer`, of which Engine.IO calls `refresh` when a pong arrives, to replace two timers per connection.
- * Missing: returns false, and Engine.IO pings by itself.
- */
+/** `pingIntervalTimer`, refreshed by a pong: to ping with one timer for all. Without it (false), Engine.IO pings. */
 export function replacePingTimer(connection: EngineSocket, replacement: { refresh(): void }): boolean {
   const internals = internalsOf(connection);
   const timer = internals.pingIntervalTimer;
@@ -84,10 +66,7 @@ export function replacePingTimer(connection: EngineSocket, replacement: { refres
   return true;
 }
 
-/**
- * Uses `sendPacket`, the only way to send a ping through Engine.IO.
- * Missing: throws.
- */
+/** `sendPacket`: the only way to send a ping through Engine.IO. Without it, pings throw. */
 export function sendPingPacket(connection: EngineSocket): void {
   internalsOf(connection).sendPacket('ping');
 }
@@ -95,11 +74,8 @@ export function sendPingPacket(connection: EngineSocket): void {
 const EMPTY = Object.freeze({});
 
 /**
- * What Engine.IO receives in place of an upgrade request. It keeps that for as long as the connection lives, and the
- * request with its headers is a third of what a connection costs; this object can be emptied.
- *
- * Uses: Engine.IO, ws and Socket.IO read only the fields below, and Engine.IO caches the query in `_query`.
- * Missing: a version that reads more refuses the handshake or throws.
+ * What Engine.IO receives in place of an upgrade request, which it would keep while the connection lives: a third of the
+ * memory of a connection. Engine.IO, ws and Socket.IO read only these fields. A version that reads more refuses handshakes.
  */
 export class EngineRequest {
   readonly method: string | undefined;
@@ -132,11 +108,7 @@ export function handleUpgrade(engine: EngineServer, request: EngineRequest, sock
   engine.handleUpgrade(request as unknown as IncomingMessage, socket, head);
 }
 
-/**
- * Uses `conn.request` and Socket.IO's `handshake` and `data`, all unused once the connection is open, except for the
- * client's address.
- * Missing: the memory is kept.
- */
+/** `conn.request`, `handshake`, `data`: unused once a connection is open, but for the address. Otherwise memory stays. */
 export function forgetHandshake(socket: Socket): void {
   const internals = internalsOf(socket.conn);
   const { request } = internals;
@@ -154,19 +126,14 @@ export function isHandshakeForgotten({ conn }: Socket): boolean {
   return request instanceof EngineRequest && request.isEmpty;
 }
 
-/**
- * Uses `pid`, the private session id that Socket.IO gives to each socket and sends to its client.
- * Missing: no session can be found, so no client is recovered.
- */
+/** `pid`: the private session id, which Socket.IO sends to the client. Without it, no client is recovered. */
 export function pidOf(socket: Socket): string {
   return (socket as unknown as { readonly pid: string }).pid;
 }
 
 /**
- * Gives a new socket the ids of a saved session, as Socket.IO's recovery does in the socket's constructor.
- *
- * Uses `id`, `pid`, `recovered`, and `Namespace._remove`: until now the namespace knows the socket by another id.
- * Missing: throws, and the client comes back.
+ * `id`, `pid`, `recovered`: Socket.IO's own recovery sets them in the socket's constructor. `Namespace._remove`: until now
+ * the namespace knows the socket by another id. Without them, recovery fails and the client reconnects.
  */
 export function continueSession(socket: Socket, { sid, pid }: { readonly sid: string; readonly pid: string }): void {
   (socket.nsp as unknown as { _remove(socket: Socket): void })._remove(socket);
@@ -174,11 +141,8 @@ export function continueSession(socket: Socket, { sid, pid }: { readonly sid: st
 }
 
 /**
- * Keeps neither rooms nor sessions in Socket.IO; the bus has the rooms, and recovery.ts has the sessions.
- *
- * Uses: a socket joins the room of its own id through `addAll`, and its session is saved through `persistSession` and
- * looked up through `restoreSession`, which finds none here.
- * Missing: Socket.IO keeps a room per connection.
+ * `addAll`, through which a socket joins the room of its own id, and `persistSession`: the bus has the rooms, recovery.ts
+ * the sessions. Without them, Socket.IO keeps a room per connection.
  */
 export class QuietAdapter extends Adapter {
   override addAll(id: string, rooms: Set<string>): void {

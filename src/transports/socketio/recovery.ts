@@ -107,26 +107,12 @@ export interface Recovered {
   readonly refused: ReadonlyMap<Room, unknown>;
 }
 
-export type ResetStart = Extract<Start, { kind: 'reset' }>;
-
-export interface Recovery {
-  /** Saves the session in the background. */
-  saveSoon(connection: RecoverableConnection): void;
-  /**
-   * Saves the session; a join or leave is acknowledged afterwards, because a killed process saves nothing.
-   * @throws {BridgeError} `unavailable`: the client has a newer connection, and this one is cut
-   */
-  save(connection: RecoverableConnection): Promise<void>;
-  /** Postpones the expiry of sessions whose connections live. Call it about once a second. */
-  touch(connections: Iterable<RecoverableConnection>, nowMs: number): void;
-  /** Call it when the connection has closed, with Socket.IO's reason. */
-  close(connection: RecoverableConnection, reason: string): void;
-  /**
-   * Call it in the middleware, once the client is authenticated. Null if the client presents no session; a reset if
-   * its session or offset is of no use.
-   */
-  recover(socket: Socket, principal: Principal): Promise<Recovered | ResetStart | null>;
+interface PendingSave {
+  readonly current: Promise<boolean>;
+  next: Promise<boolean> | null;
 }
+
+export type ResetStart = Extract<Start, { kind: 'reset' }>;
 
 export interface RecoveryDeps {
   readonly bus: Bus;
@@ -135,24 +121,27 @@ export interface RecoveryDeps {
   readonly logger: Logger;
 }
 
+export type Recovery = ReturnType<typeof createRecovery>;
+
 /** @param connections the open connections of this node by `pid` */
 export function createRecovery(
   { bus, store, config, logger }: RecoveryDeps,
   connections: ReadonlyMap<string, RecoverableConnection>,
-): Recovery {
+) {
   const recoveryMs = config.recoverySeconds * 1000;
 
-  // 2. While the connection lives, its session is saved before a join or leave is acknowledged, and touched before it
-  // expires. Saves of one connection follow one another; those that wait are one save, which sees all changes.
+  // 2. While the connection lives, its session is saved before a join or leave is acknowledged, because a killed process
+  // saves nothing, and its expiry is postponed. One save of a connection runs at a time; all that wait for it become
+  // one save, which sees their changes.
 
-  const saves = new Map<RecoverableConnection, { current: Promise<boolean>; next: Promise<boolean> | null }>();
+  const saves = new Map<RecoverableConnection, PendingSave>();
 
   /** Resolves to whether this connection still owns the session. */
   function write(connection: RecoverableConnection): Promise<boolean> {
-    const save = saves.get(connection);
-    if (save === undefined) return writeNow(connection);
-    save.next ??= save.current.catch(() => {}).then(() => writeNow(connection));
-    return save.next;
+    const pending = saves.get(connection);
+    if (pending === undefined) return writeNow(connection);
+    pending.next ??= pending.current.catch(() => {}).then(() => writeNow(connection));
+    return pending.next;
   }
 
   function writeNow(connection: RecoverableConnection): Promise<boolean> {
@@ -163,11 +152,23 @@ export function createRecovery(
     const { pid, owner } = connection;
     const session = { pid, owner, data: encodeSession(connection), expiresAtMs: liveExpiry() };
     const current = store.saveSession(session).finally(() => {
-      if (save.next === null) saves.delete(connection);
+      if (pending.next === null) saves.delete(connection);
     });
-    const save = { current, next: null as Promise<boolean> | null };
-    saves.set(connection, save);
+    const pending: PendingSave = { current, next: null };
+    saves.set(connection, pending);
     return current;
+  }
+
+  /** @throws {BridgeError} `unavailable`: the client has a newer connection, and this one is cut */
+  async function save(connection: RecoverableConnection): Promise<void> {
+    if (!connection.isRecoverable || (await write(connection)) || connection.closed) return;
+    connection.terminate();
+    throw new BridgeError('unavailable', 'A newer connection of this client has replaced this one.');
+  }
+
+  function saveSoon(connection: RecoverableConnection): void {
+    if (!connection.isRecoverable) return;
+    write(connection).catch((error: unknown) => logger.warn({ err: error }, 'failed to save a session'));
   }
 
   /** A live connection touches its session at most this often. */
@@ -175,6 +176,7 @@ export function createRecovery(
   /** A live connection may miss two touches. */
   const liveExpiry = (): number => Date.now() + recoveryMs + 2 * touchIntervalMs;
 
+  /** Postpones the expiry of the sessions of live connections. Call it about once a second. */
   function touch(connections: Iterable<RecoverableConnection>, nowMs: number): void {
     const due: RecoverableConnection[] = [];
     for (const connection of connections) {
@@ -189,6 +191,7 @@ export function createRecovery(
       .catch((error: unknown) => logger.warn({ err: error }, 'failed to extend sessions; the next tick tries again'));
   }
 
+  /** Call it when the connection has closed, with Socket.IO's reason. */
   function close({ pid, owner }: RecoverableConnection, reason: string): void {
     // A client that disconnects by itself starts anew; any other may come back within RECOVERY_SECONDS.
     const saved =
@@ -200,6 +203,7 @@ export function createRecovery(
 
   // 3. A client that comes back presents the `pid` of its session and, as `offset`, the last cursor that it received.
 
+  /** Call it in the middleware, once the client is authenticated. Null if the client presents no session. */
   async function recover(socket: Socket, principal: Principal): Promise<Recovered | ResetStart | null> {
     const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
     if (pid === undefined && offset === undefined) return null;
@@ -255,18 +259,5 @@ export function createRecovery(
     return { kind: 'reset', reason, after, oldest, cursor };
   }
 
-  return {
-    saveSoon(connection) {
-      if (!connection.isRecoverable) return;
-      write(connection).catch((error: unknown) => logger.warn({ err: error }, 'failed to save a session'));
-    },
-    async save(connection) {
-      if (!connection.isRecoverable || (await write(connection)) || connection.closed) return;
-      connection.terminate();
-      throw new BridgeError('unavailable', 'A newer connection of this client has replaced this one.');
-    },
-    touch,
-    close,
-    recover,
-  };
+  return { save, saveSoon, touch, close, recover };
 }

@@ -1,28 +1,29 @@
 /**
- * Where the bytes of a stream go: to the bare socket, once Node has let go of parser, request and response, which are
- * most of what an idle connection costs; else through the response.
+ * Writes a stream to its TCP socket, or through Node's response if the socket cannot be had.
  *
- * Node lets go of a parser when its request turns out to be an upgrade, which it looks at after the 'request' listeners
- * ran. So a request that is to become a stream is marked as one there, and comes back in 'upgrade' with its socket. A
- * request that cannot be marked, as it waits behind another one on its connection (HTTP pipelining) or has a body, and
- * a Node that does not look at the mark, are served the same bytes through the response.
+ * Parser, request and response are most of the memory of an idle connection. Node releases them when a request turns out
+ * to be an upgrade, which it checks after the 'request' listeners have run. So a listener marks the request as an
+ * upgrade, and the server's 'upgrade' event returns it with a bare socket. This uses two internals of Node, `upgrade` of
+ * requests and `parser` of sockets (canaries: test/transports/internals.test.ts). Requests that cannot be marked, because
+ * they are pipelined behind another one or have a body, and versions of Node without these internals get the same bytes
+ * through the response.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
+import { endExchange, onExchangeEnd } from '../../answers/exchange.ts';
 
-/** A piece of the stream, as it is and as one chunk of RFC 9112 §7.1; both are the same memory. */
-export interface Part {
+/** A piece of the stream, plain and as a chunk of the chunked transfer coding (RFC 9112 §7.1). Both share their memory. */
+export interface Chunk {
   readonly bytes: Buffer;
-  readonly chunk: Buffer;
+  readonly chunked: Buffer;
 }
 
-export interface Wire {
+export interface ResponseWriter {
   /** `flushed` is called once the bytes have left this process. */
-  write(part: Part, flushed?: () => void): void;
+  write(chunk: Chunk, flushed?: () => void): void;
   /** Bytes written but not yet taken by the network. */
   pendingBytes(): number;
-  /** Ends the stream. A client that has not taken the rest by then is cut. */
+  /** Ends the stream. A client that has not read the rest after `lingerMs` is cut. */
   end(lingerMs: number): void;
   destroy(): void;
 }
@@ -30,33 +31,32 @@ export interface Wire {
 const CRLF = Buffer.from('\r\n');
 const LAST_CHUNK = Buffer.from('0\r\n\r\n');
 
-export function partOf(text: string | readonly Buffer[]): Part {
+export function chunkOf(text: string | readonly Buffer[]): Chunk {
   const pieces = typeof text === 'string' ? [Buffer.from(text)] : text;
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
   const head = Buffer.from(`${length.toString(16)}\r\n`);
-  const chunk = Buffer.concat([head, ...pieces, CRLF]);
-  return { bytes: chunk.subarray(head.length, -CRLF.length), chunk };
+  const chunked = Buffer.concat([head, ...pieces, CRLF]);
+  return { bytes: chunked.subarray(head.length, -CRLF.length), chunked };
 }
 
 const marked = new WeakSet<IncomingMessage>();
 
-/** Marks a request that is to become a stream. Only in the same turn as its 'request' event. */
-export function askForSocket(request: IncomingMessage, response: ServerResponse): void {
+/** Marks a request that is to become a stream. Works only in the turn of its 'request' event. */
+export function requestSocket(request: IncomingMessage, response: ServerResponse): void {
   const { headers } = request;
   const hasBody = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
   if (request.method !== 'GET' || response.socket === null || hasBody) return;
   marked.add(request);
-  // Node sets it on requests with an Upgrade header; its types leave it out.
   (request as { upgrade?: boolean }).upgrade = true;
-  // Nothing reads further requests from this connection.
+  // Without its parser, the connection cannot serve further requests.
   response.setHeader('Connection', 'close');
 }
 
-/** For the server's 'upgrade' event: whether the request was marked, and is being answered already. */
-export function isHandedOver(request: IncomingMessage): boolean {
+/** For the server's 'upgrade' event. True if the request was marked; its stream is then being answered. */
+export function takeSocket(request: IncomingMessage): boolean {
   if (!marked.has(request)) return false;
   const { socket } = request;
-  // As Node's HTTP server does: a client that ends its half is gone, and what it may still send is dropped.
+  // As in Node's HTTP server: a client that closes its half has gone, and further bytes are dropped.
   socket.on('end', () => socket.destroy());
   socket.on('error', () => socket.destroy());
   socket.resume();
@@ -64,21 +64,22 @@ export function isHandedOver(request: IncomingMessage): boolean {
 }
 
 /**
- * Sends the response's head. `over` is called when the connection is gone or the response was sent. The caller keeps
- * neither request nor response, so that they are let go of.
+ * Sends the head of the response. `onEnd` is called when the connection has closed or the response was sent. Keep
+ * neither request nor response, so that their memory is released.
  */
-export function openWire(request: IncomingMessage, response: ServerResponse, over: () => void): Wire {
+export function openWriter(request: IncomingMessage, response: ServerResponse, onEnd: () => void): ResponseWriter {
   response.flushHeaders();
   const { socket } = response;
+  // nginx proxies over HTTP/1.0 by default: such a stream is not chunked and ends with the connection.
   const isChunked = request.httpVersionMajor === 1 && request.httpVersionMinor >= 1;
   const isBare = marked.has(request) && (request.socket as { readonly parser?: unknown }).parser === null;
-  if (socket === null || !isBare) return new ResponseWire(request, response, isChunked, over);
+  if (socket === null || !isBare) return new NodeResponseWriter(request, response, isChunked, onEnd);
   response.detachSocket(socket);
-  socket.on('close', over);
-  return new SocketWire(socket, isChunked);
+  socket.on('close', onEnd);
+  return new SocketWriter(socket, isChunked);
 }
 
-class SocketWire implements Wire {
+class SocketWriter implements ResponseWriter {
   readonly #socket: Socket;
   readonly #isChunked: boolean;
 
@@ -87,9 +88,9 @@ class SocketWire implements Wire {
     this.#isChunked = isChunked;
   }
 
-  write({ bytes, chunk }: Part, flushed?: () => void): void {
+  write({ bytes, chunked }: Chunk, flushed?: () => void): void {
     if (this.#socket.destroyed) return;
-    this.#socket.write(this.#isChunked ? chunk : bytes, flushed === undefined ? undefined : () => flushed());
+    this.#socket.write(this.#isChunked ? chunked : bytes, flushed === undefined ? undefined : () => flushed());
   }
 
   pendingBytes(): number {
@@ -109,28 +110,22 @@ class SocketWire implements Wire {
   }
 }
 
-class ResponseWire implements Wire {
+class NodeResponseWriter implements ResponseWriter {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
-  readonly #isChunked: boolean;
-  /** Null where the response waits behind another one: Node queues what goes through it. */
-  readonly #socket: Socket | null;
+  /** Null if the response is pipelined behind another one: Node then queues what is written to the response. */
+  readonly #direct: SocketWriter | null;
 
-  constructor(request: IncomingMessage, response: ServerResponse, isChunked: boolean, over: () => void) {
+  constructor(request: IncomingMessage, response: ServerResponse, isChunked: boolean, onEnd: () => void) {
     this.#request = request;
     this.#response = response;
-    this.#isChunked = isChunked;
-    this.#socket = response.socket;
-    onExchangeEnd(request, response, over);
+    this.#direct = response.socket === null ? null : new SocketWriter(response.socket, isChunked);
+    onExchangeEnd(request, response, onEnd);
   }
 
-  write({ bytes, chunk }: Part, flushed?: () => void): void {
-    const socket = this.#socket;
-    if (socket === null) {
-      if (!this.#response.destroyed) this.#response.write(bytes, () => flushed?.());
-    } else if (!socket.destroyed) {
-      socket.write(this.#isChunked ? chunk : bytes, flushed === undefined ? undefined : () => flushed());
-    }
+  write(chunk: Chunk, flushed?: () => void): void {
+    if (this.#direct !== null) this.#direct.write(chunk, flushed);
+    else if (!this.#response.destroyed) this.#response.write(chunk.bytes, () => flushed?.());
   }
 
   pendingBytes(): number {
@@ -138,11 +133,7 @@ class ResponseWire implements Wire {
   }
 
   end(lingerMs: number): void {
-    this.#response.end();
-    // Nothing else cuts a client that takes no more. One that waits behind another response cannot take yet.
-    if (this.#response.socket === null || hasExchangeEnded(this.#request, this.#response)) return;
-    const linger = setTimeout(() => this.destroy(), lingerMs);
-    onExchangeEnd(this.#request, this.#response, () => clearTimeout(linger));
+    endExchange(this.#request, this.#response, lingerMs);
   }
 
   destroy(): void {
