@@ -22,9 +22,9 @@ import { createHttpServer } from './http/server.ts';
 import { createLogger } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
+import { createCheckGate } from './transports/check-gate.ts';
 import { createGate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
-import { createProbeDoor } from './transports/socketio/check.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
 
@@ -101,11 +101,11 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
-  const probeDoor = createProbeDoor(config, gate);
-  const probes = createProbes({ config, metrics, door: probeDoor, ready });
+  const checkGate = createCheckGate(config, gate);
+  const probes = createProbes({ config, metrics, gate: checkGate, ready });
   const socketio = createSocketIo({
     ...common,
-    probeDoor,
+    checkGate,
     principalOf: (handshake) =>
       auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     originAllowed: (request) => origins.allows(pageFacts(request.headers)),

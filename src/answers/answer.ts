@@ -1,8 +1,7 @@
 /**
- * How a route answers: straight on Node's response. With Hono's own globals (`overrideGlobalObjects: false`, so that an
- * embedding program keeps its `Response`) a `Response` with a body is a web stream, at about half the throughput.
- *
- * Headers that middleware set on the raw response go along, for these answers as for the transports that stream.
+ * Routes answer directly on Node's response. The bridge leaves the global `Response` alone, for the sake of programs
+ * that embed it (`overrideGlobalObjects: false`); a Hono `Response` with a body is then a web stream, which halves the
+ * throughput. Headers that are already set on Node's response are sent too.
  */
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
@@ -13,7 +12,7 @@ export type Handler = (context: BridgeContext) => Response | Promise<Response>;
 
 export const JSON_TYPE = 'application/json';
 
-/** Sends the whole answer. For HEAD, Node keeps the headers and leaves the body out. */
+/** Sends a complete answer. For HEAD, Node sends the headers without the body. */
 export function answer(
   context: BridgeContext,
   status: number,

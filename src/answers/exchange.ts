@@ -1,38 +1,47 @@
 /**
- * When an exchange is over: the response was sent, or its connection is gone.
+ * When an exchange of request and response has ended: the response was sent, or its connection closed.
  *
- * Node tells a response that waits behind another one on its connection (HTTP pipelining) nothing when that connection
- * closes. What is held for such a response would be held for ever, so the connection is listened to as well, by one
- * listener for all of its exchanges.
+ * With HTTP pipelining, a response can wait behind another one on its connection. Node emits nothing on such a response
+ * when the connection closes, so what is reserved for it would never be released. One 'close' listener per connection
+ * therefore serves all of its exchanges.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 const exchanges = new WeakMap<Socket, Set<() => void>>();
 
-export function isOver(request: IncomingMessage, response: ServerResponse): boolean {
+export function hasExchangeEnded(request: IncomingMessage, response: ServerResponse): boolean {
   return response.closed || request.socket.destroyed;
 }
 
-/** Calls `act` once, when the exchange is over. The returned function takes that back. */
-export function whenOver({ socket }: IncomingMessage, response: ServerResponse, act: () => void): () => void {
-  const known = exchanges.get(socket);
-  const waiting = known ?? new Set();
-  if (known === undefined) {
-    exchanges.set(socket, waiting);
+/** Calls `listener` once, when the exchange ends. The returned function removes the listener. */
+export function onExchangeEnd({ socket }: IncomingMessage, response: ServerResponse, listener: () => void): () => void {
+  const existing = exchanges.get(socket);
+  const listeners = existing ?? new Set();
+  if (existing === undefined) {
+    exchanges.set(socket, listeners);
     socket.once('close', () => {
-      for (const over of [...waiting]) over();
+      for (const ended of [...listeners]) ended();
     });
   }
-  const forget = (): void => {
-    waiting.delete(over);
-    response.off('close', over);
+  const remove = (): void => {
+    listeners.delete(ended);
+    response.off('close', ended);
   };
-  const over = (): void => {
-    forget();
-    act();
+  const ended = (): void => {
+    remove();
+    listener();
   };
-  waiting.add(over);
-  response.on('close', over);
-  return forget;
+  listeners.add(ended);
+  response.on('close', ended);
+  return remove;
+}
+
+/** Ends the response. A client that has not read the rest after `lingerMs` is cut; nothing else would cut it. */
+export function endExchange(request: IncomingMessage, response: ServerResponse, lingerMs: number): void {
+  response.end();
+  // A pipelined response waits for the one before it, which is not this client's fault.
+  if (response.socket === null || hasExchangeEnded(request, response)) return;
+  const linger = setTimeout(() => request.socket.destroy(), lingerMs);
+  onExchangeEnd(request, response, () => clearTimeout(linger));
 }

@@ -1,13 +1,12 @@
 /**
- * Headers that every answer of this server carries, whoever gives it: a route, Socket.IO, a refusal. For browsers: what a
- * page may do, and which other pages may read the answer (protocol §11).
+ * Security and CORS headers of every answer: routes, transports, Socket.IO and refusals (protocol §11).
  *
- * They are set on Node's raw response before anything else sees the request, since the transports write their heads
- * there themselves.
+ * They are set on Node's response before anything else handles the request, because the transports write their own
+ * response heads there.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** What a page may load and do, for its own Content-Security-Policy; nobody may frame any. */
+/** A Content-Security-Policy that allows only the sources in `allowed`, and no framing. */
 export const contentSecurityPolicy = (...allowed: readonly string[]): string =>
   ["default-src 'none'", ...allowed, "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"].join('; ');
 
@@ -19,6 +18,14 @@ export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ['X-Content-Type-Options', 'nosniff'],
   ['X-Frame-Options', 'DENY'],
 ];
+
+/** The head of a Server-Sent Events stream, here and in the connection check. */
+export const STREAM_HEADERS = {
+  'Content-Type': 'text/event-stream; charset=utf-8',
+  'Cache-Control': 'no-store, no-transform',
+  // nginx would buffer the stream.
+  'X-Accel-Buffering': 'no',
+};
 
 const EXPOSED_HEADERS = 'ETag, Retry-After';
 

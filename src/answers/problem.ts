@@ -1,6 +1,6 @@
 /**
- * From an error to `application/problem+json` (RFC 9457, protocol §10): one of the three translators of the table in
- * contract/errors.ts. What is not a `BridgeError` is a bare 500, told to the log with its cause and to nobody else.
+ * Errors as `application/problem+json` (RFC 9457, protocol §10): one of the three translators of the table in
+ * contract/errors.ts. An error that is not a `BridgeError` becomes a bare 500; only the logger receives its cause.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -12,7 +12,7 @@ import { SECURITY_HEADERS } from './headers.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 
-/** The stable name of a kind of problem, for the document's `type`. */
+/** The `type` of a problem document. */
 export const problemUrn = (code: string): string => `urn:roomcast:error:${code}`;
 
 export interface ProblemDeps {
@@ -20,25 +20,22 @@ export interface ProblemDeps {
   readonly logger: Logger;
 }
 
-/** What the client is told, counted; what is not a `BridgeError` is told to the log, with what was asked. */
-export function refusalOf(error: unknown, { metrics, logger }: ProblemDeps, asked: object): BridgeError {
-  const known =
-    error instanceof BridgeError ? error : new BridgeError('internal', 'Something went wrong on this side.');
-  if (known !== error) logger.error({ err: error, ...asked }, 'a request failed');
-  metrics.refused(known.code);
-  return known;
+/** The error to answer with, counted. An unexpected error is logged together with `context`. */
+export function refusalOf(error: unknown, { metrics, logger }: ProblemDeps, context: object): BridgeError {
+  const refusal =
+    error instanceof BridgeError ? error : new BridgeError('internal', 'The bridge failed to process the request.');
+  if (refusal !== error) logger.error({ err: error, ...context }, 'a request failed');
+  metrics.refused(refusal.code);
+  return refusal;
 }
 
 export function answerProblem(context: BridgeContext, error: unknown, deps: ProblemDeps): Response {
   const { method, path } = context.req;
-  const known = refusalOf(error, deps, { method, path });
+  const refusal = refusalOf(error, deps, { method, path });
   const { outgoing } = context.env;
-  if (outgoing.headersSent) {
-    // Half an answer is out: only cutting the connection tells the client that it is not whole.
-    outgoing.destroy();
-    return answer(context, known.status, {});
-  }
-  const { status, headers, body } = problemAnswer(known);
+  // After half an answer, only a cut connection shows the client that the answer is incomplete.
+  if (outgoing.headersSent) outgoing.destroy();
+  const { status, headers, body } = problemAnswer(refusal);
   return answer(context, status, headers, body);
 }
 
@@ -56,14 +53,14 @@ export function problemAnswer(error: BridgeError): ProblemAnswer {
       'Content-Type': PROBLEM_TYPE,
       'Cache-Control': 'no-store',
       ...(retryAfterSeconds === undefined ? {} : { 'Retry-After': String(Math.ceil(retryAfterSeconds)) }),
-      // RFC 9110 §11.6.1: a 401 names how to authenticate.
+      // RFC 9110 §11.6.1: a 401 names an authentication scheme.
       ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
     },
     body: JSON.stringify(problemOf(error)),
   };
 }
 
-/** The last that a connection without a response is sent: its upgrade is refused, or what it sent is no request. */
+/** Answers and closes a connection that has no response: a refused upgrade, or bytes that are not HTTP. */
 export function endWithProblem(socket: Duplex, error: BridgeError): void {
   const { status, headers, body } = problemAnswer(error);
   const lines = [

@@ -35,7 +35,7 @@ export function createBatch(records: readonly LogRecord[]): Batch {
 
 /** Encodings that a record, or a batch of a replay, keeps: stock clients and our own ask for no more. */
 const MOST_KEPT = 6;
-/** The same of a batch, where each comes with a tally (transports/deliveries.ts). */
+/** The same of a batch, where each comes with a tally (transports/delivery-counter.ts). */
 const MOST_KEPT_OF_BATCH = 2 * MOST_KEPT;
 
 const shared = new WeakMap<readonly LogRecord[], Batch>();

@@ -17,7 +17,7 @@ import { BridgeError } from '../contract/errors.ts';
 import { MAX_ID_CHARACTERS } from '../contract/rooms.ts';
 import type { Gate } from '../transports/gate.ts';
 import type { SocketIoTransport } from '../transports/socketio/endpoint.ts';
-import { isHandedOver } from '../transports/sse/wire.ts';
+import { takeSocket } from '../transports/sse/response-writer.ts';
 import type { BridgeApp } from './app.ts';
 
 /** A client that takes longer to send the head, or the whole request, gets a 408. */
@@ -99,7 +99,7 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     else void handleHttp(request, response);
   });
   server.on('upgrade', (request, socket, head) => {
-    if (isHandedOver(request)) return;
+    if (takeSocket(request)) return;
     countRequest(socket, 1);
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
     else endWithProblem(socket, refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));

@@ -1,21 +1,12 @@
 /**
- * `GET /events`: the last resort (protocol §7). A page of records after a cursor, or a long poll that answers as soon
- * as one record is there. The wait hands over from the page to the live bus by the same subscription as a stream.
+ * `GET /events` (protocol §7): a page of records after a cursor or, if it is empty, a long poll that answers with the
+ * next record. The wait continues from the page through a subscription, as streams do (design law 3).
  */
 import { createHash } from 'node:crypto';
 import { answer, type BridgeContext, JSON_TYPE } from '../answers/answer.ts';
-import { isOver, whenOver } from '../answers/exchange.ts';
-import {
-  flag,
-  integer,
-  list,
-  parseQuery,
-  ROOM_QUERY,
-  roomsToHear,
-  text,
-  viewOf,
-  wellFormedCursor,
-} from '../answers/query.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
+import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
+import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
@@ -28,15 +19,15 @@ import { framesOf, type LogRecord, namesSeen, type View } from '../contract/fram
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import { createDeliveryCounter } from './deliveries.ts';
+import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
-/** Intermediaries cut idle requests at 30 s and more. */
+/** Intermediaries cut idle requests after 30 s or more. */
 const MAX_WAIT_SECONDS = 25;
-/** A filter that keeps almost nothing may make one request read this many pages; the cursor moves on all the same. */
-const MOST_PAGES = 10;
+/** Log pages that one request may read if its filter drops most records. The cursor moves on all the same. */
+const MAX_PAGES = 10;
 
 export const EVENTS_QUERY = {
   ...ROOM_QUERY,
@@ -59,16 +50,16 @@ export interface PollingDeps {
 
 export interface PollingTransport {
   handle(context: BridgeContext): Promise<Response>;
-  /** Answers every waiting request with what there is. */
+  /** Answers every waiting request, with an empty page. */
   drain(): void;
 }
 
-interface Answer extends LogPage {
-  /** `live` when the records came while the client waited: only then is their age the bridge's doing. */
+interface EventsPage extends LogPage {
+  /** `live` if the records arrived while the client waited. Only then does their age measure the bridge's delay. */
   readonly mode: Mode;
 }
 
-interface Listening {
+interface EventsRequest {
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   readonly audiences: readonly string[];
   readonly view: View;
@@ -81,55 +72,55 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(new URL(context.req.url).searchParams, EVENTS_QUERY);
     const principal = await principalOf(context);
-    const rooms = roomsToHear(principal, query, config.maxRooms);
-    const listening: Listening = {
+    const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const request: EventsRequest = {
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
       view: viewOf(query, config),
       limit: query.limit,
     };
-    const after = query.after === null ? null : wellFormedCursor('after', query.after);
+    const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
     if (after === 'now') {
-      const nothing: Answer = { records: [], position: bus.head, more: false, mode: 'resumed' };
-      // Here the cursor is what was asked for, so another cursor is another answer.
-      return answerPage(context, listening, nothing, etagOf(nothing, listening.view, bus.head));
+      const empty: EventsPage = { records: [], position: bus.head, more: false, mode: 'resumed' };
+      // The client asks for the cursor itself, so the ETag depends on it.
+      return answerPage(context, request, empty, etagOf(empty, request.view, bus.head));
     }
 
-    let page = await firstPage(listening, after);
-    const known = context.req.header('if-none-match');
-    const nothingNew = page.records.length === 0 || matches(known, etagOf(page, listening.view));
-    if (query.wait > 0 && context.req.method !== 'HEAD' && nothingNew) {
-      // Nobody listens past the end of their token (protocol §11): the answer ends there, and the next request is a 401.
+    let page = await firstPage(request, after);
+    const ifNoneMatch = context.req.header('if-none-match');
+    const isNew = page.records.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
+    if (query.wait > 0 && context.req.method !== 'HEAD' && !isNew) {
+      // The wait ends when the token expires, and the next request gets a 401 (protocol §11).
       const waitMs = Math.max(0, Math.min(query.wait * 1000, expiryOf(principal) - Date.now()));
-      const fresh = await longPoll(context, listening, page.position, waitMs);
-      // A client that holds what was there already gets it together with what came, as it asked.
-      if (page.records.length === 0) page = fresh;
-      else if (fresh.records.length > 0) page = await firstPage(listening, after);
+      const arrived = await longPoll(context, request, page.position, waitMs);
+      // A client that has the page already gets it again, together with the new records, because its cursor is before both.
+      if (page.records.length === 0) page = arrived;
+      else if (arrived.records.length > 0) page = await firstPage(request, after);
     }
-    return answerPage(context, listening, page, etagOf(page, listening.view));
+    return answerPage(context, request, page, etagOf(page, request.view));
   }
 
-  async function firstPage(listening: Listening, after: string | null): Promise<Answer> {
-    if (after === null) return newestPage(listening);
+  async function firstPage(request: EventsRequest, after: string | null): Promise<EventsPage> {
+    if (after === null) return newestPage(request);
     const start = await bus.resolve(after);
     if (start.kind === 'reset') throw gone(start);
-    return pageAfter(listening, start.cursor);
+    return pageAfter(request, start.cursor);
   }
 
-  async function newestPage({ audiences, view, limit }: Listening): Promise<Answer> {
-    // A filter may leave fewer than `limit`; what it keeps is the newest of the newest.
+  async function newestPage({ audiences, view, limit }: EventsRequest): Promise<EventsPage> {
+    // A filter may leave fewer than `limit` of the newest records.
     const page = await bus.newest(audiences, view.events === null ? limit : MAX_LIMIT);
     return { ...page, records: page.records.filter((record) => isSeen(record, view)).slice(-limit), mode: 'resumed' };
   }
 
-  async function pageAfter({ audiences, view, limit }: Listening, after: Cursor): Promise<Answer> {
+  async function pageAfter({ audiences, view, limit }: EventsRequest, after: Cursor): Promise<EventsPage> {
     const records: LogRecord[] = [];
     let position = after;
-    for (let pages = 0; pages < MOST_PAGES; pages++) {
+    for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = await bus.read(audiences, position, view.events === null ? limit - records.length : MAX_LIMIT);
       if ('reason' in page) {
         if (records.length === 0) throw gone(page);
-        // What was read is whole; the next request is told what was trimmed meanwhile.
+        // The records read so far are complete. The next request gets the 410.
         return { records, position, more: true, mode: 'resumed' };
       }
       for (const [index, record] of page.records.entries()) {
@@ -146,43 +137,43 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return { records, position, more: true, mode: 'resumed' };
   }
 
-  /** Waits for the first commit with a record that this client sees; an empty page when the time is up. */
+  /** Waits for the first commit with a record that this client sees. Resolves to an empty page when the time is up. */
   async function longPoll(
     context: BridgeContext,
-    listening: Listening,
+    request: EventsRequest,
     after: Cursor,
     waitMs: number,
-  ): Promise<Answer> {
-    const { rooms, view, limit } = listening;
+  ): Promise<EventsPage> {
+    const { rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     metrics.connected('longpoll', 1);
-    return new Promise<Answer>((resolve, reject) => {
+    return new Promise<EventsPage>((resolve, reject) => {
       let subscription: Subscription | null = null;
       let settled = false;
-      /** Nothing for this client lies between `after` and here. */
-      let passed = after;
-      const settle = (act: () => void): void => {
+      /** Between `after` and here, no record is for this client. */
+      let position = after;
+      const settle = (finish: () => void): void => {
         if (settled) return;
         settled = true;
         clearTimeout(timer);
-        waiting.delete(giveUp);
-        forget();
+        waiting.delete(answerEmpty);
+        removeListener();
         subscription?.close();
         metrics.connected('longpoll', -1);
         release();
-        act();
+        finish();
       };
-      const giveUp = (): void =>
+      const answerEmpty = (): void =>
         settle(() => {
-          const position = subscription?.cursor ?? passed;
-          // A time that ran out on the way through the log left the rest of it unread.
-          resolve({ records: [], position, more: position < bus.head, mode: 'live' });
+          const reached = subscription?.cursor ?? position;
+          // The time can run out while the subscription still reads the log.
+          resolve({ records: [], position: reached, more: reached < bus.head, mode: 'live' });
         });
-      const timer = setTimeout(giveUp, waitMs);
-      const forget = whenOver(incoming, outgoing, giveUp);
-      waiting.add(giveUp);
-      if (isOver(incoming, outgoing) || gate.draining) giveUp();
+      const timer = setTimeout(answerEmpty, waitMs);
+      const removeListener = onExchangeEnd(incoming, outgoing, answerEmpty);
+      waiting.add(answerEmpty);
+      if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(
         { rooms, after },
         {
@@ -190,25 +181,25 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
             const seen = batch.records.filter((record) => isSeen(record, view));
             const last = batch.records.at(-1) as LogRecord;
             if (seen.length === 0) {
-              passed = last.id;
+              position = last.id;
               return flushed?.();
             }
-            // A step of a replay does not say what comes after it; a page does.
-            if (mode !== 'live') return settle(() => resolve(pageAfter(listening, passed)));
+            // A replay does not know how many records follow; a page does.
+            if (mode !== 'live') return settle(() => resolve(pageAfter(request, position)));
             const more = seen.length > limit;
             const records = seen.slice(0, limit);
             settle(() => resolve({ records, position: ((more ? records.at(-1) : last) as LogRecord).id, more, mode }));
           },
           pendingBytes: () => 0,
           reset: (reset) => settle(() => reject(gone(reset))),
-          cut: giveUp,
+          cut: answerEmpty,
         },
       );
       if (settled) subscription.close();
     });
   }
 
-  function answerPage(context: BridgeContext, { view }: Listening, page: Answer, etag: string): Response {
+  function answerPage(context: BridgeContext, { view }: EventsRequest, page: EventsPage, etag: string): Response {
     const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
     if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
     if (page.records.length > 0 && context.req.method !== 'HEAD') {
@@ -218,13 +209,13 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, bodyOf(items, page.position, page.more));
   }
 
-  /** Polling's `bridge.reset`: a 410 with the same fields (protocol §8). */
+  /** In place of `bridge.reset`: a 410 with the same fields (protocol §8). */
   function gone({ reason, after, oldest, cursor }: Reset): BridgeError {
     metrics.reset('longpoll', reason);
     const message =
       reason === 'expired'
-        ? 'What came after the cursor is no longer kept whole; read the state routes and go on from `cursor`.'
-        : 'The cursor names no record of this log; read the state routes and go on from `cursor`.';
+        ? 'Events after this cursor were trimmed from the log. Read the state routes, then continue from `cursor`.'
+        : 'This log has no record with this cursor. Read the state routes, then continue from `cursor`.';
     return new BridgeError(reason === 'expired' ? 'cursor_expired' : 'cursor_unknown', message, {
       fields: { reason, after, oldest, cursor },
     });
@@ -233,7 +224,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
   return {
     handle,
     drain() {
-      for (const giveUp of [...waiting]) giveUp();
+      for (const answerEmpty of [...waiting]) answerEmpty();
     },
   };
 }
@@ -246,13 +237,13 @@ function bodyOf(items: readonly string[], cursor: Cursor, more: boolean): string
   return `{"events":[${items.join(',')}],"cursor":${JSON.stringify(cursor)},"hasMore":${more}}`;
 }
 
-/** The payload goes in as the text that it is, so that its bytes are the same as on every transport. */
+/** The payload is inserted as text, so its bytes are the same on every transport. */
 function itemOf(record: LogRecord, frame: { event: string; payload: string; cursor: Cursor | null }): string {
   const { event, payload, cursor } = frame;
   return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
 }
 
-/** Weak: the same events mean "nothing new", although the log's head may have moved on elsewhere. */
+/** Weak: two answers with the same events are equivalent, although their cursors may differ. */
 function etagOf({ records, more }: LogPage, { key }: View, cursor = ''): string {
   const hash = createHash('sha256').update(`${key}\n${more}\n${cursor}`);
   for (const { id } of records) hash.update(`\n${id}`);

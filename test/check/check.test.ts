@@ -15,7 +15,7 @@ import { reportText } from '../../src/check/report.ts';
 import { LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
 import type { Config } from '../../src/config.ts';
 import { TRANSPORTS } from '../../src/contract/names.ts';
-import { openProbeNamespace } from '../../src/transports/socketio/check.ts';
+import { openCheckNamespace } from '../../src/transports/socketio/check.ts';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
@@ -226,7 +226,7 @@ test('a connection with a probe on it ends after its time, also when it has left
     held++;
     return () => void held--;
   };
-  openProbeNamespace(namespaces, { share, admit: async () => share() }, 300);
+  openCheckNamespace(namespaces, { admitOpen: share, admit: async () => share() }, 300);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.after(() => namespaces.close());
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

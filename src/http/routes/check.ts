@@ -4,18 +4,18 @@
  * is what it does to the real ones.
  *
  * Open to anyone, in every AUTH_MODE: nothing of any tenant or of the log is within their reach. They are counted as
- * any connection and within a smaller limit of their own (transports/probe.ts), and end by themselves.
+ * any connection and within a smaller limit of their own (transports/check-gate.ts), and end by themselves.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
-import { isOver, whenOver } from '../../answers/exchange.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
+import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, parseQuery } from '../../answers/query.ts';
 import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import type { ProbeDoor } from '../../transports/socketio/check.ts';
-import { STREAM_HEADERS } from '../../transports/sse/endpoint.ts';
+import type { CheckGate } from '../../transports/check-gate.ts';
 
 /** How long a client may take the rest of a stream that has ended; then its connection is cut. */
 const LINGER_MS = 10_000;
@@ -39,7 +39,7 @@ const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-bluecoat-via'];
 export interface ProbeDeps {
   readonly config: Config;
   readonly metrics: Metrics;
-  readonly door: ProbeDoor;
+  readonly gate: CheckGate;
   readonly ready: () => boolean;
 }
 
@@ -50,7 +50,7 @@ export interface Probes {
   drain(): void;
 }
 
-export function createProbes({ config, metrics, door, ready }: ProbeDeps): Probes {
+export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probes {
   const open = new Set<AbortController>();
 
   /** Counts the probe in for as long as `act` takes; the signal tells it to end: the client has gone, or a drain. */
@@ -59,10 +59,10 @@ export function createProbes({ config, metrics, door, ready }: ProbeDeps): Probe
     transport: 'sse' | 'longpoll',
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
-    const release = await door.admit(incoming);
+    const release = await gate.admit(incoming);
     const ending = new AbortController();
-    const forget = whenOver(incoming, outgoing, () => ending.abort());
-    if (isOver(incoming, outgoing)) ending.abort();
+    const forget = onExchangeEnd(incoming, outgoing, () => ending.abort());
+    if (hasExchangeEnded(incoming, outgoing)) ending.abort();
     open.add(ending);
     metrics.connected(transport, 1);
     try {
@@ -163,7 +163,7 @@ function block(event: string, data: object): string {
 function end(request: IncomingMessage, response: ServerResponse): void {
   response.end();
   // One that waits behind another response cannot be taken yet.
-  if (isOver(request, response) || response.socket === null) return;
+  if (hasExchangeEnded(request, response) || response.socket === null) return;
   const linger = setTimeout(() => request.socket.destroy(), LINGER_MS);
-  whenOver(request, response, () => clearTimeout(linger));
+  onExchangeEnd(request, response, () => clearTimeout(linger));
 }

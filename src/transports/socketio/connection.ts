@@ -1,132 +1,122 @@
 /**
- * One Socket.IO connection: the room-join protocol, and what the bus writes to it (protocol §5).
- *
- * Everything that is emitted ends in a cursor or in an object: a stock client takes any trailing string as the offset
- * from which it wants to be recovered.
+ * One Socket.IO connection: the join protocol, and what the bus writes to the client (protocol §5). recovery.ts saves its
+ * session, and encoder.ts encodes its events.
  */
-
+import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
-import { audiencesToHear } from '../../answers/query.ts';
+import { audiencesToJoin, parseRoom } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { TokenBucket } from '../../auth/limits.ts';
-import { type Principal, sessionHolder } from '../../auth/principal.ts';
-import { type Batch, encodeBatch, encodeRecord } from '../../bus/batch.ts';
+import type { Principal } from '../../auth/principal.ts';
+import { type Batch, encodeBatch } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
-import type { JoinedRoom, Mode, Sink, Subscription } from '../../bus/subscription.ts';
+import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import { framesOf, type View } from '../../contract/frames.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
-import {
-  formatRoom,
-  ID_FIELDS,
-  ID_RULE,
-  isRoomId,
-  ROOM_KINDS,
-  type Room,
-  type RoomKind,
-} from '../../contract/rooms.ts';
+import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import type { Log, Sessions } from '../../store/store.ts';
-import { createDeliveryCounter, type DeliveryCounter } from '../deliveries.ts';
-import { EngineOutbox, endWithin, type PacketText, type PreparedPackets, preparePackets, terminate } from './outbox.ts';
-import { encodeSession, restoreRooms, type SessionData, type SessionRoom } from './session.ts';
+import type { Encoder } from './encoder.ts';
+import { pidOf } from './internals.ts';
+import { EngineOutbox, endWithin, terminate } from './outbox.ts';
+import type { RecoverableConnection, Recovered, Recovery, ResetStart, SessionRoom } from './recovery.ts';
 
-/** protocol §5: `bridge.cursor` again, at most once per 30 s, when the log has moved on with nothing for this client. */
+/** `bridge.cursor` is repeated at most this often, if the head has moved on without events for this client (protocol §5). */
 const CURSOR_INTERVAL_MS = 30_000;
 
 export interface ConnectionDeps {
   readonly bus: Bus;
-  readonly store: Log & Sessions;
   readonly config: Config;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  readonly recovery: Recovery;
 }
 
 export interface ConnectionOptions {
   readonly principal: Principal;
-  readonly form: Form;
-  /** The only connection that may write the session. */
-  readonly owner: string;
-  readonly restored: { readonly session: SessionData; readonly offset: Cursor } | null;
-  /** What the client is to be told before its first cursor. */
-  readonly reset: Reset | null;
+  readonly encoder: Encoder;
+  /** How the client continues, if it presented a session. */
+  readonly resumed: Recovered | ResetStart | null;
 }
 
 type Ack = (answer: object) => void;
 
-/** There may be tens of thousands, so a connection is one object, and what it seldom needs is made when it does. */
-export class Connection implements Sink {
-  /** Socket.IO's private session id. */
+/** A node can hold tens of thousands of connections, so each is one object that creates rarely used state on demand. */
+export class Connection implements Sink, RecoverableConnection {
   readonly pid: string;
   readonly owner: string;
+  readonly principal: Principal;
+  readonly rooms: Map<Room, SessionRoom>;
+  touchedAtMs = performance.now();
+  closed = false;
   readonly #socket: Socket;
   readonly #deps: ConnectionDeps;
-  readonly #principal: Principal;
-  readonly #form: Form;
+  readonly #encoder: Encoder;
   readonly #outbox: EngineOutbox;
   readonly #subscription: Subscription;
-  readonly #rooms = new Map<Room, SessionRoom>();
-  /** Joins and leaves of one room happen one after the other. */
-  #turns: Map<Room, Promise<void>> | null = null;
-  /** Rooms whose join is under way: they take up a place. */
+  /** The last pending join or leave of each room: those of one room run one after the other. */
+  #roomQueues: Map<Room, Promise<void>> | null = null;
+  /** Rooms whose join is in progress. They count towards MAX_ROOMS. */
   #joining: Set<Room> | null = null;
   /** RATE_JOINS at once, and as many in each second after. */
   #joinBucket: TokenBucket | null = null;
-  /** The save under way, and the one that those share who ask meanwhile. */
-  #saving: Promise<boolean> | null = null;
-  #savingNext: Promise<boolean> | null = null;
-  #told: Cursor;
-  #toldAtMs = performance.now();
-  #touchedAtMs = performance.now();
-  #closed = false;
+  #sentCursor: Cursor;
+  #sentCursorAtMs = performance.now();
 
-  constructor(socket: Socket, deps: ConnectionDeps, options: ConnectionOptions) {
-    const { bus } = deps;
-    const { principal, form, owner, restored, reset } = options;
-    // Recovery gives one to every socket; Socket.IO's types leave it out.
-    this.pid = (socket as unknown as { readonly pid: string }).pid;
-    this.owner = owner;
+  constructor(socket: Socket, deps: ConnectionDeps, { principal, encoder, resumed }: ConnectionOptions) {
+    const { bus, recovery } = deps;
+    const recovered = resumed?.kind === 'recovered' ? resumed : null;
+    this.pid = pidOf(socket);
+    this.owner = recovered?.owner ?? nanoid();
+    this.principal = principal;
+    this.rooms = new Map(recovered?.rooms);
     this.#socket = socket;
     this.#deps = deps;
-    this.#principal = principal;
-    this.#form = form;
+    this.#encoder = encoder;
     this.#outbox = new EngineOutbox(socket.conn);
-    this.#told = restored?.offset ?? bus.head;
+    this.#sentCursor = recovered?.offset ?? bus.head;
 
-    // Nothing was heard yet, so the place to resume from is where this node's tail stands.
-    if (reset !== null) this.reset({ ...reset, cursor: bus.head }, 'main');
-    else this.#tellCursor(this.#told);
+    // The client has received nothing yet, so it continues from this node's head.
+    if (resumed?.kind === 'reset') this.reset({ ...resumed, cursor: bus.head }, 'main');
+    else this.#sendCursor(this.#sentCursor);
+    for (const [room, error] of recovered?.refused ?? []) this.#refuse(error, room, null);
 
-    const rooms = restored === null ? new Map() : this.#restoredRooms(restored);
-    this.#subscription = bus.subscribe({ rooms, after: restored?.offset ?? null }, this);
-    this.#saveSoon();
-    // One listener for all: each would cost a function per connection.
+    const rooms = recovered?.joined ?? new Map();
+    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null }, this);
+    recovery.saveSoon(this);
+    // One listener for all events: a listener each would cost one function per event and connection.
     socket.onAny((event: string, ...args: unknown[]) => this.#request(event, args));
+  }
+
+  get sid(): string {
+    return this.#socket.id;
+  }
+
+  get isRecoverable(): boolean {
+    return this.#encoder.cursors;
   }
 
   #emit(event: string, payload: object): void {
     this.#outbox.sendText(`2${JSON.stringify([event, payload])}`);
   }
 
-  #tellCursor(cursor: Cursor): void {
-    this.#told = cursor;
-    this.#toldAtMs = performance.now();
-    if (this.#form.cursors) this.#outbox.sendText(`2["${BRIDGE_CURSOR}",{},${JSON.stringify(cursor)}]`);
+  #sendCursor(cursor: Cursor): void {
+    this.#sentCursor = cursor;
+    this.#sentCursorAtMs = performance.now();
+    if (this.#encoder.cursors) this.#outbox.sendText(`2["${BRIDGE_CURSOR}",{},${JSON.stringify(cursor)}]`);
   }
 
   write(batch: Batch, mode: Mode, flushed?: () => void): void {
-    if (this.#closed) return;
-    const { packets, replayPackets, key, replayKey, countDelivery } = this.#form;
-    const prepared =
-      mode === 'replay' ? encodeBatch(batch, replayKey, replayPackets) : encodeBatch(batch, key, packets);
-    this.#outbox.send(prepared, flushed);
+    if (this.closed) return;
+    const { encode, encodeReplay, key, replayKey, countDelivery } = this.#encoder;
+    const packets = mode === 'replay' ? encodeBatch(batch, replayKey, encodeReplay) : encodeBatch(batch, key, encode);
+    this.#outbox.send(packets, flushed);
     if (mode !== 'replay') {
-      this.#told = (batch.records[batch.records.length - 1] as { readonly id: Cursor }).id;
-      this.#toldAtMs = performance.now();
+      this.#sentCursor = (batch.records[batch.records.length - 1] as { readonly id: Cursor }).id;
+      this.#sentCursorAtMs = performance.now();
     }
     countDelivery[this.#outbox.transport](batch, mode);
   }
@@ -138,110 +128,73 @@ export class Connection implements Sink {
   reset({ reason, after, oldest, cursor }: Reset, stream: 'main' | 'replay'): void {
     this.#deps.metrics.reset(this.#outbox.transport, reason);
     this.#emit(BRIDGE_RESET, { reason, after, oldest, cursor });
-    if (stream === 'main') {
-      this.#tellCursor(cursor);
-      this.#goOnFrom(cursor);
-    }
-  }
-
-  /** Places of a log that was lost cannot be compared with those of the next one, which has no session of this client. */
-  #goOnFrom(cursor: Cursor): void {
-    if (this.#rooms.size === 0) return;
-    for (const [room, joined] of this.#rooms) this.#rooms.set(room, { ...joined, start: cursor, joinedAt: cursor });
-    this.#saveSoon();
+    if (stream === 'replay') return;
+    this.#sendCursor(cursor);
+    if (this.rooms.size === 0) return;
+    // Cursors of a lost log cannot be compared with cursors of the new one, so the rooms start again here.
+    for (const [room, joined] of this.rooms) this.rooms.set(room, { ...joined, start: cursor, joinedAt: cursor });
+    this.#deps.recovery.saveSoon(this);
   }
 
   cut(): void {
     const { metrics, logger } = this.#deps;
     metrics.slowConsumer(this.#outbox.transport);
-    logger.info({ transport: this.#outbox.transport }, 'a slow client was cut off; it resumes by cursor');
+    logger.info({ transport: this.#outbox.transport }, 'slow consumer cut; it can resume from its cursor');
     this.terminate();
   }
 
-  /** To be called when Socket.IO says that the connection is gone. */
+  /** Call it when Socket.IO reports that the connection has closed. */
   ended(reason: string): void {
-    const { store, config, logger } = this.#deps;
-    const { pid, owner } = this;
-    this.#closed = true;
+    this.closed = true;
     this.#subscription.close();
-    const ending =
-      reason === 'client namespace disconnect'
-        ? store.dropSession(pid, owner)
-        : store.touchSessions([{ pid, owner, expiresAtMs: Date.now() + config.recoverySeconds * 1000 }]);
-    ending.catch((error: unknown) => logger.debug({ err: error }, 'the end of a session could not be saved'));
+    this.#deps.recovery.close(this, reason);
   }
 
-  /** Looks after cursors and expiry; called about once a second. */
+  /** Sends cursors that are due and ends the connection if its token has expired. Call it about once a second. */
   tick(nowMs: number, wallMs: number): void {
-    if (this.#closed) return;
-    if (hasExpired(expiryOf(this.#principal), wallMs)) {
+    if (this.closed) return;
+    if (hasExpired(expiryOf(this.principal), wallMs)) {
       const { code, message } = tokenExpired();
       this.#emit(BRIDGE_ERROR, { code, message });
       endWithin(this.#socket.conn, EXPIRED_LINGER_MS);
-    } else if (nowMs - this.#toldAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#told) {
-      this.#tellCursor(this.#subscription.cursor);
+    } else if (nowMs - this.#sentCursorAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#sentCursor) {
+      this.#sendCursor(this.#subscription.cursor);
     }
   }
 
-  /** Whether the session is to be kept from running out; it is taken to be seen to. */
-  isTouchDue(nowMs: number): boolean {
-    if (this.#closed || !this.#form.cursors || nowMs - this.#touchedAtMs < touchIntervalMs(this.#deps.config))
-      return false;
-    this.#touchedAtMs = nowMs;
-    return true;
-  }
-
-  /** Ends the transport at once. */
   terminate(): void {
     terminate(this.#socket.conn);
   }
 
-  /** The session's rooms as far as the principal may still join them: rooms are authorised again on resume. */
-  #restoredRooms({ session, offset }: NonNullable<ConnectionOptions['restored']>): Map<Room, JoinedRoom> {
-    const heard = new Map<Room, JoinedRoom>();
-    for (const [room, joined] of restoreRooms(session.rooms, offset)) {
-      try {
-        const audiences = audiencesToHear(this.#principal, room);
-        this.#rooms.set(room, joined);
-        // What an unproven room got with its join came in a replay, or its join asks for it again: both reach to `joinedAt`.
-        const start = joined.unproven && joined.start < joined.joinedAt ? joined.joinedAt : joined.start;
-        heard.set(room, { audiences, start });
-      } catch (error) {
-        this.#answer(error, room, null);
-      }
-    }
-    return heard;
-  }
-
   #request(event: string, args: unknown[]): void {
     const kind = REQUESTS.get(event);
-    // One that asks on and on and takes no answer is slow as well.
-    if (kind === undefined || this.#closed || this.#subscription.cutIfSlow()) return;
+    // A client that sends requests and never reads the answers is a slow consumer too.
+    if (kind === undefined || this.closed || this.#subscription.cutIfSlow()) return;
     const isJoin = event.startsWith('join-');
     const { config } = this.#deps;
     const ack = typeof args.at(-1) === 'function' ? (args.pop() as Ack) : null;
     let room: Room | undefined;
     try {
-      const chosen = parseRoom(kind, args[0]);
-      room = chosen;
+      const parsed = parseRoom(kind, args[0]);
+      room = parsed;
       if (isJoin && !this.#mayJoinNow()) {
-        throw new BridgeError('rate_limited', `At most ${config.rateJoins} joins a second are allowed.`);
+        throw new BridgeError('rate_limited', `At most ${config.rateJoins} joins per second are allowed.`);
       }
-      this.#turns ??= new Map();
-      const turn = (this.#turns.get(chosen) ?? Promise.resolve())
-        .then(() => (isJoin ? this.#join(chosen, args[1]) : this.#leave(chosen)))
+      this.#roomQueues ??= new Map();
+      const done = (this.#roomQueues.get(parsed) ?? Promise.resolve())
+        .then(() => (isJoin ? this.#join(parsed, args[1]) : this.#leave(parsed)))
         .then(
-          ({ cursor }) => ack?.({ ok: true, room: chosen, cursor }),
-          (error: unknown) => this.#answer(error, chosen, ack),
+          (cursor) => ack?.({ ok: true, room: parsed, cursor }),
+          (error: unknown) => this.#refuse(error, parsed, ack),
         )
         .then(() => {
-          if (this.#turns?.get(chosen) !== turn) return;
-          this.#turns.delete(chosen);
-          if (this.#turns.size === 0) this.#turns = null;
+          if (this.#roomQueues?.get(parsed) !== done) return;
+          this.#roomQueues.delete(parsed);
+          if (this.#roomQueues.size === 0) this.#roomQueues = null;
         });
-      this.#turns.set(chosen, turn);
+      this.#roomQueues.set(parsed, done);
     } catch (error) {
-      this.#answer(error, room, ack);
+      this.#refuse(error, room, ack);
     }
   }
 
@@ -253,134 +206,62 @@ export class Connection implements Sink {
     return true;
   }
 
-  /** @throws {BridgeError} `too_many_rooms` */
-  #takePlace(room: Room): void {
-    const { maxRooms } = this.#deps.config;
-    if (this.#rooms.size + (this.#joining?.size ?? 0) >= maxRooms) {
-      throw new BridgeError('too_many_rooms', `At most ${maxRooms} rooms are allowed.`);
-    }
-    this.#joining ??= new Set();
-    this.#joining.add(room);
-  }
-
-  #answer(error: unknown, room: Room | undefined, ack: Ack | null): void {
+  #refuse(error: unknown, room: Room | undefined, ack: Ack | null): void {
     const { metrics, logger } = this.#deps;
-    const known = error instanceof BridgeError ? error : null;
-    if (known === null) logger.error({ err: error }, 'a join failed');
-    const code = known?.code ?? 'unavailable';
-    const message = known?.message ?? 'The bridge could not do this now.';
+    const refusal = error instanceof BridgeError ? error : null;
+    if (refusal === null) logger.error({ err: error, room }, 'a join or leave failed');
+    const code = refusal?.code ?? 'unavailable';
+    const message = refusal?.message ?? 'The bridge could not complete the request. Try again later.';
     metrics.refused(code);
-    const named = room === undefined ? {} : { room };
-    if (ack !== null) ack({ ok: false, code, error: message, ...named });
-    else if (!this.#closed) this.#emit(BRIDGE_ERROR, { code, message, ...named });
+    const roomField = room === undefined ? {} : { room };
+    if (ack !== null) ack({ ok: false, code, error: message, ...roomField });
+    else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, ...roomField });
   }
 
-  async #join(room: Room, joinOptions: unknown): Promise<{ readonly cursor: Cursor }> {
-    const after = parseAfter(joinOptions);
-    const audiences = audiencesToHear(this.#principal, room);
-    const known = this.#rooms.get(room);
-    if (known !== undefined && !(known.unproven && after !== null)) return { cursor: this.#subscription.cursor };
-    if (known === undefined) this.#takePlace(room);
+  /** Resolves to the cursor of the acknowledgement. */
+  async #join(room: Room, options: unknown): Promise<Cursor> {
+    const after = parseAfter(options);
+    const audiences = audiencesToJoin(this.principal, room);
+    const existing = this.rooms.get(room);
+    // Joining again does nothing, except for a replay that the client may have missed (recovery.ts, `unproven`).
+    if (existing !== undefined && !(existing.unproven && after !== null)) return this.#subscription.cursor;
+    if (existing === undefined) this.#reserveRoom(room);
     let joinedAt: Cursor;
     try {
       const { start, cursor } = await this.#subscription.join(room, audiences, after);
       joinedAt = cursor;
-      this.#rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
+      this.rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
     } finally {
       this.#joining?.delete(room);
       if (this.#joining?.size === 0) this.#joining = null;
     }
     try {
-      await this.#keep();
+      await this.#deps.recovery.save(this);
     } catch (error) {
-      this.#rooms.delete(room);
+      this.rooms.delete(room);
       this.#subscription.leave(room);
       throw error;
     }
-    return { cursor: joinedAt };
+    return joinedAt;
   }
 
-  async #leave(room: Room): Promise<{ readonly cursor: Cursor }> {
-    if (this.#rooms.delete(room)) {
+  /** @throws {BridgeError} `too_many_rooms` */
+  #reserveRoom(room: Room): void {
+    const { maxRooms } = this.#deps.config;
+    if (this.rooms.size + (this.#joining?.size ?? 0) >= maxRooms) {
+      throw new BridgeError('too_many_rooms', `At most ${maxRooms} rooms are allowed. Leave one first.`);
+    }
+    this.#joining ??= new Set();
+    this.#joining.add(room);
+  }
+
+  async #leave(room: Room): Promise<Cursor> {
+    if (this.rooms.delete(room)) {
       this.#subscription.leave(room);
-      await this.#keep();
+      await this.#deps.recovery.save(this);
     }
-    return { cursor: this.#subscription.cursor };
+    return this.#subscription.cursor;
   }
-
-  #saveSoon(): void {
-    if (!this.#form.cursors) return;
-    this.#save().catch((error: unknown) => this.#deps.logger.warn({ err: error }, 'a session could not be saved'));
-  }
-
-  /** A join or leave counts once it would survive this process. */
-  async #keep(): Promise<void> {
-    if (!this.#form.cursors) return;
-    const isOurs = await this.#save();
-    if (!isOurs && !this.#closed) {
-      // The client has come back on another connection, which owns the session now.
-      this.terminate();
-      throw new BridgeError('unavailable', 'This connection was replaced by a newer one.');
-    }
-  }
-
-  /**
-   * Saves the session, after the save under way if there is one; those who ask meanwhile share that, which sees their
-   * change. Whether the session is still this connection's.
-   */
-  #save(): Promise<boolean> {
-    const before = this.#saving;
-    if (before === null) return this.#saveNow();
-    this.#savingNext ??= before
-      .catch(() => {})
-      .then(() => {
-        this.#savingNext = null;
-        return this.#saveNow();
-      });
-    return this.#savingNext;
-  }
-
-  #saveNow(): Promise<boolean> {
-    // The end was saved as well, and a client that left for good has no session.
-    if (this.#closed) return Promise.resolve(true);
-    const { store, config } = this.#deps;
-    const { pid, owner } = this;
-    this.#touchedAtMs = performance.now();
-    const holder = sessionHolder(this.#principal);
-    const data = encodeSession({ sid: this.#socket.id, holder, rooms: this.#rooms });
-    const current = store.saveSession({ pid, owner, data, expiresAtMs: sessionExpiry(config) }).finally(() => {
-      if (this.#saving === current) this.#saving = null;
-    });
-    this.#saving = current;
-    return current;
-  }
-}
-
-/** What all connections of one view share. */
-export interface Form {
-  /** Whether the client takes cursors; without them there is no recovery. */
-  readonly cursors: boolean;
-  readonly key: string;
-  readonly replayKey: string;
-  readonly packets: (batch: Batch) => PreparedPackets;
-  readonly replayPackets: (batch: Batch) => PreparedPackets;
-  readonly countDelivery: Readonly<Record<'websocket' | 'polling', DeliveryCounter>>;
-}
-
-export function createForm(view: View, cursors: boolean, metrics: Metrics): Form {
-  const key = `io:${view.key}:${cursors}`;
-  const replayKey = `${key}:replay`;
-  return {
-    cursors,
-    key,
-    replayKey,
-    packets: (batch) => preparePackets(encode(batch, key, view, cursors, 'live')),
-    replayPackets: (batch) => preparePackets(encode(batch, replayKey, view, cursors, 'replay')),
-    countDelivery: {
-      websocket: createDeliveryCounter(metrics, 'websocket', view),
-      polling: createDeliveryCounter(metrics, 'polling', view),
-    },
-  };
 }
 
 const REQUESTS: ReadonlyMap<string, RoomKind> = new Map(
@@ -390,42 +271,12 @@ const REQUESTS: ReadonlyMap<string, RoomKind> = new Map(
   ]),
 );
 
-/** While a connection lives its session is touched at this interval, at most. */
-function touchIntervalMs(config: Config): number {
-  return Math.min(600_000, Math.max(250, config.recoverySeconds * 250));
-}
-
-/** Two missed touches do not cost a living client its session. */
-export function sessionExpiry(config: Config): number {
-  return Date.now() + config.recoverySeconds * 1000 + 2 * touchIntervalMs(config);
-}
-
-function encode(batch: Batch, key: string, view: View, cursors: boolean, mode: Mode): PacketText[] {
-  const isReplay = mode === 'replay';
-  return batch.records.flatMap((record) =>
-    encodeRecord(record, key, () =>
-      framesOf(record, view).map(({ event, payload, cursor }): PacketText => {
-        const trailing = cursor === null || !cursors ? '' : `,"${cursor}"${isReplay ? ',{"replay":true}' : ''}`;
-        return `2[${JSON.stringify(event)},${payload}${trailing}]`;
-      }),
-    ),
-  );
-}
-
-/** An id, or an object that holds it. @throws {BridgeError} `invalid_room` */
-function parseRoom(kind: RoomKind, arg: unknown): Room {
-  const field = ID_FIELDS[kind];
-  const id = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
-  if (!isRoomId(id)) throw new BridgeError('invalid_room', `${field} must be ${ID_RULE}.`);
-  return formatRoom(kind, id);
-}
-
 /** @throws {BridgeError} `invalid_cursor` */
 function parseAfter(options: unknown): string | null {
-  if (options === undefined || options === null) return null;
-  const after = typeof options === 'object' ? (options as { readonly after?: unknown }).after : options;
-  if (typeof options === 'object' && (after === undefined || after === null)) return null;
-  if (typeof options !== 'object' || typeof after !== 'string') {
+  const isObject = typeof options === 'object' && options !== null;
+  const after = isObject ? (options as { readonly after?: unknown }).after : options;
+  if (after === undefined || after === null) return null;
+  if (!isObject || typeof after !== 'string') {
     throw new BridgeError('invalid_cursor', 'The options must be an object such as { after: cursor }.');
   }
   return after;

@@ -1,43 +1,40 @@
 /**
- * The Socket.IO endpoint (protocol §5): handshake, and recovery of stock clients from the log.
- *
- * Socket.IO's connection state recovery asks an adapter for the session and for the missed packets, before any
- * middleware has checked the token. So the adapter knows of none: the middleware looks for the session once it has let
- * the client in, and then the bus authorises each room and replays by the same handover as everywhere else (design law 3).
+ * The Socket.IO endpoint (protocol §5): handshakes are admitted and authenticated here, and each client becomes a
+ * `Connection`. recovery.ts continues the session of a client that comes back.
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
-import { nanoid } from 'nanoid';
 import { Server, type Socket } from 'socket.io';
-import { Adapter } from 'socket.io-adapter';
-import { isOver, whenOver } from '../../answers/exchange.ts';
+import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
-import { mayResume, type Principal } from '../../auth/principal.ts';
-import type { Cursor } from '../../contract/cursor.ts';
+import type { Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
-import type { Reset, Start } from '../../contract/reset.ts';
+import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
-import { openProbeNamespace, type ProbeDoor } from './check.ts';
-import { Connection, type ConnectionDeps, createForm, sessionExpiry } from './connection.ts';
-import { createHeartbeats, type HeartbeatTimes } from './heartbeats.ts';
+import { openCheckNamespace } from './check.ts';
+import { Connection, type ConnectionDeps, type ConnectionOptions } from './connection.ts';
+import { createEncoder } from './encoder.ts';
+import { createHeartbeats } from './heartbeats.ts';
+import { EngineRequest, forgetHandshake, handleUpgrade, isHandshakeForgotten, QuietAdapter } from './internals.ts';
 import { end } from './outbox.ts';
-import { decodeSession, type SessionData } from './session.ts';
+import { createRecovery, type RecoveryDeps } from './recovery.ts';
 
-/** A client sends joins and acks only; this also bounds its `auth`. */
+/** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
-/** CONNECT packets that one connection may send: a namespace or two, each refused a few times. Past it it is closed. */
-const MOST_CONNECTS = 10;
+/** CONNECT packets of one connection: a namespace or two, each refused a few times. Past the limit it is closed. */
+const MAX_CONNECTS = 10;
 const TICK_MS = 1_000;
+const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
-export interface SocketIoDeps extends ConnectionDeps {
+export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery'> {
   readonly gate: Gate;
-  readonly probeDoor: ProbeDoor;
+  readonly checkGate: CheckGate;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
-  /** Whether a handshake or request with a `sid` may come from its `Origin`. */
+  /** Whether pages of the request's `Origin` may connect. */
   readonly originAllowed: (request: IncomingMessage) => boolean;
 }
 
@@ -46,77 +43,78 @@ export interface SocketIoTransport {
   owns(request: IncomingMessage): boolean;
   handleRequest(request: IncomingMessage, response: ServerResponse): void;
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** Closes every transport; stock clients come back by themselves. */
+  /** Closes every connection. Stock clients reconnect. */
   drain(): void;
   close(): Promise<void>;
 }
 
-interface SocketData {
-  owner?: string;
-  restored?: { readonly session: SessionData; readonly offset: Cursor };
-  reset?: Reset;
-  principal?: Principal;
+/** What the middleware leaves on a socket for the 'connection' event. */
+type SocketData = Pick<ConnectionOptions, 'principal' | 'resumed'>;
+
+/** A handshake that the gate has counted. */
+interface Admission {
+  readonly release: () => void;
+  /** Whether it became a connection, which releases it when it closes. */
+  isTaken: boolean;
 }
 
 export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
-  const { bus, store, config, metrics, logger, gate, principalOf, originAllowed } = deps;
+  const { config, metrics, gate, principalOf, originAllowed } = deps;
   const connections = new Map<string, Connection>();
-  /** Connections whose client is being looked at. */
-  const arriving = new WeakSet<Socket['conn']>();
-  /** By what Engine.IO was given of the request. */
-  const admitted = new WeakMap<object, Admission>();
+  const recovery = createRecovery(deps, connections);
+  const connectionDeps: ConnectionDeps = { ...deps, recovery };
+  /** Engine.IO connections that have a client in the main namespace, or one that is being authenticated. */
+  const claimed = new WeakSet<EngineSocket>();
+  /** By the object that Engine.IO receives as the request. */
+  const admissions = new WeakMap<object, Admission>();
+  const { corsOrigins } = config;
 
   const engine = new EngineServer({
+    ...HEARTBEAT_TIMES,
     maxHttpBufferSize: MAX_MESSAGE_BYTES,
     httpCompression: false,
-    cors: config.corsOrigins.length === 0 ? false : { origin: [...config.corsOrigins], credentials: true },
-  } as object);
+    ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins], credentials: true } }),
+  });
   const io = new Server({
     adapter: QuietAdapter,
     connectionStateRecovery: { maxDisconnectionDuration: config.recoverySeconds * 1000, skipMiddlewares: false },
     serveClient: false,
   });
   io.bind(engine);
-  openProbeNamespace(io, deps.probeDoor);
-  const formsOf = (legacy: boolean) => ({
-    true: createForm(createView(legacy, null), true, metrics),
-    false: createForm(createView(legacy, null), false, metrics),
+  openCheckNamespace(io, deps.checkGate);
+  const encodersOf = (legacy: boolean) => ({
+    true: createEncoder(createView(legacy, null), true, metrics),
+    false: createEncoder(createView(legacy, null), false, metrics),
   });
-  const forms = { true: formsOf(true), false: formsOf(false) };
+  const encoders = { true: encodersOf(true), false: encodersOf(false) };
 
   io.use(async (socket, next) => {
     const { conn } = socket;
-    // It left and comes again on the same connection: with a new one comes the handshake that is to be looked at. Or it
-    // comes twice at once: one connection is one listener.
-    if (isForgotten(socket) || arriving.has(conn)) {
+    // A client that left the namespace and comes back needs a new connection, whose handshake can be authenticated
+    // again. The same holds for a second CONNECT: one connection serves one client.
+    if (isHandshakeForgotten(socket) || claimed.has(conn)) {
       turnAway(socket, next);
       return;
     }
-    arriving.add(conn);
-    const data = socket.data as SocketData;
+    claimed.add(conn);
     try {
-      const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
-      data.principal = await principalOf(socket.handshake);
-      if (pid !== undefined || offset !== undefined) await recover(socket, data.principal, pid, offset);
+      const principal = await principalOf(socket.handshake);
+      socket.data = { principal, resumed: await recovery.recover(socket, principal) } satisfies SocketData;
       next();
     } catch (error) {
-      const known = refused(error);
-      arriving.delete(conn);
-      // What went wrong on this side may not the next time.
-      if (known.passing || known.code === 'internal') turnAway(socket, next);
-      else next(Object.assign(new Error(known.message), { data: { code: known.code } }));
+      const refusal = refused(error);
+      claimed.delete(conn);
+      // A temporary fault: the client should retry, but a stock client gives up after a CONNECT_ERROR.
+      if (refusal.passing || refusal.code === 'internal') turnAway(socket, next);
+      else next(Object.assign(new Error(refusal.message), { data: { code: refusal.code } }));
     }
   });
 
   io.on('connection', (socket) => {
-    const { owner = nanoid(), restored = null, reset = null, principal } = socket.data as SocketData;
-    const isLegacy = config.legacyEvents && flagOf(socket, 'legacy');
-    const connection = new Connection(socket, deps, {
-      principal: principal as Principal,
-      form: forms[`${isLegacy}`][`${flagOf(socket, 'cursor')}`],
-      owner,
-      restored,
-      reset,
+    const isLegacy = config.legacyEvents && optionOf(socket, 'legacy');
+    const connection = new Connection(socket, connectionDeps, {
+      ...(socket.data as SocketData),
+      encoder: encoders[`${isLegacy}`][`${optionOf(socket, 'cursor')}`],
     });
     const { pid } = connection;
     connections.get(pid)?.terminate();
@@ -128,62 +126,22 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     forgetHandshake(socket);
   });
 
-  /** Puts a client back that brings a session and an offset, or leaves word of what it is to be told. */
-  async function recover(socket: Socket, principal: Principal, pid: unknown, offset: unknown): Promise<void> {
-    const data = socket.data as SocketData;
-    const start = await startOf(offset);
-    if (start.kind === 'reset') {
-      data.reset = start;
-      return;
-    }
-    const owner = nanoid();
-    const stored = typeof pid === 'string' ? await store.claimSession(pid, owner, Date.now()) : null;
-    const session = stored === null ? null : decodeSession(stored.data);
-    if (session === null || !mayResume(principal, session.holder)) {
-      data.reset = await resetTo('expired', start.cursor);
-      return;
-    }
-    // A client may come back while its old connection is still believed in: both would share an id and double events.
-    connections.get(pid as string)?.terminate();
-    // As Socket.IO's own recovery does it in the socket's constructor; until then it is known by another id.
-    (socket.nsp as unknown as { _remove(socket: Socket): void })._remove(socket);
-    Object.assign(socket, { id: session.sid, pid, recovered: true });
-    Object.assign(data, { owner, restored: { session, offset: start.cursor } } satisfies SocketData);
-  }
-
-  async function startOf(offset: unknown): Promise<Start> {
-    if (typeof offset !== 'string') return resetTo('expired', null);
-    try {
-      return await bus.resolve(offset);
-    } catch (error) {
-      if (error instanceof BridgeError && error.code === 'invalid_cursor') {
-        return resetTo('unknown', offset.slice(0, 64));
-      }
-      throw error;
-    }
-  }
-
-  async function resetTo(reason: Reset['reason'], after: string | null): Promise<Extract<Start, { kind: 'reset' }>> {
-    const { oldest, head: cursor } = await store.bounds();
-    return { kind: 'reset', reason, after, oldest, cursor };
-  }
-
-  const heartbeats = createHeartbeats(engine.opts as HeartbeatTimes);
-  /** Every connection, also one that has not come to Socket.IO, or was refused there, with the CONNECTs that it sent. */
+  const heartbeats = createHeartbeats(HEARTBEAT_TIMES);
+  /** Every Engine.IO connection, also one without a namespace, and the number of CONNECT packets that it has sent. */
   const open = new Map<EngineSocket, number>();
-  /** Each makes Socket.IO set up a socket before anything is asked, so that a body full of them would take seconds. */
+  /** Socket.IO sets up a socket for each CONNECT before any middleware runs, so a body full of them would take seconds. */
   function countConnect(this: EngineSocket, { type, data }: { readonly type: string; readonly data?: unknown }): void {
     if (type !== 'message' || typeof data !== 'string' || !data.startsWith('0')) return;
-    const before = open.get(this);
-    if (before === undefined) return;
-    open.set(this, before + 1);
-    if (before >= MOST_CONNECTS) this.close();
+    const count = open.get(this);
+    if (count === undefined) return;
+    open.set(this, count + 1);
+    if (count >= MAX_CONNECTS) this.close();
   }
   engine.on('connection', (connection: EngineSocket) => {
     connection.on('packet', countConnect);
     open.set(connection, 0);
     heartbeats.add(connection);
-    const admission = admitted.get(connection.request);
+    const admission = admissions.get(connection.request);
     if (admission !== undefined) admission.isTaken = true;
     let transport = connection.transport.name as TransportName;
     metrics.connected(transport, 1);
@@ -203,27 +161,26 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     const nowMs = performance.now();
     const wallMs = Date.now();
     heartbeats.tick(nowMs);
-    const due: { readonly pid: string; readonly owner: string }[] = [];
-    for (const connection of connections.values()) {
-      connection.tick(nowMs, wallMs);
-      if (connection.isTouchDue(nowMs)) due.push(connection);
-    }
-    if (due.length === 0) return;
-    const expiresAtMs = sessionExpiry(config);
-    const sessions = due.map(({ pid, owner }) => ({ pid, owner, expiresAtMs }));
-    store
-      .touchSessions(sessions)
-      .catch((error: unknown) => logger.warn({ err: error }, 'sessions could not be touched'));
+    for (const connection of connections.values()) connection.tick(nowMs, wallMs);
+    recovery.touch(connections.values(), nowMs);
   }, TICK_MS);
 
-  /** Lets a handshake or a request of a session through. `given` is what Engine.IO is given of the request. */
-  async function admit(request: IncomingMessage, peer: ServerResponse | Duplex, given: object): Promise<void> {
-    if (!originAllowed(request)) throw new BridgeError('forbidden', 'This Origin is not allowed here.');
-    // As Engine.IO reads it: the last one counts, and an empty one asks for a new session.
+  /**
+   * Admits a handshake, or a request of an open session.
+   * @param engineRequest the object that Engine.IO receives as the request
+   * @throws {BridgeError} `forbidden`, `too_many_connections`, `unavailable`
+   */
+  async function admit(
+    request: IncomingMessage,
+    peer: ServerResponse | Duplex,
+    engineRequest: IncomingMessage | EngineRequest,
+  ): Promise<void> {
+    if (!originAllowed(request)) throw new BridgeError('forbidden', 'This Origin is not allowed. See CORS_ORIGINS.');
+    // As Engine.IO reads it: the last `sid` counts, and an empty one asks for a new session.
     if (new URL(request.url ?? '/', 'http://localhost').searchParams.getAll('sid').at(-1)) return;
     const admission: Admission = { release: await gate.admit(request), isTaken: false };
-    admitted.set(given, admission);
-    countOutUnlessTaken(admission, request, peer);
+    admissions.set(engineRequest, admission);
+    releaseUnlessTaken(admission, request, peer);
   }
 
   const refused = (error: unknown): BridgeError => refusalOf(error, deps, { path: config.socketPath });
@@ -248,11 +205,11 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
     handleUpgrade(request, socket, head) {
       const onError = (): void => void socket.destroy();
       socket.on('error', onError);
-      const handshake = new Handshake(request, socket);
-      admit(request, socket, handshake).then(
+      const engineRequest = new EngineRequest(request, socket);
+      admit(request, socket, engineRequest).then(
         () => {
           socket.off('error', onError);
-          engine.handleUpgrade(handshake as never, socket, head);
+          handleUpgrade(engine, engineRequest, socket, head);
         },
         (error: unknown) => endWithProblem(socket, refused(error)),
       );
@@ -268,93 +225,27 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
   };
 }
 
-/** A handshake that was counted in. */
-interface Admission {
-  readonly release: () => void;
-  /** Whether it came to a connection, which counts itself out. */
-  isTaken: boolean;
-}
-
-function countOutUnlessTaken(admission: Admission, request: IncomingMessage, peer: ServerResponse | Duplex): void {
-  const ended = (): void => {
+function releaseUnlessTaken(admission: Admission, request: IncomingMessage, peer: ServerResponse | Duplex): void {
+  const release = (): void => {
     if (!admission.isTaken) admission.release();
   };
-  // Engine.IO answers a poll before it tells of the connection.
-  const over = (): void => void setImmediate(ended);
+  // Engine.IO answers a poll before it emits 'connection'.
+  const releaseSoon = (): void => void setImmediate(release);
   if (peer instanceof ServerResponse) {
-    if (isOver(request, peer)) ended();
-    else whenOver(request, peer, over);
-  } else if (peer.destroyed) ended();
-  else peer.on('close', over);
+    if (hasExchangeEnded(request, peer)) release();
+    else onExchangeEnd(request, peer, releaseSoon);
+  } else if (peer.destroyed) release();
+  else peer.on('close', releaseSoon);
 }
 
-/**
- * What Engine.IO is given of an upgrade request. It keeps that for as long as the connection lives, so it can be emptied
- * here: the request itself, with its headers, is a third of what a connection costs.
- */
-class Handshake {
-  readonly method: string | undefined;
-  readonly connection: object;
-  readonly socket: object;
-  url: string | undefined;
-  headers: IncomingMessage['headers'];
-  /** Engine.IO's own. */
-  _query: object | undefined;
-
-  constructor({ method, url, headers }: IncomingMessage, socket: object) {
-    this.method = method;
-    this.connection = socket;
-    this.socket = socket;
-    this.url = url;
-    this.headers = headers;
-  }
-
-  get isEmpty(): boolean {
-    return this.headers === NOTHING;
-  }
-
-  empty(): void {
-    this.url = '';
-    this.headers = NOTHING;
-    this._query = NOTHING;
-  }
-}
-
-const NOTHING = Object.freeze({});
-
-const isForgotten = ({ conn }: Socket): boolean => conn.request instanceof Handshake && conn.request.isEmpty;
-
-/** Nothing asks for a handshake once the connection is open, but for where it came from. */
-function forgetHandshake(socket: Socket): void {
-  const { conn } = socket as unknown as { readonly conn: { request: IncomingMessage | Handshake } };
-  const { request } = conn;
-  if (!(request instanceof Handshake)) {
-    const { remoteAddress } = request.socket;
-    conn.request = new Handshake(request, { remoteAddress });
-  }
-  (conn.request as Handshake).empty();
-  Object.assign(socket, { handshake: NOTHING, data: NOTHING });
-}
-
-/** Ends the connection, so that the client comes back. Socket.IO keeps a socket until it hears what became of it. */
+/** Closes the connection, so that the client reconnects. Without a call of `next`, Socket.IO would keep the socket. */
 function turnAway({ conn }: Socket, next: (error: Error) => void): void {
   conn.close();
   next(new Error('The connection was closed.'));
 }
 
-/** Rooms and sessions are the bus's and the log's; Socket.IO keeps neither, and `restoreSession` knows of none. */
-class QuietAdapter extends Adapter {
-  /** What the bus writes to is in no room of Socket.IO's, not even in the one of its own id. */
-  override addAll(id: string, rooms: Set<string>): void {
-    if (this.nsp.name !== '/') super.addAll(id, rooms);
-  }
-
-  /** Sessions are saved while the connection lives, by the connection itself. */
-  override persistSession(): void {}
-}
-
-/** An option of `auth` or of the query, on unless it says `false`. */
-function flagOf(socket: Socket, name: string): boolean {
-  const value: unknown = (socket.handshake.auth as Record<string, unknown>)[name] ?? socket.handshake.query[name];
+/** An option in `auth` or in the query. It is on unless it is `false`. */
+function optionOf({ handshake: { auth, query } }: Socket, name: string): boolean {
+  const value: unknown = (auth as Record<string, unknown>)[name] ?? query[name];
   return value !== false && value !== 'false';
 }

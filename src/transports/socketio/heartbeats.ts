@@ -1,36 +1,37 @@
 /**
- * Engine.IO's pings, by one timer for all connections (Engine.IO protocol, "Heartbeat").
+ * Engine.IO's pings, sent by one timer for all connections (Engine.IO protocol, "Heartbeat").
  *
- * Engine.IO has two timers for each connection, and sends each ping through all of its layers: with ten thousand idle
- * connections that is a third of what they cost. A heartbeat takes the place of a connection's own timer, of which
- * Engine.IO asks one thing, to be refreshed by a pong. A connection without such a timer is pinged by Engine.IO itself.
+ * Engine.IO keeps two timers per connection and passes each ping through all of its layers, which is a third of the cost
+ * of an idle connection. A `Heartbeat` takes the place of the connection's own timer; Engine.IO only calls its
+ * `refresh` when a pong arrives.
  */
 import type { Socket as EngineSocket } from 'engine.io';
-import { internalsOf, sendPing, terminate } from './outbox.ts';
+import { replacePingTimer } from './internals.ts';
+import { sendPing, terminate } from './outbox.ts';
 
 export interface HeartbeatTimes {
-  /** Most milliseconds from one pong to the next ping, which clients were told in their handshake. */
+  /** The longest time from a pong to the next ping, as the handshake announces it to clients. */
   readonly pingInterval: number;
   /** Milliseconds that a client has for its pong. */
   readonly pingTimeout: number;
 }
 
-/** A ping, and giving up, may each be a tick late: pinged so much sooner, a silent client is kept no longer than told. */
+/** Both a ping and a timeout can be a tick late. Pinging earlier keeps the sum within the announced times. */
 const EARLY_MS = 2_000;
 
 export interface Heartbeats {
   /** For a connection that has just opened. */
   add(connection: EngineSocket): void;
-  /** Pings whom it is time to ping, and ends whom it is time to give up. To be called about once a second. */
+  /** Sends the pings that are due and cuts connections whose pong is overdue. Call it about once a second. */
   tick(nowMs: number): void;
 }
 
 class Heartbeat {
   readonly connection: EngineSocket;
   readonly #interval: number;
-  /** When to ping; after a ping, when to give up. On the monotonic clock. */
+  /** When the ping is due or, after a ping, when the pong is overdue. On the monotonic clock. */
   dueAtMs: number;
-  isAwaited = false;
+  isPongAwaited = false;
 
   constructor(connection: EngineSocket, interval: number) {
     this.connection = connection;
@@ -38,9 +39,9 @@ class Heartbeat {
     this.dueAtMs = performance.now() + interval;
   }
 
-  /** For Engine.IO: a pong has come. */
+  /** Engine.IO calls this when a pong arrives. */
   refresh(): void {
-    this.isAwaited = false;
+    this.isPongAwaited = false;
     this.dueAtMs = performance.now() + this.#interval;
   }
 }
@@ -49,32 +50,26 @@ export function createHeartbeats({ pingInterval, pingTimeout }: HeartbeatTimes):
   const heartbeats = new Set<Heartbeat>();
   const interval = Math.max(pingInterval - EARLY_MS, pingInterval / 2);
 
-  return {
-    add(connection) {
-      const internals = internalsOf(connection);
-      const timer = internals.pingIntervalTimer;
-      if (typeof timer?.refresh !== 'function') return;
-      clearTimeout(timer as NodeJS.Timeout);
-      const heartbeat = new Heartbeat(connection, interval);
-      internals.pingIntervalTimer = heartbeat;
-      heartbeats.add(heartbeat);
-    },
-    tick(nowMs) {
-      for (const heartbeat of heartbeats) {
-        const { connection } = heartbeat;
-        if (connection.readyState === 'closed') heartbeats.delete(heartbeat);
-        else if (nowMs >= heartbeat.dueAtMs) pingOrGiveUp(heartbeat, nowMs);
-      }
-    },
-  };
-
-  function pingOrGiveUp(heartbeat: Heartbeat, nowMs: number): void {
-    if (heartbeat.isAwaited) {
+  function pingOrCut(heartbeat: Heartbeat, nowMs: number): void {
+    if (heartbeat.isPongAwaited) {
       terminate(heartbeat.connection);
       return;
     }
-    heartbeat.isAwaited = true;
+    heartbeat.isPongAwaited = true;
     heartbeat.dueAtMs = nowMs + pingTimeout;
     sendPing(heartbeat.connection);
   }
+
+  return {
+    add(connection) {
+      const heartbeat = new Heartbeat(connection, interval);
+      if (replacePingTimer(connection, heartbeat)) heartbeats.add(heartbeat);
+    },
+    tick(nowMs) {
+      for (const heartbeat of heartbeats) {
+        if (heartbeat.connection.readyState === 'closed') heartbeats.delete(heartbeat);
+        else if (nowMs >= heartbeat.dueAtMs) pingOrCut(heartbeat, nowMs);
+      }
+    },
+  };
 }

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { askForSocket, isHandedOver, openWire, partOf } from '../../src/transports/sse/wire.ts';
+import { chunkOf, openWriter, requestSocket, takeSocket } from '../../src/transports/sse/response-writer.ts';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { get, openRaw, type RawConnection } from '../support/raw.ts';
 import { until } from '../support/until.ts';
@@ -15,25 +15,25 @@ const WAYS = { 'on the bare socket': [], 'through the response': ['Content-Lengt
 
 test('Node lets go of parser, request and response, and what comes after is the socket’s alone', async () => {
   let state: { parser: unknown; message: unknown; isChunked: boolean } | undefined;
-  const overs: string[] = [];
+  const ended: string[] = [];
   const server = createServer((request, response) => {
-    askForSocket(request, response);
+    requestSocket(request, response);
     setImmediate(() => {
-      const wire = openWire(request, response, () => overs.push('over'));
+      const writer = openWriter(request, response, () => ended.push('ended'));
       const { parser, _httpMessage } = request.socket as unknown as { parser: unknown; _httpMessage: unknown };
-      wire.write(partOf('hello'));
+      writer.write(chunkOf('hello'));
       state = { parser, message: _httpMessage, isChunked: response.chunkedEncoding };
-      request.socket.on('data', () => wire.end(1_000));
+      request.socket.on('data', () => writer.end(1_000));
     });
   });
-  server.on('upgrade', (request) => assert.ok(isHandedOver(request)));
+  server.on('upgrade', (request) => assert.ok(takeSocket(request)));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const raw = openRaw(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   raw.send(get('/'));
   await until('the first bytes', () => raw.responses()[0]?.body === 'hello');
   assert.deepEqual(state, { parser: null, message: null, isChunked: true });
   raw.send('anything');
-  await until('the end', () => raw.closed && overs.length === 1);
+  await until('the end', () => raw.closed && ended.length === 1);
   assert.ok(raw.responses()[0]?.ended);
   await new Promise((resolve) => server.close(resolve));
 });

@@ -1,6 +1,6 @@
 /**
- * Counts what a transport wrote. A batch goes to many connections within one turn of the event loop, so each only adds
- * itself to the batch's tally; names and totals reach the metrics once, when the turn is over.
+ * Counts deliveries. A batch goes to many connections within one turn of the event loop, so each write only increments
+ * the batch's tally, and the metrics are updated once, at the end of the turn.
  */
 import { type Batch, encodeBatch } from '../bus/batch.ts';
 import type { Mode } from '../bus/subscription.ts';
@@ -9,7 +9,7 @@ import type { TransportName } from '../contract/names.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 
 interface Tally {
-  /** Connections that were written to since the metrics were last told. */
+  /** Writes since the last update of the metrics. */
   connections: number;
 }
 
@@ -20,7 +20,7 @@ export function createDeliveryCounter(metrics: Metrics, transport: TransportName
   const key = `tally:${transport}:${view.key}`;
 
   function startTally(batch: Batch, mode: Mode): Tally {
-    // The first listener of a batch stands for all of them: they are written in the same turn of the event loop.
+    // The lag of the first write counts for all, because all happen in the same turn.
     if (mode === 'live') {
       const nowMs = Date.now();
       for (const { acceptedAtMs } of batch.records) {

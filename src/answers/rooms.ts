@@ -1,0 +1,83 @@
+/**
+ * From a client's request to what it receives: the rooms that it names, the audiences in which its principal may hear
+ * them, and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
+ */
+import { audiencesFor, type Principal } from '../auth/principal.ts';
+import type { JoinedRoom } from '../bus/subscription.ts';
+import type { Cursor } from '../contract/cursor.ts';
+import { BridgeError } from '../contract/errors.ts';
+import { LEGACY_NAMES } from '../contract/events.ts';
+import { createView, emittedNames, type View } from '../contract/frames.ts';
+import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room, type RoomKind } from '../contract/rooms.ts';
+import { list, type Parsed } from './query.ts';
+
+const roomList = (kind: string) =>
+  list(`Rooms \`${kind}:{id}\` to hear; repeatable or comma-separated.`, (value) =>
+    isRoomId(value) ? null : `must be ${ID_RULE}`,
+  );
+
+/** The rooms of `/sse` and `/events`. */
+export const ROOM_QUERY = {
+  tenantId: roomList('tenant'),
+  ticketId: roomList('ticket'),
+  agreementId: roomList('agreement'),
+  userId: roomList('user'),
+} as const;
+
+/** Less than any cursor. */
+const BEFORE_ALL = '' as Cursor;
+
+/**
+ * The rooms of a query, if the principal may join all of them.
+ * @throws {BridgeError} `invalid_request` if the query names no room, `too_many_rooms`, `forbidden`
+ */
+export function roomsToJoin(
+  principal: Principal,
+  query: Parsed<typeof ROOM_QUERY>,
+  maxRooms: number,
+): Map<Room, JoinedRoom> {
+  const rooms = ROOM_KINDS.flatMap((kind) => query[ID_FIELDS[kind]].map((id) => formatRoom(kind, id)));
+  if (rooms.length === 0) {
+    const message = 'or one of ticketId, agreementId, userId is required';
+    throw new BridgeError('invalid_request', 'At least one of tenantId, ticketId, agreementId, userId is required.', {
+      errors: [{ path: 'tenantId', message }],
+    });
+  }
+  if (rooms.length > maxRooms) {
+    throw new BridgeError('too_many_rooms', `The query names ${rooms.length} rooms; at most ${maxRooms} are allowed.`);
+  }
+  return new Map(rooms.map((room) => [room, { audiences: audiencesToJoin(principal, room), start: BEFORE_ALL }]));
+}
+
+/** The room of a Socket.IO join: `arg` is an id, or an object that holds it. @throws {BridgeError} `invalid_room` */
+export function parseRoom(kind: RoomKind, arg: unknown): Room {
+  const field = ID_FIELDS[kind];
+  const id = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
+  if (!isRoomId(id)) throw new BridgeError('invalid_room', `${field} must be ${ID_RULE}.`);
+  return formatRoom(kind, id);
+}
+
+/**
+ * The audiences in which this principal hears the room.
+ * @throws {BridgeError} `forbidden`
+ */
+export function audiencesToJoin(principal: Principal, room: Room): string[] {
+  const audiences = audiencesFor(principal, room);
+  if (audiences.length === 0) throw new BridgeError('forbidden', `The token may not listen to ${room}.`);
+  return audiences;
+}
+
+/**
+ * The view that the query selects. Names that the bridge never emits are left out of the view: fewer distinct views
+ * exist then, so more clients share each encoding of a record.
+ */
+export function viewOf(
+  query: { readonly events: readonly string[]; readonly legacy: boolean },
+  config: { readonly extraEvents: readonly string[]; readonly legacyEvents: boolean },
+): View {
+  const legacy = query.legacy && config.legacyEvents;
+  const selected = query.events.filter((name) => name !== '');
+  const emitted = [...Object.keys(LEGACY_NAMES), ...config.extraEvents].flatMap((name) => emittedNames(name, legacy));
+  const kept = emitted.filter((name) => selected.includes(name));
+  return createView(legacy, selected.length === 0 || kept.length === emitted.length ? null : kept);
+}

@@ -1,0 +1,75 @@
+/**
+ * Encodes records as Socket.IO packets: once per batch and view, shared by all connections with that view (design
+ * law 6).
+ *
+ * Every packet ends in a cursor or an object, because a stock client takes any trailing string for the offset from which
+ * it wants to be recovered (protocol §5).
+ */
+import { type Batch, encodeRecord } from '../../bus/batch.ts';
+import type { Mode } from '../../bus/subscription.ts';
+import { framesOf, type View } from '../../contract/frames.ts';
+import type { Metrics } from '../../metrics/metrics.ts';
+import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
+
+/** A Socket.IO EVENT packet, without Engine.IO's packet type: `2["name",{…},"cursor"]`. */
+export type PacketText = string;
+
+/** The packets of a batch: as texts for any transport, and as the bytes of their websocket messages. */
+export interface PreparedPackets {
+  readonly texts: readonly PacketText[];
+  readonly websocketBytes: Buffer;
+}
+
+export interface Encoder {
+  /** Whether the client gets cursors. Without cursors a client cannot be recovered. */
+  readonly cursors: boolean;
+  readonly key: string;
+  readonly replayKey: string;
+  readonly encode: (batch: Batch) => PreparedPackets;
+  readonly encodeReplay: (batch: Batch) => PreparedPackets;
+  readonly countDelivery: Readonly<Record<'websocket' | 'polling', DeliveryCounter>>;
+}
+
+export function createEncoder(view: View, cursors: boolean, metrics: Metrics): Encoder {
+  const key = `io:${view.key}:${cursors}`;
+  const replayKey = `${key}:replay`;
+  return {
+    cursors,
+    key,
+    replayKey,
+    encode: (batch) => prepare(packetsOf(batch, key, view, cursors, 'live')),
+    encodeReplay: (batch) => prepare(packetsOf(batch, replayKey, view, cursors, 'replay')),
+    countDelivery: {
+      websocket: createDeliveryCounter(metrics, 'websocket', view),
+      polling: createDeliveryCounter(metrics, 'polling', view),
+    },
+  };
+}
+
+function packetsOf(batch: Batch, key: string, view: View, cursors: boolean, mode: Mode): PacketText[] {
+  const flag = mode === 'replay' ? ',{"replay":true}' : '';
+  return batch.records.flatMap((record) =>
+    encodeRecord(record, key, () =>
+      framesOf(record, view).map(({ event, payload, cursor }): PacketText => {
+        const trailing = cursor === null || !cursors ? '' : `,"${cursor}"${flag}`;
+        return `2[${JSON.stringify(event)},${payload}${trailing}]`;
+      }),
+    ),
+  );
+}
+
+function prepare(texts: readonly PacketText[]): PreparedPackets {
+  // Engine.IO's packet type `4` is a message.
+  return { texts, websocketBytes: Buffer.concat(texts.map((text) => websocketMessage(`4${text}`))) };
+}
+
+/** A websocket text message from a server: one unmasked frame (RFC 6455 §5.2). */
+export function websocketMessage(text: string): Buffer {
+  const payload = Buffer.from(text);
+  const { length } = payload;
+  const low = [length >> 8, length];
+  const sizes =
+    length < 126 ? [length] : length < 65_536 ? [126, ...low] : [127, 0, 0, 0, 0, length >> 24, length >> 16, ...low];
+  // Each number is stored as one byte, modulo 256.
+  return Buffer.concat([Buffer.from([0x81, ...sizes]), payload]);
+}

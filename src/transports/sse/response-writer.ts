@@ -1,0 +1,142 @@
+/**
+ * Writes a stream to its TCP socket, or through Node's response if the socket cannot be had.
+ *
+ * Parser, request and response are most of the memory of an idle connection. Node releases them when a request turns out
+ * to be an upgrade, which it checks after the 'request' listeners have run. So a listener marks the request as an
+ * upgrade, and the server's 'upgrade' event returns it with a bare socket. This uses two internals of Node, `upgrade` of
+ * requests and `parser` of sockets (canaries: test/transports/internals.test.ts). Requests that cannot be marked, because
+ * they are pipelined behind another one or have a body, and versions of Node without these internals get the same bytes
+ * through the response.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { endExchange, onExchangeEnd } from '../../answers/exchange.ts';
+
+/** A piece of the stream, plain and as a chunk of the chunked transfer coding (RFC 9112 §7.1). Both share their memory. */
+export interface Chunk {
+  readonly bytes: Buffer;
+  readonly chunked: Buffer;
+}
+
+export interface ResponseWriter {
+  /** `flushed` is called once the bytes have left this process. */
+  write(chunk: Chunk, flushed?: () => void): void;
+  /** Bytes written but not yet taken by the network. */
+  pendingBytes(): number;
+  /** Ends the stream. A client that has not read the rest after `lingerMs` is cut. */
+  end(lingerMs: number): void;
+  destroy(): void;
+}
+
+const CRLF = Buffer.from('\r\n');
+const LAST_CHUNK = Buffer.from('0\r\n\r\n');
+
+export function chunkOf(text: string | readonly Buffer[]): Chunk {
+  const pieces = typeof text === 'string' ? [Buffer.from(text)] : text;
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  const head = Buffer.from(`${length.toString(16)}\r\n`);
+  const chunked = Buffer.concat([head, ...pieces, CRLF]);
+  return { bytes: chunked.subarray(head.length, -CRLF.length), chunked };
+}
+
+const marked = new WeakSet<IncomingMessage>();
+
+/** Marks a request that is to become a stream. Works only in the turn of its 'request' event. */
+export function requestSocket(request: IncomingMessage, response: ServerResponse): void {
+  const { headers } = request;
+  const hasBody = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+  if (request.method !== 'GET' || response.socket === null || hasBody) return;
+  marked.add(request);
+  (request as { upgrade?: boolean }).upgrade = true;
+  // Without its parser, the connection cannot serve further requests.
+  response.setHeader('Connection', 'close');
+}
+
+/** For the server's 'upgrade' event. True if the request was marked; its stream is then being answered. */
+export function takeSocket(request: IncomingMessage): boolean {
+  if (!marked.has(request)) return false;
+  const { socket } = request;
+  // As in Node's HTTP server: a client that closes its half has gone, and further bytes are dropped.
+  socket.on('end', () => socket.destroy());
+  socket.on('error', () => socket.destroy());
+  socket.resume();
+  return true;
+}
+
+/**
+ * Sends the head of the response. `onEnd` is called when the connection has closed or the response was sent. Keep
+ * neither request nor response, so that their memory is released.
+ */
+export function openWriter(request: IncomingMessage, response: ServerResponse, onEnd: () => void): ResponseWriter {
+  response.flushHeaders();
+  const { socket } = response;
+  // nginx proxies over HTTP/1.0 by default: such a stream is not chunked and ends with the connection.
+  const isChunked = request.httpVersionMajor === 1 && request.httpVersionMinor >= 1;
+  const isBare = marked.has(request) && (request.socket as { readonly parser?: unknown }).parser === null;
+  if (socket === null || !isBare) return new NodeResponseWriter(request, response, isChunked, onEnd);
+  response.detachSocket(socket);
+  socket.on('close', onEnd);
+  return new SocketWriter(socket, isChunked);
+}
+
+class SocketWriter implements ResponseWriter {
+  readonly #socket: Socket;
+  readonly #isChunked: boolean;
+
+  constructor(socket: Socket, isChunked: boolean) {
+    this.#socket = socket;
+    this.#isChunked = isChunked;
+  }
+
+  write({ bytes, chunked }: Chunk, flushed?: () => void): void {
+    if (this.#socket.destroyed) return;
+    this.#socket.write(this.#isChunked ? chunked : bytes, flushed === undefined ? undefined : () => flushed());
+  }
+
+  pendingBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  end(lingerMs: number): void {
+    const socket = this.#socket;
+    if (this.#isChunked && !socket.destroyed) socket.write(LAST_CHUNK);
+    socket.destroySoon();
+    const linger = setTimeout(() => socket.destroy(), lingerMs);
+    socket.on('close', () => clearTimeout(linger));
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+class NodeResponseWriter implements ResponseWriter {
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  /** Null if the response is pipelined behind another one: Node then queues what is written to the response. */
+  readonly #direct: SocketWriter | null;
+
+  constructor(request: IncomingMessage, response: ServerResponse, isChunked: boolean, onEnd: () => void) {
+    this.#request = request;
+    this.#response = response;
+    this.#direct = response.socket === null ? null : new SocketWriter(response.socket, isChunked);
+    onExchangeEnd(request, response, onEnd);
+  }
+
+  write(chunk: Chunk, flushed?: () => void): void {
+    if (this.#direct !== null) this.#direct.write(chunk, flushed);
+    else if (!this.#response.destroyed) this.#response.write(chunk.bytes, () => flushed?.());
+  }
+
+  pendingBytes(): number {
+    return this.#response.socket?.writableLength ?? this.#response.writableLength;
+  }
+
+  end(lingerMs: number): void {
+    endExchange(this.#request, this.#response, lingerMs);
+  }
+
+  destroy(): void {
+    this.#request.socket.destroy();
+  }
+}
