@@ -8,21 +8,21 @@
  * For browsers and Node 20 or newer. `socket.io-client`, when it is installed, is loaded when a websocket is tried.
  */
 import type { Room } from '../contract/rooms.ts';
+import type { SourceDeps } from './connection.ts';
 import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, TransportName } from './events.ts';
 import { createHttp, RoomcastError, type Token } from './http.ts';
-import { createLadder } from './ladder.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
-import { lenient, type Memory, recall, remember } from './memory.ts';
+import { lenient, type Memory, recall, remember } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { createSession, type Frame, type Joining, placeOf, roomsOf } from './session.ts';
-import type { SourceDeps } from './source.ts';
+import { backoff, online, pause } from './retry.ts';
 import { openSse } from './sse.ts';
-import { backoff, online, pause } from './waiting.ts';
+import { createSession, type Frame, type Joining, placeOf, roomsOf } from './stream.ts';
+import { createLadder } from './transport-picker.ts';
 import { openWebsocket } from './websocket.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
-export type { Memory } from './memory.ts';
+export type { Memory } from './persist.ts';
 
 export interface ConnectOptions {
   /** Where the bridge is, with its base path when it has one. */

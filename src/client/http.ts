@@ -6,7 +6,7 @@
  * is a function is asked for anew. Only the bridge itself, by the code of a problem, can say no for good: a bare 403
  * or 404 comes from something in between, and may pass.
  */
-import { asked } from './waiting.ts';
+import { asked } from './retry.ts';
 
 /** A string, or a function that is called for a new one whenever the old one is refused. */
 export type Token = string | (() => string | Promise<string>);

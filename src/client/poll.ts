@@ -4,9 +4,10 @@
  * A network that cuts a long poll gets shorter ones, down to plain requests with a pause between them; each that comes
  * through may wait a second longer.
  */
+
+import type { Open, Source } from './connection.ts';
 import type { RoomcastError } from './http.ts';
-import type { Open, Source } from './source.ts';
-import { backoff, online, pause } from './waiting.ts';
+import { backoff, online, pause } from './retry.ts';
 
 /** Seconds; intermediaries cut idle requests at 30 s and more. */
 const LONGEST_WAIT = 20;

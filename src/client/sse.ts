@@ -5,10 +5,10 @@
  * Blocks are as protocol §6 writes them. An intermediary may change line ends or comment, no more.
  */
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
+import type { End, Open, Source } from './connection.ts';
 import { RoomcastError } from './http.ts';
-import { type Gap, queryOf } from './session.ts';
-import type { End, Open, Source } from './source.ts';
-import { asked } from './waiting.ts';
+import { asked } from './retry.ts';
+import { type Gap, queryOf } from './stream.ts';
 
 interface Block {
   event: string;

@@ -9,10 +9,10 @@
 import type { Socket } from 'socket.io-client';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Room } from '../contract/rooms.ts';
+import type { End, Open, Source } from './connection.ts';
 import { RoomcastError } from './http.ts';
-import type { Frame, Gap, Link, Payload } from './session.ts';
-import type { End, Open, Source } from './source.ts';
-import { pause } from './waiting.ts';
+import { pause } from './retry.ts';
+import type { Frame, Gap, Link, Payload } from './stream.ts';
 
 /** Joins that came too soon after many others. */
 const RATE_LIMITED_MS = 1_000;

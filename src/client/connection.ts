@@ -4,7 +4,7 @@
  */
 import type { TransportName } from './events.ts';
 import type { Http, RoomcastError } from './http.ts';
-import type { Session } from './session.ts';
+import type { Session } from './stream.ts';
 
 export interface Source {
   /** The rooms or the cursor changed: goes on from there. */

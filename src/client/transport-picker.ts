@@ -6,10 +6,11 @@
  * starts afresh. While nothing gets through at all, failures say nothing of the rungs: when polling works again, all
  * of them are due. What had to do is remembered, so that the next connection begins there.
  */
+
+import type { End, Source, SourceEvents, Stream } from './connection.ts';
 import type { Status, TransportName } from './events.ts';
 import type { RoomcastError } from './http.ts';
-import type { End, Source, SourceEvents, Stream } from './source.ts';
-import { backoff, online, onOnline, pause } from './waiting.ts';
+import { backoff, online, onOnline, pause } from './retry.ts';
 
 export interface LadderOptions {
   /** The streams, best first. */

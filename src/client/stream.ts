@@ -11,8 +11,8 @@
 import type { Room, RoomKind } from '../contract/rooms.ts';
 import type { Meta, Reset, RoomIds, State, TransportName } from './events.ts';
 import { type Http, holding, type Query, RoomcastError } from './http.ts';
+import { pause } from './retry.ts';
 import { readState } from './state.ts';
-import { pause } from './waiting.ts';
 
 export interface Frame {
   readonly event: string;
