@@ -1,45 +1,39 @@
 /**
- * What the ladder knows of a transport: it attaches to the session's rooms and cursor, proves itself by bringing
- * something, and ends, once, with a reason. How it does so is each transport's own business.
+ * What the transport picker knows of a connection: it attaches to the stream's rooms and cursor, proves itself when
+ * events arrive through it, and ends once, with a reason. The rest is each transport's own business.
  */
-import type { TransportName } from './events.ts';
 import type { Http, RoomcastError } from './http.ts';
-import type { Session } from './stream.ts';
+import type { Stream } from './stream.ts';
 
-export interface Source {
-  /** The rooms or the cursor changed: goes on from there. */
+export interface Connection {
+  /** Continues from the stream's current rooms and cursor. */
   attach(): void;
-  /** Lets go of everything; nothing is reported after. */
+  /** Releases everything. No event follows. */
   close(): void;
 }
 
-export interface End {
-  /** It was open and said nothing for too long. */
+export interface ConnectionEnd {
+  /** It was open, and the server sent nothing for too long. */
   readonly isSilent?: boolean;
   readonly error?: RoomcastError;
-  /** The server asked not to come back sooner. */
+  /** How long the server asks you to wait before you reconnect. */
   readonly retryAfterMs?: number;
 }
 
-export interface SourceEvents {
-  /** The rooms are heard over it; called again after each `attach` that succeeds. */
+export interface ConnectionEvents {
+  /** The rooms' events arrive through it. Called again after each `attach` that succeeds. */
   proven(): void;
-  ended(end: End): void;
+  ended(end: ConnectionEnd): void;
 }
 
-export interface SourceDeps {
+export interface ConnectionOptions {
   readonly http: Http;
-  readonly session: Session;
-  /** How often the server says something on a quiet stream (`HEARTBEAT_MS`). Twice that without a byte is silence. */
+  readonly stream: Stream;
+  /** The server's `HEARTBEAT_MS`. A stream without a byte for twice that is silent. */
   readonly heartbeatMs: number;
-  /** Longest wait for an answer on a websocket. */
+  /** How long an answer over a websocket may take. */
   readonly patienceMs: number;
   readonly socketPath: string;
 }
 
-export type Open = (deps: SourceDeps, events: SourceEvents) => Source;
-
-export interface Stream {
-  readonly name: TransportName;
-  readonly open: Open;
-}
+export type OpenConnection = (options: ConnectionOptions, events: ConnectionEvents) => Connection;

@@ -1,12 +1,11 @@
 /**
- * Which transport had to do at an origin, so that the next connection begins there and does not wait in vain for a
- * better one first. For ten minutes: networks change. In the page's memory, and in `persist` where there is one.
- * A place is an origin and the transports that were allowed there: a connection that may only poll knows nothing of
- * websockets.
+ * What a client keeps for the next connection: its cursor, and the transport that worked, so that the next connection to
+ * the origin begins there. The transport counts for ten minutes, since networks change, and only among connections that
+ * allow the same transports. It is kept in the page and, like the cursor, in the application's storage if there is one.
  */
 import type { TransportName } from './events.ts';
 
-/** The part of the Web Storage API that is used. */
+/** The part of the Web Storage API that the client uses. */
 export interface Memory {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;
@@ -15,15 +14,13 @@ export interface Memory {
 const EXPIRES_MS = 600_000;
 const inPage = new Map<string, string>();
 
-const keyOf = (place: string): string => `roomcast:transport:${place}`;
-
-/** Storage may be missing, forbidden or full, now or later: then nothing is kept, and all else goes on. */
-export function lenient(memory: Memory | undefined): Memory {
+/** Storage that is missing, forbidden or full keeps nothing, and never throws. */
+export function tolerant(memory: Memory | undefined): Memory {
   const attempt = <T>(act: () => T): T | null => {
     try {
       return act();
     } catch {
-      return null; // what cannot be kept is asked of the log
+      return null; // the log has the events, and the picker finds the transport again
     }
   };
   return {
@@ -32,14 +29,14 @@ export function lenient(memory: Memory | undefined): Memory {
   };
 }
 
-export function recall(place: string, persist: Memory): TransportName | null {
-  const text = inPage.get(place) ?? persist.getItem(keyOf(place));
-  const [transport, until] = text?.split(' ') ?? [];
-  return Number(until) > Date.now() ? (transport as TransportName) : null;
+export function recallTransport(key: string, memory: Memory): TransportName | null {
+  const text = inPage.get(key) ?? memory.getItem(key);
+  const [transport, expiresAtMs] = text?.split(' ') ?? [];
+  return Number(expiresAtMs) > Date.now() ? (transport as TransportName) : null;
 }
 
-export function remember(place: string, transport: TransportName, persist: Memory): void {
+export function rememberTransport(key: string, transport: TransportName, memory: Memory): void {
   const text = `${transport} ${Date.now() + EXPIRES_MS}`;
-  inPage.set(place, text);
-  persist.setItem(keyOf(place), text);
+  inPage.set(key, text);
+  memory.setItem(key, text);
 }

@@ -1,141 +1,133 @@
 /**
- * What makes it exactly once: the rooms, one cursor, and what was heard already.
+ * The one stream of events behind all transports: its rooms, its cursor, and the messages that were already delivered.
  *
- * The rule that all else rests on: a source (a transport, a page of `/events`) brings every record of the rooms after a
- * place that is not beyond `cursor`, in order; so a record at or before `cursor` is a repeat, and the next one after it
- * is the next one. Sources may overlap, which is how one takes over from another without gap or double.
+ * All else rests on one rule: a connection, or a page of `/events`, brings every record of the rooms after a cursor that
+ * is not beyond this one, in order. So a record at or before the cursor is a repeat, and the first record after it is the
+ * next one. Connections may overlap, which is how one takes over from another with no gap and no duplicate.
  *
- * When the rooms change, or after a reset, the rule would not hold for what is still under way: each such change begins
- * a new generation, and a link of an older one is dead. Sources `attach` again, from the cursor, with the rooms as they are.
+ * The rule does not hold for records in flight when the rooms change or a reset arrives. Each such change starts a new
+ * generation, and writers of an older one have no effect. The connections then attach again, with the cursor and the
+ * rooms as they are.
  */
-import type { Room, RoomKind } from '../contract/rooms.ts';
-import type { Meta, Reset, RoomIds, State, TransportName } from './events.ts';
-import { type Http, holding, type Query, RoomcastError } from './http.ts';
+import type { Reset } from '../contract/reset.ts';
+import { formatRoom, ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
+import { type Http, type Query, RoomcastError, requireList } from './http.ts';
 import { pause } from './retry.ts';
 import { readState } from './state.ts';
 
-export interface Frame {
+export type Payload = Record<string, unknown>;
+
+export interface StreamEvent {
   readonly event: string;
   readonly payload: Payload;
   readonly cursor: string;
 }
 
-export type Payload = Record<string, unknown>;
-
-/** A source's way in, good for one generation. */
-export interface Link {
-  /** False once the rooms changed or a reset came: what arrives here now is ignored. */
+/** How a connection writes into the stream, for one generation. */
+export interface StreamWriter {
+  /** False after the rooms changed or a reset arrived: the writer then has no effect. */
   readonly isCurrent: boolean;
   readonly rooms: readonly Room[];
   readonly cursor: string | null;
-  frame(frame: Frame, transport: TransportName): void;
-  /** Nothing else came up to here. */
-  moved(cursor: string): void;
-  reset(gap: Gap): void;
+  write(event: StreamEvent, transport: TransportName): void;
+  /** There is no other event up to this cursor. */
+  advance(cursor: string): void;
+  reset(reset: Reset<string>): void;
 }
 
-export type Gap = Pick<Reset, 'reason' | 'after' | 'oldest' | 'cursor'>;
-
-export interface SessionOptions {
+export interface StreamOptions {
   readonly http: Http;
   readonly rooms: RoomIds;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
   readonly refetch: boolean;
   readonly signal: AbortSignal;
-  /** `before` is the place that is complete without it. */
-  deliver(frame: Frame, meta: Meta, before: string | null): void;
-  reset(reset: Reset): void;
-  /** The cursor moved: what was delivered up to it is delivered. */
-  kept(cursor: string): void;
-  /** The rooms changed, or a reset came: every source attaches again. */
-  attach(): void;
-  /** No source can go on: the bridge said no for good. */
+  /** `before` is the cursor that is complete without this event. */
+  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  reset(reset: StreamReset): void;
+  /** The cursor moved; everything up to it was delivered. */
+  cursorMoved(): void;
+  /** The rooms changed or a reset arrived: every connection attaches again. */
+  reattach(): void;
+  /** The bridge refused for good; no connection can continue. */
   failed(error: RoomcastError): void;
 }
 
-export interface Session {
+export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
-  link(): Link;
-  /** What came after the cursor, up to the end of the log and at least to `upTo`. False when the link died meanwhile. */
-  catchUp(link: Link, upTo: string | null, signal: AbortSignal): Promise<boolean>;
-  /** One page, after up to `waitSeconds` when there is nothing yet. Whether there is more. */
-  page(link: Link, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
-  join(joining: Joining): Promise<string>;
+  writer(): StreamWriter;
+  /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
+  catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
+  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  join(join: Join): Promise<string>;
   leave(room: Room): void;
-  /** From here on whatever still arrives is ignored, until the sources attach again. */
+  /** Ignores everything that arrives until the connections attach again. */
   freeze(): void;
 }
 
-/** A join under way: how far the room's history was delivered. It outlives a failed attempt. */
-export interface Joining {
+/** A join in progress. It outlives a failed attempt. */
+export interface Join {
   readonly room: Room;
   readonly after: string | null;
-  at: string | null;
+  /** How far the room's history was delivered. `''` is before any cursor. */
+  position: string | null;
 }
 
-const PAGE = 1000;
-/** For one plain request. The bridge answers within 5 s also when its log hangs. */
+const MAX_PAGE_RECORDS = 1000;
+/** For one plain request. The bridge answers within 5 s even if its log hangs. */
 const TIMEOUT_MS = 10_000;
-/** A page that is there so soon might have been longer. */
+/** After a page that arrives this soon, the next one may be longer. */
 const QUICK_MS = 2_000;
 /** Between requests to a node whose tail is behind another's. */
 const LAG_MS = 100;
-/** Ids of messages that are remembered, beside those of the state that was read last. */
-const MOST_IDS = 2_000;
+/** Message ids that are remembered, beside those of the last state. */
+const MAX_IDS = 2_000;
+/** Sorts after any cursor. */
+const AFTER_ALL = '~';
 
-const FIELDS: Readonly<Record<RoomKind, string>> = {
-  tenant: 'tenantId',
-  ticket: 'ticketId',
-  agreement: 'agreementId',
-  user: 'userId',
-};
-
-/** After any cursor. */
-const NEVER = '~';
-
-interface Page {
-  readonly events: readonly (Omit<Frame, 'cursor'> & { readonly id: string; readonly rooms: readonly Room[] })[];
+interface EventsPage {
+  readonly events: readonly (Omit<StreamEvent, 'cursor'> & { readonly id: string; readonly rooms: readonly Room[] })[];
   readonly cursor: string;
   readonly hasMore: boolean;
 }
 
 export function roomsOf(ids: RoomIds): Room[] {
-  return (Object.entries(FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
-    [ids[field] ?? []].flat().map((id): Room => `${kind}:${id}`),
+  return (Object.entries(ID_FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
+    [ids[field] ?? []].flat().map((id) => formatRoom(kind, id)),
   );
 }
 
-/** @throws {RoomcastError} `invalid_room`: a comma would make two rooms of one */
+/** @throws {RoomcastError} `invalid_room`: in a query, an id with a comma would name two rooms */
 export function queryOf(rooms: readonly Room[]): Query {
   const query: Record<string, string[]> = {};
   for (const room of rooms) {
-    if (room.includes(','))
-      throw new RoomcastError('invalid_room', `No id may hold a comma: ${room}`, { passing: false });
-    const kind = room.slice(0, room.indexOf(':')) as RoomKind;
-    query[FIELDS[kind]] ??= [];
-    query[FIELDS[kind]]?.push(room.slice(kind.length + 1));
+    if (room.includes(',')) {
+      throw new RoomcastError('invalid_room', `An id cannot contain a comma: ${room}`, { passing: false });
+    }
+    const field = ID_FIELDS[kindOf(room)];
+    query[field] = [...(query[field] ?? []), idOf(room)];
   }
   return query;
 }
 
-export function createSession(options: SessionOptions): Session {
+export function createStream(options: StreamOptions): Stream {
   const { http, signal } = options;
-  /** Each room with the place after which it is heard. `''` is before any cursor. */
-  const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, placeOf(options.after) ?? '']));
-  let messages = createMessageMemory();
-  let cursor = placeOf(options.after);
+  /** Each room, and the cursor after which its events were delivered. `''` is before any cursor. */
+  const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
+  let delivered = createMessageIds();
+  let cursor = positionOf(options.after);
   let generation = 0;
-  /** Records in a page: fewer where a network is too slow for more, or cuts what takes long. */
-  let limit = PAGE;
-  /** While the state is read: nobody need be told of the same gap meanwhile. */
+  /** Records in a page: fewer where a network is slow, or cuts long answers. */
+  let limit = MAX_PAGE_RECORDS;
+  /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
 
-  function link(): Link {
-    const mine = generation;
-    const heard = [...rooms.keys()];
-    const isCurrent = (): boolean => mine === generation && !signal.aborted;
+  function writer(): StreamWriter {
+    const isCurrent = watchGeneration();
+    const writerRooms = [...rooms.keys()];
     return {
       get isCurrent() {
         return isCurrent();
@@ -143,24 +135,24 @@ export function createSession(options: SessionOptions): Session {
       get cursor() {
         return cursor;
       },
-      rooms: heard,
-      frame(frame, transport) {
-        if (!isCurrent() || (cursor !== null && frame.cursor <= cursor)) return;
+      rooms: writerRooms,
+      write(event, transport) {
+        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
         const before = cursor;
-        cursor = frame.cursor;
-        deliver(frame, transport, before, false);
-        if (cursor === frame.cursor) options.kept(cursor);
+        cursor = event.cursor;
+        deliver(event, transport, before, false);
+        if (cursor === event.cursor) options.cursorMoved();
       },
-      moved(to) {
+      advance(to) {
         if (!isCurrent() || (cursor !== null && to <= cursor)) return;
-        // Without `after` the rooms are heard from the first place that is known.
-        if (cursor === null) for (const room of heard) rooms.set(room, to);
+        // Without `after`, the rooms start at the first cursor that is known.
+        if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
         cursor = to;
-        options.kept(to);
+        options.cursorMoved();
       },
-      reset(gap) {
+      reset(reset) {
         if (!isCurrent()) return;
-        const current = goOnAfter(gap).finally(() => {
+        const current = continueAfter(reset).finally(() => {
           if (resetting === current) resetting = null;
         });
         resetting = current;
@@ -168,146 +160,154 @@ export function createSession(options: SessionOptions): Session {
     };
   }
 
-  function deliver(frame: Frame, transport: TransportName, before: string | null, replay: boolean): void {
-    // A room that was left and is joined again replays what it brought before.
-    if (frame.event === 'messages.new' && !messages.isNew(frame.payload) && !replay) return;
-    options.deliver(frame, { event: frame.event, cursor: frame.cursor, transport, replay }, before);
+  /** Returns a function that says whether the current generation is still the same. */
+  function watchGeneration(): () => boolean {
+    const own = generation;
+    return () => own === generation && !signal.aborted;
   }
 
-  async function goOnAfter(gap: Gap): Promise<void> {
-    const mine = ++generation;
+  function deliver(
+    { event, payload, cursor: at }: StreamEvent,
+    transport: TransportName,
+    before: string | null,
+    replay: boolean,
+  ): void {
+    // A room that is left and joined again replays messages that were delivered before.
+    if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
+    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+  }
+
+  async function continueAfter(reset: Reset<string>): Promise<void> {
+    generation++;
+    const isCurrent = watchGeneration();
     let state: State | null = null;
-    let from = gap.cursor;
+    let from = reset.cursor;
     if (options.refetch) {
       try {
         const read = await readState(http, [...rooms.keys()], signal);
         if (read !== null) ({ state, cursor: from } = read);
-      } catch (error) {
-        const known = error as RoomcastError;
-        if (!known.passing) return options.failed(known);
-        // The place is still gone: whoever attaches next is told again, and the state is read then.
-        await pause(Math.max(known.retryAfterMs, 1000 * Math.random()), signal);
-        return options.attach();
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) return options.failed(error);
+        // The cursor is still lost: the next connection gets the same reset, and the state is read then.
+        await pause(Math.max(error.retryAfterMs, 1000 * Math.random()), signal);
+        return options.reattach();
       }
-      if (mine !== generation || signal.aborted) return;
+      if (!isCurrent()) return;
     }
     cursor = from;
     for (const room of rooms.keys()) rooms.set(room, from);
-    const known = Object.values(state?.messages ?? {}).flat();
-    messages.hold(MOST_IDS + 2 * known.length);
-    for (const message of known) messages.isNew(message);
-    options.reset({ ...gap, cursor: from, room: null, state });
-    options.kept(from);
+    const messages = Object.values(state?.messages ?? {}).flat();
+    delivered.limit = MAX_IDS + 2 * messages.length;
+    for (const message of messages) delivered.add(message);
+    options.reset({ ...reset, cursor: from, room: null, state });
+    options.cursorMoved();
     change();
   }
 
-  async function read(
-    from: readonly Room[],
+  async function fetchPage(
+    pageRooms: readonly Room[],
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
-  ): Promise<Page> {
-    const begunMs = performance.now();
+  ): Promise<EventsPage> {
+    const startedMs = performance.now();
     const query = {
-      ...queryOf(from),
-      after: after === null ? 'now' : after === '' ? 'start' : after,
+      ...queryOf(pageRooms),
+      after: after === null ? 'now' : after || 'start',
       limit,
-      ...(waitSeconds > 0 ? { wait: waitSeconds } : {}),
+      wait: waitSeconds || undefined,
     };
     const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
     try {
       const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
-      if (performance.now() - begunMs < QUICK_MS) limit = Math.min(PAGE, Math.ceil(1.25 * limit));
-      return holding('events', answer);
+      if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
+      return requireList('events', answer);
     } catch (error) {
       if ((error as RoomcastError).status === 0 && !until.aborted) limit = Math.ceil(limit / 4);
       throw error;
     }
   }
 
-  async function page(source: Link, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
     await resetting;
-    if (!source.isCurrent) return false;
+    if (!to.isCurrent) return false;
     try {
-      const { events, cursor: end, hasMore } = await read(source.rooms, cursor, waitSeconds, until);
-      for (const { id, event, payload } of events) source.frame({ event, payload, cursor: id }, 'poll');
-      source.moved(end);
-      return hasMore;
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
+      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      to.advance(page.cursor);
+      return page.hasMore;
     } catch (error) {
-      const gap = gapOf(error);
-      if (gap === null) throw error;
-      source.reset(gap);
+      to.reset(resetOf(error));
       return false;
     }
   }
 
-  async function catchUp(source: Link, upTo: string | null, until: AbortSignal): Promise<boolean> {
-    while (source.isCurrent && !until.aborted) {
-      if (await page(source, 0, until)) continue;
-      if (upTo === null || (cursor !== null && cursor >= upTo)) return source.isCurrent;
+  async function catchUp(to: StreamWriter, upTo: string | null, until: AbortSignal): Promise<boolean> {
+    while (to.isCurrent && !until.aborted) {
+      if (await readPage(to, 0, until)) continue;
+      if (upTo === null || (cursor !== null && cursor >= upTo)) return to.isCurrent;
       await pause(LAG_MS, until);
     }
     return false;
   }
 
-  /** One page of a room's history, no further than the cursor: what comes later, the sources bring. */
-  async function replay(joining: Joining): Promise<boolean> {
+  /** Delivers one page of a room's history, up to the cursor: the connections bring what follows. */
+  async function replay(join: Join): Promise<boolean> {
     try {
-      const { events, cursor: end, hasMore } = await read([joining.room], joining.at, 0, signal);
-      const until = cursor ?? '';
-      for (const { id, event, payload, rooms: audience } of events) {
-        if (id > until) break;
-        const isHeard = audience.some((room) => (rooms.get(room) ?? NEVER) < id);
-        if (!isHeard) deliver({ event, payload, cursor: id }, 'poll', cursor, true);
-        joining.at = id;
+      const page = await fetchPage([join.room], join.position, 0, signal);
+      const end = cursor ?? '';
+      for (const { id, event, payload, rooms: eventRooms } of page.events) {
+        if (id > end) break;
+        const wasDelivered = eventRooms.some((room) => (rooms.get(room) ?? AFTER_ALL) < id);
+        if (!wasDelivered) deliver({ event, payload, cursor: id }, 'poll', cursor, true);
+        join.position = id;
       }
-      const reached = [end, until].sort()[0] as string;
-      if (joining.at === null || joining.at < reached) joining.at = reached;
-      return hasMore && end < until;
+      const reached = page.cursor < end ? page.cursor : end;
+      if (join.position === null || join.position < reached) join.position = reached;
+      return page.hasMore && page.cursor < end;
     } catch (error) {
-      const gap = gapOf(error);
-      if (gap === null) throw error;
-      joining.at = gap.cursor;
-      options.reset({ ...gap, room: joining.room, state: null });
+      const reset = resetOf(error);
+      join.position = reset.cursor;
+      options.reset({ ...reset, room: join.room, state: null });
       return true;
     }
   }
 
-  async function join(joining: Joining): Promise<string> {
+  async function join(joining: Join): Promise<string> {
     const { room, after } = joining;
     const isFirst = rooms.size === 0;
-    if (isFirst || joining.at === null) {
-      const now = (await read([room], null, 0, signal)).cursor;
-      // The connection begins here; where it was told to go on from a place, that is the room's history.
+    if (isFirst || joining.position === null) {
+      const now = (await fetchPage([room], null, 0, signal)).cursor;
+      // The stream starts here. If it had a cursor to continue from, the events since then are the room's history.
       if (isFirst) {
-        joining.at ??= cursor;
+        joining.position ??= cursor;
         cursor = now;
       }
-      joining.at ??= now;
+      joining.position ??= now;
     }
-    const from = joining.at;
-    // The history, while the rest goes on. The first request also tells whether the room may be heard at all.
+    const from = joining.position;
+    // The history, while the stream continues. The first request also shows whether the room may be joined.
     while (await replay(joining));
-    // The sources stand still from here: else, at full speed, the end of the history would never be reached.
-    const frozen = ++generation;
-    const isFrozen = (): boolean => frozen === generation && !signal.aborted;
+    // The connections pause from here: at full speed the replay would never reach a moving cursor.
+    generation++;
+    const isCurrent = watchGeneration();
     try {
-      const still = link();
-      if (isFirst && joining.at > (cursor ?? '')) cursor = joining.at;
-      while (isFrozen() && joining.at > (cursor ?? '')) await page(still, 0, signal);
-      while (isFrozen() && joining.at < (cursor ?? '')) await replay(joining);
-      if (!isFrozen()) throw new RoomcastError('unreachable', 'The stream was reset while the room was joined.');
-      rooms.set(room, placeOf(after) ?? from);
+      const paused = writer();
+      if (isFirst && joining.position > (cursor ?? '')) cursor = joining.position;
+      while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
+      while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
+      if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
+      rooms.set(room, positionOf(after) ?? from);
       return cursor ?? '';
     } finally {
-      if (isFrozen()) change();
+      if (isCurrent()) change();
     }
   }
 
-  /** What is under way was for other rooms. */
   function change(): void {
     generation++;
-    options.attach();
+    options.reattach();
   }
 
   return {
@@ -315,15 +315,15 @@ export function createSession(options: SessionOptions): Session {
       return cursor;
     },
     rooms,
-    link,
+    writer,
     catchUp,
-    page,
+    readPage,
     join,
     leave(room) {
       if (!rooms.delete(room)) return;
       if (rooms.size === 0) {
         cursor = null;
-        messages = createMessageMemory();
+        delivered = createMessageIds();
       }
       change();
     },
@@ -333,36 +333,37 @@ export function createSession(options: SessionOptions): Session {
   };
 }
 
-export function placeOf(after: string | null): string | null {
+export function positionOf(after: string | null): string | null {
   return after === 'start' ? '' : after;
 }
 
-/** The bridge's 410 says where to go on (protocol §8). */
-function gapOf(error: unknown): Gap | null {
-  if (!(error instanceof RoomcastError) || error.status !== 410) return null;
-  return typeof error.problem.cursor === 'string' ? (error.problem as unknown as Gap) : null;
+/** The reset in the bridge's 410 (protocol §8). @throws the error if it is another one */
+function resetOf(error: unknown): Reset<string> {
+  if (error instanceof RoomcastError && error.status === 410 && isReset(error.problem)) return error.problem;
+  throw error;
 }
 
-/** Whether a message is heard for the first time, by the ids that the log itself dedupes by (protocol §9). */
-function createMessageMemory() {
+function isReset(problem: object): problem is Reset<string> {
+  return typeof (problem as Reset<string>).cursor === 'string';
+}
+
+/** The ids of the newest messages that were delivered: the same ids by which the log deduplicates (protocol §9). */
+function createMessageIds() {
   const seen = new Set<string>();
-  let most = MOST_IDS;
   return {
-    isNew({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
+    limit: MAX_IDS,
+    /** Returns whether the message is new. */
+    add({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
       const keys: string[] = [];
       if (messageId) keys.push(JSON.stringify([tenantId, messageId]));
       if (providerMessageId) keys.push(JSON.stringify([tenantId, ticketId, providerMessageId]));
       if (keys.some((key) => seen.has(key))) return false;
       for (const key of keys) seen.add(key);
       for (const oldest of seen) {
-        if (seen.size <= most) break;
+        if (seen.size <= this.limit) break;
         seen.delete(oldest);
       }
       return true;
-    },
-    /** How many ids are remembered from here on. */
-    hold(ids: number): void {
-      most = ids;
     },
   };
 }

@@ -166,6 +166,15 @@ test('what something in between says is never taken as final', async () => {
   assert.deepEqual(resets, []);
 });
 
+test('a refusal without a detail has a message all the same', async () => {
+  const url = await serve((_request, response) => {
+    response.writeHead(422, { 'content-type': 'application/problem+json' }).end('{"code":"invalid_room"}');
+  });
+  const live = connect({ url, rooms: { tenantId: 't' } });
+  await until('closed', () => live.status.state === 'closed');
+  assert.equal(live.status.error?.message, 'The answer has the status 422.');
+});
+
 test('storage that is forbidden or full keeps nothing, and all else goes on', async () => {
   const bridge = await startBridge();
   closing.push(bridge.close);

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { createPublisher, type PublishError } from '../../src/client/publisher.ts';
+import { parseRetryAfter } from '../../src/client/retry.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { until } from '../support/until.ts';
@@ -307,6 +308,13 @@ test('an answer that is not the bridge’s is no answer: the events go again', a
   assert.equal(asked(), strange.length + 1);
 });
 
+test('a problem document without a code is not the bridge’s: the events go again', async () => {
+  const foreign = [403, { 'content-type': 'application/problem+json' }, '{"title":"Forbidden"}'] as const;
+  const { url, asked } = await answering(foreign, [201, { 'content-type': 'application/json' }, '{"id":"c1"}']);
+  assert.equal((await createPublisher({ url }).publish('messages.new', messageNew())).id, 'c1');
+  assert.equal(asked(), 2);
+});
+
 test('what something in between finds too large is told at once', async () => {
   const { url, asked } = await answering([413, { 'content-type': 'text/html' }, '<h1>Too large</h1>']);
   const publisher = createPublisher({ url });
@@ -334,6 +342,29 @@ test('a server that asks for more time than there is, is not asked again; no tim
   }
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(warnings, []);
+});
+
+test('Retry-After is seconds or a date, up to an hour; anything else is ignored', async () => {
+  for (const [header, expectedMs] of [
+    ['120', 120_000],
+    ['99999999999', 3_600_000],
+    ['Fri, 31 Dec 2199 23:59:59 GMT', 3_600_000],
+    ['Fri, 31 Dec 1999 23:59:59 GMT', 0],
+    ['-5', 0],
+    ['0x10', 0],
+    ['soon', 0],
+    [null, 0],
+  ] as const) {
+    assert.equal(parseRetryAfter(header), expectedMs, String(header));
+  }
+  const headers = { 'content-type': 'application/problem+json', 'retry-after': '0x10' };
+  const { url, asked } = await answering(
+    [503, headers, '{"code":"unavailable"}'],
+    [201, { 'content-type': 'application/json' }, '{"id":"c1"}'],
+  );
+  // Sixteen seconds would be longer than the retries last.
+  assert.equal((await createPublisher({ url, retryMs: 2_000 }).publish('messages.new', messageNew())).id, 'c1');
+  assert.equal(asked(), 2);
 });
 
 test('Retry-After is obeyed', async () => {
