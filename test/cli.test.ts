@@ -60,31 +60,34 @@ async function run(args: readonly string[], setting?: Setting) {
   return { code, stdout: running.stdout(), stderr: running.stderr(), lines: running.lines() };
 }
 
-describe('used wrongly: one line, exit code 2', () => {
+describe('wrong usage: one line, exit code 2', () => {
   const secret = 'never-to-be-printed';
   for (const [args, says] of [
-    [[], /^roomcast: it takes a command \(see roomcast --help\)$/],
-    [['sing'], /there is no command "sing"/],
-    [['constructor'], /there is no command/],
+    [[], /^roomcast: missing command \(see roomcast --help\)$/],
+    [['sing'], /unknown command "sing"/],
+    [['constructor'], /unknown command/],
     [['tail', '--sing'], /Unknown option '--sing' \(see roomcast tail --help\)$/],
-    [['tail'], /it takes a room: --tenant, --ticket, --agreement or --user/],
-    [['tail', '--tenant', 't', '--transport', 'pigeon'], /--transport got "pigeon": it takes websocket, sse, poll/],
-    [['tail', '--tenant', 't', '--after', 'two words'], /--after takes a cursor, start or now/],
-    [['tail', '--tenant', 't', '--count', '0'], /--count got "0"/],
-    [['tail', '--tenant', 't', '--url', `http://u:${secret}@127.0.0.1`], /--url takes http:\/\/… or https:/],
-    [['tail', '--tenant', 't', '--url', 'localhost:4003'], /--url takes/],
-    [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token got what no token looks like/],
+    [['tail'], /name at least one room: --tenant, --ticket, --agreement or --user/],
+    [['tail', '--tenant', 't', '--transport', 'pigeon'], /unknown --transport "pigeon": use websocket, sse, poll/],
+    [['tail', '--tenant', 't', '--after', 'two words'], /--after must be a cursor, start or now/],
+    [['tail', '--tenant', 't', '--count', '0'], /--count must be .*, not "0"/],
+    [['tail', '--tenant', 't', '--url', `http://u:${secret}@127.0.0.1`], /--url must start with http:\/\/ or https:/],
+    [['tail', '--tenant', 't', '--url', 'localhost:4003'], /--url must start/],
+    [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token must hold visible ASCII/],
     [['tail', '--tenant'], /argument missing/],
-    [['publish', 'a', '{}', 'c'], /one argument too many: "c"/],
-    [['publish', 'a', '{'], /it is not JSON/],
+    [['publish', 'a', '{}', 'c'], /unexpected argument "c"/],
+    [['publish', 'a', '{'], /not JSON/],
     [['publish', 'a', '{}', '--file', 'x'], /a payload or --file, not both/],
-    [['publish', 'a', '{}', '--retry', '5'], /--retry got "5": it takes a time such as 30s/],
+    [['publish', 'a', '{}', '--retry', '5'], /--retry must be a time such as 30s, .* not "5"/],
     [['publish', 'a', '{}', '--idempotency-key', 'ä'], /visible ASCII/],
-    [['token', '--tenant', 't'], /neither JWT_SECRET nor --secret is set/],
-    [['token', '--secret', SECRET], /--tenant is missing/],
-    [['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'], /--scope got "all"/],
-    [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires got "never"/],
-    [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant takes \* alone/],
+    [['token', '--tenant', 't'], /set JWT_SECRET or --secret/],
+    [['token', '--secret', SECRET], /--tenant is required/],
+    [
+      ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
+      /unknown --scope "all": use subscribe, publish, admin/,
+    ],
+    [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires must be .*, not "never"/],
+    [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant '\*' excludes other tenants/],
     [['serve', '--sing'], /Unknown option '--sing'/],
   ] as const) {
     test(`roomcast ${args.join(' ').replaceAll(secret, '…').replaceAll('\n', '↵')}`, async () => {
@@ -101,7 +104,7 @@ describe('used wrongly: one line, exit code 2', () => {
 test('--help of all and of each says how it is used and what it takes; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'tail', 'doctor', 'token']) {
+  for (const name of ['serve', 'publish', 'tail', 'check', 'token']) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
@@ -109,10 +112,11 @@ test('--help of all and of each says how it is used and what it takes; --version
     assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
     // What the help names is taken, and what is taken is named.
-    const source = readFileSync(`src/cli/${name === 'doctor' ? 'check' : name}.ts`, 'utf8');
+    const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
     const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
     for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
   }
+  assert.deepEqual(await run(['doctor', '--help']), await run(['check', '--help']), 'the older name');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
   assert.equal((await run(['--version'])).stdout, `${version}\n`);
 });
@@ -153,8 +157,8 @@ describe('with a bridge', () => {
     const { code, lines, stderr } = await run(['publish', '--file', '-'], { env, input });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: line 3: invalid_payload:\n {2}\/payload\/ticketId: must be/m);
-    assert.match(stderr, /^roomcast: line 5: it is not JSON$/m);
-    assert.match(stderr, /^roomcast: line 6: it takes \{"event": …, "payload": …\}/m);
+    assert.match(stderr, /^roomcast: line 5: not JSON$/m);
+    assert.match(stderr, /^roomcast: line 6: not of the form \{"event": …, "payload": …\}/m);
     const answer = await fetch(`${bridge.url}/events?tenantId=order`);
     const page = (await answer.json()) as { events: { id: string; payload: { message: { content: string } } }[] };
     assert.deepEqual(
@@ -174,7 +178,7 @@ describe('with a bridge', () => {
     assert.equal(marked.lines.length, 2);
     const broken = await run(['publish'], { env, input: `${event.slice(1)}\n${event}\n` });
     assert.deepEqual([broken.code, broken.stdout], [1, '']);
-    assert.match(broken.stderr, /it is not JSON, neither the first line nor all of it/);
+    assert.match(broken.stderr, /the input is not JSON: neither its first line nor all of it/);
   });
 
   test('publish: what the help shows works', async () => {
@@ -205,7 +209,7 @@ describe('with a bridge', () => {
     const { code, stdout, stderr } = await run(['publish', '--url', url, '--retry', '1s'], { input });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /unreachable: The bridge cannot be reached\. \(ECONNREFUSED\)/);
-    assert.match(stderr, /gave up; the rest was not published/);
+    assert.match(stderr, /stopped; the remaining events were not published/);
     assert.doesNotMatch(stderr, / {4}at /);
   });
 
@@ -295,7 +299,7 @@ describe('with a bridge', () => {
     writeFileSync(file, 'Dear bridge,\nhow are you?');
     const { code, stderr } = await run(['tail', '--tenant', 't', '--state', file], { env });
     assert.equal(code, 1);
-    assert.match(stderr, /holds no cursor: it is not a file of tail --state/);
+    assert.match(stderr, /does not hold a cursor: --state needs a new file, or one that tail wrote/);
     assert.equal(readFileSync(file, 'utf8'), 'Dear bridge,\nhow are you?');
   });
 
@@ -306,7 +310,9 @@ describe('with a bridge', () => {
     const all = await run([...room, '--after', 'start'], { env });
     assert.equal((JSON.parse(all.stdout) as { id: string }).id, lead.id);
     const gap = start([...room, '--after', 'cursor-of-another-log', '--quiet'], { env });
-    await until('it is told', () => gap.stderr().includes('GAP (unknown): the cursor cursor-of-another-log is not of'));
+    await until('it is told', () =>
+      gap.stderr().includes('reset (unknown): the cursor cursor-of-another-log belongs to'),
+    );
     await bridge.publish('leads.updated', { tenantId: 'gap' });
     assert.equal(await gap.ended, 0);
     assert.equal(gap.lines().length, 1);

@@ -197,9 +197,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
     try {
       const answer = await http.json('events', { method: 'POST', body, headers, signal, timeoutMs });
       return { kind: 'done', results: resultsOf(answer, count) };
-    } catch (cause) {
-      const { code, message, status, passing, retryAfterMs, problem, ...rest } = cause as RoomcastError;
-      const error = new PublishError(code, message, { status, errors: problem.errors, cause: rest.cause });
+    } catch (thrown) {
+      const { code, message, status, passing, retryAfterMs, problem, cause } = thrown as RoomcastError;
+      const error = new PublishError(code, message, { status, errors: problem.errors, cause });
       // A proxy that finds a batch too large will not change its mind, but may let the halves through.
       return { kind: passing && status !== 413 ? 'retry' : 'refused', error, retryAfterMs };
     }
