@@ -1,4 +1,4 @@
-/** The command line as people use it: a process, its output, its exit code; against a real bridge. */
+/** The command line as people use it: its output and exit code, against a real bridge. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ interface Run {
   readonly stdout: () => string;
   readonly stderr: () => string;
   readonly lines: () => string[];
-  /** Resolves to the exit code once it has ended, null when a signal ended it. */
+  /** Resolves to the exit code; null if a signal ended the process. */
   readonly ended: Promise<number | null>;
 }
 
@@ -42,7 +42,7 @@ function start(args: readonly string[], { env = {}, input }: Setting = {}): Run 
   child.stderr.setEncoding('utf8').on('data', (chunk) => {
     stderr += chunk;
   });
-  child.stdin.on('error', () => {}); // it may end before it has read all
+  child.stdin.on('error', () => {}); // the process may end before it reads everything
   child.stdin.end(input ?? '');
   const ended = once(child, 'close').then(([code]) => code as number | null);
   return {
@@ -60,31 +60,34 @@ async function run(args: readonly string[], setting?: Setting) {
   return { code, stdout: running.stdout(), stderr: running.stderr(), lines: running.lines() };
 }
 
-describe('used wrongly: one line, exit code 2', () => {
+describe('wrong usage: one line, exit code 2', () => {
   const secret = 'never-to-be-printed';
   for (const [args, says] of [
-    [[], /^roomcast: it takes a command \(see roomcast --help\)$/],
-    [['sing'], /there is no command "sing"/],
-    [['constructor'], /there is no command/],
+    [[], /^roomcast: missing command \(see roomcast --help\)$/],
+    [['sing'], /unknown command "sing"/],
+    [['constructor'], /unknown command/],
     [['tail', '--sing'], /Unknown option '--sing' \(see roomcast tail --help\)$/],
-    [['tail'], /it takes a room: --tenant, --ticket, --agreement or --user/],
-    [['tail', '--tenant', 't', '--transport', 'pigeon'], /--transport got "pigeon": it takes websocket, sse, poll/],
-    [['tail', '--tenant', 't', '--after', 'two words'], /--after takes a cursor, start or now/],
-    [['tail', '--tenant', 't', '--count', '0'], /--count got "0"/],
-    [['tail', '--tenant', 't', '--url', `http://u:${secret}@127.0.0.1`], /--url takes http:\/\/… or https:/],
-    [['tail', '--tenant', 't', '--url', 'localhost:4003'], /--url takes/],
-    [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token got what no token looks like/],
+    [['tail'], /name at least one room: --tenant, --ticket, --agreement or --user/],
+    [['tail', '--tenant', 't', '--transport', 'pigeon'], /unknown --transport "pigeon": use websocket, sse, poll/],
+    [['tail', '--tenant', 't', '--after', 'two words'], /--after must be a cursor, start or now/],
+    [['tail', '--tenant', 't', '--count', '0'], /--count must be .*, not "0"/],
+    [['tail', '--tenant', 't', '--url', `http://u:${secret}@127.0.0.1`], /--url must start with http:\/\/ or https:/],
+    [['tail', '--tenant', 't', '--url', 'localhost:4003'], /--url must start/],
+    [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token must hold visible ASCII/],
     [['tail', '--tenant'], /argument missing/],
-    [['publish', 'a', '{}', 'c'], /one argument too many: "c"/],
-    [['publish', 'a', '{'], /it is not JSON/],
+    [['publish', 'a', '{}', 'c'], /unexpected argument "c"/],
+    [['publish', 'a', '{'], /not JSON/],
     [['publish', 'a', '{}', '--file', 'x'], /a payload or --file, not both/],
-    [['publish', 'a', '{}', '--retry', '5'], /--retry got "5": it takes a time such as 30s/],
+    [['publish', 'a', '{}', '--retry', '5'], /--retry must be a time such as 30s, .* not "5"/],
     [['publish', 'a', '{}', '--idempotency-key', 'ä'], /visible ASCII/],
-    [['token', '--tenant', 't'], /neither JWT_SECRET nor --secret is set/],
-    [['token', '--secret', SECRET], /--tenant is missing/],
-    [['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'], /--scope got "all"/],
-    [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires got "never"/],
-    [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant takes \* alone/],
+    [['token', '--tenant', 't'], /set JWT_SECRET or --secret/],
+    [['token', '--secret', SECRET], /--tenant is required/],
+    [
+      ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
+      /unknown --scope "all": use subscribe, publish, admin/,
+    ],
+    [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires must be .*, not "never"/],
+    [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant '\*' excludes other tenants/],
     [['serve', '--sing'], /Unknown option '--sing'/],
   ] as const) {
     test(`roomcast ${args.join(' ').replaceAll(secret, '…').replaceAll('\n', '↵')}`, async () => {
@@ -98,21 +101,22 @@ describe('used wrongly: one line, exit code 2', () => {
   }
 });
 
-test('--help of all and of each says how it is used and what it takes; --version is the package’s', async () => {
+test('--help lists every command, and every flag of a command; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'tail', 'doctor', 'token']) {
+  for (const name of ['serve', 'publish', 'tail', 'check', 'token']) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
     assert.match(stdout, new RegExp(`roomcast ${name}`));
     assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
-    // What the help names is taken, and what is taken is named.
-    const source = readFileSync(`src/cli/${name === 'doctor' ? 'check' : name}.ts`, 'utf8');
+    // The help names every flag of the source.
+    const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
     const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
     for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
   }
+  assert.deepEqual(await run(['doctor', '--help']), await run(['check', '--help']), 'the older name');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
   assert.equal((await run(['--version'])).stdout, `${version}\n`);
 });
@@ -135,15 +139,15 @@ describe('with a bridge', () => {
     assert.ok(answer.rooms.includes('ticket:from-arguments'));
   });
 
-  test('publish: a document over several lines, with the name as an argument', async () => {
+  test('publish: a document of several lines, with the name as an argument', async () => {
     const input = JSON.stringify(ticketUpdated(), null, 2);
     const { code, lines, stderr } = await run(['publish', 'tickets.updated'], { env, input });
     assert.equal(code, 0, stderr);
     assert.equal(lines.length, 1);
   });
 
-  test('publish: NDJSON keeps its order, ids come in it, and what is refused is told with line and field', async () => {
-    // A line separator is no end of a line.
+  test('publish: NDJSON keeps its order, and a refused event is reported with its line and field', async () => {
+    // A line separator does not end a line.
     const texts = ['first', 'second \u2028 \u2029', 'third'];
     const events = texts.map((content) =>
       JSON.stringify({ event: 'messages.new', payload: messageNew({ tenantId: 'order', message: { content } }) }),
@@ -153,8 +157,8 @@ describe('with a bridge', () => {
     const { code, lines, stderr } = await run(['publish', '--file', '-'], { env, input });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: line 3: invalid_payload:\n {2}\/payload\/ticketId: must be/m);
-    assert.match(stderr, /^roomcast: line 5: it is not JSON$/m);
-    assert.match(stderr, /^roomcast: line 6: it takes \{"event": …, "payload": …\}/m);
+    assert.match(stderr, /^roomcast: line 5: not JSON$/m);
+    assert.match(stderr, /^roomcast: line 6: not of the form \{"event": …, "payload": …\}/m);
     const answer = await fetch(`${bridge.url}/events?tenantId=order`);
     const page = (await answer.json()) as { events: { id: string; payload: { message: { content: string } } }[] };
     assert.deepEqual(
@@ -167,24 +171,24 @@ describe('with a bridge', () => {
     );
   });
 
-  test('publish: a byte order mark is no part of the first line, and a broken first line is told as such', async () => {
+  test('publish: a byte order mark is ignored, and a broken first line is reported', async () => {
     const event = JSON.stringify({ event: 'leads.updated', payload: { tenantId: 'mark', name: 'Zoë' } });
     const marked = await run(['publish'], { env, input: `\uFEFF${event}\r\n${event}\r\n` });
     assert.equal(marked.code, 0, marked.stderr);
     assert.equal(marked.lines.length, 2);
     const broken = await run(['publish'], { env, input: `${event.slice(1)}\n${event}\n` });
     assert.deepEqual([broken.code, broken.stdout], [1, '']);
-    assert.match(broken.stderr, /it is not JSON, neither the first line nor all of it/);
+    assert.match(broken.stderr, /the input is not JSON: neither its first line nor all of it/);
   });
 
-  test('publish: what the help shows works', async () => {
+  test('publish: the example of the help works', async () => {
     const { stdout } = await run(['publish', '--help']);
     const [, event, payload] = /^ {2}roomcast publish (\S+) '([^']+)'/m.exec(stdout) ?? [];
     const { code, stderr } = await run(['publish', event as string, payload as string], { env });
     assert.equal(code, 0, stderr);
   });
 
-  test('publish: a file that is published again under the same key doubles nothing', async () => {
+  test('publish: a file that is published again under the same key writes nothing twice', async () => {
     const file = join(directory, 'events.ndjson');
     const lead = (score: number) => JSON.stringify({ event: 'leads.updated', payload: { tenantId: 'keys', score } });
     writeFileSync(file, [1, 2, 3].map(lead).join('\n'));
@@ -196,7 +200,7 @@ describe('with a bridge', () => {
     assert.equal((await run(['publish', 'leads.updated', '{"tenantId":"keys"}', ...args.slice(3)], { env })).code, 1);
   });
 
-  test('publish: a bridge that is not there is one line, and the rest is not tried', async () => {
+  test('publish: it stops if the bridge cannot be reached, without a stack trace', async () => {
     const dead = createServer().listen(0, '127.0.0.1');
     await once(dead, 'listening');
     const url = `http://127.0.0.1:${(dead.address() as AddressInfo).port}`;
@@ -205,17 +209,17 @@ describe('with a bridge', () => {
     const { code, stdout, stderr } = await run(['publish', '--url', url, '--retry', '1s'], { input });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /unreachable: The bridge cannot be reached\. \(ECONNREFUSED\)/);
-    assert.match(stderr, /gave up; the rest was not published/);
+    assert.match(stderr, /stopped; the remaining events were not published/);
     assert.doesNotMatch(stderr, / {4}at /);
   });
 
-  test('publish: a file that is not there is one line', async () => {
+  test('publish: a missing file is one line', async () => {
     const { code, stderr } = await run(['publish', '--file', join(directory, 'none')], { env });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: ENOENT: no such file or directory[^\n]*\n$/);
   });
 
-  test('what tail --json prints, publish takes', async () => {
+  test('publish reads the output of tail --json', async () => {
     await bridge.publish('leads.updated', { tenantId: 'copied', score: 1 });
     await bridge.publish('leads.updated', { tenantId: 'copied', score: 2 });
     const other = await startBridge({ extraEvents: ['leads.updated'] });
@@ -239,7 +243,7 @@ describe('with a bridge', () => {
   });
 
   for (const transport of ['websocket', 'sse', 'poll']) {
-    test(`tail over ${transport}: each event once and in order, also over a cut, until SIGINT`, async () => {
+    test(`tail over ${transport}: each event once and in order, even across a cut, until SIGINT`, async () => {
       const proxy = await startCutProxy(bridge.url);
       const room = `cut-${transport}`;
       const url = `${proxy.url}/rt`;
@@ -266,7 +270,7 @@ describe('with a bridge', () => {
     });
   }
 
-  test('tail --state: the next run goes on where this one ended, also one that was killed', async () => {
+  test('tail --state: the next run continues where this one ended, even if it was killed', async () => {
     const state = join(directory, 'state');
     const ids: string[] = [];
     const publish = async () => ids.push((await bridge.publish('leads.updated', { tenantId: 'state' })).id);
@@ -290,38 +294,40 @@ describe('with a bridge', () => {
     assert.ok(!existsSync(`${state}.new`));
   });
 
-  test('tail --state with a file of another kind leaves it as it is', async () => {
+  test('tail --state does not overwrite a file of another kind', async () => {
     const file = join(directory, 'letter');
     writeFileSync(file, 'Dear bridge,\nhow are you?');
     const { code, stderr } = await run(['tail', '--tenant', 't', '--state', file], { env });
     assert.equal(code, 1);
-    assert.match(stderr, /holds no cursor: it is not a file of tail --state/);
+    assert.match(stderr, /does not hold a cursor: --state needs a new file, or one that tail wrote/);
     assert.equal(readFileSync(file, 'utf8'), 'Dear bridge,\nhow are you?');
   });
 
-  test('tail: --event keeps these only, and a cursor of another log is a gap that is told', async () => {
+  test('tail: --event filters, and a cursor of another log is reported as a reset', async () => {
     await bridge.publish('tickets.updated', ticketUpdated({ tenantId: 'gap' }));
     const lead = await bridge.publish('leads.updated', { tenantId: 'gap' });
     const room = ['tail', '--tenant', 'gap', '--event', 'leads.updated,messages.new', '--count', '1', '--json'];
     const all = await run([...room, '--after', 'start'], { env });
     assert.equal((JSON.parse(all.stdout) as { id: string }).id, lead.id);
     const gap = start([...room, '--after', 'cursor-of-another-log', '--quiet'], { env });
-    await until('it is told', () => gap.stderr().includes('GAP (unknown): the cursor cursor-of-another-log is not of'));
+    await until('it is told', () =>
+      gap.stderr().includes('reset (unknown): the cursor cursor-of-another-log belongs to'),
+    );
     await bridge.publish('leads.updated', { tenantId: 'gap' });
     assert.equal(await gap.ended, 0);
     assert.equal(gap.lines().length, 1);
   });
 
-  test('tail: what a terminal might obey is escaped, and is the same JSON', async () => {
+  test('tail: control characters are escaped, and the JSON is the same', async () => {
     const payload = { tenantId: 'terminal', text: 'a\u009b31m\u202eb\u001b[2J' };
     await bridge.publish('leads.updated', payload);
     const { stdout } = await run(['tail', '--tenant', 'terminal', '--after', 'start', '--count', '1'], { env });
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what this is about
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: the test is about them
     assert.doesNotMatch(stdout.trimEnd(), /[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
     assert.deepEqual(JSON.parse(stdout.slice(stdout.indexOf('{'))), payload);
   });
 
-  test('tail | head: it ends when nobody reads any more', async () => {
+  test('tail | head: it ends when its output is closed', async () => {
     const tail = start(['tail', '--tenant', 'head', '--after', 'start'], { env });
     await bridge.publish('leads.updated', { tenantId: 'head' });
     await until('it prints', () => tail.lines().length > 0);
@@ -344,7 +350,7 @@ describe('with tokens', () => {
   });
   after(() => bridge.close());
 
-  test('token: the claims that the flags say, and a warning that it is for tests', async () => {
+  test('token: the flags set the claims, and a warning says that the token is for tests', async () => {
     const args = [
       '--tenant',
       'a,b',
@@ -377,19 +383,19 @@ describe('with tokens', () => {
     assert.equal(exp - iat, 7_200);
   });
 
-  test('token: a weak secret is refused as the server refuses it, and not printed', async () => {
+  test('token: a weak secret is refused as by the server, and not printed', async () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 't', '--secret', 'too short']);
     assert.deepEqual([code, stdout], [1, '']);
     assert.equal(stderr, 'roomcast: JWT_SECRET got a value of 9 bytes: it takes at least 32 bytes\n');
   });
 
-  test('token: what the server would not take is not minted', async () => {
+  test('token: a token that the server would refuse is not printed', async () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 'two words'], { env });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /tenantId claim must be/);
   });
 
-  test('publish and tail with the tokens that token minted; without, one line', async () => {
+  test('publish and tail with the tokens of token; a wrong token is one line', async () => {
     const publisher = await mint('--tenant', 'tenant-1', '--scope', 'publish');
     const listener = await mint('--tenant', 'tenant-1');
     const payload = JSON.stringify(ticketUpdated());
@@ -419,7 +425,7 @@ describe('serve', () => {
     return (JSON.parse(running.lines()[0] ?? running.stderr()) as { url: string }).url;
   }
 
-  test('flags go before the environment; SIGTERM drains it, exit code 0', async () => {
+  test('flags have priority over the environment; SIGTERM drains the server, exit code 0', async () => {
     const serve = start(['serve', '--port', '0', '--store', 'sqlite::memory:'], { env: { PORT: '1', STORE_URL: 'x' } });
     const url = await listening(serve);
     assert.ok((await fetch(`${url}/readyz`)).ok);
@@ -428,14 +434,14 @@ describe('serve', () => {
     assert.match(serve.stdout(), /"msg":"stopped"/);
   });
 
-  test('a bad value is one line', async () => {
+  test('an invalid value is one line', async () => {
     const { code, stderr } = await run(['serve', '--port', 'http']);
     assert.equal(code, 1);
     assert.equal(stderr, 'roomcast: PORT got "http": it takes a whole number from 0 to 65535\n');
   });
 
-  test('run by npx, it ends with the shell that npx puts in between', async () => {
-    // As npx does it: a shell that passes no signal on.
+  test('under npx, it ends with the shell that npx starts', async () => {
+    // Like the shell of npx, which forwards no signal.
     const script = `"$0" --disable-warning=ExperimentalWarning src/cli/main.ts serve --port 0 --store sqlite::memory:; :`;
     const shell = spawn('sh', ['-c', script, process.execPath], {
       env: { PATH: process.env.PATH, npm_command: 'exec' },

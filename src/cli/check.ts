@@ -13,9 +13,10 @@ import { parseFlags, UsageError } from './arguments.ts';
 import { createNodeNetwork } from './network.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';
 
-export const DOCTOR_HELP = `Tries each transport between here and a bridge, and says which one an application would have.
+export const CHECK_HELP = `Tries each transport between here and a bridge, and says which one an application would have.
 
-Usage: roomcast doctor [URL] [options]
+Usage: roomcast check [URL] [options]
+       roomcast doctor is the older name of this command.
 
 URL is where the bridge is, with its base path (default: ROOMCAST_URL, else http://127.0.0.1:4003).
 It needs no token and reads no event.
@@ -59,7 +60,7 @@ interface Options {
 }
 
 /** @returns the exit code */
-export async function doctor(argv: readonly string[]): Promise<number> {
+export async function check(argv: readonly string[]): Promise<number> {
   let options: Options;
   try {
     options = parseOptions(argv, process.env);

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * `roomcast`, the command line. It finds the command, and turns whatever goes wrong into one line and an exit code:
- * 0 done, 1 failed, 2 used wrongly (`doctor` documents its own). No stack traces, and no token or secret in a message.
+ * `roomcast`, the command line. It runs a command, and turns each error into one line and an exit code: 0 success,
+ * 1 failure, 2 wrong usage (`check` documents its own). It prints no stack trace, token or secret.
  */
 import { readFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
@@ -12,7 +12,7 @@ type Run = (argv: readonly string[]) => Promise<number>;
 
 interface Command {
   readonly summary: string;
-  /** Loaded when it is used, so that `token` does not wait for the server's modules. */
+  /** Imported on use, so that `token` does not wait for the server's modules. */
   load(): Promise<{ readonly help: string; readonly run: Run }>;
 }
 
@@ -25,28 +25,28 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   publish: {
-    summary: 'publish one event, or a file of them',
+    summary: 'publish one event, or a file of events',
     async load() {
       const { PUBLISH_HELP, publish } = await import('./publish.ts');
       return { help: PUBLISH_HELP, run: publish };
     },
   },
   tail: {
-    summary: 'follow rooms, and resume by cursor',
+    summary: 'print the events of rooms, and resume by cursor',
     async load() {
       const { TAIL_HELP, tail } = await import('./tail.ts');
       return { help: TAIL_HELP, run: tail };
     },
   },
-  doctor: {
-    summary: 'which transport works from here, through whatever lies in between',
+  check: {
+    summary: 'test which transports work between this machine and a bridge',
     async load() {
-      const { DOCTOR_HELP, doctor } = await import('./check.ts');
-      return { help: DOCTOR_HELP, run: doctor };
+      const { CHECK_HELP, check } = await import('./check.ts');
+      return { help: CHECK_HELP, run: check };
     },
   },
   token: {
-    summary: 'mint a token for tests',
+    summary: 'create a token for tests',
     async load() {
       const { TOKEN_HELP, token } = await import('./token.ts');
       return { help: TOKEN_HELP, run: token };
@@ -54,7 +54,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
-const HELP = `roomcast: one event bus with one durable log, heard over Socket.IO, SSE and polling.
+const HELP = `roomcast: one event bus with one durable log, over Socket.IO, SSE and polling.
 
 Usage: roomcast COMMAND [options]
 
@@ -62,26 +62,28 @@ ${Object.entries(COMMANDS)
   .map(([name, { summary }]) => `  ${name.padEnd(9)}${summary}`)
   .join('\n')}
 
-  roomcast COMMAND --help    what a command takes
-  roomcast --version
+  roomcast COMMAND --help    show the options of a command
+  roomcast --version         show the version
 
 Environment:
-  ROOMCAST_URL      where the bridge is (default http://127.0.0.1:4003)
-  ROOMCAST_TOKEN    the bearer token, where the bridge wants one
+  ROOMCAST_URL      the bridge's address (default http://127.0.0.1:4003)
+  ROOMCAST_TOKEN    the bearer token, if the bridge requires one
 
-Exit codes: 0 done, 1 failed, 2 used wrongly; doctor has its own (roomcast doctor --help).
+Exit codes: 0 success, 1 failure, 2 wrong usage; check has its own (roomcast check --help).
 `;
 
 async function main(argv: readonly string[]): Promise<number> {
-  // `help tail` as `tail --help`.
-  const [name, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
-  if (name === undefined) throw new UsageError('it takes a command');
+  // `help tail` is `tail --help`.
+  const [word, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
+  if (word === undefined) throw new UsageError('missing command');
+  // The older name of the same command.
+  const name = word === 'doctor' ? 'check' : word;
   if (name === '--help' || name === '-h' || name === 'help') return print(HELP);
   if (name === '--version' || name === '-v') return print(`${version()}\n`);
-  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`there is no command ${JSON.stringify(name)}`);
+  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command ${JSON.stringify(name)}`);
   const { node } = process.versions;
   const [major = 0, minor = 0] = node.split('.').map(Number);
-  if (major < 22 || (major === 22 && minor < 18)) throw new Error(`it needs Node 22.18 or newer, and this is ${node}`);
+  if (major < 22 || (major === 22 && minor < 18)) throw new Error(`Node 22.18 or newer is required; this is ${node}`);
   const { help, run } = await (COMMANDS[name] as Command).load();
   const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
   if (flags.includes('--help') || flags.includes('-h')) return print(help);
@@ -93,15 +95,15 @@ function print(text: string): number {
   return 0;
 }
 
-/** The same from src/cli and from dist/cli. */
+/** The path is the same from src/cli and dist/cli. */
 function version(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }
 
 /**
- * `npx` puts a shell in between, which a signal ends and which passes none on: a server would be left behind with its
- * port and its log. So there the end of the parent counts as a SIGTERM.
+ * `npx` starts a shell that ends on a signal and does not forward it, so the server would keep running, with its port
+ * and its log. Under `npx`, the end of the parent process therefore counts as a SIGTERM.
  */
 function endWithParent(): void {
   const parent = process.ppid;
@@ -113,7 +115,7 @@ function endWithParent(): void {
   watch.unref();
 }
 
-/** Whoever reads the output may stop at any time, as `head` does. */
+// The program that reads the output may stop at any time, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
@@ -131,5 +133,5 @@ try {
   process.stderr.write(`roomcast: ${message}${hint}\n`);
   code = isUsage ? 2 : 1;
 }
-// Once all that was printed is through.
+// When all output is written.
 process.stdout.write('', () => process.exit(code));

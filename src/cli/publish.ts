@@ -1,7 +1,7 @@
 /**
- * `roomcast publish`: events from arguments, a file or standard input, in order. Each is in the log once its id is
- * printed; what is refused is said with its line and fields, and does not stop the others. Where the bridge itself
- * cannot be had, the rest is not tried: exactly the events without an id are left.
+ * `roomcast publish`: publishes events from arguments, a file or standard input, in order. When the id of an event is
+ * printed, the log holds it. A refused event is reported with its line and fields, and the others continue. If the
+ * bridge cannot be reached, the command stops: the events without an id are not published.
  */
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
@@ -17,24 +17,24 @@ import {
   UsageError,
 } from './arguments.ts';
 
-export const PUBLISH_HELP = `Publishes events, and prints the id (the cursor) of each once the log holds it.
+export const PUBLISH_HELP = `Publishes events, and prints the id (the cursor) of each when the log holds it.
 
 Usage: roomcast publish EVENT PAYLOAD            one event; the payload is JSON text
-       roomcast publish EVENT [--file FILE]      payloads: a JSON document, or one a line
-       roomcast publish [--file FILE]            events: {"event": …, "payload": …}, likewise
+       roomcast publish EVENT [--file FILE]      payloads: one JSON document, or one per line
+       roomcast publish [--file FILE]            events, in the same form: {"event": …, "payload": …}
 
-Without --file, and with --file -, they come from standard input.
+Without --file, or with --file -, the command reads standard input.
 
-  --file FILE      JSON, or NDJSON (one a line)
-  --json           print each whole answer: {"id", "event", "rooms", "duplicate"}
+  --file FILE      a JSON document, or NDJSON (one document per line)
+  --json           print each answer in full: {"id", "event", "rooms", "duplicate"}
   --idempotency-key KEY
-                   a repeat under the same key doubles nothing. Of several events the first
-                   goes under KEY, the next under KEY:2, and so on
-  --retry TIME     how long to go on trying when the bridge cannot be had (default 5s)
+                   publish each event once, even if you run the command again with this key. Of
+                   several events, the first uses KEY, the second KEY:2, and so on
+  --retry TIME     how long to retry when the bridge cannot be reached (default 5s)
 ${BRIDGE_HELP}
 
-A repeated message (the same messageId or providerMessageId) prints the id that it had.
-Exit codes: 0 all are in the log, 1 some are not (each is named on standard error), 2 used wrongly.
+For a repeated message (the same messageId or providerMessageId) the command prints its first id.
+Exit codes: 0 the log holds all events, 1 some events failed (see standard error), 2 wrong usage.
 
 Examples:
   roomcast publish tickets.updated '{"tenantId":"tenant-1","ticketId":"ticket-1","ticketStatus":"OPEN",
@@ -50,12 +50,12 @@ const FLAGS = {
   retry: { type: 'string', default: '5s' },
 } as const;
 
-/** Events that are under way at a time: two full requests. */
-const MOST_UNDER_WAY = 1_000;
+/** Events in flight at a time: two full requests. */
+const MAX_IN_FLIGHT = 1_000;
 
 interface Input {
-  /** Where it came from, for messages: `line 3: `. */
-  readonly place: string;
+  /** Its source, for messages: `line 3: `. */
+  readonly source: string;
   readonly event: string;
   readonly payload: object;
 }
@@ -65,35 +65,37 @@ export async function publish(argv: readonly string[]): Promise<number> {
   const [event, payload] = positionals;
   const { file, json, 'idempotency-key': key } = values;
   if (payload !== undefined && file !== undefined) {
-    throw new UsageError('it takes a payload or --file, not both', 'publish');
+    throw new UsageError('give a payload or --file, not both', 'publish');
   }
   if (key !== undefined && !/^[\x21-\x7e]{1,240}$/.test(key)) {
-    throw new UsageError('--idempotency-key takes 1 to 240 visible ASCII characters', 'publish');
+    throw new UsageError('--idempotency-key must be 1 to 240 visible ASCII characters', 'publish');
   }
   const fromStdin = payload === undefined && (file === undefined || file === '-');
-  if (fromStdin && process.stdin.isTTY) throw new UsageError('there is nothing to publish', 'publish');
+  if (fromStdin && process.stdin.isTTY) {
+    throw new UsageError('nothing to publish: give a payload or --file, or pipe events to standard input', 'publish');
+  }
 
   const url = bridgeUrl('publish', values.url);
   const token = bearerToken('publish', values.token);
   const retryMs = secondsOf('publish', 'retry', values.retry) * 1000;
   const publisher = createPublisher({ url, retryMs, ...(token === undefined ? {} : { token }) });
-  const underWay: { readonly place: string; readonly done: Promise<Published | PublishError> }[] = [];
+  const inFlight: { readonly source: string; readonly done: Promise<Published | PublishError> }[] = [];
   let failed = 0;
-  let isGivenUp = false;
+  let isStopped = false;
 
-  /** Waits for the oldest, so that ids come out in the order of the events. */
-  async function settle(): Promise<void> {
-    const { place, done } = underWay.shift() as (typeof underWay)[number];
+  /** Waits for the oldest event, so that ids are printed in the order of the events. */
+  async function settleOldest(): Promise<void> {
+    const { source, done } = inFlight.shift() as (typeof inFlight)[number];
     const outcome = await done;
     if (!(outcome instanceof PublishError)) {
       process.stdout.write(`${json ? JSON.stringify(outcome) : outcome.id}\n`);
       return;
     }
     failed++;
-    if (isGivenUp && outcome.code === 'closed') return;
-    complain(place, outcome);
-    if (isEventsOwnFault(outcome)) return;
-    isGivenUp = true;
+    if (isStopped && outcome.code === 'closed') return;
+    printError(source, outcome);
+    if (isAboutTheEvent(outcome)) return;
+    isStopped = true;
     void publisher.close(0);
   }
 
@@ -103,7 +105,7 @@ export async function publish(argv: readonly string[]): Promise<number> {
       : [parseInput(event, payload, '')];
   let count = 0;
   for await (const input of inputs) {
-    if (isGivenUp) break;
+    if (isStopped) break;
     if (input instanceof Error) {
       if (payload !== undefined) throw new UsageError(input.message, 'publish');
       failed++;
@@ -112,30 +114,30 @@ export async function publish(argv: readonly string[]): Promise<number> {
     }
     count++;
     const options = key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` };
-    underWay.push({
-      place: input.place,
+    inFlight.push({
+      source: input.source,
       done: publisher.publish(input.event, input.payload, options).catch((error: PublishError) => error),
     });
-    if (underWay.length >= MOST_UNDER_WAY) await settle();
+    if (inFlight.length >= MAX_IN_FLIGHT) await settleOldest();
   }
-  while (underWay.length > 0) await settle();
-  if (isGivenUp) process.stderr.write('roomcast: gave up; the rest was not published\n');
+  while (inFlight.length > 0) await settleOldest();
+  if (isStopped) process.stderr.write('roomcast: stopped; the remaining events were not published\n');
   await publisher.close();
   return failed === 0 ? 0 : 1;
 }
 
-/** Whether another event may fare better: else the token or the bridge is at fault. */
-function isEventsOwnFault({ status }: PublishError): boolean {
+/** Whether the next event may succeed: the error is not about the token or the bridge. */
+function isAboutTheEvent({ status }: PublishError): boolean {
   return status >= 400 && status < 500 && status !== 401 && status !== 429;
 }
 
-/** The fields at fault, where the bridge names them; else its sentence. */
-function complain(place: string, error: PublishError): void {
+/** Prints the invalid fields if the bridge names them, else its message. */
+function printError(source: string, error: PublishError): void {
   const fields = error.errors.map(({ path, message }) => `\n  ${path}: ${message}`).join('');
-  process.stderr.write(`roomcast: ${place}${error.code}:${fields || ` ${error.message}`}${causeOf(error)}\n`);
+  process.stderr.write(`roomcast: ${source}${error.code}:${fields || ` ${error.message}`}${causeOf(error)}\n`);
 }
 
-/** One event a line; or, where the first line is no JSON by itself, one that spans all of them. */
+/** One event per line; or one event in all lines, if the first line is not JSON by itself. */
 async function* inputsOf(event: string | undefined, stream: Readable): AsyncGenerator<Input | Error> {
   const whole: string[] = [];
   let number = 0;
@@ -150,13 +152,13 @@ async function* inputsOf(event: string | undefined, stream: Readable): AsyncGene
   }
   if (whole.length === 0) return;
   const text = whole.join('\n');
-  if (parseJson(text) === undefined) yield new Error('it is not JSON, neither the first line nor all of it');
+  if (parseJson(text) === undefined) yield new Error('the input is not JSON: neither its first line nor all of it');
   else yield parseInput(event, text, '');
 }
 
 /**
- * A line ends at a line feed only: node:readline ends it at U+2028 too, which JSON text may hold. The byte order mark
- * that some programs put before all else is no part of the first.
+ * Ends a line at a line feed only: node:readline also ends it at U+2028, which JSON text may contain. The decoder drops
+ * the byte order mark that some programs write first.
  */
 async function* linesOf(stream: Readable): AsyncGenerator<string> {
   const decoder = new TextDecoder();
@@ -170,16 +172,18 @@ async function* linesOf(stream: Readable): AsyncGenerator<string> {
   if (rest !== '') yield rest;
 }
 
-/** The bridge checks the payload; here only whether there is one. */
-function parseInput(event: string | undefined, text: string, place: string): Input | Error {
+/** Checks only that there is a payload; the bridge checks the rest. */
+function parseInput(event: string | undefined, text: string, source: string): Input | Error {
   const value = parseJson(text);
-  if (value === undefined) return new Error(`${place}it is not JSON`);
-  if (event !== undefined) return { place, event, payload: value as object };
+  if (value === undefined) return new Error(`${source || 'the input is '}not JSON`);
+  if (event !== undefined) return { source, event, payload: value as object };
   const { event: name, payload } = (value ?? {}) as { readonly event?: unknown; readonly payload?: unknown };
   if (typeof name !== 'string' || payload === undefined) {
-    return new Error(`${place}it takes {"event": …, "payload": …}, or the event's name as an argument`);
+    return new Error(
+      `${source || 'the input is '}not of the form {"event": …, "payload": …}; or give the event's name as an argument`,
+    );
   }
-  return { place, event: name, payload: payload as object };
+  return { source, event: name, payload: payload as object };
 }
 
 function parseJson(text: string): unknown {

@@ -1,4 +1,4 @@
-/** `roomcast serve`: the server, as `npm start` runs it, with flags for what is set most. */
+/** `roomcast serve`: the server, as `npm start` runs it, with flags for the most common settings. */
 import { serve as run } from '../serve.ts';
 import { parseFlags } from './arguments.ts';
 
@@ -7,24 +7,24 @@ export const SERVE_HELP = `Runs the bridge in the foreground. SIGTERM or SIGINT 
 Usage: roomcast serve [options]
 
   --host HOST      the address to listen on (HOST, default 127.0.0.1)
-  --port PORT      0: any free one, the log line says which (PORT, default 4003)
+  --port PORT      the port; 0 picks a free one, which the first log line names (PORT, default 4003)
   --store URL      the log: sqlite:FILE, sqlite::memory:, redis://… (STORE_URL, default sqlite:./data/roomcast.db)
 
-A flag goes before its variable. All else is set by the environment alone, secrets above all:
+A flag has priority over its variable. The environment sets everything else, secrets above all:
 
-  AUTH_MODE        none (the default on a loopback address only) or jwt
-  JWT_SECRET       or JWT_PUBLIC_KEY or JWKS_URL: what checks tokens
-  EXTRA_EVENTS     further event names, comma-separated
+  AUTH_MODE        none (the default, on a loopback address only) or jwt
+  JWT_SECRET       or JWT_PUBLIC_KEY or JWKS_URL: verifies tokens
+  EXTRA_EVENTS     event names that you declare, comma-separated
   CORS_ORIGINS     origins of your front ends, comma-separated
   RETENTION_HOURS  how long the log keeps an event (default 72)
   LOG_LEVEL        fatal, error, warn, info, debug, trace or silent
 
-and more, in docs/operating.md.
+docs/operating.md describes every variable.
 
 Example: EXTRA_EVENTS=leads.updated roomcast serve --port 8080 --store sqlite:/var/lib/roomcast/log.db
 `;
 
-/** Each flag stands for the variable that sets the same. */
+/** Each flag sets the variable of the same meaning. */
 const FLAGS = {
   host: { type: 'string' },
   port: { type: 'string' },

@@ -1,7 +1,7 @@
 /**
- * `roomcast tail`: the events of rooms on standard output, each once and in order, over whatever gets through
- * (roomcast/client). Resumes by cursor over cuts, and with `--state` over runs: the file holds the cursor of the newest
- * event that was printed, so that a run that was killed repeats at most one. A gap is told on standard error.
+ * `roomcast tail`: prints the events of rooms, each once and in order, over any transport that works (roomcast/client).
+ * It resumes by cursor after a cut and, with `--state`, in the next run: the file holds the cursor of the newest event
+ * that was printed, so that a run that was killed repeats at most one. Resets are reported on standard error.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
@@ -13,31 +13,32 @@ import {
   bearerToken,
   bridgeUrl,
   causeOf,
+  checkNames,
   listOf,
   parseFlags,
   UsageError,
 } from './arguments.ts';
 
-export const TAIL_HELP = `Follows rooms, and prints each event once and in order until it is stopped.
+export const TAIL_HELP = `Prints each event of the rooms once and in order, until you stop it.
 
 Usage: roomcast tail --tenant TENANT [options]
 
-  --tenant ID      rooms to follow, at least one; each may be repeated, or hold
-  --ticket ID      several ids, comma-separated
+  --tenant ID      the rooms, at least one; repeat a flag, or separate its ids
+  --ticket ID      with commas
   --agreement ID
   --user ID
-  --event NAME     only these; may be repeated
-  --after WHERE    a cursor, start (the oldest kept) or now (the default)
-  --state FILE     go on from the cursor in this file, and keep it there; --after is for the first run
-  --count N        end after so many events
-  --json           one JSON object a line: {"id", "event", "payload"}; else ID EVENT PAYLOAD
-  --transport T    websocket, sse, poll; may be repeated (default all three, the best that works)
-  --socket-path P  where the bridge has set SOCKET_PATH (default /socket.io)
-  --quiet          say nothing of the connection's ups and downs; gaps are told all the same
+  --event NAME     print only these events; may be repeated
+  --after WHERE    a cursor, start (the oldest record) or now (the default)
+  --state FILE     continue from the cursor in this file, and save it there; --after is for the first run
+  --count N        exit after N events
+  --json           print one JSON object per line: {"id", "event", "payload"}; default ID EVENT PAYLOAD
+  --transport T    websocket, sse or poll; may be repeated (default: the best of all that works)
+  --socket-path P  the bridge's SOCKET_PATH (default /socket.io)
+  --quiet          do not report changes of the connection; resets are always reported
 ${BRIDGE_HELP}
 
-Events go to standard output, all else to standard error. Ctrl-C ends it. A bridge that cannot be
-reached is waited for. Exit codes: 0 ended by you or --count, 1 refused, 2 used wrongly.
+Events go to standard output, everything else to standard error. Ctrl-C stops the command. If the
+bridge cannot be reached, it retries. Exit codes: 0 stopped by you or --count, 1 refused, 2 wrong usage.
 
 Examples:
   roomcast tail --tenant tenant-1 --after start --json | jq .payload.ticketId
@@ -71,13 +72,15 @@ export async function tail(argv: readonly string[]): Promise<number> {
     userId: listOf(values.user),
   };
   if (Object.values(rooms).every((ids) => ids.length === 0)) {
-    throw new UsageError('it takes a room: --tenant, --ticket, --agreement or --user', 'tail');
+    throw new UsageError('name at least one room: --tenant, --ticket, --agreement or --user', 'tail');
   }
-  const transports = transportsOf(listOf(values.transport));
+  const names = listOf(values.transport);
+  checkNames('tail', 'transport', names, TRANSPORTS);
+  const transports = names.length === 0 ? TRANSPORTS : (names as TransportName[]);
   const events = listOf(values.event);
   const count = countOf(values.count);
   const { state, json, quiet } = values;
-  const after = (state === undefined ? null : readState(state)) ?? placeOf(values.after);
+  const after = (state === undefined ? null : readState(state)) ?? positionOf(values.after);
   const url = bridgeUrl('tail', values.url);
   const token = bearerToken('tail', values.token);
 
@@ -89,15 +92,15 @@ export async function tail(argv: readonly string[]): Promise<number> {
     ...(token === undefined ? {} : { token }),
     ...(values['socket-path'] === undefined ? {} : { socketPath: values['socket-path'] }),
   });
-  live.on('reset', warnOfGap);
-  if (!quiet) live.on('status', createNarrator());
+  live.on('reset', printReset);
+  if (!quiet) live.on('status', createStatusPrinter());
   const stop = (): void => live.close();
-  // A second one ends it at once, also where nobody takes the output.
+  // A second signal ends the process at once, even if nothing reads the output.
   process.once('SIGINT', stop).once('SIGTERM', stop);
 
   let printed = 0;
   try {
-    // Once stopped, the loop still brings what had arrived.
+    // After a stop, the loop still returns the events that had arrived.
     for await (const { event, cursor, payload } of live) {
       if (events.length > 0 && !events.includes(event)) continue;
       await print(
@@ -109,7 +112,7 @@ export async function tail(argv: readonly string[]): Promise<number> {
       printed++;
       if (printed === count) return 0;
     }
-    // Everything up to here was printed or filtered out.
+    // Every event up to this cursor was printed or filtered out.
     if (state !== undefined && live.cursor !== null) writeState(state, live.cursor);
     return 0;
   } catch (error) {
@@ -119,26 +122,20 @@ export async function tail(argv: readonly string[]): Promise<number> {
   }
 }
 
-function transportsOf(given: readonly string[]): readonly TransportName[] {
-  const odd = given.find((name) => !(TRANSPORTS as readonly string[]).includes(name));
-  if (odd === undefined) return given.length === 0 ? TRANSPORTS : (given as TransportName[]);
-  throw new UsageError(`--transport got ${JSON.stringify(odd)}: it takes ${TRANSPORTS.join(', ')}`, 'tail');
-}
-
 function countOf(text: string | undefined): number {
   if (text === undefined) return Number.POSITIVE_INFINITY;
   if (/^[1-9]\d{0,9}$/.test(text)) return Number(text);
-  throw new UsageError(`--count got ${JSON.stringify(text)}: it takes a whole number from 1`, 'tail');
+  throw new UsageError(`--count must be a whole number of at least 1, not ${JSON.stringify(text)}`, 'tail');
 }
 
-/** Null: from now on. */
-function placeOf(after: string | undefined): string | null {
+/** Null means now. */
+function positionOf(after: string | undefined): string | null {
   if (after === undefined || after === 'now') return null;
   if (isWellFormedCursor(after)) return after;
-  throw new UsageError('--after takes a cursor, start or now', 'tail');
+  throw new UsageError('--after must be a cursor, start or now', 'tail');
 }
 
-/** Null when there is none yet. */
+/** Null if there is no file yet. */
 function readState(file: string): string | null {
   let cursor: string;
   try {
@@ -148,35 +145,35 @@ function readState(file: string): string | null {
     throw error;
   }
   if (isWellFormedCursor(cursor)) return cursor;
-  throw new Error(`${file} holds no cursor: it is not a file of tail --state`);
+  throw new Error(`${file} does not hold a cursor: --state needs a new file, or one that tail wrote`);
 }
 
-/** Whole or not at all, so that a crash in the middle loses no place. */
+/** Replaces the whole file at once, so that a crash cannot lose the cursor. */
 function writeState(file: string, cursor: string): void {
   writeFileSync(`${file}.new`, `${cursor}\n`);
   renameSync(`${file}.new`, file);
 }
 
-/** Resolves when the reader has it: one that is slow slows the transport down, which resumes by cursor. */
+/** Resolves when the output took the line: a slow reader slows the loop, and the client resumes by cursor. */
 function print(line: string): Promise<void> {
   return new Promise((resolve) => process.stdout.write(`${line}\n`, () => resolve()));
 }
 
-function warnOfGap({ reason, after, cursor }: Reset): void {
-  const why = reason === 'expired' ? 'is older than what the log keeps' : 'is not of this log';
+function printReset({ reason, after, cursor }: Reset): void {
+  const why = reason === 'expired' ? 'is older than the log' : 'belongs to another log';
   process.stderr.write(
-    `roomcast: GAP (${reason}): the cursor ${after ?? 'start'} ${why}, so events may be missing here; going on from ${cursor}\n`,
+    `roomcast: reset (${reason}): the cursor ${after ?? 'start'} ${why}, so events are lost; continuing after ${cursor}\n`,
   );
 }
 
-/** Says what changed for whoever watches: how it listens, or why it does not. */
-function createNarrator(): (status: Status) => void {
-  let said = '';
+/** Prints each change: the transport that works, or why none does. */
+function createStatusPrinter(): (status: Status) => void {
+  let printed = '';
   return ({ state, transport, error }) => {
     if (state === 'closed') return;
-    const text = state === 'live' ? `live over ${transport}` : error === null ? '' : `${describe(error)} Trying again.`;
-    if (text === '' || text === said) return;
-    said = text;
+    const text = state === 'live' ? `live over ${transport}` : error === null ? '' : `${describe(error)} Retrying.`;
+    if (text === '' || text === printed) return;
+    printed = text;
     process.stderr.write(`roomcast: ${text}\n`);
   };
 }

@@ -1,150 +1,149 @@
 /**
- * `roomcast/client`: one call, and the application hears every event of its rooms once and in order, over whatever the
- * network lets through; or it is told that something is gone (`reset`).
+ * `roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
+ * transport that the network lets through. If events are lost, you get a `reset`.
  *
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });
  *   live.on('messages.new', (payload, { cursor }) => append(payload.message));
  *
- * For browsers and Node 20 or newer. `socket.io-client`, when it is installed, is loaded when a websocket is tried.
+ * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import type { Room } from '../contract/rooms.ts';
+import type { ConnectionOptions } from './connection.ts';
 import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, TransportName } from './events.ts';
 import { createHttp, RoomcastError, type Token } from './http.ts';
-import { createLadder } from './ladder.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
-import { lenient, type Memory, recall, remember } from './memory.ts';
+import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { createSession, type Frame, type Joining, placeOf, roomsOf } from './session.ts';
-import type { SourceDeps } from './source.ts';
+import { online, pauseAfter } from './retry.ts';
 import { openSse } from './sse.ts';
-import { backoff, online, pause } from './waiting.ts';
+import { createStream, type Join, type Payload, positionOf, roomsOf } from './stream.ts';
+import { createTransportPicker } from './transport-picker.ts';
 import { openWebsocket } from './websocket.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
-export type { Memory } from './memory.ts';
+export type { Memory } from './persist.ts';
 
 export interface ConnectOptions {
-  /** Where the bridge is, with its base path when it has one. */
+  /** The bridge's address, with its base path if it has one. */
   readonly url: string;
   readonly rooms?: RoomIds;
-  /** Left out: the browser's cookies, or none. A function is called again whenever a token is refused or expires. */
+  /** Default: the browser's cookies, or none. A function is called again when its token is refused or expires. */
   readonly token?: Token;
-  /** Which may be used, best first. Default `['websocket', 'sse', 'poll']`. */
+  /** The transports that are allowed, best first. Default `['websocket', 'sse', 'poll']`. */
   readonly transports?: readonly TransportName[];
-  /** A cursor to go on from, or `start` (the oldest kept). Default: now, or where `persist` says. */
+  /** A cursor to continue from, or `start` (the oldest record). Default: the persisted cursor, or now. */
   readonly after?: string;
-  /** Keeps the cursor, and what works on this network, over page loads: `sessionStorage`, or what is like it. */
+  /** Keeps the cursor and the transport that worked, across page loads: `sessionStorage`, or an object like it. */
   readonly persist?: Memory;
-  /** After a reset, reads the state routes: `reset.state`. Needs a tenant's room. Default false. */
+  /** Whether to read the state routes after a reset, for `reset.state`. Needs a tenant room. Default false. */
   readonly refetch?: boolean;
-  /** Closes when it aborts. */
+  /** Closes the client when it aborts. */
   readonly signal?: AbortSignal;
   /** The server's `SOCKET_PATH`. Default `/socket.io`. */
   readonly socketPath?: string;
-  /** The server's `HEARTBEAT_MS`. A stream that says nothing for twice that is given up. Default 15000. */
+  /** The server's `HEARTBEAT_MS`. A stream that is silent for twice that is replaced. Default 15000. */
   readonly heartbeatMs?: number;
-  /** Longest that a transport may take to bring something before the next is tried. Default 6000. */
+  /** How long a transport may take to deliver something before the next one is tried. Default 6000. */
   readonly patienceMs?: number;
 }
 
 export interface JoinOptions {
-  /** A cursor, or `start`: first what the room got since. Default: from now. */
+  /** A cursor, or `start`: the room's events since then come first. Default: from now. */
   readonly after?: string;
 }
 
 export type Handler<Events, Name extends keyof Events> = (payload: Events[Name], meta: Meta) => void;
 
 export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<Events>> {
-  /** Returns what takes the handler off again. What a handler throws is reported as uncaught; the others still hear. */
+  /** Returns a function that removes the handler. A handler that throws causes an uncaught error; the others still run. */
   on(name: 'reset', handler: (reset: Reset) => void): () => void;
   on(name: 'status', handler: (status: Status) => void): () => void;
   on<Name extends keyof Events & string>(name: Name, handler: Handler<Events, Name>): () => void;
   /**
-   * Hears further rooms. Resolves to the cursor from which they are live, once their history was delivered.
-   * @throws {RoomcastError} `forbidden`, `invalid_room`, …; what may pass is tried again until `close`
+   * Joins more rooms. Resolves after their history was delivered, to the cursor after which they are live.
+   * @throws {RoomcastError} `forbidden`, `invalid_room`, …; an error that may pass is retried until `close`
    */
   join(rooms: RoomIds, options?: JoinOptions): Promise<string>;
   leave(rooms: RoomIds): Promise<void>;
-  /** Everything up to here was delivered; null until the first answer. */
+  /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
-  /** For good. No timer, request or listener is left. */
+  /** Closes the client for good, and releases every timer, request and listener. */
   close(): void;
 }
 
-const STREAMS = { websocket: openWebsocket, sse: openSse } as const;
+const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
 const PATIENCE_MS = 6_000;
 const HEARTBEAT_MS = 15_000;
-const MOST_BACKOFF_MS = 10_000;
-/** Records that may wait for a slow `for await`. Past it the transport is closed, and opened again once none waits. */
-const MOST_WAITING = 1_000;
+/** Events that may wait for a slow `for await`. Then the transport is closed, and opened again when none waits. */
+const MAX_QUEUE = 1_000;
 
 type AnyHandler = (first: never, meta: Meta) => void;
 
-/** A `for await`. */
-interface Reader<Events> {
-  /** What its body has in hand stands first, until that is done with it. */
-  readonly waiting: Waiting<Events>[];
-  inHand: 0 | 1;
+/** One `for await` loop. */
+interface EventIterator<Events> {
+  /** The event that the loop's body is working on stays first until the body is done. */
+  readonly queue: QueuedEvent<Events>[];
+  inBody: 0 | 1;
   wake(): void;
 }
 
-interface Waiting<Events> {
+interface QueuedEvent<Events> {
   readonly event: LiveEvent<Events>;
-  /** The place before it; `''` is before any cursor. */
+  /** The cursor before it; `''` is before any cursor. */
   readonly before: string;
 }
 
-/** Declared events are typed by naming them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
+/** To type events that your operator declares, name them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
 export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<Events> {
   const { url, rooms: ids = {}, transports = ['websocket', 'sse', 'poll'], patienceMs = PATIENCE_MS } = options;
-  const isKnown = (name: string): boolean => name === 'poll' || Object.hasOwn(STREAMS, name);
-  if (transports.length === 0 || !transports.every(isKnown)) throw new TypeError(`No such transports: [${transports}]`);
-  const persist = lenient(options.persist);
-  const over = new AbortController();
-  const { signal } = over;
+  const unknown = transports.find((name) => !Object.hasOwn(TRANSPORTS, name));
+  if (unknown !== undefined || transports.length === 0) {
+    const problem = unknown === undefined ? 'No transport is allowed.' : `Unknown transport: "${unknown}".`;
+    throw new TypeError(`${problem} Use websocket, sse or poll.`);
+  }
+  const memory = tolerant(options.persist);
+  const aborter = new AbortController();
+  const { signal } = aborter;
   const http = createHttp(url, options.token);
   const handlers = new Map<string, Set<AnyHandler>>();
-  const place = `${http.url.origin}:${transports}`;
-  const key = `roomcast:cursor:${http.url}:${roomsOf(ids).sort().join()}`;
+  const transportKey = `roomcast:transport:${http.url.origin}:${transports}`;
+  const cursorKey = `roomcast:cursor:${http.url}:${roomsOf(ids).sort().join()}`;
   let status: Status = { state: 'connecting', transport: null, error: null };
-  let isBegun = false;
-  let beginning: Promise<void> | null = null;
-  /** Joins and leaves happen one after the other. */
-  let turn: Promise<unknown> = Promise.resolve();
-
-  const readers = new Set<Reader<Events>>();
+  let hasStarted = false;
+  let starting: Promise<void> | null = null;
+  /** Joins and leaves run one after the other. */
+  let lastChange: Promise<unknown> = Promise.resolve();
+  const iterators = new Set<EventIterator<Events>>();
   let isFull = false;
 
-  const session = createSession({
+  const stream = createStream({
     http,
     rooms: ids,
-    after: options.after ?? persist.getItem(key),
+    after: options.after ?? memory.getItem(cursorKey),
     refetch: options.refetch ?? false,
     signal,
     deliver,
-    reset: (reset) => call('reset', reset as never),
-    kept: keep,
-    attach,
+    reset: (reset) => emit('reset', reset),
+    cursorMoved: saveCursor,
+    reattach,
     failed: end,
   });
-  const deps: SourceDeps = {
+  const connection: ConnectionOptions = {
     http,
-    session,
+    stream,
     heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
     patienceMs,
     socketPath: options.socketPath ?? '/socket.io',
   };
-  const ladder = createLadder({
-    streams: transports.flatMap((name) => (name === 'poll' ? [] : [{ name, open: STREAMS[name] }])),
-    open: (stream, events) => stream.open(deps, events),
-    openCover: transports.includes('poll') ? (events) => openPoll(deps, events) : null,
-    remembered: recall(place, persist),
-    remember: (transport) => remember(place, transport, persist),
-    report({ isLive, transport, error }) {
-      if (isLive) tell({ state: 'live', transport, error });
-      else tell({ state: status.state === 'connecting' ? 'connecting' : 'reconnecting', transport, error });
+  const picker = createTransportPicker({
+    allowed: transports,
+    open: (name, events) => TRANSPORTS[name](connection, events),
+    remembered: recallTransport(transportKey, memory),
+    remember: (transport) => rememberTransport(transportKey, transport, memory),
+    report(next) {
+      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
+      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
     },
     renew: http.refused,
     failed: end,
@@ -152,28 +151,27 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     signal,
   });
 
-  function deliver(frame: Frame, meta: Meta, before: string | null): void {
-    const { event, payload } = frame;
-    const legacy = LEGACY[event];
+  function deliver(payload: Payload, meta: Meta, before: string | null): void {
+    const legacy = LEGACY[meta.event];
     if (legacy?.names.some((name) => handlers.has(name))) {
       const merged = legacyPayload(legacy, payload);
-      for (const name of legacy.names) call(name, merged as never, { ...meta, event: name });
+      for (const event of legacy.names) emit(event, merged, { ...meta, event });
     }
-    call(event, payload as never, meta);
-    for (const reader of readers) {
-      reader.waiting.push({ event: { ...meta, payload } as never, before: before ?? '' });
-      reader.wake();
-      if (reader.waiting.length < MOST_WAITING || isFull) continue;
+    emit(meta.event, payload, meta);
+    for (const { queue, wake } of iterators) {
+      queue.push({ event: { ...meta, payload } as never, before: before ?? '' });
+      wake();
+      if (queue.length < MAX_QUEUE || isFull) continue;
       isFull = true;
-      session.freeze();
-      ladder.stop();
+      stream.freeze();
+      picker.stop();
     }
   }
 
-  function call(name: string, first: never, meta?: Meta): void {
+  function emit(name: string, first: unknown, meta?: Meta): void {
     for (const handler of [...(handlers.get(name) ?? [])]) {
       try {
-        handler(first, meta as Meta);
+        handler(first as never, meta as Meta);
       } catch (error) {
         queueMicrotask(() => {
           throw error;
@@ -182,66 +180,61 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     }
   }
 
-  function keep(): void {
-    const cursor = reached(true);
-    if (cursor) persist.setItem(key, cursor);
-  }
-
-  function tell(next: Status): void {
+  function setStatus(next: Status): void {
     const { state, transport, error } = status;
     if (signal.aborted && next.state !== 'closed') return;
     if (next.state === state && next.transport === transport && next.error === error) return;
     status = next;
-    call('status', status as never);
+    emit('status', status);
   }
 
-  function attach(): void {
-    if (session.rooms.size === 0) {
-      isBegun = false;
-      ladder.stop();
-    } else if (!isBegun) beginning ??= begin();
-    else if (!isFull) ladder.attach();
+  function reattach(): void {
+    if (stream.rooms.size === 0) {
+      hasStarted = false;
+      picker.stop();
+    } else if (!hasStarted) starting ??= start();
+    else if (!isFull) picker.attach();
   }
 
-  /** What was missed, or the place to begin from, comes by a plain request; then the ladder. */
-  async function begin(): Promise<void> {
-    for (let failures = 1; !signal.aborted && !isFull && session.rooms.size > 0; failures++) {
+  /** A plain request brings the missed events, or the cursor to start from. Then the picker takes over. */
+  async function start(): Promise<void> {
+    for (let failures = 1; !signal.aborted && !isFull && stream.rooms.size > 0; failures++) {
       await online(signal);
-      const { cursor } = session;
+      const { cursor } = stream;
       try {
-        if (!(await session.catchUp(session.link(), null, signal))) continue;
-        isBegun = true;
-        ladder.start();
+        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
+        hasStarted = true;
+        picker.start();
         break;
-      } catch (error) {
-        const known = error as RoomcastError;
-        if (!known.passing) return end(known);
-        tell({ ...status, error: known });
-        if (session.cursor !== cursor) failures = 1;
-        await pause(Math.max(known.retryAfterMs, backoff(failures, MOST_BACKOFF_MS)), signal);
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) return end(error);
+        setStatus({ ...status, error });
+        if (stream.cursor !== cursor) failures = 1;
+        await pauseAfter(error, failures, signal);
       }
     }
-    beginning = null;
+    starting = null;
   }
 
-  function inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const mine = turn.then(act);
-    turn = mine.catch(() => {}); // whoever asked has it
-    return mine;
+  function afterLastChange<T>(change: () => Promise<T>): Promise<T> {
+    const changed = lastChange.then(change);
+    lastChange = changed.catch(() => {}); // the caller gets the error
+    return changed;
   }
 
-  async function join(joining: Joining): Promise<string> {
+  async function join(joining: Join): Promise<string> {
     for (let failures = 1; ; failures++) {
-      await beginning;
+      await starting;
       await online(signal);
-      if (session.rooms.has(joining.room)) return session.cursor ?? '';
-      if (signal.aborted) throw new RoomcastError('closed', 'The connection was closed.', { passing: false });
+      if (stream.rooms.has(joining.room)) return stream.cursor ?? '';
+      if (signal.aborted) throw new RoomcastError('closed', 'The client is closed.', { passing: false });
       try {
-        return await session.join(joining);
-      } catch (error) {
-        const known = error as RoomcastError;
-        if (!known.passing) throw known;
-        await pause(Math.max(known.retryAfterMs, backoff(failures, MOST_BACKOFF_MS)), signal);
+        return await stream.join(joining);
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) throw error;
+        await pauseAfter(error, failures, signal);
       }
     }
   }
@@ -249,95 +242,100 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   function end(error: RoomcastError | null): void {
     if (signal.aborted) return;
     options.signal?.removeEventListener('abort', close);
-    over.abort();
-    tell({ state: 'closed', transport: null, error });
-    for (const reader of readers) reader.wake();
+    aborter.abort();
+    setStatus({ state: 'closed', transport: null, error });
+    for (const { wake } of iterators) wake();
   }
 
   function close(): void {
     end(null);
   }
 
-  async function* read(): AsyncGenerator<LiveEvent<Events>, void, undefined> {
-    const waiting: Waiting<Events>[] = [];
-    const reader: Reader<Events> = { waiting, inHand: 0, wake() {} };
-    readers.add(reader);
+  async function* iterate(): AsyncGenerator<LiveEvent<Events>, void, undefined> {
+    const queue: QueuedEvent<Events>[] = [];
+    const iterator: EventIterator<Events> = { queue, inBody: 0, wake() {} };
+    iterators.add(iterator);
     try {
       for (;;) {
-        const [next] = waiting;
+        const [next] = queue;
         if (next !== undefined) {
-          reader.inHand = 1;
+          iterator.inBody = 1;
           yield next.event;
-          reader.inHand = 0;
-          waiting.shift();
-          keep();
+          iterator.inBody = 0;
+          queue.shift();
+          saveCursor();
           continue;
         }
         if (signal.aborted) {
           if (status.error !== null) throw status.error;
           return;
         }
-        flow();
+        resumeIfDrained();
         await new Promise<void>((resolve) => {
-          reader.wake = resolve;
+          iterator.wake = resolve;
         });
       }
     } finally {
-      readers.delete(reader);
-      flow();
+      iterators.delete(iterator);
+      resumeIfDrained();
     }
   }
 
-  /** Up to where every loop was given all; `isKept`: and is done with it. */
-  function reached(isKept: boolean): string | null {
-    let place = session.cursor ?? '';
-    for (const { waiting, inHand } of readers) {
-      const next = waiting[isKept ? 0 : inHand];
-      if (next && next.before < place) place = next.before;
+  /** Every loop received all events up to here; with `isDone`, its body also finished them. */
+  function deliveredCursor(isDone: boolean): string | null {
+    let cursor = stream.cursor ?? '';
+    for (const { queue, inBody } of iterators) {
+      const next = queue[isDone ? 0 : inBody];
+      if (next && next.before < cursor) cursor = next.before;
     }
-    return place || null;
+    return cursor || null;
   }
 
-  function flow(): void {
-    if (!isFull || [...readers].some(({ waiting, inHand }) => waiting.length > inHand)) return;
+  function saveCursor(): void {
+    const cursor = deliveredCursor(true);
+    if (cursor) memory.setItem(cursorKey, cursor);
+  }
+
+  function resumeIfDrained(): void {
+    if (!isFull || [...iterators].some(({ queue, inBody }) => queue.length > inBody)) return;
     isFull = false;
-    if (isBegun) ladder.start();
-    else attach();
+    if (hasStarted) picker.start();
+    else reattach();
   }
 
   const live: Live<Events> = {
     on(name: string, handler: AnyHandler) {
-      const those = handlers.get(name) ?? new Set();
-      handlers.set(name, those.add(handler));
+      const registered = handlers.get(name) ?? new Set();
+      handlers.set(name, registered.add(handler));
       return () => {
-        those.delete(handler);
-        if (those.size === 0 && handlers.get(name) === those) handlers.delete(name);
+        registered.delete(handler);
+        if (registered.size === 0 && handlers.get(name) === registered) handlers.delete(name);
       };
     },
-    async join(more, { after } = {}) {
-      let cursor = session.cursor ?? '';
-      for (const room of roomsOf(more)) {
-        const joining: Joining = { room, at: placeOf(after ?? null), after: after ?? null };
-        cursor = await inTurn(() => join(joining));
+    async join(joinIds, { after = null }: { readonly after?: string | null } = {}) {
+      let cursor = stream.cursor ?? '';
+      for (const room of roomsOf(joinIds)) {
+        const joining: Join = { room, after, position: positionOf(after) };
+        cursor = await afterLastChange(() => join(joining));
       }
       return cursor;
     },
-    leave: (fewer) =>
-      inTurn(async () => {
-        for (const room of roomsOf(fewer)) session.leave(room as Room);
+    leave: (leaveIds) =>
+      afterLastChange(async () => {
+        for (const room of roomsOf(leaveIds)) stream.leave(room);
       }),
     get cursor() {
-      return reached(false);
+      return deliveredCursor(false);
     },
     get status() {
       return status;
     },
     close,
-    [Symbol.asyncIterator]: read,
+    [Symbol.asyncIterator]: iterate,
   } as Live<Events>;
 
   options.signal?.addEventListener('abort', close);
   if (options.signal?.aborted) close();
-  else attach();
+  else reattach();
   return live;
 }

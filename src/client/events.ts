@@ -1,12 +1,13 @@
 /**
- * What an application sees: the contract's events, typed (protocol §3, §4), and what comes with each. Types only.
+ * The types that an application sees: the events of the contract (protocol §3, §4), their metadata, and the status.
  *
- * Written out instead of inferred from the contract's schemas, so that an application needs no schema library to read
- * them; a test holds the two together.
+ * They are written out, not inferred from the contract's schemas, so that an application needs no schema library to
+ * compile. A test compares the two.
  */
+import type { Reset as BridgeReset } from '../contract/reset.ts';
 import type { RoomcastError } from './http.ts';
 
-/** What both canonical payloads carry. Unknown extra keys pass through. */
+/** Members of both canonical payloads. Unknown members pass through. */
 export interface Envelope {
   tenantId: string;
   ticketId: string;
@@ -28,7 +29,7 @@ export interface MessagesNew extends Envelope {
   message: Record<string, unknown>;
 }
 
-/** The events that an application hears. Legacy payloads have the entity's fields merged in beneath the envelope. */
+/** In a legacy payload, the entity's fields are merged into the envelope, which wins where a key clashes. */
 export interface RoomcastEvents {
   'tickets.updated': TicketsUpdated;
   'messages.new': MessagesNew;
@@ -38,7 +39,7 @@ export interface RoomcastEvents {
   'message:created': MessagesNew;
 }
 
-/** Rooms, by the ids that name them. */
+/** Rooms, by their ids. */
 export interface RoomIds {
   readonly tenantId?: string | readonly string[];
   readonly ticketId?: string | readonly string[];
@@ -46,15 +47,15 @@ export interface RoomIds {
   readonly userId?: string | readonly string[];
 }
 
-/** In the order of preference when nothing else is said. */
+/** Best first, which is the default order. */
 export type TransportName = 'websocket' | 'sse' | 'poll';
 
 export interface Meta {
   readonly event: string;
-  /** The record's place in the log: the same on every transport. */
+  /** The record's position in the log, the same on every transport. */
   readonly cursor: string;
   readonly transport: TransportName;
-  /** History that a `join` with `after` asked for. */
+  /** Whether the record is history that a `join` with `after` asked for. */
   readonly replay: boolean;
 }
 
@@ -68,32 +69,27 @@ export type LiveEvent<Events> = {
 
 export type LegacyName = 'ticket.updated' | 'ticket.message' | 'ticket.message.created' | 'message:created';
 
-/** The state routes' answers after a reset: the newest of each, at most 1000. */
+/** The answers of the state routes after a reset: the newest items of each list, at most 1000. */
 export interface State {
-  /** The newest payload of each ticket of the tenants heard, newest first. */
+  /** The newest payload of each ticket of the joined tenants, newest first. */
   readonly tickets: readonly TicketsUpdated[];
-  /** For each ticket room heard, its messages, oldest first. */
+  /** The messages of each joined ticket, oldest first. */
   readonly messages: Readonly<Record<string, readonly MessagesNew[]>>;
 }
 
-/** What lay after a place is gone (protocol §8): the application reads the state anew. */
-export interface Reset {
-  readonly reason: 'expired' | 'unknown';
-  readonly after: string | null;
-  readonly oldest: string;
-  /** The events go on from here. With `refetch`, the place that `state` reflects. */
-  readonly cursor: string;
-  /** The room whose history was asked for by a `join`; null when it is the whole stream. */
+/** Events are lost (protocol §8): read the state again. With `refetch`, `cursor` is the position of `state`. */
+export interface Reset extends BridgeReset<string> {
+  /** The room whose history a `join` asked for; null if the whole stream is affected. */
   readonly room: string | null;
-  /** With `refetch`: what the state routes say. Else null. */
+  /** The answers of the state routes, with `refetch`; null without it. */
   readonly state: State | null;
 }
 
 export interface Status {
-  /** `connecting` until the first answer; `reconnecting` while nothing gets through; `closed` for good. */
+  /** `connecting` until the first answer; `reconnecting` while nothing gets through; `closed` is final. */
   readonly state: 'connecting' | 'live' | 'reconnecting' | 'closed';
-  /** Over which events come in now. */
+  /** The transport that delivers events now. */
   readonly transport: TransportName | null;
-  /** Why it is not live, or why it closed by itself. */
+  /** Why it is not live, or why the bridge closed it. */
   readonly error: RoomcastError | null;
 }

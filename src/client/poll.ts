@@ -1,54 +1,55 @@
 /**
- * The lowest rung, and what covers every gap between the others: long polls, one after the other.
+ * Long polls, one after the other: the transport that works on every network, and that fills each gap between the others.
  *
- * A network that cuts a long poll gets shorter ones, down to plain requests with a pause between them; each that comes
- * through may wait a second longer.
+ * On a network that cuts a long poll the next ones are shorter, down to plain requests with a pause between them. Each
+ * poll that succeeds lets the next one wait a second longer.
  */
+import type { Connection, OpenConnection } from './connection.ts';
 import type { RoomcastError } from './http.ts';
-import type { Open, Source } from './source.ts';
-import { backoff, online, pause } from './waiting.ts';
+import { online, pause, pauseAfter } from './retry.ts';
 
-/** Seconds; intermediaries cut idle requests at 30 s and more. */
-const LONGEST_WAIT = 20;
-/** Between plain requests, where no long poll lasts. */
-const PLAIN_MS = 1_000;
-const MOST_BACKOFF_MS = 10_000;
+/** Proxies cut requests that are idle for 30 s and more. */
+const MAX_WAIT_SECONDS = 20;
+/** The longest pause between plain requests, where no long poll survives. */
+const PLAIN_PAUSE_MS = 1_000;
 
-export const openPoll: Open = ({ session }, events): Source => {
-  const over = new AbortController();
+export const openPoll: OpenConnection = ({ stream }, events): Connection => {
+  const aborter = new AbortController();
+  const { signal } = aborter;
   let request = new AbortController();
-  let waitSeconds = LONGEST_WAIT;
+  let waitSeconds = MAX_WAIT_SECONDS;
   let failures = 0;
-  /** What there is already is asked for at once, and so is the sign that polling works. */
+  /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
 
   async function run(): Promise<void> {
-    while (!over.signal.aborted) {
-      await online(over.signal);
-      const link = session.link();
+    while (!signal.aborted) {
+      await online(signal);
+      const writer = stream.writer();
       const wait = isFirst ? 0 : waitSeconds;
-      const begunMs = performance.now();
+      const startedMs = performance.now();
       request = new AbortController();
       try {
-        const hasMore = await session.page(link, wait, request.signal);
+        const hasMore = await stream.readPage(writer, wait, request.signal);
         if (request.signal.aborted) continue;
         failures = 0;
         isFirst = false;
         events.proven();
-        if (wait > 0 && waitSeconds < LONGEST_WAIT) waitSeconds++;
+        if (wait > 0 && waitSeconds < MAX_WAIT_SECONDS) waitSeconds++;
         else if (waitSeconds === 0 && !hasMore) {
-          await pause(PLAIN_MS * Math.random(), over.signal);
+          await pause(PLAIN_PAUSE_MS * Math.random(), signal);
           waitSeconds = 1;
         }
-      } catch (error) {
+      } catch (cause) {
         if (request.signal.aborted) continue;
         failures++;
-        const known = error as RoomcastError;
-        if (wait > 0 && known.status === 0)
-          waitSeconds = Math.min(waitSeconds - 1, Math.floor((performance.now() - begunMs) / 2000));
+        const error = cause as RoomcastError;
+        if (wait > 0 && error.status === 0) {
+          waitSeconds = Math.min(waitSeconds - 1, Math.floor((performance.now() - startedMs) / 2000));
+        }
         isFirst = true;
-        events.ended({ error: known });
-        await pause(Math.max(known.retryAfterMs, backoff(failures, MOST_BACKOFF_MS)), over.signal);
+        events.ended({ error });
+        await pauseAfter(error, failures, signal);
       }
     }
   }
@@ -61,7 +62,7 @@ export const openPoll: Open = ({ session }, events): Source => {
       isRunning = true;
     },
     close() {
-      over.abort();
+      aborter.abort();
       request.abort();
     },
   };

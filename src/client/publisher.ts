@@ -1,37 +1,39 @@
 /**
- * `roomcast/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or the
- * caller is told that it did not.
+ * `roomcast/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or its
+ * `publish` rejects.
  *
  *   const publisher = createPublisher({ url, token });
  *   await publisher.publish('messages.new', payload);
  *
- * One request is under way at a time; what is published meanwhile waits, and goes together in the next. Every request
- * has an Idempotency-Key, so that repeating one whose outcome is not known never doubles. The queue is bounded.
- * For Node 20 or newer, whose `fetch` keeps connections alive, and for whatever else has `fetch`.
+ * One request is in flight at a time; the events that you publish meanwhile share the next one. Every request carries an
+ * Idempotency-Key, so a repeat never writes an event twice. The queue is bounded. For Node 20 or newer, and for any
+ * other runtime with `fetch`.
  */
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/idempotency.ts';
+import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
+import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
 
 export interface PublisherOptions {
-  /** Where the bridge is, with its base path when it has one. */
+  /** The bridge's address, with its base path if it has one. */
   readonly url: string;
-  /** With the scope `publish`. A function is called again when a token is refused. */
-  readonly token?: string | (() => string | Promise<string>);
-  /** Events that may wait. Past it `publish` rejects with `queue_full`. Default 10000. */
+  /** A token with the scope `publish`. A function is called again when its token is refused. */
+  readonly token?: Token;
+  /** Events that may wait. When it is full, `publish` rejects with `queue_full`. Default 10000. */
   readonly maxQueue?: number;
   /** Events in one request, 1 to 1000. Default 500. */
   readonly maxBatch?: number;
-  /** Characters of JSON in one request of several; the server takes `MAX_BODY_BYTES`. Default 250000. */
+  /** Characters of JSON in one request of several events; the server accepts `MAX_BODY_BYTES`. Default 250000. */
   readonly maxBatchChars?: number;
-  /** How long a request is repeated before its events are given up. Default 60000. */
+  /** How long a request is retried before its events fail. Default 60000. */
   readonly retryMs?: number;
-  /** For one attempt, and for the function that gives its token. The server answers within 5 s also when its log hangs. Default 10000. */
+  /** For one attempt, and for the token function. The server answers within 5 s even if its log hangs. Default 10000. */
   readonly timeoutMs?: number;
 }
 
 export interface PublishOptions {
   /**
-   * For repeats of the caller's own, such as a job that runs again: 1 to 255 visible ASCII characters. The event then goes
-   * in a request of its own.
+   * For repeats of your own, such as a job that runs again: 1 to 255 visible ASCII characters. The event gets a request
+   * to itself.
    */
   readonly idempotencyKey?: string;
 }
@@ -41,23 +43,22 @@ export interface Published {
   readonly id: string;
   readonly event: string;
   readonly rooms: readonly string[];
-  /** The log had it already. */
+  /** Whether the log already had the record. */
   readonly duplicate: boolean;
 }
 
 export interface Publisher {
   /**
-   * Resolves once the log holds the event durably. The payload is taken as it is now.
-   * @throws {PublishError} `invalid_payload`, `forbidden`, …: refused; `queue_full`, `closed`: never sent; and when it
-   * was given up, why the last attempt failed: `unavailable`; or `unreachable`, `timeout`, `outcome_unknown`, …, after
-   * which it may yet appear
+   * Resolves when the log holds the event durably. The payload is serialised at once; you may change it afterwards.
+   * @throws {PublishError} `invalid_payload`, `forbidden`, …: refused. `queue_full`, `closed`: never sent. `unavailable`:
+   * the retries ended. `unreachable`, `timeout`, `outcome_unknown`, …: the retries ended, and the log may hold the event
    */
   publish(event: string, payload: object, options?: PublishOptions): Promise<Published>;
-  /** Resolves once all that was published before is in the log, or has failed. */
+  /** Resolves when every event that was published before is in the log or has failed. */
   flush(): Promise<void>;
-  /** Takes no more, and sends what waits; what is not through within `withinMs` (default 5000) fails. */
+  /** Accepts no more events and sends the queue. Events that are left after `withinMs` (default 5000) fail. */
   close(withinMs?: number): Promise<void>;
-  /** Events that are not through yet. */
+  /** Events that are neither in the log nor failed. */
   readonly pending: number;
 }
 
@@ -65,7 +66,7 @@ export interface Publisher {
 export class PublishError extends Error {
   readonly code: string;
   readonly status: number;
-  /** The fields at fault, as JSON Pointers into the event. */
+  /** The invalid fields, as JSON Pointers into the event. */
   readonly errors: readonly { readonly path: string; readonly message: string }[];
 
   constructor(code: string, message: string, options: { status?: number; errors?: unknown; cause?: unknown } = {}) {
@@ -77,17 +78,14 @@ export class PublishError extends Error {
   }
 }
 
-const MOST_QUEUE = 10_000;
-const MOST_BATCH = 500;
-const MOST_BATCH_CHARS = 250_000;
+const MAX_QUEUE = 10_000;
+const MAX_BATCH = 500;
+const MAX_BATCH_CHARS = 250_000;
 const RETRY_MS = 60_000;
 const TIMEOUT_MS = 10_000;
 const CLOSE_MS = 5_000;
-/** Full jitter: from nothing up to 0.2 s after the first failure, 0.4 s after the second, and so on up to 10 s. */
-const BACKOFF_MS = 200;
-const MOST_BACKOFF_MS = 10_000;
-/** What a timer takes; beyond it fires at once. */
-const LONGEST_MS = 2 ** 31 - 1;
+const MAX_BACKOFF_MS = 10_000;
+const BACKOFF_BASE_MS = 200;
 
 interface Item {
   /** `{"event":…,"payload":…}` */
@@ -97,57 +95,49 @@ interface Item {
   reject(error: PublishError): void;
 }
 
-interface Problem {
-  readonly code?: unknown;
-  readonly detail?: unknown;
-  readonly errors?: unknown;
-}
-
-/** What one attempt came to. `again`: the same request may succeed later. */
+/** The result of one attempt. `retry`: the same request may succeed later. */
 type Outcome =
   | { readonly kind: 'done'; readonly results: readonly Published[] }
-  | { readonly kind: 'refused'; readonly error: PublishError }
-  | { readonly kind: 'again'; readonly error: PublishError; readonly retryAfterMs: number };
-
-function after(milliseconds: number, act: () => void): ReturnType<typeof setTimeout> {
-  return setTimeout(act, Math.min(LONGEST_MS, milliseconds));
-}
+  | { readonly kind: 'refused' | 'retry'; readonly error: PublishError; readonly retryAfterMs: number };
 
 export function createPublisher(options: PublisherOptions): Publisher {
-  const { token, maxQueue = MOST_QUEUE, maxBatch = MOST_BATCH, maxBatchChars = MOST_BATCH_CHARS } = options;
+  const { url, token, maxQueue = MAX_QUEUE, maxBatch = MAX_BATCH, maxBatchChars = MAX_BATCH_CHARS } = options;
   const { retryMs = RETRY_MS, timeoutMs = TIMEOUT_MS } = options;
-  const target = new URL('events', options.url.endsWith('/') ? options.url : `${options.url}/`);
-  const over = new AbortController();
+  const http = createHttp(url, token, { maxTokenMs: timeoutMs, init: {} });
+  const aborter = new AbortController();
+  const { signal } = aborter;
   const queue: Item[] = [];
-  let underWay = 0;
+  let inFlight = 0;
   let isClosed = false;
   let isSending = false;
-  /** Resolves when the event published last is through, or has failed. */
+  /** Resolves when the newest event is in the log or has failed. Events go out in order, so all others are done too. */
   let newest: Promise<void> = Promise.resolve();
-  let held: Promise<string> | null = null;
 
-  /** @throws {PublishError} `closed`, `queue_full`, `invalid_request`; a TypeError for what is no JSON */
-  function admit(event: string, payload: object, key: string | null): string {
+  /** @throws {PublishError} `closed`, `queue_full`, `invalid_request`; a TypeError if the payload is not JSON */
+  function serialise(event: string, payload: object, key: string | null): string {
     if (isClosed) throw closed();
-    // Some that the bridge refuses `fetch` cannot send, which looks as if the bridge were away.
+    // `fetch` cannot send some of these keys, and its error would look as if the bridge were unreachable.
     if (key !== null && !IDEMPOTENCY_KEY.test(key)) {
       throw new PublishError('invalid_request', `idempotencyKey ${IDEMPOTENCY_KEY_RULE}.`);
     }
     if (queue.length >= maxQueue) {
-      throw new PublishError('queue_full', `${queue.length} events wait already; at most ${maxQueue} may.`);
+      throw new PublishError(
+        'queue_full',
+        `The queue is full: ${queue.length} events wait, and maxQueue is ${maxQueue}.`,
+      );
     }
     return JSON.stringify({ event, payload });
   }
 
   async function sendAll(): Promise<void> {
     isSending = true;
-    // What is published in the same turn goes together.
+    // Events that are published in the same turn share a request.
     await null;
     while (queue.length > 0) {
       const items = nextBatch();
-      underWay = items.length;
+      inFlight = items.length;
       await send(items);
-      underWay = 0;
+      inFlight = 0;
     }
     isSending = false;
   }
@@ -164,9 +154,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
     return queue.splice(0, count);
   }
 
-  /** A batch is all or nothing, so one that is refused goes in halves: only the events at fault fail. */
+  /** A batch is all or nothing: one that is refused is sent in halves, so that only the invalid events fail. */
   async function send(items: readonly Item[]): Promise<void> {
-    const outcome = await repeat(items);
+    const outcome = await sendWithRetries(items);
     if (outcome.kind === 'done') {
       for (const [index, item] of items.entries()) item.resolve(outcome.results[index] as Published);
     } else if (outcome.kind === 'refused' && items.length > 1 && outcome.error.status !== 401) {
@@ -178,133 +168,48 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   }
 
-  /** The same bytes under the same key, until there is an answer or the time is up. */
-  async function repeat(items: readonly Item[]): Promise<Outcome> {
+  /** Sends the same bytes under the same key until there is an answer or the time is up. */
+  async function sendWithRetries(items: readonly Item[]): Promise<Outcome> {
     const [first] = items as readonly [Item];
     const body = items.length === 1 ? first.text : `{"events":[${items.map(({ text }) => text).join()}]}`;
     const key = first.key ?? crypto.randomUUID();
     const deadlineMs = performance.now() + retryMs;
-    let mayBeThere = false;
-    for (let failures = 0; ; failures++) {
-      if (over.signal.aborted) return given(mayBeThere ? unknown() : closed());
+    let mayBeWritten = false;
+    for (let failures = 1; ; failures++) {
+      if (signal.aborted) return givenUp(mayBeWritten ? unknown() : closed());
       const outcome = await attempt(body, key, items.length);
       if (outcome.kind === 'done') return outcome;
-      const { error } = outcome;
-      mayBeThere ||= isOpen(error);
-      const last = mayBeThere && !isOpen(error) ? given(unknown(error)) : outcome;
-      // Who is asking is looked at first, so that such a refusal says nothing of an earlier attempt.
+      const { error, retryAfterMs } = outcome;
+      mayBeWritten ||= hasUnknownOutcome(error);
+      const last = mayBeWritten && !hasUnknownOutcome(error) ? givenUp(unknown(error)) : outcome;
+      // The bridge checks the token before the key, so a refused token says nothing about an earlier attempt.
       if (outcome.kind === 'refused') return [401, 403].includes(error.status) ? last : outcome;
-      const backoffMs = Math.random() * Math.min(MOST_BACKOFF_MS, BACKOFF_MS * 2 ** failures);
-      const waitMs = Math.max(outcome.retryAfterMs, backoffMs);
+      const waitMs = Math.max(retryAfterMs, backoff(failures, MAX_BACKOFF_MS, BACKOFF_BASE_MS));
       const leftMs = deadlineMs - performance.now();
-      // Also when it is in vain: what waits behind must not come sooner than the server asked for.
-      await pause(Math.min(waitMs, leftMs));
+      // Wait even if no attempt follows: the next batch must not come sooner than the server asked.
+      await pause(Math.min(waitMs, leftMs), signal);
       if (waitMs > leftMs) return last;
     }
   }
 
   async function attempt(body: string, key: string, count: number): Promise<Outcome> {
-    const again = (code: string, message: string, cause?: unknown): Outcome => ({
-      kind: 'again',
-      error: new PublishError(code, message, { cause }),
-      retryAfterMs: 0,
-    });
-    const aborter = new AbortController();
-    const abort = (): void => aborter.abort();
-    const timer = after(timeoutMs, abort);
-    over.signal.addEventListener('abort', abort);
-    let bearer: string | null | undefined;
+    const headers = { 'content-type': 'application/json', 'idempotency-key': key };
     try {
-      bearer = await bearerToken(aborter.signal);
-      const response = await fetch(target, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          'idempotency-key': key,
-          ...(bearer === null ? {} : { authorization: `Bearer ${bearer}` }),
-        },
-        body,
-        signal: aborter.signal,
-      });
-      if (!response.ok) return await outcomeOf(response);
-      const answer: unknown = await response.json();
-      const results = (count === 1 ? [answer] : (answer as { results: unknown }).results) as readonly Published[];
-      const isWhole = results.length === count && results.every(({ id }) => typeof id === 'string');
-      return isWhole ? { kind: 'done', results } : again('unreachable', 'The answer is not the bridge’s.');
-    } catch (cause) {
-      if (bearer === undefined) {
-        held = null;
-        return again('token', 'The function that gives the token failed.', cause);
-      }
-      if (aborter.signal.aborted) return again('timeout', `No answer within ${timeoutMs} ms.`, cause);
-      return again('unreachable', 'The bridge cannot be reached.', cause);
-    } finally {
-      clearTimeout(timer);
-      over.signal.removeEventListener('abort', abort);
+      const answer = await http.json('events', { method: 'POST', body, headers, signal, timeoutMs });
+      return { kind: 'done', results: resultsOf(answer, count) };
+    } catch (thrown) {
+      const { code, message, status, passing, retryAfterMs, problem, cause } = thrown as RoomcastError;
+      const error = new PublishError(code, message, { status, errors: problem.errors, cause });
+      // A proxy that finds a batch too large will not change its mind, but may let the halves through.
+      return { kind: passing && status !== 413 ? 'retry' : 'refused', error, retryAfterMs };
     }
   }
-
-  async function outcomeOf(response: Response): Promise<Outcome> {
-    const { status, headers } = response;
-    const isProblem = headers.get('content-type')?.includes('problem+json') === true;
-    const { code, detail, errors } = (isProblem ? await response.json() : {}) as Problem;
-    if (!isProblem) await response.body?.cancel();
-    const error = new PublishError(
-      typeof code === 'string' ? code : `http_${status}`,
-      typeof detail === 'string' ? detail : `The answer was ${status}.`,
-      { status, errors },
-    );
-    if (status === 401) held = null;
-    // Only the bridge itself, in a problem, says no for good; the rest may pass, but not what is too large on the way.
-    const mayPass =
-      (!isProblem && status !== 413) ||
-      status >= 500 ||
-      status === 429 ||
-      (status === 401 && typeof token === 'function');
-    const asked = headers.get('retry-after') ?? '';
-    const retryAfterMs = 1000 * Number(asked) || Date.parse(asked) - Date.now() || 0;
-    return mayPass ? { kind: 'again', error, retryAfterMs } : { kind: 'refused', error };
-  }
-
-  async function bearerToken(signal: AbortSignal): Promise<string | null> {
-    if (token === undefined || typeof token === 'string') return token ?? null;
-    held ??= Promise.resolve().then(token);
-    const late = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(new Error(`No token within ${timeoutMs} ms.`)));
-    });
-    return Promise.race([held, late]);
-  }
-
-  function pause(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        over.signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = after(milliseconds, done);
-      over.signal.addEventListener('abort', done);
-    });
-  }
-
-  const closed = (): PublishError => new PublishError('closed', 'The publisher was closed.');
-  const unknown = (cause?: PublishError): PublishError =>
-    new PublishError('outcome_unknown', 'It was given up after an attempt that had no answer; it may yet appear.', {
-      cause,
-    });
-  const given = (error: PublishError): Outcome => ({ kind: 'again', error, retryAfterMs: 0 });
-  /** Whether what was sent may have been written: the bridge itself did not say that it was not. */
-  const isOpen = ({ code }: PublishError): boolean =>
-    /^(unreachable|timeout|outcome_unknown|internal|http_.*)$/.test(code);
-
-  /** Events go out in order, so once the newest is through all are. */
-  const flush = (): Promise<void> => newest;
 
   return {
     publish(event, payload, { idempotencyKey: key = null } = {}) {
       let text: string;
       try {
-        text = admit(event, payload, key);
+        text = serialise(event, payload, key);
       } catch (error) {
         return Promise.reject(error);
       }
@@ -313,20 +218,46 @@ export function createPublisher(options: PublisherOptions): Publisher {
       });
       newest = published.then(
         () => {},
-        () => {}, // whoever published it is told
+        () => {}, // the caller of `publish` gets it
       );
       if (!isSending) void sendAll();
       return published;
     },
-    flush,
+    flush: () => newest,
     async close(withinMs = CLOSE_MS) {
       isClosed = true;
-      const timer = after(withinMs, () => over.abort());
-      await flush();
+      const timer = setTimeout(() => aborter.abort(), Math.min(MAX_TIMER_MS, withinMs));
+      await newest;
       clearTimeout(timer);
     },
     get pending() {
-      return queue.length + underWay;
+      return queue.length + inFlight;
     },
   };
+}
+
+const closed = (): PublishError => new PublishError('closed', 'The publisher is closed.');
+const unknown = (cause?: PublishError): PublishError =>
+  new PublishError(
+    'outcome_unknown',
+    'The retries ended after an attempt without an answer: the log may hold the event.',
+    {
+      cause,
+    },
+  );
+const givenUp = (error: PublishError): Outcome => ({ kind: 'retry', error, retryAfterMs: 0 });
+
+/** Whether the log may hold what was sent: the bridge itself did not say that it does not. */
+function hasUnknownOutcome({ code }: PublishError): boolean {
+  return /^(unreachable|timeout|outcome_unknown|internal|http_.*)$/.test(code);
+}
+
+/** @throws {RoomcastError} `unreachable`: something between answered in the bridge's place */
+function resultsOf(answer: unknown, count: number): readonly Published[] {
+  const { results } = requireList<{ readonly results: readonly Published[] }>(
+    'results',
+    count === 1 ? { results: [answer] } : answer,
+  );
+  if (results.length === count && results.every((result) => typeof result?.id === 'string')) return results;
+  return requireList('results', null);
 }

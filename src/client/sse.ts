@@ -1,14 +1,15 @@
 /**
- * The middle rung: Server-Sent Events, read with `fetch` and not with EventSource, which hides what matters here: the
- * first byte (a stream that is held back never has one), silence, the status, and names that nobody listens for.
+ * Server-Sent Events, read with `fetch`. EventSource hides what the client needs: the first byte (a stream that a proxy
+ * buffers never has one), silence, the status, and events without a listener.
  *
- * Blocks are as protocol §6 writes them. An intermediary may change line ends or comment, no more.
+ * Blocks have the form of protocol §6. A proxy may change line ends or add comments, and nothing else.
  */
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
+import type { Reset } from '../contract/reset.ts';
+import type { ConnectionEnd, OpenConnection } from './connection.ts';
 import { RoomcastError } from './http.ts';
-import { type Gap, queryOf } from './session.ts';
-import type { End, Open, Source } from './source.ts';
-import { asked } from './waiting.ts';
+import { boundedRetryAfter } from './retry.ts';
+import { type Payload, queryOf } from './stream.ts';
 
 interface Block {
   event: string;
@@ -17,74 +18,69 @@ interface Block {
   retryMs: number | null;
 }
 
-export const openSse: Open = ({ http, session, heartbeatMs }, events): Source => {
-  let under = new AbortController();
+export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) => {
+  let current = new AbortController();
 
-  async function stream(aborter: AbortController): Promise<void> {
-    const link = session.link();
+  async function read(aborter: AbortController): Promise<void> {
+    const writer = stream.writer();
     const { signal } = aborter;
-    let end: End = {};
-    let isSilent = false;
-    let watch: ReturnType<typeof setTimeout> | undefined;
-    const alive = (): void => {
-      clearTimeout(watch);
-      watch = setTimeout(() => {
-        isSilent = true;
+    let end: ConnectionEnd = {};
+    let silence: ReturnType<typeof setTimeout> | undefined;
+    const restartSilence = (): void => {
+      clearTimeout(silence);
+      silence = setTimeout(() => {
         aborter.abort();
+        events.ended({ isSilent: true });
       }, 2 * heartbeatMs);
     };
     try {
-      alive();
+      restartSilence();
       const response = await http.open('sse', {
-        query: { ...queryOf(link.rooms), legacy: 'false', after: link.cursor || 'start' },
+        query: { ...queryOf(writer.rooms), legacy: 'false', after: writer.cursor || 'start' },
         headers: { accept: 'text/event-stream' },
         listens: true,
         signal,
       });
       if (!response.headers.get('content-type')?.startsWith('text/event-stream')) {
-        throw new RoomcastError('unreachable', 'The answer is no event stream.');
+        throw new RoomcastError('unreachable', 'The answer is not an event stream.');
       }
-      for await (const block of blocksOf(response, alive)) {
+      for await (const block of blocksOf(response, restartSilence)) {
         if (signal.aborted) return;
-        if (block.retryMs !== null) end = { ...end, retryAfterMs: block.retryMs };
-        end = take(block) ?? end;
+        take(block);
       }
     } catch (error) {
-      if (error instanceof RoomcastError) end = { ...end, error, retryAfterMs: error.retryAfterMs };
+      if (error instanceof RoomcastError) end = { error };
     } finally {
-      clearTimeout(watch);
-      // Aborted by others: they know.
-      if (isSilent) events.ended({ isSilent: true });
-      else if (!signal.aborted) events.ended(end);
+      clearTimeout(silence);
+      if (!signal.aborted) events.ended(end);
       aborter.abort();
     }
 
-    function take({ event, id, data }: Block): End | null {
-      const payload = JSON.parse(data);
+    function take({ event, id, data, retryMs }: Block): void {
+      const payload: unknown = JSON.parse(data);
+      if (retryMs !== null) end = { ...end, retryAfterMs: retryMs };
       if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
-        return { ...end, error: new RoomcastError(code, message, { status: code === 'token_expired' ? 401 : 0 }) };
-      }
-      if (event === BRIDGE_RESET) link.reset(payload as Gap);
-      else if (event === BRIDGE_CURSOR) link.moved(id ?? '');
-      else if (id !== null) link.frame({ event, payload, cursor: id }, 'sse');
-      if (event === BRIDGE_CURSOR && link.isCurrent) events.proven();
-      return null;
+        end = { ...end, error: new RoomcastError(code, message, { status: code === 'token_expired' ? 401 : 0 }) };
+      } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
+      else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
+      else if (id !== null) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
+      if (event === BRIDGE_CURSOR && writer.isCurrent) events.proven();
     }
   }
 
   return {
     attach() {
-      under.abort();
-      under = new AbortController();
-      void stream(under);
+      current.abort();
+      current = new AbortController();
+      void read(current);
     },
-    close: () => under.abort(),
+    close: () => current.abort(),
   };
 };
 
-/** The stream's blocks as they come in. `alive` is called for every piece, comments and halves too. */
-async function* blocksOf(response: Response, alive: () => void): AsyncGenerator<Block> {
+/** The blocks in the order of their arrival. Calls `onBytes` for each piece, comments and halves included. */
+async function* blocksOf(response: Response, onBytes: () => void): AsyncGenerator<Block> {
   const { body } = response;
   if (body === null) return;
   const reader = body.getReader();
@@ -94,7 +90,7 @@ async function* blocksOf(response: Response, alive: () => void): AsyncGenerator<
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      alive();
+      onBytes();
       text += decoder.decode(value, { stream: true });
       const blocks = text.split(/\r?\n\r?\n/);
       text = blocks.pop() ?? '';
@@ -111,12 +107,11 @@ async function* blocksOf(response: Response, alive: () => void): AsyncGenerator<
 function parse(text: string): Block | null {
   const block: Block = { event: '', id: null, data: '', retryMs: null };
   for (const line of text.split(/\r?\n/)) {
-    const colon = line.indexOf(':');
-    const value = line.slice(colon + 1).replace(/^ /, '');
+    const value = line.slice(line.indexOf(':') + 1).replace(/^ /, '');
     if (line.startsWith('event:')) block.event = value;
     else if (line.startsWith('data:')) block.data = value;
     else if (line.startsWith('id:')) block.id = value;
-    else if (line.startsWith('retry:')) block.retryMs = asked(Number(value));
+    else if (line.startsWith('retry:')) block.retryMs = boundedRetryAfter(Number(value));
   }
   return block.data === '' ? null : block;
 }

@@ -1,16 +1,16 @@
 /**
- * The state of the rooms that are heard, from the state routes (protocol §7), and the place from which it goes on.
+ * The state of the joined rooms, from the state routes (protocol §7), and the cursor from which the events continue.
  *
- * Several answers reflect several places: the earliest counts, so that nothing lies between the state and the events
- * that follow. A message that is in the state already is known by its ids and not heard again.
+ * Each answer has its own cursor. The earliest one counts, so that no event is lost between the state and the events
+ * that follow. The stream knows the messages of the state by their ids, and does not deliver them again.
  */
 import type { Room } from '../contract/rooms.ts';
 import type { MessagesNew, State, TicketsUpdated } from './events.ts';
-import { type Http, holding, RoomcastError } from './http.ts';
+import { type Http, RoomcastError, requireList } from './http.ts';
 
-/** Of each list, in pages that a slow network has within the time. */
-const NEWEST = 1000;
-const PAGE = 200;
+/** Items of each list, read in pages that a slow network can carry within the time-out. */
+const MAX_ITEMS = 1000;
+const PAGE_ITEMS = 200;
 const TIMEOUT_MS = 30_000;
 
 interface Answer<Item> {
@@ -19,14 +19,14 @@ interface Answer<Item> {
   readonly cursor: string;
 }
 
-/** Null when no tenant's room is heard: the state routes ask for one. @throws {RoomcastError} */
+/** Null if no tenant room is joined, which the state routes require. @throws {RoomcastError} */
 export async function readState(
   http: Http,
   rooms: readonly Room[],
   signal: AbortSignal,
 ): Promise<{ readonly state: State; readonly cursor: string } | null> {
-  const idsOf = (kind: string): string[] =>
-    rooms.filter((room) => room.startsWith(kind)).map((room) => room.slice(kind.length));
+  const idsOf = (prefix: string): string[] =>
+    rooms.filter((room) => room.startsWith(prefix)).map((room) => room.slice(prefix.length));
   const ticketIds = idsOf('ticket:');
   const tickets: TicketsUpdated[] = [];
   const messages: Record<string, MessagesNew[]> = {};
@@ -36,12 +36,12 @@ export async function readState(
     const items: Item[] = [];
     let page: string | undefined;
     do {
-      const ask = { query: { ...query, limit: PAGE, page }, signal, timeoutMs: TIMEOUT_MS };
-      const answer = holding<Answer<Item>>('items', await http.json(path, ask));
+      const request = { query: { ...query, limit: PAGE_ITEMS, page }, signal, timeoutMs: TIMEOUT_MS };
+      const answer = requireList<Answer<Item>>('items', await http.json(path, request));
       if (cursor === null || answer.cursor < cursor) cursor = answer.cursor;
       items.push(...answer.items);
       page = answer.nextPage ?? undefined;
-    } while (page !== undefined && items.length < NEWEST);
+    } while (page !== undefined && items.length < MAX_ITEMS);
     return items;
   }
 
@@ -53,7 +53,7 @@ export async function readState(
         const newest = await get<MessagesNew>(path, { tenantId, order: 'desc' });
         messages[ticketId] = [...(messages[ticketId] ?? []), ...newest.toReversed()];
       } catch (error) {
-        // Another tenant's ticket, or one that this token does not reach.
+        // The ticket belongs to another tenant, or the token does not reach it.
         if (!(error instanceof RoomcastError) || error.code !== 'not_found') throw error;
       }
     }

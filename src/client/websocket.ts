@@ -1,59 +1,65 @@
 /**
- * The top rung: Socket.IO over a websocket, each connection a fresh one (the ladder decides about coming back).
+ * Socket.IO over a websocket. Each connection is a new one: the transport picker decides when to reconnect.
  *
- * Rooms are joined without a history, and what arrives is held while a page of `/events` brings everything up to the
- * newest join's place; then what was held goes on from there, so that several rooms come in the log's one order.
- * A joined room is joined again at intervals: its answer is a sign of life, and tells the cursor on a quiet stream.
+ * Rooms are joined without history. The events that arrive are buffered while pages of `/events` bring everything up to
+ * the cursor of the newest join; then the buffer continues from there, so that several rooms arrive in the log's order.
+ * One room is joined again at intervals: the answer shows that the server is alive, and moves the cursor of a quiet stream.
  */
 
 import type { Socket } from 'socket.io-client';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
-import type { Room } from '../contract/rooms.ts';
+import type { Reset } from '../contract/reset.ts';
+import { idOf, kindOf, type Room } from '../contract/rooms.ts';
+import type { ConnectionEnd, OpenConnection } from './connection.ts';
 import { RoomcastError } from './http.ts';
-import type { Frame, Gap, Link, Payload } from './session.ts';
-import type { End, Open, Source } from './source.ts';
-import { pause } from './waiting.ts';
+import { pause } from './retry.ts';
+import type { Payload, StreamEvent } from './stream.ts';
 
-/** Joins that came too soon after many others. */
+/** Before rooms are joined again that the server refused with `rate_limited`. */
 const RATE_LIMITED_MS = 1_000;
 
-interface Answer {
+interface Ack {
   readonly ok: boolean;
   readonly cursor: string;
   readonly code: string;
   readonly error: string;
 }
 
-export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, socketPath }, events): Source => {
-  const over = new AbortController();
-  const joined = new Set<Room>();
-  /** The newest place from which these rooms, and no others, are heard here. */
-  let heardFrom = '';
-  /** What arrived while it could not go on yet. */
-  let held: Frame[] | null = [];
-  let link: Link = session.link();
-  let socket: Socket | null = null;
-  let turn: Promise<void> = Promise.resolve();
-  let expired: RoomcastError | undefined;
-  let watch: ReturnType<typeof setInterval> | undefined;
+interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
 
-  function end(reason: End): void {
-    if (over.signal.aborted) return;
+export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patienceMs, socketPath }, events) => {
+  const aborter = new AbortController();
+  const { signal } = aborter;
+  const joined = new Set<Room>();
+  /** The newest cursor after which exactly the joined rooms are live here. */
+  let liveAfter = '';
+  /** Events that arrived before they could be written; null while none need to wait. */
+  let buffer: StreamEvent[] | null = [];
+  let writer = stream.writer();
+  let socket: Socket | null = null;
+  let lastAttach: Promise<void> = Promise.resolve();
+  let heartbeat: ReturnType<typeof setInterval> | undefined;
+
+  function end(reason: ConnectionEnd): void {
+    if (signal.aborted) return;
     close();
     events.ended(reason);
   }
 
   function close(): void {
-    over.abort();
-    clearInterval(watch);
+    aborter.abort();
+    clearInterval(heartbeat);
     socket?.disconnect();
   }
 
-  async function start(): Promise<void> {
+  async function open(): Promise<void> {
     try {
-      const token = await http.bearer(over.signal);
+      const token = await http.bearer(signal);
       const { io } = await import('socket.io-client');
-      if (over.signal.aborted) return;
+      if (signal.aborted) return;
       socket = io(http.url.origin, {
         path: socketPath,
         transports: ['websocket'],
@@ -61,103 +67,97 @@ export const openWebsocket: Open = ({ http, session, heartbeatMs, patienceMs, so
         reconnection: false,
         timeout: patienceMs,
         withCredentials: true,
-        auth: { legacy: false, ...(token === null ? {} : { token }) },
+        auth: token === null ? { legacy: false } : { legacy: false, token },
       });
     } catch (cause) {
-      const isOurs = cause instanceof RoomcastError;
-      end({ error: isOurs ? cause : new RoomcastError('unreachable', 'socket.io-client is not there.', { cause }) });
+      const isOwn = cause instanceof RoomcastError;
+      end({ error: isOwn ? cause : new RoomcastError('unreachable', 'socket.io-client is not installed.', { cause }) });
       return;
     }
     socket.on('connect', attach);
-    socket.on('disconnect', () => end(expired === undefined ? {} : { error: expired }));
-    socket.on('connect_error', (error: Error & { readonly data?: { readonly code?: string } }) => {
-      const code = error.data?.code;
-      end({ error: new RoomcastError(code ?? 'unreachable', error.message, { status: code === undefined ? 0 : 401 }) });
+    socket.on('disconnect', () => end({}));
+    socket.on('connect_error', ({ message, data }: Error & { readonly data?: Partial<Problem> }) => {
+      const code = data?.code;
+      end({ error: new RoomcastError(code ?? 'unreachable', message, { status: code === undefined ? 0 : 401 }) });
     });
-    socket.on(BRIDGE_ERROR, ({ code, message }: { readonly code: string; readonly message: string }) => {
-      if (code === 'token_expired') expired = new RoomcastError(code, message, { status: 401 });
+    socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
+      if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });
     });
-    socket.on(BRIDGE_RESET, (gap: Gap) => link.reset(gap));
+    socket.on(BRIDGE_RESET, (reset: Reset<string>) => writer.reset(reset));
     socket.on(BRIDGE_CURSOR, (_: unknown, cursor: string) => {
-      if (held === null) link.moved(cursor);
+      if (buffer === null) writer.advance(cursor);
     });
     socket.onAny((event: string, payload: Payload, cursor?: string) => {
       if (event.startsWith('bridge.') || typeof cursor !== 'string') return;
-      const frame = { event, payload, cursor };
-      if (held !== null) held.push(frame);
-      // The rooms are about to change: what the others bring meanwhile must not be lost.
-      else if (!link.isCurrent) held = [frame];
-      else link.frame(frame, 'websocket');
+      const received = { event, payload, cursor };
+      if (buffer !== null) buffer.push(received);
+      // The rooms are about to change: what arrives until `attach` must not be lost.
+      else if (!writer.isCurrent) buffer = [received];
+      else writer.write(received, 'websocket');
     });
-    watch = setInterval(() => void prove(), heartbeatMs);
+    heartbeat = setInterval(() => void checkAlive(), heartbeatMs);
   }
 
   function attach(): void {
-    turn = turn.then(takeUp);
+    lastAttach = lastAttach.then(takeUp);
   }
 
   async function takeUp(): Promise<void> {
     if (socket?.connected !== true) return;
-    link = session.link();
-    held ??= [];
+    writer = stream.writer();
+    buffer ??= [];
     try {
-      const wanted = new Set(link.rooms);
+      const wanted = new Set(writer.rooms);
       await Promise.all([...joined].filter((room) => !wanted.has(room)).map(leave));
       await join([...wanted].filter((room) => !joined.has(room)));
-      if (!(await session.catchUp(link, heardFrom, over.signal))) return;
-      const frames = held;
-      held = null;
-      for (const frame of frames) link.frame(frame, 'websocket');
-      // A slow `for await` may have had it closed in the middle of them.
-      if (link.isCurrent) events.proven();
+      if (!(await stream.catchUp(writer, liveAfter, signal))) return;
+      const buffered = buffer;
+      buffer = null;
+      for (const event of buffered) writer.write(event, 'websocket');
+      // A slow `for await` may have closed the connection in the middle of them.
+      if (writer.isCurrent) events.proven();
     } catch (error) {
       end(error instanceof RoomcastError ? { error } : { isSilent: true });
     }
   }
 
   async function join(rooms: readonly Room[]): Promise<void> {
-    const early: Room[] = [];
+    const limited: Room[] = [];
     const joinOne = async (room: Room): Promise<void> => {
-      const answer = await ask('join', room);
-      if (answer.code === 'rate_limited') early.push(room);
-      else if (!answer.ok) throw new RoomcastError(answer.code, answer.error);
-      else {
-        joined.add(room);
-        heard(answer);
-      }
+      const ack = await send('join', room);
+      if (ack.code === 'rate_limited') limited.push(room);
+      else if (!ack.ok) throw new RoomcastError(ack.code, ack.error);
+      else joined.add(room);
     };
     await Promise.all(rooms.map(joinOne));
-    if (early.length === 0) return;
-    await pause(RATE_LIMITED_MS, over.signal);
-    if (!over.signal.aborted) await join(early);
+    if (limited.length === 0) return;
+    await pause(RATE_LIMITED_MS, signal);
+    if (!signal.aborted) await join(limited);
   }
 
   async function leave(room: Room): Promise<void> {
     joined.delete(room);
-    heard(await ask('leave', room));
+    await send('leave', room);
   }
 
-  function heard({ cursor }: Answer): void {
-    if (cursor > heardFrom) heardFrom = cursor;
+  async function send(verb: 'join' | 'leave', room: Room): Promise<Ack> {
+    const event = `${verb}-${kindOf(room)}`;
+    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(event, idOf(room));
+    if (ack.cursor > liveAfter) liveAfter = ack.cursor;
+    return ack;
   }
 
-  function ask(verb: 'join' | 'leave', room: Room): Promise<Answer> {
-    const colon = room.indexOf(':');
-    const event = `${verb}-${room.slice(0, colon)}`;
-    return (socket as Socket).timeout(patienceMs).emitWithAck(event, room.slice(colon + 1));
-  }
-
-  async function prove(): Promise<void> {
+  async function checkAlive(): Promise<void> {
     const [room] = joined;
-    if (room === undefined || held !== null) return;
+    if (room === undefined || buffer !== null) return;
     try {
-      const { ok, cursor } = await ask('join', room);
-      if (ok && held === null) link.moved(cursor);
+      const { ok, cursor } = await send('join', room);
+      if (ok && buffer === null) writer.advance(cursor);
     } catch {
       end({ isSilent: true });
     }
   }
 
-  void start();
+  void open();
   return { attach, close };
 };

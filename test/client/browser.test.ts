@@ -1,4 +1,4 @@
-/** The client library in a real Chromium: another origin, bad networks, forward proxies, reloads, offline. */
+/** The client library in Chromium: cross-origin, on bad networks, behind forward proxies, across reloads, offline. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -80,7 +80,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     ['accepts upgrades and drops the frames', { upgrade: 'swallow' }, 'sse'],
     ['drops frames and holds streams back', { upgrade: 'swallow', sse: 'hold' }, 'poll'],
   ] as const) {
-    test(`a network that ${name} has ${lands}, and the list equals the log`, async () => {
+    test(`a network that ${name} uses ${lands}, and the events equal the log`, async () => {
       const tenantId = freshTenant();
       const between = await obstacle(habits);
       const page = await open({ url: between.url, rooms: { tenantId } });
@@ -93,7 +93,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     });
   }
 
-  test('everything cut every few hundred milliseconds, at full speed', async () => {
+  test('connections that are cut every few hundred milliseconds, at full speed, lose no event', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const page = await open({ url: between.url, rooms: { tenantId } });
@@ -103,7 +103,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     await heardAll(page, await publishing.stop());
   });
 
-  test('a page that is reloaded again and again goes on where it was', async () => {
+  test('a page that is reloaded again and again continues at its cursor', async () => {
     const tenantId = freshTenant();
     const options = { url: bridge.url, rooms: { tenantId }, persist: true };
     const page = await open(options);
@@ -111,7 +111,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     const all: string[] = [];
     for (let load = 0; load < 4; load++) {
       await until('some heard', async () => (await heardBy(page)).length > 20);
-      // In one step, so that nothing is heard after it was noted and before the page is gone.
+      // In one step, so that no event arrives between the copy and the end of the page.
       all.push(...(await page.evaluate<string[]>('(window.live.close(), window.heard)')));
       await page.reload();
       await page.waitForFunction('window.connectHere !== undefined');
@@ -122,7 +122,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     assert.deepEqual([...all, ...(await heardBy(page))], published);
   });
 
-  test('offline it asks nobody; online again it has what was missed', async () => {
+  test('offline it sends no request; online again it gets the missed events', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const page = await open({ url: between.url, rooms: { tenantId } });
@@ -142,7 +142,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
 
   for (const name of ['squid', 'tinyproxy'] as const) {
     const skip = programPath(programOf(name)) === null ? `${name} is not installed` : false;
-    test(`behind ${name}, as an office has it, no websocket passes and a stream does`, { skip }, async () => {
+    test(`behind ${name}, as in an office, it uses SSE because no websocket passes`, { skip }, async () => {
       const tenantId = freshTenant();
       const proxy = await startProxy(name, bridge.url);
       closing.push(proxy.close);

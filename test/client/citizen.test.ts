@@ -1,4 +1,4 @@
-/** The client library as a guest: it leaves nothing behind, waits when it is asked to, and repeats no message. */
+/** The client library as a good citizen: it leaves nothing behind, honours Retry-After, and repeats no message. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,7 +31,7 @@ async function serve(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Runs the script in a process of its own until that exits by itself. */
+/** Runs the script in a new process until it exits by itself. */
 async function run(script: string): Promise<{ code: number | null; output: string }> {
   const child = spawn(
     process.execPath,
@@ -51,7 +51,7 @@ async function run(script: string): Promise<{ code: number | null; output: strin
 
 const client = new URL('../../src/client/client.ts', import.meta.url).href;
 
-describe('after close nothing is left that keeps a process alive', () => {
+describe('after close nothing keeps the process alive', () => {
   for (const transport of ['websocket', 'sse', 'poll']) {
     test(`over ${transport}`, async () => {
       const bridge = await startBridge();
@@ -71,7 +71,7 @@ describe('after close nothing is left that keeps a process alive', () => {
     });
   }
 
-  test('while it waits to try again', async () => {
+  test('during the pause before a retry', async () => {
     const { code, output } = await run(`
       const { connect } = await import(${JSON.stringify(client)});
       const live = connect({ url: 'http://127.0.0.1:1', rooms: { tenantId: 't' } });
@@ -85,7 +85,7 @@ describe('after close nothing is left that keeps a process alive', () => {
     assert.match(output, /unreachable/);
   });
 
-  test('what a handler throws is reported as uncaught, and the others hear', async () => {
+  test('a handler that throws causes an uncaught error, and the other handlers run', async () => {
     const bridge = await startBridge();
     closing.push(bridge.close);
     await bridge.publish('messages.new', messageNew({ tenantId: 't' }));
@@ -101,7 +101,7 @@ describe('after close nothing is left that keeps a process alive', () => {
   });
 });
 
-test('a server that asks not to come back sooner is obeyed', async () => {
+test('Retry-After is honoured', async () => {
   const at: number[] = [];
   const url = await serve((_request, response) => {
     at.push(performance.now());
@@ -115,7 +115,7 @@ test('a server that asks not to come back sooner is obeyed', async () => {
 });
 
 for (const retryAfter of ['99999999999', 'Fri, 31 Dec 2199 23:59:59 GMT']) {
-  test(`a server that says "Retry-After: ${retryAfter}" is left alone for an hour`, async () => {
+  test(`a server that says "Retry-After: ${retryAfter}" gets no request for an hour`, async () => {
     const warnings: Error[] = [];
     const warned = (warning: Error): void => void warnings.push(warning);
     process.on('warning', warned);
@@ -129,11 +129,11 @@ for (const retryAfter of ['99999999999', 'Fri, 31 Dec 2199 23:59:59 GMT']) {
     await until('refused', () => live.status.error !== null);
     assert.equal(live.status.error?.retryAfterMs, 3_600_000);
     await new Promise((resolve) => setImmediate(resolve));
-    assert.deepEqual(warnings, [], 'no timer was given more than it takes');
+    assert.deepEqual(warnings, [], 'every delay fits a timer');
   });
 }
 
-test('what something in between says is never taken as final', async () => {
+test('a refusal by a proxy is never final', async () => {
   const answers = [
     [403, 'text/html', '<h1>Log in to this wifi</h1>'],
     [200, 'text/html', '<h1>Welcome</h1>'],
@@ -166,7 +166,16 @@ test('what something in between says is never taken as final', async () => {
   assert.deepEqual(resets, []);
 });
 
-test('storage that is forbidden or full keeps nothing, and all else goes on', async () => {
+test('a refusal without a detail has a message', async () => {
+  const url = await serve((_request, response) => {
+    response.writeHead(422, { 'content-type': 'application/problem+json' }).end('{"code":"invalid_room"}');
+  });
+  const live = connect({ url, rooms: { tenantId: 't' } });
+  await until('closed', () => live.status.state === 'closed');
+  assert.equal(live.status.error?.message, 'The answer has the status 422.');
+});
+
+test('the client works with storage that is forbidden or full', async () => {
   const bridge = await startBridge();
   closing.push(bridge.close);
   const fail = (): never => {
@@ -189,7 +198,7 @@ test('storage that is forbidden or full keeps nothing, and all else goes on', as
   }
 });
 
-test('a token function that hangs keeps nobody waiting after close', async () => {
+test('a token function that hangs does not delay close', async () => {
   const live = connect({ url: 'http://127.0.0.1:1', rooms: { tenantId: 't' }, token: () => new Promise(() => {}) });
   const joining = live.join({ ticketId: 'x' });
   await new Promise((resolve) => setImmediate(resolve));
@@ -197,12 +206,15 @@ test('a token function that hangs keeps nobody waiting after close', async () =>
   await assert.rejects(joining, { code: 'closed' });
 });
 
-test('transports that there are not are told at once; an id with a comma is no two rooms', async () => {
+test('an unknown transport throws, and an id with a comma does not name two rooms', async () => {
   const bridge = await startBridge();
   closing.push(bridge.close);
   const options = { url: bridge.url, rooms: { tenantId: 'a,b' } };
-  for (const transports of [[], ['websocket', 'polling'] as unknown as ['poll']]) {
-    assert.throws(() => connect({ ...options, transports }), TypeError);
+  for (const [transports, message] of [
+    [[], 'No transport is allowed. Use websocket, sse or poll.'],
+    [['websocket', 'polling'] as string[] as ['poll'], 'Unknown transport: "polling". Use websocket, sse or poll.'],
+  ] as const) {
+    assert.throws(() => connect({ ...options, transports }), { name: 'TypeError', message });
   }
   const live = connect(options);
   await until('closed', () => live.status.state === 'closed');
@@ -212,7 +224,7 @@ test('transports that there are not are told at once; an id with a comma is no t
   await assert.rejects(other.join({ ticketId: 'c,d' }), { code: 'invalid_room' });
 });
 
-test('a message is heard once, by either of its ids, although the log has it twice', async () => {
+test('a message that the log holds twice is delivered once, by either of its ids', async () => {
   const message = messageNew({ agreementId: null });
   const events = [
     { id: 'c1', payload: message },
@@ -234,12 +246,12 @@ test('a message is heard once, by either of its ids, although the log has it twi
   assert.deepEqual(heard, ['c1', 'c4', 'c5']);
 });
 
-test('the legacy names and the types are the contract’s', () => {
+test('the legacy names and the types equal those of the contract', () => {
   const names = Object.fromEntries(Object.entries(LEGACY).map(([event, legacy]) => [event, legacy.names]));
   const entities = Object.fromEntries(Object.entries(LEGACY).map(([event, legacy]) => [event, legacy.entity]));
   assert.deepEqual(names, LEGACY_NAMES);
   assert.deepEqual(entities, LEGACY_ENTITY);
-  // Checked by the compiler: what the schemas take is what handlers are given, and the other way round.
+  // The compiler checks that the schemas' payloads and the handlers' payloads are assignable to each other.
   type Taken = [(typeof ticketsUpdatedSchema)['_output'], (typeof messagesNewSchema)['_output']];
   const given = (taken: Taken): [TicketsUpdated, MessagesNew] => taken;
   const taken = (payloads: [TicketsUpdated, MessagesNew]): Taken => payloads;

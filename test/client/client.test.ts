@@ -1,6 +1,6 @@
 /**
- * The client library where networks are bad: it falls back and climbs back by what really works, and the application's
- * list equals the log, once each and in order, whatever happened on the way.
+ * The client library on bad networks: it falls back to a transport that works, and returns to better ones, and the
+ * application receives every event of the log once and in order.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -27,7 +27,7 @@ const MUTE = { upgrade: 'swallow' } as const;
 interface Listener {
   readonly live: Live;
   readonly heard: string[];
-  /** Over which transport each came. */
+  /** The transport of each event. */
   readonly by: string[];
   readonly states: Status[];
 }
@@ -46,11 +46,11 @@ function listen(options: ConnectOptions): Listener {
   return listener;
 }
 
-const over = (listener: Listener, transport: string) =>
-  // Sooner than Engine.IO's own time-out of 45 s would end a mute websocket.
+const liveOver = (listener: Listener, transport: string) =>
+  // Before Engine.IO's own time-out of 45 s would end a silent websocket.
   until(`live over ${transport}`, () => listener.live.status.transport === transport, 25_000);
 
-/** Publishes both events in turn, without a pause, until told to stop; what it published, in order. */
+/** Publishes both events in turn, without a pause, until `stop`, which returns the cursors in order. */
 function publishOn(bridge: Pick<TestBridge, 'publish'>, tenantId: string) {
   const published: string[] = [];
   let isStopped = false;
@@ -78,7 +78,7 @@ async function heardAll(listener: Listener, published: readonly string[]): Promi
   assert.deepEqual(listener.heard, published);
 }
 
-describe('over a bad network', () => {
+describe('on a bad network', () => {
   let bridge: TestBridge;
   before(async () => {
     bridge = await startBridge({ heartbeatMs: 250, retryMs: 50, extraEvents: ['leads.updated'] });
@@ -91,9 +91,9 @@ describe('over a bad network', () => {
     return started;
   }
 
-  test('a good network has the websocket', async () => {
+  test('a good network has a websocket', async () => {
     const listener = listen({ url: bridge.url, rooms: { tenantId: freshTenant() } });
-    await over(listener, 'websocket');
+    await liveOver(listener, 'websocket');
     assert.equal(listener.live.status.state, 'live');
   });
 
@@ -103,17 +103,17 @@ describe('over a bad network', () => {
     ['refuses upgrades and holds streams back', { upgrade: 'refuse', sse: 'hold' }, 'poll'],
     ['drops frames and refuses streams', { upgrade: 'swallow', sse: 'refuse' }, 'poll'],
   ] as const) {
-    test(`a network that ${name} has ${lands}, and the websocket once it is better`, async () => {
+    test(`a network that ${name} uses ${lands}, and a websocket when it improves`, async () => {
       const tenantId = freshTenant();
       const between = await obstacle(habits);
-      // Not by silence: by what does not come in time.
+      // With a long heartbeat, only `patienceMs` can end a transport.
       const listener = listen({ url: between.url, rooms: { tenantId }, heartbeatMs: 60_000 });
       await until('begun', () => listener.live.cursor !== null);
       const publishing = publishOn(bridge, tenantId);
-      await over(listener, lands);
+      await liveOver(listener, lands);
       await until('heard over it', () => listener.by.includes(lands));
       Object.assign(between.habits, { upgrade: 'pass', sse: 'pass' });
-      await over(listener, 'websocket');
+      await liveOver(listener, 'websocket');
       const heard = listener.heard.length;
       await until('heard over the websocket', () => listener.heard.length > heard + 20);
       await heardAll(listener, await publishing.stop());
@@ -121,38 +121,38 @@ describe('over a bad network', () => {
     });
   }
 
-  test('a websocket that goes mute is given up, and what it lost comes another way', async () => {
+  test('a websocket that falls silent is replaced, and its lost events arrive over another transport', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const listener = listen({ url: between.url, rooms: { tenantId } });
-    await over(listener, 'websocket');
+    await liveOver(listener, 'websocket');
     const publishing = publishOn(bridge, tenantId);
     await until('some heard', () => listener.heard.length > 20);
     between.habits.upgrade = 'swallow';
-    await over(listener, 'sse');
+    await liveOver(listener, 'sse');
     await until('more heard', () => listener.by.includes('sse'));
     await heardAll(listener, await publishing.stop());
   });
 
-  test('a stream that goes mute is given up', async () => {
+  test('a stream that falls silent is replaced', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const listener = listen({ url: between.url, rooms: { tenantId }, transports: ['sse', 'poll'] });
-    await over(listener, 'sse');
+    await liveOver(listener, 'sse');
     between.habits.sse = 'hold';
     const publishing = publishOn(bridge, tenantId);
-    await over(listener, 'poll');
+    await liveOver(listener, 'poll');
     await until('more heard', () => listener.by.filter((by) => by === 'poll').length > 20);
     await heardAll(listener, await publishing.stop());
   });
 
   for (const [name, transports, die] of [
     ['a websocket that is cut', ['websocket', 'sse', 'poll'], ({ cut }) => cut()],
-    ['a websocket that goes mute', ['websocket', 'sse', 'poll'], ({ habits }) => Object.assign(habits, MUTE)],
+    ['a websocket that falls silent', ['websocket', 'sse', 'poll'], ({ habits }) => Object.assign(habits, MUTE)],
     ['a stream that is cut', ['sse', 'poll'], ({ cut }) => cut()],
-    ['a stream that goes mute', ['sse', 'poll'], ({ habits }) => Object.assign(habits, { sse: 'hold' })],
+    ['a stream that falls silent', ['sse', 'poll'], ({ habits }) => Object.assign(habits, { sse: 'hold' })],
     [
-      'a websocket that is cut and not let in again',
+      'a websocket that is cut and then refused',
       ['websocket', 'sse', 'poll'],
       ({ habits, cut }) => {
         Object.assign(habits, { upgrade: 'refuse', sse: 'hold' });
@@ -160,16 +160,16 @@ describe('over a bad network', () => {
       },
     ],
   ] as readonly (readonly [string, readonly TransportName[], (between: Obstacle) => void])[]) {
-    test(`how long nothing is heard after the death of ${name}`, async (t) => {
+    test(`the time without events after ${name}`, async (t) => {
       const between = await obstacle();
       const times: number[] = [];
       for (let round = 0; round < 5; round++) {
         Object.assign(between.habits, { upgrade: 'pass', sse: 'pass' });
         const tenantId = freshTenant();
-        // Each at an origin that nothing is remembered of.
+        // Each at a new origin, for which no transport is remembered.
         const url = between.url.replace('127.0.0.1', `127.0.0.${round + 2}`);
         const listener = listen({ url, rooms: { tenantId }, transports });
-        await over(listener, transports[0] as string);
+        await liveOver(listener, transports[0] as string);
         die(between);
         const diedAtMs = performance.now();
         const { id } = await bridge.publish('messages.new', messageNew({ tenantId }));
@@ -177,22 +177,22 @@ describe('over a bad network', () => {
         times.push(performance.now() - diedAtMs);
         listener.live.close();
       }
-      t.diagnostic(`${name}: first event over the next after ${times.map(Math.round).join(', ')} ms`);
+      t.diagnostic(`${name}: first event over the next transport after ${times.map(Math.round).join(', ')} ms`);
     });
   }
 
-  test('everything cut every few hundred milliseconds', async () => {
+  test('connections that are cut every few hundred milliseconds lose no event', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const listener = listen({ url: between.url, rooms: { tenantId } });
-    await over(listener, 'websocket');
+    await liveOver(listener, 'websocket');
     between.habits.cutEveryMs = 200;
     const publishing = publishOn(bridge, tenantId);
     await until('a long list', () => between.cuts > 12 && listener.heard.length > 1000);
     await heardAll(listener, await publishing.stop());
   });
 
-  test('a network that is too bad for a long answer has what was missed in shorter ones', async () => {
+  test('a network that cuts long answers delivers the missed events in shorter ones', async () => {
     const tenantId = freshTenant();
     const events = Array.from({ length: 500 }, () => ({
       event: 'messages.new',
@@ -205,39 +205,39 @@ describe('over a bad network', () => {
       listener,
       body.results.map(({ id }) => id),
     );
-    await over(listener, 'websocket');
+    await liveOver(listener, 'websocket');
   });
 
-  test('what worked is where the next connection begins', async () => {
+  test('the next connection begins with the transport that worked', async () => {
     const between = await obstacle({ upgrade: 'swallow' });
     const rooms = { tenantId: freshTenant() };
     const first = listen({ url: between.url, rooms });
-    await over(first, 'sse');
+    await liveOver(first, 'sse');
     const upgrades = (): number => between.seen.filter((line) => line.startsWith('UPGRADE')).length;
     first.live.close();
     const before = upgrades();
     const second = listen({ url: between.url, rooms });
-    await over(second, 'sse');
-    assert.equal(upgrades(), before, 'the websocket was not tried first');
+    await liveOver(second, 'sse');
+    assert.equal(upgrades(), before, 'no websocket was tried first');
   });
 
-  test('without socket.io-client at its path, or with nothing but polls allowed, it lives on what there is', async () => {
+  test('with a wrong socketPath, or with only poll allowed, it uses the transport that works', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const wrongPath = listen({ url: between.url, rooms: { tenantId }, socketPath: '/elsewhere' });
     const polling = listen({ url: bridge.url, rooms: { tenantId }, transports: ['poll'] });
-    await over(wrongPath, 'sse');
-    await over(polling, 'poll');
+    await liveOver(wrongPath, 'sse');
+    await liveOver(polling, 'poll');
     const { id } = await bridge.publish('messages.new', messageNew({ tenantId }));
     await heardAll(wrongPath, [id]);
     await heardAll(polling, [id]);
   });
 
-  test('what had to do where little is allowed is no memory to a connection that may more', async () => {
+  test('a connection with more transports ignores the transport that worked for one with fewer', async () => {
     const between = await obstacle({ upgrade: 'refuse' });
     for (const transports of [['poll'], ['sse', 'poll']] as const) {
       const listener = listen({ url: between.url, rooms: { tenantId: freshTenant() }, transports });
-      await over(listener, transports[0]);
+      await liveOver(listener, transports[0]);
     }
     const before = between.seen.length;
     const upgrade = (): number => between.seen.findIndex((line) => line.startsWith('UPGRADE'));
@@ -248,7 +248,7 @@ describe('over a bad network', () => {
   });
 
   for (const transport of ['websocket', 'sse', 'poll'] as const) {
-    test(`rooms are joined and left while live over ${transport}, with their history, once each`, async () => {
+    test(`rooms that are joined and left over ${transport} deliver their history and their events once each`, async () => {
       const tenantId = freshTenant();
       const [ticketId, other] = [`${tenantId}-t`, `${tenantId}-o`];
       const publish = async (overrides: object): Promise<string> =>
@@ -263,31 +263,37 @@ describe('over a bad network', () => {
           if (replay) replayed.push(cursor);
         });
       }
-      await over(listener, transport);
-      const mine = publishOn(bridge, tenantId);
-      const both = publishOn({ publish: (name, payload) => bridge.publish(name, { ...payload, ticketId }) }, tenantId);
-      const theirs = publishOn({ publish: (name, payload) => bridge.publish(name, { ...payload, ticketId }) }, other);
-      await until('some published', () => theirs.published.length > 50);
+      await liveOver(listener, transport);
+      const tenantOnly = publishOn(bridge, tenantId);
+      const bothRooms = publishOn(
+        { publish: (name, payload) => bridge.publish(name, { ...payload, ticketId }) },
+        tenantId,
+      );
+      const ticketOnly = publishOn(
+        { publish: (name, payload) => bridge.publish(name, { ...payload, ticketId }) },
+        other,
+      );
+      await until('some published', () => ticketOnly.published.length > 50);
       const joinedAt = await listener.live.join({ ticketId }, { after: start });
       assert.ok(joinedAt > start);
       await until('more published', () => listener.heard.some((id) => id > joinedAt));
-      const all = [...history, ...(await mine.stop()), ...(await both.stop()), ...(await theirs.stop())];
+      const all = [...history, ...(await tenantOnly.stop()), ...(await bothRooms.stop()), ...(await ticketOnly.stop())];
       await until('all heard', () => listener.heard.length >= all.length);
-      assert.deepEqual([...listener.heard].sort(), all.sort(), 'everything once');
+      assert.deepEqual([...listener.heard].sort(), all.sort(), 'every event once');
       assert.deepEqual(replayed, [...replayed].sort(), 'the history in order');
       const live = listener.heard.filter((id) => !replayed.includes(id));
-      assert.deepEqual(live, [...live].sort(), 'what is live in order');
+      assert.deepEqual(live, [...live].sort(), 'the live events in order');
       assert.deepEqual(replayed.slice(0, 5), history);
 
       await listener.live.leave({ ticketId });
       await publish({ tenantId: other, ticketId });
       const last = await publish({ tenantId });
       await until('the last heard', () => listener.heard.includes(last));
-      assert.equal(listener.heard.length, all.length + 1, 'what was left is not heard');
+      assert.equal(listener.heard.length, all.length + 1, 'no event of the room that was left');
     });
   }
 
-  test('a room joined from a place ahead of the stream, from the start, and without a place', async () => {
+  test('a room can be joined from a cursor ahead of the stream, from the start, and from now', async () => {
     const tenantId = freshTenant();
     const other = freshTenant();
     const publish = async (to: string): Promise<string> =>
@@ -313,21 +319,21 @@ describe('over a bad network', () => {
     assert.deepEqual(listener.heard.slice(2, 6), [old[0], old[1], ahead, next]);
   });
 
-  test('the first room that is joined has its history, and a place, as any other has', async () => {
+  test('the first room that is joined has its history and a cursor, like any other', async () => {
     const tenantId = freshTenant();
     const publish = async (): Promise<string> => (await bridge.publish('messages.new', messageNew({ tenantId }))).id;
     const first = await publish();
     const missed = [await publish(), await publish()];
     for (const [options, after] of [
       [{}, first],
-      // Where the connection was to go on from.
+      // The client's own `after`.
       [{ after: first }, undefined],
     ] as const) {
       const listener = listen({ url: bridge.url, ...options });
       const replayed: boolean[] = [];
       listener.live.on('messages.new', (_payload, { replay }) => replayed.push(replay));
       const cursor = await listener.live.join({ tenantId }, after === undefined ? {} : { after });
-      assert.deepEqual(listener.heard, missed, 'once the join has resolved');
+      assert.deepEqual(listener.heard, missed, 'when the join has resolved');
       assert.ok(replayed.length > 0 && !replayed.includes(false));
       assert.ok(cursor >= (missed.at(-1) as string));
       missed.push(await publish());
@@ -341,11 +347,11 @@ describe('over a bad network', () => {
     await lost.live.join({ tenantId }, { after: 'a-cursor-of-elsewhere' });
     assert.deepEqual(resets, [[`tenant:${tenantId}`, 'unknown']]);
     const fresh = listen({ url: bridge.url, rooms: { tenantId } });
-    assert.notEqual(await fresh.live.join({ tenantId }), '', 'a room that is heard already');
+    assert.notEqual(await fresh.live.join({ tenantId }), '', 'a room that is joined already');
     assert.notEqual(await listen({ url: bridge.url }).live.join({ tenantId }), '', 'from now');
   });
 
-  test('a reload goes on where the page was, and keeps what worked', async () => {
+  test('a reload continues at the cursor of the page, and keeps the transport that worked', async () => {
     const tenantId = freshTenant();
     const kept = new Map<string, string>();
     const persist = {
@@ -369,7 +375,7 @@ describe('over a bad network', () => {
     assert.match(worked.join(), /^(websocket|sse|poll) /);
   });
 
-  test('for await hears every event once, however slow it is, and ends with close', async () => {
+  test('a slow for await receives every event once, and ends with close', async () => {
     const tenantId = freshTenant();
     const published: string[] = [];
     for (let batch = 0; batch < 5; batch++) {
@@ -393,7 +399,7 @@ describe('over a bad network', () => {
     assert.equal(live.cursor, published.at(-1));
   });
 
-  test('each of several for await hears every event, and all end with close', async () => {
+  test('each of several for await loops receives every event, and all end with close', async () => {
     const tenantId = freshTenant();
     const live = connect({ url: bridge.url, rooms: { tenantId }, after: 'start' });
     closing.push(live.close);
@@ -426,7 +432,7 @@ describe('over a bad network', () => {
     const published = [...(await publish()), ...(await publish())];
     await until('the quick one has all', () => quick.length === published.length);
     assert.equal(slow.length, 1);
-    assert.equal(live.cursor, published[0], 'no further than the slowest');
+    assert.equal(live.cursor, published[0], 'no further than the slowest loop');
     mayGoOn.resolve();
     await until('the slow one has caught up', () => slow.length === published.length);
     published.push(...(await publish()));
@@ -439,7 +445,7 @@ describe('over a bad network', () => {
     assert.deepEqual(brief, published.slice(0, 1));
   });
 
-  test('a reload in the middle of the body of a for await hears that event again', async () => {
+  test('a reload in the middle of the body of a for await repeats that event', async () => {
     const tenantId = freshTenant();
     const publish = async (to: string): Promise<string> =>
       (await bridge.publish('messages.new', messageNew({ tenantId: to, agreementId: null }))).id;
@@ -459,7 +465,7 @@ describe('over a bad network', () => {
       if (heard.length < published.length) continue;
       const elsewhere = await publish(freshTenant());
       await live.join({ ticketId: 'another' });
-      assert.equal(live.cursor, elsewhere, 'the stream went on');
+      assert.equal(live.cursor, elsewhere, 'the stream continued');
       assert.equal(cursorKept(), published[0]);
       live.close();
     }
@@ -467,7 +473,7 @@ describe('over a bad network', () => {
     assert.equal(cursorKept(), live.cursor);
   });
 
-  test('for await that falls behind while a websocket is taken up hears every event once', async () => {
+  test('a for await that falls behind during a reconnect receives every event once', async () => {
     const tenantId = freshTenant();
     const between = await obstacle();
     const polls = (): number => between.seen.filter((line) => line.startsWith('GET /events')).length;
@@ -484,7 +490,7 @@ describe('over a bad network', () => {
       }
     })();
     await until('live', () => live.status.transport === 'websocket');
-    // Cut, it comes back, and holds what the websocket brings until the poll has brought what was missed.
+    // After the cut it reconnects, and buffers the websocket's events until a poll has brought the missed ones.
     between.habits.polls = 'hold';
     const before = polls();
     between.cut();
@@ -502,7 +508,7 @@ describe('over a bad network', () => {
     assert.deepEqual(heard, published);
   });
 
-  test('an AbortSignal closes it, and a join after that is refused', async () => {
+  test('an AbortSignal closes the client, and a later join is refused', async () => {
     const aborter = new AbortController();
     const listener = listen({ url: bridge.url, rooms: { tenantId: freshTenant() }, signal: aborter.signal });
     await until('live', () => listener.live.status.state === 'live');
@@ -511,7 +517,7 @@ describe('over a bad network', () => {
     await assert.rejects(listener.live.join({ tenantId: 'x' }), { code: 'closed' });
   });
 
-  test('a room that is not valid is refused, and the rest goes on', async () => {
+  test('a join of an invalid room is refused, and the client continues', async () => {
     const tenantId = freshTenant();
     const listener = listen({ url: bridge.url, rooms: { tenantId } });
     await until('live', () => listener.live.status.state === 'live');
@@ -521,7 +527,7 @@ describe('over a bad network', () => {
   });
 });
 
-test('a server that is killed and restarted, at full speed', async () => {
+test('a server that is killed and restarted, at full speed, loses no event', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'roomcast-client-'));
   closing.push(() => rmSync(directory, { recursive: true }));
   const env = { STORE_URL: `sqlite:${join(directory, 'log.db')}`, LOG_LEVEL: 'info' };

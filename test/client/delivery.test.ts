@@ -1,4 +1,4 @@
-/** The delivery suite over the client library: by whichever transport it likes, and held to each one of them. */
+/** The delivery suite over the client library: with every transport allowed, and with each one alone. */
 import { connect } from '../../src/client/client.ts';
 import type { TransportName } from '../../src/client/events.ts';
 import { deliveryConformance } from '../delivery/conformance.ts';

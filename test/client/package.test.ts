@@ -1,4 +1,4 @@
-/** The package as an application gets it: size, tree-shaking, types on both sides, exports. */
+/** The package as an application installs it: size, tree shaking, types for browsers and Node, exports. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { BUDGET, bundle, ENTRIES, sizeOf } from '../size.ts';
 const run = promisify(execFile);
 const bin = (name: string): string => resolve('node_modules/.bin', name);
 
-/** What a command printed, also when it failed. */
+/** The output of a command, even if it failed. */
 async function outputOf(command: string, args: readonly string[], cwd: string): Promise<string> {
   try {
     const { stdout, stderr } = await run(command, args, { cwd });
@@ -63,14 +63,14 @@ describe('installed from the tarball', () => {
     },
     'a Node application': { module: 'nodenext', moduleResolution: 'nodenext', lib: ['ES2022'], types: ['node'] },
   })) {
-    test(`${name} compiles, strictly, and mistakes do not`, async () => {
+    test(`${name} compiles in strict mode, and mistakes do not`, async () => {
       const config = { compilerOptions: { ...options, strict: true, noEmit: true, target: 'es2022' } };
       writeFileSync(join(consumer, 'tsconfig.json'), JSON.stringify({ ...config, include: ['application.ts'] }));
       assert.equal(await outputOf(bin('tsc'), ['-p', 'tsconfig.json'], consumer), '');
     });
   }
 
-  test('what an application does not use is not in its bundle', async () => {
+  test('a bundle holds only the parts that the application uses', async () => {
     const text = await bundle(
       `import { connect, RoomcastError } from 'roomcast/client'; import { createPublisher } from 'roomcast/publisher';
        console.log(RoomcastError.name);`,
@@ -81,14 +81,14 @@ describe('installed from the tarball', () => {
     assert.ok(unused.length < 100, unused);
   });
 
-  test('without socket.io-client it is there all the same', async () => {
+  test('it loads without socket.io-client', async () => {
     const script = `import { connect } from 'roomcast/client'; import { createPublisher } from 'roomcast/publisher';
       console.log(typeof connect, typeof createPublisher);`;
     const output = await outputOf(process.execPath, ['--input-type=module', '--eval', script], consumer);
     assert.equal(output.trim(), 'function function');
   });
 
-  test('scripts of the repository stay there: loaded, one would write into the installed package', () => {
+  test('the scripts of the repository are not in the package: one would write into it on import', () => {
     const scripts = globSync('src/dev/*.ts').map((file) => basename(file, '.ts'));
     assert.ok(scripts.length > 1);
     for (const name of scripts) {

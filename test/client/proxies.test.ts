@@ -1,4 +1,4 @@
-/** The client library behind real reverse proxies: it finds what passes, and its list equals the log. */
+/** The client library behind real reverse proxies: it finds the transport that passes, and its events equal the log. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { connect } from '../../src/client/client.ts';
@@ -14,7 +14,7 @@ before(async () => {
 after(() => bridge.close());
 
 const CASES: readonly (readonly [ProxyName, TransportName])[] = [
-  // Its defaults drop the upgrade; that a stream is not to be buffered it is told by the answer.
+  // By default nginx drops the upgrade. The answer's X-Accel-Buffering turns its buffering off.
   ['nginx', 'sse'],
   ['nginx, buffering', 'poll'],
   ['haproxy', 'sse'],

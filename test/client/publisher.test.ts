@@ -1,10 +1,11 @@
-/** `roomcast/publisher`: each event once and in order, or the caller is told; a retry never doubles. */
+/** `roomcast/publisher`: each event reaches the log once and in order, or its `publish` rejects. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { createPublisher, type PublishError } from '../../src/client/publisher.ts';
+import { parseRetryAfter } from '../../src/client/retry.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { until } from '../support/until.ts';
@@ -31,7 +32,7 @@ describe('publishing over HTTP', () => {
     return ((await response.json()) as { events: { id: string; payload: { messageId: string } }[] }).events;
   }
 
-  /** A relay that counts requests, and loses the answers to the first ones after the server has written. */
+  /** A relay that counts requests, and cuts the answers to the first ones after the server has written. */
   async function losing(answers: number) {
     const keys: string[] = [];
     const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
@@ -55,7 +56,7 @@ describe('publishing over HTTP', () => {
     return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys };
   }
 
-  test('the answer is the record; what waits together goes together, in order', async () => {
+  test('the answer is the record; waiting events share a request, in order', async () => {
     const tenantId = freshTenant();
     const relay = await losing(0);
     const publisher = createPublisher({ url: relay.url });
@@ -74,11 +75,11 @@ describe('publishing over HTTP', () => {
     assert.equal(publisher.pending, 0);
   });
 
-  test('a retry of what the server has written never doubles', async () => {
+  test('a retry never writes an event twice', async () => {
     const tenantId = freshTenant();
     const relay = await losing(2);
     const publisher = createPublisher({ url: relay.url });
-    // Without ids of its own that the log could dedupe by.
+    // The payload has no ids by which the log could deduplicate.
     const { duplicate } = await publisher.publish('tickets.updated', ticketUpdated({ tenantId }));
     assert.equal(duplicate, true, 'the first attempt wrote it');
     assert.equal(new Set(relay.keys).size, 1);
@@ -86,7 +87,7 @@ describe('publishing over HTTP', () => {
     assert.equal((await log(tenantId)).length, 1);
   });
 
-  test('everything is in the log once, in order, although every connection is cut again and again', async () => {
+  test('every event is in the log once and in order, although every connection is cut again and again', async () => {
     const tenantId = freshTenant();
     const proxy = await startCutProxy(bridge.url);
     closing.push(proxy.close);
@@ -110,7 +111,7 @@ describe('publishing over HTTP', () => {
     );
   });
 
-  test('of a batch only the events at fault fail, with the fields at fault', async () => {
+  test('in a batch only the invalid events fail, with their invalid fields', async () => {
     const tenantId = freshTenant();
     const publisher = createPublisher({ url: bridge.url });
     const results = await Promise.allSettled([
@@ -130,7 +131,7 @@ describe('publishing over HTTP', () => {
     assert.equal((await log(tenantId)).length, 3);
   });
 
-  test('a key that cannot be sent fails by itself, and holds up nothing', async () => {
+  test('an event with an invalid key fails alone, and delays no other', async () => {
     const tenantId = freshTenant();
     const publisher = createPublisher({ url: bridge.url });
     const send = (idempotencyKey?: string) =>
@@ -146,7 +147,7 @@ describe('publishing over HTTP', () => {
     assert.equal((await log(tenantId)).length, 2);
   });
 
-  test('a key of the caller’s own makes a repeat one record', async () => {
+  test('a repeat under the caller’s own key is one record', async () => {
     const tenantId = freshTenant();
     const publisher = createPublisher({ url: bridge.url });
     const payload = ticketUpdated({ tenantId });
@@ -159,7 +160,7 @@ describe('publishing over HTTP', () => {
     assert.equal(first.id, second.id);
   });
 
-  test('the payload is taken as it was', async () => {
+  test('the payload is serialised at once', async () => {
     const tenantId = freshTenant();
     const publisher = createPublisher({ url: bridge.url });
     const payload = ticketUpdated({ tenantId, messageId: 'before' });
@@ -174,7 +175,7 @@ describe('publishing over HTTP', () => {
   });
 });
 
-test('what overflows is told at once, and what is given up when its time is over', async () => {
+test('a full queue rejects at once, and retries end with retryMs', async () => {
   const publisher = createPublisher({ url: 'http://127.0.0.1:1', maxQueue: 3, retryMs: 200 });
   const results = Array.from({ length: 6 }, () => publisher.publish('messages.new', messageNew()));
   const settled = await Promise.allSettled(results);
@@ -182,7 +183,7 @@ test('what overflows is told at once, and what is given up when its time is over
   assert.deepEqual(codes, ['unreachable', 'unreachable', 'unreachable', 'queue_full', 'queue_full', 'queue_full']);
 });
 
-test('flush waits for what was published before; close for all of it, but not for ever', async () => {
+test('flush waits for the events that were published before; close waits for all, within its time', async () => {
   const bridge = await startBridge();
   closing.push(bridge.close);
   const proxy = await startCutProxy(bridge.url);
@@ -206,7 +207,7 @@ test('flush waits for what was published before; close for all of it, but not fo
   assert.deepEqual(await codes, ['outcome_unknown', 'closed']);
 });
 
-test('a token that is a function is asked again when it was refused; a string that is refused is told', async () => {
+test('a token function is called again after a refusal; a string that is refused rejects', async () => {
   const secret = 'a secret that is long enough for HS256';
   const bridge = await startBridge({ authMode: 'jwt', jwtSecret: secret });
   closing.push(bridge.close);
@@ -228,7 +229,7 @@ test('a token that is a function is asked again when it was refused; a string th
   await assert.rejects(listener.publish('messages.new', messageNew()), { code: 'forbidden' });
 });
 
-test('a token function that hangs holds nothing up for longer than an attempt, nor close', async () => {
+test('a token function that hangs delays events by one attempt, and does not delay close', async () => {
   const bridge = await startBridge();
   closing.push(bridge.close);
   const never = new Promise<string>(() => {});
@@ -244,7 +245,7 @@ test('a token function that hangs holds nothing up for longer than an attempt, n
 
 type Answer = readonly [status: number, headers: Record<string, string>, body: string];
 
-/** Answers the requests with these, the last one for ever. */
+/** A server that gives these answers in turn, and then repeats the last one. */
 async function answering(...answers: readonly Answer[]) {
   let asked = 0;
   const server = createServer((_request, response) => {
@@ -259,14 +260,14 @@ async function answering(...answers: readonly Answer[]) {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked };
 }
 
-test('what an attempt without an answer may have written is never told as refused', async () => {
+test('an event that may be written is never reported as refused', async () => {
   const problem = { 'content-type': 'application/problem+json' };
   const lost = [200, { 'content-type': 'application/json' }, 'cut'] as const;
   const later = [503, problem, '{"code":"unavailable","detail":"Later."}'] as const;
   const expired = [401, problem, '{"code":"token_expired","detail":"It has expired."}'] as const;
   const invalid = [422, problem, '{"code":"invalid_payload","detail":"No."}'] as const;
   const gateway = [502, { 'content-type': 'text/html' }, '<h1>Bad gateway</h1>'] as const;
-  const told = async (...answers: readonly Answer[]) => {
+  const codesAfter = async (...answers: readonly Answer[]) => {
     const { url } = await answering(...answers);
     const publisher = createPublisher({ url, token: 'a string', retryMs: 2_000 });
     const [settled] = await Promise.allSettled([publisher.publish('messages.new', messageNew())]);
@@ -275,12 +276,12 @@ test('what an attempt without an answer may have written is never told as refuse
   };
   assert.deepEqual(
     await Promise.all([
-      told(lost, later),
-      told(gateway, later),
-      told(lost, expired),
-      told(later),
-      told(expired),
-      told(lost, invalid),
+      codesAfter(lost, later),
+      codesAfter(gateway, later),
+      codesAfter(lost, expired),
+      codesAfter(later),
+      codesAfter(expired),
+      codesAfter(lost, invalid),
     ]),
     [
       ['outcome_unknown', 'unavailable'],
@@ -293,7 +294,7 @@ test('what an attempt without an answer may have written is never told as refuse
   );
 });
 
-test('an answer that is not the bridge’s is no answer: the events go again', async () => {
+test('an answer that is not from the bridge is ignored, and the events are sent again', async () => {
   const json = { 'content-type': 'application/json' };
   const whole = JSON.stringify({ results: [1, 2].map((n) => ({ id: `c${n}`, event: 'messages.new' })) });
   const strange = ['null', '{}', '{"results":[{"id":"c1"}]}', '{"results":[{},{}]}', '<h1>Welcome</h1>'];
@@ -307,7 +308,14 @@ test('an answer that is not the bridge’s is no answer: the events go again', a
   assert.equal(asked(), strange.length + 1);
 });
 
-test('what something in between finds too large is told at once', async () => {
+test('a problem document without a code is not from the bridge, and the events are sent again', async () => {
+  const foreign = [403, { 'content-type': 'application/problem+json' }, '{"title":"Forbidden"}'] as const;
+  const { url, asked } = await answering(foreign, [201, { 'content-type': 'application/json' }, '{"id":"c1"}']);
+  assert.equal((await createPublisher({ url }).publish('messages.new', messageNew())).id, 'c1');
+  assert.equal(asked(), 2);
+});
+
+test('a 413 from a proxy is final, for each event by itself', async () => {
   const { url, asked } = await answering([413, { 'content-type': 'text/html' }, '<h1>Too large</h1>']);
   const publisher = createPublisher({ url });
   const results = await Promise.allSettled([1, 2].map(() => publisher.publish('messages.new', messageNew())));
@@ -318,7 +326,7 @@ test('what something in between finds too large is told at once', async () => {
   assert.equal(asked(), 3, 'together, and each by itself');
 });
 
-test('a server that asks for more time than there is, is not asked again; no timer takes more than it can', async () => {
+test('a Retry-After beyond retryMs ends the retries, and every delay fits a timer', async () => {
   const warnings: Error[] = [];
   const warned = (warning: Error): void => void warnings.push(warning);
   process.on('warning', warned);
@@ -336,7 +344,30 @@ test('a server that asks for more time than there is, is not asked again; no tim
   assert.deepEqual(warnings, []);
 });
 
-test('Retry-After is obeyed', async () => {
+test('Retry-After is seconds or a date, up to an hour; anything else is ignored', async () => {
+  for (const [header, expectedMs] of [
+    ['120', 120_000],
+    ['99999999999', 3_600_000],
+    ['Fri, 31 Dec 2199 23:59:59 GMT', 3_600_000],
+    ['Fri, 31 Dec 1999 23:59:59 GMT', 0],
+    ['-5', 0],
+    ['0x10', 0],
+    ['soon', 0],
+    [null, 0],
+  ] as const) {
+    assert.equal(parseRetryAfter(header), expectedMs, String(header));
+  }
+  const headers = { 'content-type': 'application/problem+json', 'retry-after': '0x10' };
+  const { url, asked } = await answering(
+    [503, headers, '{"code":"unavailable"}'],
+    [201, { 'content-type': 'application/json' }, '{"id":"c1"}'],
+  );
+  // Sixteen seconds would be longer than retryMs.
+  assert.equal((await createPublisher({ url, retryMs: 2_000 }).publish('messages.new', messageNew())).id, 'c1');
+  assert.equal(asked(), 2);
+});
+
+test('Retry-After is honoured', async () => {
   const at: number[] = [];
   const server = createServer((_request, response) => {
     at.push(performance.now());

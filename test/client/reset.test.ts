@@ -1,4 +1,4 @@
-/** The client library when its place in the log is gone: the application is told once, with the state when it asked. */
+/** The client library when the log no longer has its cursor: one reset, with the state if the application asked for it. */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { type ConnectOptions, connect, type Live, type Reset } from '../../src/client/client.ts';
@@ -28,7 +28,7 @@ function listen(options: ConnectOptions): { live: Live; heard: string[]; resets:
 }
 
 for (const transport of ['websocket', 'sse', 'poll'] as const) {
-  test(`over ${transport}, a log that was lost is told once, and the new one is heard`, async () => {
+  test(`over ${transport}, a log that was lost causes one reset, and the new log's events arrive`, async () => {
     const lost = await start();
     const between = await startObstacle(lost.url);
     closing.push(between.close);
@@ -40,7 +40,7 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
     const fresh = await start();
     between.retarget(fresh.url);
     between.cut();
-    await until('told', () => resets.length > 0);
+    await until('a reset', () => resets.length > 0);
     await until('live again', () => live.status.transport === transport);
     const { id } = await fresh.publish('messages.new', messageNew());
     await until('heard', () => heard.length > 1);
@@ -52,13 +52,13 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
   });
 }
 
-test('refetch reads the state, and goes on from its cursor: nothing between, nothing twice', async () => {
+test('refetch reads the state, and continues from its cursor with no gap and no duplicate', async () => {
   const bridge = await start();
   for (const ticketId of ['a', 'b']) {
     await bridge.publish('tickets.updated', ticketUpdated({ ticketId }));
     for (let count = 0; count < 3; count++) await bridge.publish('messages.new', messageNew({ ticketId }));
   }
-  // More than is remembered of a live stream, and more than one answer gives.
+  // More messages than a live stream remembers, and than one answer holds.
   const many = Array.from({ length: 1000 }, () => ({ event: 'messages.new', payload: messageNew({ ticketId: 'b' }) }));
   await bridge.post({ events: many });
   let isStopped = false;
@@ -81,7 +81,7 @@ test('refetch reads the state, and goes on from its cursor: nothing between, not
     refetch: true,
   });
   live.on('messages.new', ({ messageId }) => heardMessages.push(messageId));
-  await until('told', () => resets.length > 0);
+  await until('a reset', () => resets.length > 0);
   await until('live', () => heard.length > 20 && live.status.transport === 'websocket');
   isStopped = true;
   await publishing;
@@ -94,11 +94,11 @@ test('refetch reads the state, and goes on from its cursor: nothing between, not
     many.map(({ payload }) => payload.messageId),
   );
   const known = state?.messages.a?.map(({ messageId }) => messageId) ?? [];
-  // The three from before, then all that this test published, in order and once: first as state, then live.
+  // The three earlier messages, then all others once and in order: first as state, then live.
   assert.deepEqual([...known.slice(3), ...heardMessages], messages);
 });
 
-test('a join whose place is gone is told for its room, and joins', async () => {
+test('a join whose cursor is lost resets its room, and joins', async () => {
   const bridge = await start();
   const { live, heard, resets } = listen({ url: bridge.url, rooms: { tenantId: 'tenant-1' } });
   await until('live', () => live.status.state === 'live');

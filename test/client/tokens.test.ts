@@ -1,4 +1,4 @@
-/** The client library with AUTH_MODE=jwt: tokens are renewed when they are refused or expire, and stand in no URL. */
+/** The client library with AUTH_MODE=jwt: tokens are renewed after a refusal or expiry, and are part of no URL. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { SignJWT } from 'jose';
@@ -44,7 +44,7 @@ function listen(options: Omit<ConnectOptions, 'url'>): { live: Live; heard: stri
 }
 
 for (const transport of ['websocket', 'sse', 'poll'] as const) {
-  test(`over ${transport}, a token that expires is asked for again, and nothing is missed`, async () => {
+  test(`over ${transport}, a token that expires is renewed, and no event is lost`, async () => {
     const tenantId = freshTenant();
     const tokens: string[] = [];
     const token = async (): Promise<string> => {
@@ -62,14 +62,14 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
     assert.deepEqual(heard, published);
     await until('live again', () => live.status.transport === transport);
     for (const line of between.seen) {
-      for (const held of tokens) assert.ok(!line.includes(held), 'no token stands in a URL');
+      for (const held of tokens) assert.ok(!line.includes(held), 'no token is part of a URL');
     }
     if (transport === 'sse') assert.ok(between.seen.some((line) => /^GET \/sse\?.*pass=/.test(line)));
     assert.ok(tokens.length < 12, `asked for ${tokens.length} tokens`);
   });
 }
 
-test('a function that gives bad tokens for a while, and fails for a while, is asked again', async () => {
+test('a token function that returns bad tokens, and then fails, is called again', async () => {
   const tenantId = freshTenant();
   let calls = 0;
   const { live } = listen({
@@ -85,7 +85,7 @@ test('a function that gives bad tokens for a while, and fails for a while, is as
   assert.ok(calls >= 3);
 });
 
-test('a string that is refused, or rooms that the token does not name, close it with the reason', async () => {
+test('a string that is refused, or rooms that the token does not allow, close the client with the reason', async () => {
   const tenantId = freshTenant();
   const bad = listen({ rooms: { tenantId }, token: 'no token at all' });
   const foreign = listen({ rooms: { tenantId }, token: await tokenFor('another', 60) });
@@ -97,7 +97,7 @@ test('a string that is refused, or rooms that the token does not name, close it 
   }, /./);
 });
 
-test('a string that expires closes it with the reason, on every transport', async () => {
+test('a string that expires closes the client with the reason, on every transport', async () => {
   const tenantId = freshTenant();
   const token = await tokenFor(tenantId, 2);
   const all = (['websocket', 'sse', 'poll'] as const).map((transport) =>
@@ -108,7 +108,7 @@ test('a string that expires closes it with the reason, on every transport', asyn
   for (const { live } of all) assert.equal(live.status.error?.code, 'token_expired');
 });
 
-test('a room that the token does not name is refused, and the rest goes on', async () => {
+test('a room that the token does not allow is refused, and the client continues', async () => {
   const tenantId = freshTenant();
   const { live, heard } = listen({ rooms: { tenantId }, token: () => tokenFor(tenantId, 60) });
   await until('live', () => live.status.transport === 'websocket');

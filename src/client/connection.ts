@@ -1,0 +1,39 @@
+/**
+ * What the transport picker knows of a connection: it attaches to the stream's rooms and cursor, proves itself when
+ * events arrive through it, and ends once, with a reason. The rest is each transport's own business.
+ */
+import type { Http, RoomcastError } from './http.ts';
+import type { Stream } from './stream.ts';
+
+export interface Connection {
+  /** Continues from the stream's current rooms and cursor. */
+  attach(): void;
+  /** Releases everything. No event follows. */
+  close(): void;
+}
+
+export interface ConnectionEnd {
+  /** It was open, and the server sent nothing for too long. */
+  readonly isSilent?: boolean;
+  readonly error?: RoomcastError;
+  /** How long the server asks you to wait before you reconnect. */
+  readonly retryAfterMs?: number;
+}
+
+export interface ConnectionEvents {
+  /** The rooms' events arrive through it. Called again after each `attach` that succeeds. */
+  proven(): void;
+  ended(end: ConnectionEnd): void;
+}
+
+export interface ConnectionOptions {
+  readonly http: Http;
+  readonly stream: Stream;
+  /** The server's `HEARTBEAT_MS`. A stream without a byte for twice that is silent. */
+  readonly heartbeatMs: number;
+  /** How long an answer over a websocket may take. */
+  readonly patienceMs: number;
+  readonly socketPath: string;
+}
+
+export type OpenConnection = (options: ConnectionOptions, events: ConnectionEvents) => Connection;

@@ -1,0 +1,73 @@
+/**
+ * How the client and the publisher wait before they try again: with full jitter, so that clients that were cut off
+ * together do not return together; no sooner than the server asks; and never while the browser is offline. Every timer
+ * and listener ends with its signal.
+ */
+const BASE_MS = 1_000;
+const MAX_BACKOFF_MS = 10_000;
+/** A server that asks for more than an hour is mistaken. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
+/** A timer with a longer delay fires at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** The delay that a server asks for, from 0 to one hour; 0 if it is not a number. */
+export function boundedRetryAfter(milliseconds: number): number {
+  return Math.min(MAX_RETRY_AFTER_MS, Math.max(0, milliseconds)) || 0;
+}
+
+/** Seconds or a date (RFC 9110 §10.2.3), in milliseconds from now; 0 for anything else. */
+export function parseRetryAfter(header: string | null): number {
+  const text = header ?? '';
+  return boundedRetryAfter(/^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now());
+}
+
+/** A random delay: up to `baseMs` after the first failure, twice that after the second, and so on up to `maxMs`. */
+export function backoff(failures: number, maxMs = MAX_BACKOFF_MS, baseMs = BASE_MS): number {
+  return Math.random() * Math.min(maxMs, baseMs * 2 ** Math.max(0, failures - 1));
+}
+
+/** Resolves after the delay, or as soon as the signal aborts. */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, Math.min(MAX_TIMER_MS, milliseconds));
+    signal.addEventListener('abort', end);
+    if (signal.aborted) end();
+  });
+}
+
+/** Waits before the next attempt: the backoff, or the server's Retry-After if that is longer. */
+export function pauseAfter(error: { readonly retryAfterMs: number }, failures: number, signal: AbortSignal) {
+  return pause(Math.max(error.retryAfterMs, backoff(failures)), signal);
+}
+
+/** Members of a browser's window that Node's global object lacks. */
+interface BrowserGlobal {
+  readonly navigator?: { readonly onLine?: boolean };
+  addEventListener?(event: 'online', listener: () => void, options: { readonly signal: AbortSignal }): void;
+}
+
+const browser = globalThis as BrowserGlobal;
+
+/** Calls `act` each time the network returns, until the signal aborts. */
+export function onOnline(act: () => void, signal: AbortSignal): void {
+  browser.addEventListener?.('online', act, { signal });
+}
+
+/** Resolves when the browser is online, or the signal aborts. */
+export function online(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (browser.navigator?.onLine !== false || signal.aborted) return resolve();
+    const waiting = new AbortController();
+    const end = (): void => {
+      waiting.abort();
+      resolve();
+    };
+    onOnline(end, waiting.signal);
+    signal.addEventListener('abort', end, { signal: waiting.signal });
+  });
+}

@@ -1,0 +1,369 @@
+/**
+ * The one stream of events behind all transports: its rooms, its cursor, and the messages that were already delivered.
+ *
+ * All else rests on one rule: a connection, or a page of `/events`, brings every record of the rooms after a cursor that
+ * is not beyond this one, in order. So a record at or before the cursor is a repeat, and the first record after it is the
+ * next one. Connections may overlap, which is how one takes over from another with no gap and no duplicate.
+ *
+ * The rule does not hold for records in flight when the rooms change or a reset arrives. Each such change starts a new
+ * generation, and writers of an older one have no effect. The connections then attach again, with the cursor and the
+ * rooms as they are.
+ */
+import type { Reset } from '../contract/reset.ts';
+import { formatRoom, ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
+import { type Http, type Query, RoomcastError, requireList } from './http.ts';
+import { pause } from './retry.ts';
+import { readState } from './state.ts';
+
+export type Payload = Record<string, unknown>;
+
+export interface StreamEvent {
+  readonly event: string;
+  readonly payload: Payload;
+  readonly cursor: string;
+}
+
+/** How a connection writes into the stream, for one generation. */
+export interface StreamWriter {
+  /** False after the rooms changed or a reset arrived: the writer then has no effect. */
+  readonly isCurrent: boolean;
+  readonly rooms: readonly Room[];
+  readonly cursor: string | null;
+  write(event: StreamEvent, transport: TransportName): void;
+  /** There is no other event up to this cursor. */
+  advance(cursor: string): void;
+  reset(reset: Reset<string>): void;
+}
+
+export interface StreamOptions {
+  readonly http: Http;
+  readonly rooms: RoomIds;
+  /** A cursor, `start`, or null for now. */
+  readonly after: string | null;
+  readonly refetch: boolean;
+  readonly signal: AbortSignal;
+  /** `before` is the cursor that is complete without this event. */
+  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  reset(reset: StreamReset): void;
+  /** The cursor moved; everything up to it was delivered. */
+  cursorMoved(): void;
+  /** The rooms changed or a reset arrived: every connection attaches again. */
+  reattach(): void;
+  /** The bridge refused for good; no connection can continue. */
+  failed(error: RoomcastError): void;
+}
+
+export interface Stream {
+  readonly cursor: string | null;
+  readonly rooms: ReadonlyMap<Room, string>;
+  writer(): StreamWriter;
+  /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
+  catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
+  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  join(join: Join): Promise<string>;
+  leave(room: Room): void;
+  /** Ignores everything that arrives until the connections attach again. */
+  freeze(): void;
+}
+
+/** A join in progress. It outlives a failed attempt. */
+export interface Join {
+  readonly room: Room;
+  readonly after: string | null;
+  /** How far the room's history was delivered. `''` is before any cursor. */
+  position: string | null;
+}
+
+const MAX_PAGE_RECORDS = 1000;
+/** For one plain request. The bridge answers within 5 s even if its log hangs. */
+const TIMEOUT_MS = 10_000;
+/** After a page that arrives this soon, the next one may be longer. */
+const QUICK_MS = 2_000;
+/** Between requests to a node whose tail is behind another's. */
+const LAG_MS = 100;
+/** Message ids that are remembered, beside those of the last state. */
+const MAX_IDS = 2_000;
+/** Sorts after any cursor. */
+const AFTER_ALL = '~';
+
+interface EventsPage {
+  readonly events: readonly (Omit<StreamEvent, 'cursor'> & { readonly id: string; readonly rooms: readonly Room[] })[];
+  readonly cursor: string;
+  readonly hasMore: boolean;
+}
+
+export function roomsOf(ids: RoomIds): Room[] {
+  return (Object.entries(ID_FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
+    [ids[field] ?? []].flat().map((id) => formatRoom(kind, id)),
+  );
+}
+
+/** @throws {RoomcastError} `invalid_room`: in a query, an id with a comma would name two rooms */
+export function queryOf(rooms: readonly Room[]): Query {
+  const query: Record<string, string[]> = {};
+  for (const room of rooms) {
+    if (room.includes(',')) {
+      throw new RoomcastError('invalid_room', `An id cannot contain a comma: ${room}`, { passing: false });
+    }
+    const field = ID_FIELDS[kindOf(room)];
+    query[field] = [...(query[field] ?? []), idOf(room)];
+  }
+  return query;
+}
+
+export function createStream(options: StreamOptions): Stream {
+  const { http, signal } = options;
+  /** Each room, and the cursor after which its events were delivered. `''` is before any cursor. */
+  const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
+  let delivered = createMessageIds();
+  let cursor = positionOf(options.after);
+  let generation = 0;
+  /** Records in a page: fewer where a network is slow, or cuts long answers. */
+  let limit = MAX_PAGE_RECORDS;
+  /** While it reads the state, no page is requested that would be answered with the same reset. */
+  let resetting: Promise<void> | null = null;
+
+  function writer(): StreamWriter {
+    const isCurrent = watchGeneration();
+    const writerRooms = [...rooms.keys()];
+    return {
+      get isCurrent() {
+        return isCurrent();
+      },
+      get cursor() {
+        return cursor;
+      },
+      rooms: writerRooms,
+      write(event, transport) {
+        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
+        const before = cursor;
+        cursor = event.cursor;
+        deliver(event, transport, before, false);
+        if (cursor === event.cursor) options.cursorMoved();
+      },
+      advance(to) {
+        if (!isCurrent() || (cursor !== null && to <= cursor)) return;
+        // Without `after`, the rooms start at the first cursor that is known.
+        if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
+        cursor = to;
+        options.cursorMoved();
+      },
+      reset(reset) {
+        if (!isCurrent()) return;
+        const current = continueAfter(reset).finally(() => {
+          if (resetting === current) resetting = null;
+        });
+        resetting = current;
+      },
+    };
+  }
+
+  /** Returns a function that says whether the current generation is still the same. */
+  function watchGeneration(): () => boolean {
+    const own = generation;
+    return () => own === generation && !signal.aborted;
+  }
+
+  function deliver(
+    { event, payload, cursor: at }: StreamEvent,
+    transport: TransportName,
+    before: string | null,
+    replay: boolean,
+  ): void {
+    // A room that is left and joined again replays messages that were delivered before.
+    if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
+    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+  }
+
+  async function continueAfter(reset: Reset<string>): Promise<void> {
+    generation++;
+    const isCurrent = watchGeneration();
+    let state: State | null = null;
+    let from = reset.cursor;
+    if (options.refetch) {
+      try {
+        const read = await readState(http, [...rooms.keys()], signal);
+        if (read !== null) ({ state, cursor: from } = read);
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) return options.failed(error);
+        // The cursor is still lost: the next connection gets the same reset, and the state is read then.
+        await pause(Math.max(error.retryAfterMs, 1000 * Math.random()), signal);
+        return options.reattach();
+      }
+      if (!isCurrent()) return;
+    }
+    cursor = from;
+    for (const room of rooms.keys()) rooms.set(room, from);
+    const messages = Object.values(state?.messages ?? {}).flat();
+    delivered.limit = MAX_IDS + 2 * messages.length;
+    for (const message of messages) delivered.add(message);
+    options.reset({ ...reset, cursor: from, room: null, state });
+    options.cursorMoved();
+    change();
+  }
+
+  async function fetchPage(
+    pageRooms: readonly Room[],
+    after: string | null,
+    waitSeconds: number,
+    until: AbortSignal,
+  ): Promise<EventsPage> {
+    const startedMs = performance.now();
+    const query = {
+      ...queryOf(pageRooms),
+      after: after === null ? 'now' : after || 'start',
+      limit,
+      wait: waitSeconds || undefined,
+    };
+    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    try {
+      const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
+      if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
+      return requireList('events', answer);
+    } catch (error) {
+      if ((error as RoomcastError).status === 0 && !until.aborted) limit = Math.ceil(limit / 4);
+      throw error;
+    }
+  }
+
+  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+    await resetting;
+    if (!to.isCurrent) return false;
+    try {
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
+      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      to.advance(page.cursor);
+      return page.hasMore;
+    } catch (error) {
+      to.reset(resetOf(error));
+      return false;
+    }
+  }
+
+  async function catchUp(to: StreamWriter, upTo: string | null, until: AbortSignal): Promise<boolean> {
+    while (to.isCurrent && !until.aborted) {
+      if (await readPage(to, 0, until)) continue;
+      if (upTo === null || (cursor !== null && cursor >= upTo)) return to.isCurrent;
+      await pause(LAG_MS, until);
+    }
+    return false;
+  }
+
+  /** Delivers one page of a room's history, up to the cursor: the connections bring what follows. */
+  async function replay(join: Join): Promise<boolean> {
+    try {
+      const page = await fetchPage([join.room], join.position, 0, signal);
+      const end = cursor ?? '';
+      for (const { id, event, payload, rooms: eventRooms } of page.events) {
+        if (id > end) break;
+        const wasDelivered = eventRooms.some((room) => (rooms.get(room) ?? AFTER_ALL) < id);
+        if (!wasDelivered) deliver({ event, payload, cursor: id }, 'poll', cursor, true);
+        join.position = id;
+      }
+      const reached = page.cursor < end ? page.cursor : end;
+      if (join.position === null || join.position < reached) join.position = reached;
+      return page.hasMore && page.cursor < end;
+    } catch (error) {
+      const reset = resetOf(error);
+      join.position = reset.cursor;
+      options.reset({ ...reset, room: join.room, state: null });
+      return true;
+    }
+  }
+
+  async function join(joining: Join): Promise<string> {
+    const { room, after } = joining;
+    const isFirst = rooms.size === 0;
+    if (isFirst || joining.position === null) {
+      const now = (await fetchPage([room], null, 0, signal)).cursor;
+      // The stream starts here. If it had a cursor to continue from, the events since then are the room's history.
+      if (isFirst) {
+        joining.position ??= cursor;
+        cursor = now;
+      }
+      joining.position ??= now;
+    }
+    const from = joining.position;
+    // The history, while the stream continues. The first request also shows whether the room may be joined.
+    while (await replay(joining));
+    // The connections pause from here: at full speed the replay would never reach a moving cursor.
+    generation++;
+    const isCurrent = watchGeneration();
+    try {
+      const paused = writer();
+      if (isFirst && joining.position > (cursor ?? '')) cursor = joining.position;
+      while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
+      while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
+      if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
+      rooms.set(room, positionOf(after) ?? from);
+      return cursor ?? '';
+    } finally {
+      if (isCurrent()) change();
+    }
+  }
+
+  function change(): void {
+    generation++;
+    options.reattach();
+  }
+
+  return {
+    get cursor() {
+      return cursor;
+    },
+    rooms,
+    writer,
+    catchUp,
+    readPage,
+    join,
+    leave(room) {
+      if (!rooms.delete(room)) return;
+      if (rooms.size === 0) {
+        cursor = null;
+        delivered = createMessageIds();
+      }
+      change();
+    },
+    freeze() {
+      generation++;
+    },
+  };
+}
+
+export function positionOf(after: string | null): string | null {
+  return after === 'start' ? '' : after;
+}
+
+/** The reset in the bridge's 410 (protocol §8). @throws the error if it is another one */
+function resetOf(error: unknown): Reset<string> {
+  if (error instanceof RoomcastError && error.status === 410 && isReset(error.problem)) return error.problem;
+  throw error;
+}
+
+function isReset(problem: object): problem is Reset<string> {
+  return typeof (problem as Reset<string>).cursor === 'string';
+}
+
+/** The ids of the newest messages that were delivered: the same ids by which the log deduplicates (protocol §9). */
+function createMessageIds() {
+  const seen = new Set<string>();
+  return {
+    limit: MAX_IDS,
+    /** Returns whether the message is new. */
+    add({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
+      const keys: string[] = [];
+      if (messageId) keys.push(JSON.stringify([tenantId, messageId]));
+      if (providerMessageId) keys.push(JSON.stringify([tenantId, ticketId, providerMessageId]));
+      if (keys.some((key) => seen.has(key))) return false;
+      for (const key of keys) seen.add(key);
+      for (const oldest of seen) {
+        if (seen.size <= this.limit) break;
+        seen.delete(oldest);
+      }
+      return true;
+    },
+  };
+}
