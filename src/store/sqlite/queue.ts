@@ -1,5 +1,5 @@
 /**
- * A lane to a thread: one group of jobs is under way, the rest wait in memory and go as the next group. That is the
+ * The queue of a thread: one group of jobs is under way, the rest wait in memory and go as the next group. That is the
  * group commit (design law 2): while one sync lasts, what arrives gathers for the next.
  *
  * What waits is bounded, and nobody waits long: a job that was not handed over by its deadline is taken out for good
@@ -8,7 +8,7 @@
 import { BridgeError } from '../../contract/errors.ts';
 import type { Failure } from './worker.ts';
 
-export interface LaneOptions<Op, Kept> {
+export interface JobQueueOptions<Op, Kept> {
   /** Hands a group to the thread, which must answer with `done` or `failed`. */
   send(ops: readonly Op[]): void;
   /** A group has come through, also when its callers were told otherwise; before they are told. */
@@ -18,7 +18,7 @@ export interface LaneOptions<Op, Kept> {
   readonly deadlineMs: number;
 }
 
-export interface Lane<Op, Kept> {
+export interface JobQueue<Op, Kept> {
   /** @param chars about how much memory the job holds */
   submit(op: Op, kept: Kept, chars: number, mode?: JobMode): Promise<unknown>;
   done(results: readonly unknown[]): void;
@@ -55,7 +55,7 @@ interface Job<Op, Kept> {
   reject(error: BridgeError): void;
 }
 
-export function createLane<Op, Kept>(options: LaneOptions<Op, Kept>): Lane<Op, Kept> {
+export function createJobQueue<Op, Kept>(options: JobQueueOptions<Op, Kept>): JobQueue<Op, Kept> {
   const { send, committed, late, deadlineMs } = options;
   const waiting: Job<Op, Kept>[] = [];
   let waitingChars = 0;

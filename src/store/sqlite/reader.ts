@@ -9,7 +9,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import type { MessagesQuery, TicketsQuery } from '../store.ts';
 
-export type Place = readonly [seq: number, nonce: string];
+export type Position = readonly [seq: number, nonce: string];
 export type RecordRow = readonly [
   seq: number,
   nonce: string,
@@ -21,9 +21,9 @@ export type RecordRow = readonly [
 ];
 export interface Bounds {
   /** Up to where the log is trimmed. */
-  readonly floor: Place;
-  readonly oldest: Place;
-  readonly head: Place;
+  readonly floor: Position;
+  readonly oldest: Position;
+  readonly head: Position;
 }
 
 /** A query whose page is told by the place of the last item of the page before. */
@@ -32,11 +32,11 @@ type Paged<Query, Last> = Omit<Query, 'page'> & { readonly page: Last | null };
 export type ReadOp =
   | { readonly kind: 'bounds' }
   /** `after` is null for a cursor that is not of this log's epoch. */
-  | { readonly kind: 'resolve'; readonly after: Place | null }
+  | { readonly kind: 'resolve'; readonly after: Position | null }
   | {
       readonly kind: 'read';
       readonly audiences: readonly string[];
-      readonly after: Place | null;
+      readonly after: Position | null;
       readonly limit: number;
       readonly maxChars: number;
     }
@@ -53,25 +53,25 @@ export type ReadOp =
 
 export type Resolved = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
 export type ReadReply =
-  | { readonly kind: 'ok'; readonly records: readonly RecordRow[]; readonly position: Place; readonly more: boolean }
+  | { readonly kind: 'ok'; readonly records: readonly RecordRow[]; readonly position: Position; readonly more: boolean }
   | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
 export interface NewestReply {
   readonly records: readonly RecordRow[];
-  readonly head: Place;
+  readonly head: Position;
 }
 export interface TicketsReply {
   readonly items: readonly string[];
   readonly next: readonly [updatedAt: string, seq: number] | null;
-  readonly head: Place;
+  readonly head: Position;
 }
 export interface TicketReply {
   readonly payload: string | null;
-  readonly head: Place;
+  readonly head: Position;
 }
 export interface MessagesReply {
   readonly items: readonly string[];
   readonly next: number | null;
-  readonly head: Place;
+  readonly head: Position;
 }
 export type StatsReply = readonly [
   records: number,
@@ -90,8 +90,8 @@ const CHUNK = { fewest: 8, most: 256 } as const;
 const BEYOND = Number.MAX_SAFE_INTEGER;
 
 interface LogRow {
-  readonly head: Place;
-  readonly trimmed: Place;
+  readonly head: Position;
+  readonly trimmed: Position;
   readonly kept: number;
 }
 
@@ -128,13 +128,13 @@ export function createReader(db: DatabaseSync): Reader {
     return { floor: trimmed, oldest: first === undefined ? head : [first[0], first[1]], head };
   }
 
-  function resolve(state: LogRow, after: Place | null): Resolved {
+  function resolve(state: LogRow, after: Position | null): Resolved {
     const kind = place(state, after);
     return kind === 'ok' ? { kind } : { kind, ...boundsOf(state) };
   }
 
   /** A trimmed record's nonce can be compared only while the state still holds the record. */
-  function place({ head, trimmed }: LogRow, after: Place | null): Resolved['kind'] {
+  function place({ head, trimmed }: LogRow, after: Position | null): Resolved['kind'] {
     if (after === null || after[0] > head[0]) return 'unknown';
     const [seq, nonce] = after;
     const kept = seq === head[0] ? head[1] : seq === trimmed[0] ? trimmed[1] : seq === 0 ? GENESIS_NONCE : nonceOf(seq);
@@ -192,7 +192,7 @@ export function createReader(db: DatabaseSync): Reader {
     if (resolved.kind !== 'ok') return resolved;
     const records: RecordRow[] = [];
     let chars = 0;
-    for (const seq of merge(op.audiences, (op.after as Place)[0], op.limit, 'asc')) {
+    for (const seq of merge(op.audiences, (op.after as Position)[0], op.limit, 'asc')) {
       const last = records.at(-1);
       if (last !== undefined && (records.length === op.limit || chars > op.maxChars)) {
         return { kind: 'ok', records, position: [last[0], last[1]], more: true };

@@ -19,12 +19,12 @@ import {
   type Store,
   type TailListener,
 } from '../store.ts';
-import { createLane, type Lane } from './queue.ts';
+import { createJobQueue, type JobQueue } from './queue.ts';
 import type {
   Bounds,
   MessagesReply,
   NewestReply,
-  Place,
+  Position,
   ReadOp,
   ReadReply,
   RecordRow,
@@ -83,13 +83,13 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   let healthy = true;
   let closing: Promise<void> | null = null;
 
-  const writes: Lane<WriteOp, Kept | null> = createLane({
+  const writes: JobQueue<WriteOp, Kept | null> = createJobQueue({
     send: (write) => writer.send({ write }),
     committed: handOver,
     late: 'outcome_unknown',
     deadlineMs,
   });
-  const reads: Lane<ReadOp, null> = createLane({
+  const reads: JobQueue<ReadOp, null> = createJobQueue({
     send: (read) => reader.send({ read }),
     committed: () => {},
     late: 'unavailable',
@@ -102,14 +102,14 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   }, PROBE_MS);
   probing.unref();
 
-  const cursorOf = ([seq, nonce]: Place): Cursor => formatCursor({ epoch, seq, nonce });
+  const cursorOf = ([seq, nonce]: Position): Cursor => formatCursor({ epoch, seq, nonce });
   const boundsOf = ({ floor, oldest, head }: Bounds): LogBounds => ({
     floor: cursorOf(floor),
     oldest: cursorOf(oldest),
     head: cursorOf(head),
   });
   /** Null for what cannot be a cursor of this log. */
-  const placeOf = (cursor: string): Place | null => {
+  const positionOf = (cursor: string): Position | null => {
     const parts = parseCursor(cursor);
     return parts === null || parts.epoch !== epoch ? null : [parts.seq, parts.nonce];
   };
@@ -124,7 +124,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
 
   function receive(reply: Reply): void {
     if (reply.kind === 'done') {
-      if (reply.lane === 'read') {
+      if (reply.queue === 'read') {
         reads.done(reply.results);
         return;
       }
@@ -132,8 +132,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       healthy = true;
       writes.done(reply.results);
     } else if (reply.kind === 'failed') {
-      const { lane, failure } = reply;
-      if (lane === 'read') {
+      const { queue, failure } = reply;
+      if (queue === 'read') {
         logger.error({ reason: failure.message }, 'the log could not be read');
         reads.failed(failure);
         return;
@@ -204,11 +204,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       return boundsOf((await read({ kind: 'bounds' })) as Bounds);
     },
     async resolve(cursor) {
-      const reply = (await read({ kind: 'resolve', after: placeOf(cursor) })) as Resolved;
+      const reply = (await read({ kind: 'resolve', after: positionOf(cursor) })) as Resolved;
       return reply.kind === 'ok' ? reply : { kind: reply.kind, ...boundsOf(reply) };
     },
     async read({ audiences, after, limit, maxChars }) {
-      const reply = (await read({ kind: 'read', audiences, after: placeOf(after), limit, maxChars })) as ReadReply;
+      const reply = (await read({ kind: 'read', audiences, after: positionOf(after), limit, maxChars })) as ReadReply;
       if (reply.kind !== 'ok') return { kind: reply.kind, ...boundsOf(reply) };
       const { records, position, more } = reply;
       return { kind: 'ok', records: records.map(recordOf), position: cursorOf(position), more };

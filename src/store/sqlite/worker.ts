@@ -38,8 +38,8 @@ export type Request =
 export type Reply =
   | { readonly kind: 'opened'; readonly path: string; readonly epoch: string }
   | { readonly kind: 'refused'; readonly message: string }
-  | { readonly kind: 'done'; readonly lane: 'write' | 'read'; readonly results: readonly unknown[] }
-  | { readonly kind: 'failed'; readonly lane: 'write' | 'read'; readonly failure: Failure };
+  | { readonly kind: 'done'; readonly queue: 'write' | 'read'; readonly results: readonly unknown[] }
+  | { readonly kind: 'failed'; readonly queue: 'write' | 'read'; readonly failure: Failure };
 
 export interface Failure {
   readonly message: string;
@@ -166,12 +166,12 @@ function serve(opened: Opened): void {
       port.close();
       return;
     }
-    const lane = 'write' in request ? 'write' : 'read';
+    const queue = 'write' in request ? 'write' : 'read';
     try {
       const results = 'write' in request ? opened.write(request.write) : opened.read(request.read);
-      post({ kind: 'done', lane, results });
+      post({ kind: 'done', queue, results });
     } catch (error) {
-      post({ kind: 'failed', lane, failure: failureOf(error) });
+      post({ kind: 'failed', queue, failure: failureOf(error) });
     }
   });
 }
