@@ -266,12 +266,18 @@ export interface Nodes {
   announce(node: NodeEntry): Promise<string[]>;
 }
 
+export interface EraseTarget {
+  readonly tenantId: string;
+  /** One ticket of the tenant; null for all data of the tenant. */
+  readonly ticketId: string | null;
+}
+
 export interface Erasure {
   /**
    * Removes the records, state and dedupe keys of a tenant, or of one of its tickets, from the log and its files for
    * good. Cursors MUST stay valid, and replays of other records complete. Resolves to the number of records erased.
    */
-  erase(target: { readonly tenantId: string; readonly ticketId: string | null }): Promise<number>;
+  erase(target: EraseTarget): Promise<number>;
 }
 
 /** All ports of one engine. */

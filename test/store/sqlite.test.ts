@@ -380,7 +380,7 @@ describe('a log in a file', () => {
       await workers[which === 'writer' ? 0 : 1]?.terminate();
       await settled;
       assert.equal(store.healthy(), false);
-      assert.match(errors.join(), /a thread of the log has ended/);
+      assert.match(errors.join(), /a thread of the log ended/);
       await assert.rejects(store.append(request([declared()])), refusedAs('unavailable'));
       await assert.rejects(store.bounds(), refusedAs('unavailable'));
       await store.close();

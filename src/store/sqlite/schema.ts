@@ -10,9 +10,10 @@
 import { randomInt } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
+import type { Position } from './operations.ts';
 
 export const MEMORY = ':memory:';
 
@@ -30,6 +31,7 @@ const CACHE_KIB = 8_192;
 
 /** Rooms hold no comma (protocol §2). */
 export const ROOM_SEPARATOR = ',';
+export const splitRooms = (joined: string): string[] => (joined === '' ? [] : joined.split(ROOM_SEPARATOR));
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -137,8 +139,47 @@ export function openForReading(path: string): DatabaseSync {
   return db;
 }
 
+export type Columns = readonly SQLOutputValue[];
+
+/** A prepared statement that returns rows, each an array of the selected columns. */
+export interface Query<Row> {
+  get(...values: SQLInputValue[]): Row | undefined;
+  all(...values: SQLInputValue[]): Row[];
+  iterate(...values: SQLInputValue[]): Iterable<Row>;
+}
+
+/**
+ * The only place where rows get a type. The caller names the columns that `text` selects; STRICT tables make SQLite hold
+ * to their types. node:sqlite itself types every row as an object, even when it returns arrays.
+ */
+export function query<Row extends Columns>(db: DatabaseSync, text: string): Query<Row> {
+  const statement = db.prepare(text);
+  statement.setReturnArrays(true);
+  const untyped: object = statement;
+  return untyped as Query<Row>;
+}
+
+export interface LogState {
+  head: Position;
+  trimmed: Position;
+  /** The number of records in the log. */
+  kept: number;
+}
+
+export function prepareLogState(db: DatabaseSync): () => LogState {
+  const select = query<[headSeq: number, headNonce: string, trimmedSeq: number, trimmedNonce: string, kept: number]>(
+    db,
+    'SELECT head_seq, head_nonce, trimmed_seq, trimmed_nonce, kept FROM log',
+  );
+  return () => {
+    const [row] = select.all();
+    if (row === undefined) throw new Error('the table log has no row');
+    return { head: [row[0], row[1]], trimmed: [row[2], row[3]], kept: row[4] };
+  };
+}
+
 export function meta(db: DatabaseSync, name: string): string {
-  return (db.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value as string | undefined) ?? '';
+  return query<[string]>(db, 'SELECT value FROM meta WHERE name = ?').get(name)?.[0] ?? '';
 }
 
 /** Runs `work` in one transaction that is rolled back when it throws. */
@@ -198,13 +239,15 @@ export function primaryCode(error: unknown): number | null {
   return typeof code === 'number' ? code & 0xff : null;
 }
 
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 function refusal(file: string, error: unknown): Error {
-  const reason = (error instanceof Error ? error.message : String(error)).split('\n', 1)[0];
+  const [reason] = messageOf(error).split('\n', 1);
   return new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
 }
 
 function pragma(db: DatabaseSync, name: string): number {
-  return Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
+  return query<[number]>(db, `PRAGMA ${name}`).get()?.[0] ?? 0;
 }
 
 function create(db: DatabaseSync, keying: Keying): void {
@@ -222,21 +265,22 @@ function create(db: DatabaseSync, keying: Keying): void {
 function reindex(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec('DELETE FROM audience_records; DELETE FROM audiences;');
-    const intern = db.prepare(
+    const intern = query<[number]>(
+      db,
       'INSERT INTO audiences (name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id',
     );
     const insert = db.prepare('INSERT OR IGNORE INTO audience_records VALUES (?, ?)');
     const ids = new Map<string, number>();
-    const records = db.prepare(
+    const records = query<[seq: number, tenant: string, rooms: string]>(
+      db,
       'SELECT seq, tenant, rooms FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq',
     );
-    for (const row of records.iterate()) {
-      const { seq, tenant, rooms } = row as { seq: number; tenant: string; rooms: string };
-      for (const room of rooms === '' ? [] : rooms.split(ROOM_SEPARATOR)) {
+    for (const [seq, tenant, rooms] of records.iterate()) {
+      for (const room of splitRooms(rooms)) {
         const name = audienceOf(keying, tenant, room);
         let id = ids.get(name);
         if (id === undefined) {
-          id = intern.get(name)?.id as number;
+          [id] = intern.get(name) as [number];
           if (ids.size >= 100_000) ids.clear();
           ids.set(name, id);
         }
