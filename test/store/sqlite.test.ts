@@ -199,7 +199,7 @@ describe('a log in a file', () => {
       const foreign = new DatabaseSync(other);
       foreign.exec('CREATE TABLE things (a)');
       foreign.close();
-      await assert.rejects(open({ file: other }), oneLine(/something else/));
+      await assert.rejects(open({ file: other }), oneLine(/another program/));
       await assert.rejects(open({ file: folder }), oneLine(/cannot open the log .*not a file/));
       await assert.rejects(open({ file: join(file, 'below.db') }), oneLine(/cannot open the log/));
     });

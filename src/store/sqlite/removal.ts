@@ -28,9 +28,9 @@ export function createRemoval(
   const oldestRecords = select<IndexedRow>(
     'SELECT seq, nonce, at, tenant, rooms FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
   );
-  const recordsOfAudience =
-    select<IndexedRow>(`SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms FROM audience_records a JOIN records r ON r.seq = a.seq
-     WHERE a.audience_id = ? AND a.seq > ? ORDER BY a.seq LIMIT ?`);
+  const recordsOfAudience = select<IndexedRow>(`
+    SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms FROM audience_records a JOIN records r ON r.seq = a.seq
+    WHERE a.audience_id = ? AND a.seq > ? ORDER BY a.seq LIMIT ?`);
   const deleteRecord = sql('DELETE FROM records WHERE seq = ?');
   const deleteUnusedRecords = sql(`
     DELETE FROM records WHERE seq > ? AND seq <= ?
@@ -131,7 +131,7 @@ export function createRemoval(
       };
     },
 
-    /** Erases the log first, slice by slice. The last of these slices also erases the idempotency keys and the state. */
+    /** Erases the log slice by slice. The last slice also erases the state and the idempotency keys. */
     erase({ target: { tenantId, ticketId }, after }) {
       flush();
       requireRewrite.run();

@@ -2,8 +2,8 @@
  * The threads of the SQLite store. Only they touch the disk, so the event loop never waits for it (design law 2). Each
  * request is a group of operations; a group of writes is one transaction and one sync.
  *
- * The writer thread holds the lock on the log and checks before each group that its files are still in place. Reads of a
- * file have a thread and a connection of their own; the writer thread also reads a log in memory.
+ * The writer thread holds the lock on the log and checks before each group that its files are still in place. A second
+ * thread reads from a file with its own connection; a log in memory is read by the writer thread.
  */
 import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
@@ -119,8 +119,8 @@ function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
 }
 
 /**
- * Rewrites the whole file, so that erased data is gone from free pages and from the write-ahead log. Time and disk space
- * grow with the file: about a second for 200 MB. Appends wait.
+ * Rewrites the whole file, so that free pages and the write-ahead log hold no erased data. It takes time and disk space
+ * in proportion to the file, about a second for 200 MB, and appends wait.
  */
 function rewrite(db: DatabaseSync, path: string): null {
   if (path !== MEMORY) {
