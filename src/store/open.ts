@@ -1,4 +1,4 @@
-/** Which engine holds the log: `STORE_URL` (protocol §13). */
+/** Opens the log with the engine that `STORE_URL` names (protocol §13). */
 import type { Keying } from '../contract/audiences.ts';
 import type { Logger } from '../logger.ts';
 import { openRedisStore } from './redis/store.ts';
@@ -7,14 +7,14 @@ import type { Store } from './store.ts';
 
 const SQLITE = 'sqlite:';
 
-/** @throws {Error} of one line when the log cannot be opened */
+/** @throws {Error} of one line if the log cannot be opened */
 export function openStore(url: string, keying: Keying, logger: Logger): Promise<Store> {
   return url.startsWith(SQLITE)
     ? openSqliteStore({ file: url.slice(SQLITE.length), keying, logger })
     : openRedisStore({ url, keying, logger });
 }
 
-/** For the log: without credentials, which stand before the last `@` and, for Sentinels, in the query. */
+/** For log lines: removes credentials, which precede the last `@` or, with Sentinels, are in the query. */
 export function withoutCredentials(url: string): string {
   return url.startsWith(SQLITE) ? url : url.replace(/\?.*$/, '').replace(/\/\/.*@/, '//***@');
 }

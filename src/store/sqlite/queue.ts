@@ -1,105 +1,121 @@
 /**
- * A lane to a thread: one group of jobs is under way, the rest wait in memory and go as the next group. That is the
- * group commit (design law 2): while one sync lasts, what arrives gathers for the next.
+ * The queue of jobs for a thread. One group of jobs is under way; the others wait in memory and go as the next group.
+ * For writes this is the group commit (design law 2): the jobs that arrive during one sync share the next.
  *
- * What waits is bounded, and nobody waits long: a job that was not handed over by its deadline is taken out for good
- * (`unavailable`), one that was is told that its outcome is not known, and is still reported once it comes through.
+ * The queue is bounded in size and time. At its deadline, a job that still waits is removed for good (`unavailable`). A
+ * job that is already under way fails with `lateCode`, and its `onDone` still runs once the thread replies.
  */
 import { BridgeError } from '../../contract/errors.ts';
-import type { Failure } from './worker.ts';
+import type { Failure, Operation, OperationMap, ReplyTo } from './operations.ts';
 
-export interface LaneOptions<Op, Kept> {
-  /** Hands a group to the thread, which must answer with `done` or `failed`. */
-  send(ops: readonly Op[]): void;
-  /** A group has come through, also when its callers were told otherwise; before they are told. */
-  committed(group: readonly { readonly kept: Kept; readonly result: unknown }[]): void;
-  /** What a job that was under way at its deadline is told. */
-  readonly late: 'unavailable' | 'outcome_unknown';
+export interface JobQueueOptions<Map extends OperationMap<Map>> {
+  /** Sends a group to the thread. Report its reply with `done` or `failed`. */
+  send(group: readonly Operation<Map>[]): void;
+  /** Runs after `onDone` of each job in a group, before any of their promises resolves. */
+  onGroupDone?(): void;
+  /** The error code of a job that was under way at its deadline. */
+  readonly lateCode: 'unavailable' | 'outcome_unknown';
   readonly deadlineMs: number;
 }
 
-export interface Lane<Op, Kept> {
-  /** @param chars about how much memory the job holds */
-  submit(op: Op, kept: Kept, chars: number, mode?: JobMode): Promise<unknown>;
-  done(results: readonly unknown[]): void;
+export interface JobOptions<Reply> {
+  /** About how much memory the job holds. Default 256. */
+  readonly chars?: number;
+  /** The job is a group of its own and has no deadline. Default false. */
+  readonly isAlone?: boolean;
+  /** Runs when the thread has replied, also if the job was late and its promise has already been rejected. */
+  onDone?(reply: Reply, doneAtMs: number): void;
+}
+
+export interface JobQueue<Map extends OperationMap<Map>> {
+  submit<Kind extends keyof Map>(
+    operation: Operation<Map, Kind>,
+    options?: JobOptions<ReplyTo<Map, Kind>>,
+  ): Promise<ReplyTo<Map, Kind>>;
+  /** `replies` are in the order of the group's operations. */
+  done(replies: readonly ReplyTo<Map>[]): void;
   failed(failure: Failure): void;
-  /** The thread is gone or will never work again: everything is refused from now on. */
+  /** Rejects all jobs from now on: the thread has ended or can never work again. */
   end(failure: Failure): void;
-  idle(): boolean;
-  /** Whether what is under way has been so past its deadline. */
-  hangs(): boolean;
-  /** Resolves when nobody waits for an answer any more. Nothing may be submitted from now on. */
+  isIdle(): boolean;
+  /** Whether the group under way is past its deadline. */
+  isStalled(): boolean;
+  /** Accepts no more jobs. Resolves when every job has its outcome. */
   drain(): Promise<void>;
 }
 
-/** `alone`: not in one group with other jobs, and without a deadline. */
-export type JobMode = 'grouped' | 'alone';
-
-/** Past either of these, a new job is refused at once. */
+/** Past either bound, a new job is rejected at once. */
 const MAX_WAITING = { jobs: 20_000, chars: 64 * 1024 * 1024 } as const;
-/** A group takes at least one job and stops at either of these, so that a commit stays short. */
+/** A group holds at least one job and ends at either bound, so that a commit stays short. */
 const MAX_GROUP = { jobs: 2_000, chars: 4 * 1024 * 1024 } as const;
 
-/** Longest that a group waits for jobs that are likely to come. */
+/** The longest that a group waits for jobs that are likely to come. */
 const MAX_GATHER_MS = 2;
-/** A group waits at most this part of what committing and handing over the last one took: that is what is saved. */
-const GATHER_PART = 0.5;
+/** A group waits at most this share of the time that the last group took, because that is the time it can save. */
+const GATHER_SHARE = 0.5;
 
-interface Job<Op, Kept> {
-  readonly op: Op;
-  readonly kept: Kept;
+interface Job<Map extends OperationMap<Map>> {
+  readonly operation: Operation<Map>;
   readonly chars: number;
-  readonly mode: JobMode;
+  readonly isAlone: boolean;
   readonly expiresAtMs: number;
-  resolve(result: unknown): void;
+  // A thread replies in the order of the operations, so each job gets the reply type of its own operation.
+  onDone(reply: unknown, doneAtMs: number): void;
+  resolve(reply: unknown): void;
   reject(error: BridgeError): void;
 }
 
-export function createLane<Op, Kept>(options: LaneOptions<Op, Kept>): Lane<Op, Kept> {
-  const { send, committed, late, deadlineMs } = options;
-  const waiting: Job<Op, Kept>[] = [];
+const unavailable = (message: string) => new BridgeError('unavailable', message);
+const NO_RESPONSE = 'The log did not respond in time.';
+
+export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueOptions<Map>): JobQueue<Map> {
+  const { send, onGroupDone, lateCode, deadlineMs } = options;
+  let waiting: Job<Map>[] = [];
   let waitingChars = 0;
-  let underWay: readonly Job<Op, Kept>[] | null = null;
+  let underWay: readonly Job<Map>[] = [];
   let ended: Failure | null = null;
-  let closing = false;
+  let isDraining = false;
   let drained: (() => void) | null = null;
-  /** One timer, for the oldest job: they expire in the order in which they came. */
+  /** One timer, for the oldest job: jobs expire in the order in which they came. */
   let timer: NodeJS.Timeout | null = null;
 
-  /** How many callers go round together: the most jobs seen at once, forgotten one a group. */
+  /** How many callers submit in rounds: the most jobs seen at once, reduced by one per group. */
   let callers = 0;
   let sentAtMs = 0;
   let groupMs = 0;
   let gatherUntilMs: number | null = null;
-  let turn: NodeJS.Immediate | null = null;
+  let isTurnPending = false;
 
-  const unavailable = (message: string) => new BridgeError('unavailable', message);
+  const isIdle = () => underWay.length === 0 && waiting.length === 0;
 
-  function submit(op: Op, kept: Kept, chars: number, mode: JobMode = 'grouped'): Promise<unknown> {
+  function submit<Kind extends keyof Map>(
+    operation: Operation<Map, Kind>,
+    { chars = 256, isAlone = false, onDone = () => {} }: JobOptions<ReplyTo<Map, Kind>> = {},
+  ): Promise<ReplyTo<Map, Kind>> {
     if (ended !== null) return Promise.reject(unavailable(ended.message));
-    if (closing) return Promise.reject(unavailable('The log is being closed'));
+    if (isDraining) return Promise.reject(unavailable('The log is closing.'));
     if (waiting.length >= MAX_WAITING.jobs || waitingChars + chars > MAX_WAITING.chars) {
-      return Promise.reject(unavailable('Too much is waiting for the log'));
+      return Promise.reject(unavailable('Too many requests are waiting for the log.'));
     }
     return new Promise((resolve, reject) => {
-      const expiresAtMs = mode === 'alone' ? Number.POSITIVE_INFINITY : performance.now() + deadlineMs;
-      waiting.push({ op, kept, chars, mode, expiresAtMs, resolve, reject });
+      const expiresAtMs = isAlone ? Number.POSITIVE_INFINITY : performance.now() + deadlineMs;
+      waiting.push({ operation, chars, isAlone, expiresAtMs, onDone, resolve, reject });
       waitingChars += chars;
-      callers = Math.max(callers, waiting.length + (underWay?.length ?? 0));
+      callers = Math.max(callers, waiting.length + underWay.length);
       next();
     });
   }
 
   function next(): void {
-    if (underWay === null && waiting.length > 0 && !isGathering()) {
+    if (underWay.length === 0 && waiting.length > 0 && !isGathering()) {
       underWay = takeGroup();
       gatherUntilMs = null;
       callers = Math.max(underWay.length, callers - 1);
       sentAtMs = performance.now();
-      send(underWay.map((job) => job.op));
+      send(underWay.map((job) => job.operation));
     }
     timer ??= setTimeout(expire, deadlineMs);
-    if (underWay === null && waiting.length === 0) {
+    if (isIdle()) {
       clearTimeout(timer);
       timer = null;
       drained?.();
@@ -107,33 +123,33 @@ export function createLane<Op, Kept>(options: LaneOptions<Op, Kept>): Lane<Op, K
   }
 
   /**
-   * Whether to wait a moment for more jobs. A group costs a sync, and its hand-over may cost far more (a thousand
-   * listeners are written to, once per group), so when several callers go round together, their jobs should share one.
-   * A lone caller never waits.
+   * Whether to wait a moment for more jobs. A group costs a sync, and handing it over may cost far more (one write to
+   * each of a thousand listeners), so callers that submit in rounds should share a group. A lone caller never waits.
    */
   function isGathering(): boolean {
-    if (closing || waiting.length >= callers) return false;
+    if (isDraining || waiting.length >= callers) return false;
     const nowMs = performance.now();
-    gatherUntilMs ??= nowMs + Math.min(MAX_GATHER_MS, groupMs * GATHER_PART);
+    gatherUntilMs ??= nowMs + Math.min(MAX_GATHER_MS, groupMs * GATHER_SHARE);
     if (nowMs >= gatherUntilMs) return false;
-    // A turn of the event loop takes in what has come; timers are too coarse for so short a time.
-    if (turn === null) {
-      turn = setImmediate(() => {
-        turn = null;
+    // One turn of the event loop reads what has arrived; timers are too coarse for so short a wait.
+    if (!isTurnPending) {
+      isTurnPending = true;
+      setImmediate(() => {
+        isTurnPending = false;
         next();
       });
     }
     return true;
   }
 
-  function takeGroup(): Job<Op, Kept>[] {
+  function takeGroup(): Job<Map>[] {
     let jobs = 0;
     let chars = 0;
     for (const job of waiting) {
-      if (jobs > 0 && (job.mode === 'alone' || jobs === MAX_GROUP.jobs || chars + job.chars > MAX_GROUP.chars)) break;
+      if (jobs > 0 && (job.isAlone || jobs === MAX_GROUP.jobs || chars + job.chars > MAX_GROUP.chars)) break;
       jobs++;
       chars += job.chars;
-      if (job.mode === 'alone') break;
+      if (job.isAlone) break;
     }
     waitingChars -= chars;
     return waiting.splice(0, jobs);
@@ -142,39 +158,36 @@ export function createLane<Op, Kept>(options: LaneOptions<Op, Kept>): Lane<Op, K
   function expire(): void {
     timer = null;
     const nowMs = performance.now();
-    for (const job of underWay ?? []) {
-      if (job.expiresAtMs <= nowMs)
-        job.reject(new BridgeError(late, 'The log does not answer', { retryAfterSeconds: 5 }));
+    const isLate = (job: Job<Map>) => job.expiresAtMs <= nowMs;
+    for (const job of underWay.filter(isLate)) {
+      job.reject(new BridgeError(lateCode, NO_RESPONSE, { retryAfterSeconds: 5 }));
     }
-    const stay = waiting.filter((job) => job.expiresAtMs > nowMs);
-    for (const job of waiting) {
-      if (job.expiresAtMs <= nowMs) job.reject(unavailable('The log does not answer'));
-    }
-    waiting.length = 0;
-    for (const job of stay) waiting.push(job);
-    waitingChars = stay.reduce((sum, job) => sum + job.chars, 0);
-    const expiries = [...(underWay ?? []), ...stay].map((job) => job.expiresAtMs).filter((at) => at > nowMs);
+    for (const job of waiting.filter(isLate)) job.reject(unavailable(NO_RESPONSE));
+    waiting = waiting.filter((job) => !isLate(job));
+    waitingChars = waiting.reduce((sum, job) => sum + job.chars, 0);
+    const expiries = [...underWay, ...waiting].map((job) => job.expiresAtMs).filter((atMs) => atMs > nowMs);
     if (expiries.length > 0) timer = setTimeout(expire, Math.max(1, Math.min(...expiries, nowMs + deadlineMs) - nowMs));
-    // Who closes waits no longer than who called: the thread may never come back.
+    // Every caller has its outcome, so `drain` must not wait for a thread that may never reply.
     else drained?.();
   }
 
-  function done(results: readonly unknown[]): void {
-    const group = underWay ?? [];
-    underWay = null;
-    committed(group.map((job, index) => ({ kept: job.kept, result: results[index] })));
+  function done(replies: readonly ReplyTo<Map>[]): void {
+    const group = underWay;
+    underWay = [];
+    const doneAtMs = performance.now();
+    for (const [index, job] of group.entries()) job.onDone(replies[index], doneAtMs);
+    onGroupDone?.();
     groupMs = performance.now() - sentAtMs;
-    group.forEach((job, index) => {
-      job.resolve(results[index]);
-    });
+    for (const [index, job] of group.entries()) job.resolve(replies[index]);
     next();
   }
 
   function failed(failure: Failure): void {
-    const group = underWay ?? [];
-    underWay = null;
-    const code = failure.outcome === 'unknown' ? late : 'unavailable';
-    for (const job of group) job.reject(new BridgeError(code, 'The log failed', { cause: new Error(failure.message) }));
+    const group = underWay;
+    underWay = [];
+    const code = failure.outcome === 'unknown' ? lateCode : 'unavailable';
+    const cause = new Error(failure.message);
+    for (const job of group) job.reject(new BridgeError(code, 'The log reported an error.', { cause }));
     next();
   }
 
@@ -190,10 +203,10 @@ export function createLane<Op, Kept>(options: LaneOptions<Op, Kept>): Lane<Op, K
     done,
     failed,
     end,
-    hangs: () => (underWay ?? []).some((job) => job.expiresAtMs <= performance.now()),
-    idle: () => underWay === null && waiting.length === 0,
+    isStalled: () => underWay.some((job) => job.expiresAtMs <= performance.now()),
+    isIdle,
     drain() {
-      closing = true;
+      isDraining = true;
       return new Promise((resolve) => {
         drained = resolve;
         next();

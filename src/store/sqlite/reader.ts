@@ -1,338 +1,262 @@
 /**
- * What is asked of the log, each answer from one snapshot: the rows, the head and the bounds belong together.
+ * Reads of the log. Each reply comes from one snapshot, so its rows, head and bounds belong together.
  *
- * Reading several audiences merges their index ranges, a chunk of each at a time, so that an answer costs what it
+ * A read of several audiences merges their index ranges and fetches a chunk of each at a time, so that it costs what it
  * returns and not what the log holds.
  */
-
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
-import type { MessagesQuery, TicketsQuery } from '../store.ts';
-
-export type Place = readonly [seq: number, nonce: string];
-export type RecordRow = readonly [
-  seq: number,
-  nonce: string,
-  atMs: number,
-  event: string,
-  tenant: string,
-  rooms: string,
-  payload: string,
-];
-export interface Bounds {
-  /** Up to where the log is trimmed. */
-  readonly floor: Place;
-  readonly oldest: Place;
-  readonly head: Place;
-}
-
-/** A query whose page is told by the place of the last item of the page before. */
-type Paged<Query, Last> = Omit<Query, 'page'> & { readonly page: Last | null };
-
-export type ReadOp =
-  | { readonly kind: 'bounds' }
-  /** `after` is null for a cursor that is not of this log's epoch. */
-  | { readonly kind: 'resolve'; readonly after: Place | null }
-  | {
-      readonly kind: 'read';
-      readonly audiences: readonly string[];
-      readonly after: Place | null;
-      readonly limit: number;
-      readonly maxChars: number;
-    }
-  | {
-      readonly kind: 'newest';
-      readonly audiences: readonly string[];
-      readonly limit: number;
-      readonly maxChars: number;
-    }
-  | ({ readonly kind: 'tickets' } & Paged<TicketsQuery, readonly [updatedAt: string, seq: number]>)
-  | { readonly kind: 'ticket'; readonly tenantId: string; readonly ticketId: string }
-  | ({ readonly kind: 'messages' } & Paged<MessagesQuery, number>)
-  | { readonly kind: 'stats' };
-
-export type Resolved = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
-export type ReadReply =
-  | { readonly kind: 'ok'; readonly records: readonly RecordRow[]; readonly position: Place; readonly more: boolean }
-  | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
-export interface NewestReply {
-  readonly records: readonly RecordRow[];
-  readonly head: Place;
-}
-export interface TicketsReply {
-  readonly items: readonly string[];
-  readonly next: readonly [updatedAt: string, seq: number] | null;
-  readonly head: Place;
-}
-export interface TicketReply {
-  readonly payload: string | null;
-  readonly head: Place;
-}
-export interface MessagesReply {
-  readonly items: readonly string[];
-  readonly next: number | null;
-  readonly head: Place;
-}
-export type StatsReply = readonly [
-  records: number,
-  oldestAtMs: number | null,
-  newestAtMs: number | null,
-  bytes: number,
-];
+import type { StoreStats } from '../store.ts';
+import {
+  type Bounds,
+  type Handlers,
+  handle,
+  type Operation,
+  type Position,
+  type ReadOperations,
+  type RecordRow,
+  type ReplyTo,
+  type Resolved,
+} from './operations.ts';
+import { type Columns, type LogState, prepareLogState, query } from './schema.ts';
 
 export interface Reader {
-  run(op: ReadOp): unknown;
+  run(operation: Operation<ReadOperations>): ReplyTo<ReadOperations>;
 }
 
-/** Rows fetched of one audience at a time while merging; of few audiences more at once. */
-const CHUNK = { fewest: 8, most: 256 } as const;
-/** Above and below every sequence number. */
+/** Rows of one audience that a merge fetches at a time: more if it reads few audiences. */
+const CHUNK = { min: 8, max: 256 } as const;
+/** Above every sequence number. */
 const BEYOND = Number.MAX_SAFE_INTEGER;
 
-interface LogRow {
-  readonly head: Place;
-  readonly trimmed: Place;
-  readonly kept: number;
+/** The part of one audience's index that a merge is reading. */
+interface Run {
+  readonly audienceId: number;
+  chunk: number[];
+  at: number;
 }
 
+type Seq = readonly [seq: number];
+type TicketRow = readonly [seq: number, updatedAt: string, ticket: string, agreement: string | null, status: string];
+
+type Args<Kind extends keyof ReadOperations> = ReadOperations[Kind]['args'];
+type ReplyOf<Kind extends keyof ReadOperations> = ReplyTo<ReadOperations, Kind>;
+
 export function createReader(db: DatabaseSync): Reader {
-  const rows = (text: string): StatementSync => {
-    const statement = db.prepare(text);
-    statement.setReturnArrays(true);
-    return statement;
-  };
-  const selectLog = rows('SELECT head_seq, head_nonce, trimmed_seq, trimmed_nonce, kept FROM log');
-  const firstRecord = rows('SELECT seq, nonce, at FROM records WHERE seq > ? ORDER BY seq LIMIT 1');
-  const lastRecord = rows('SELECT at FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq DESC LIMIT 1');
-  const fileBytes = rows('SELECT page_count * page_size FROM pragma_page_count, pragma_page_size');
-  const nonceAt = rows(
-    'SELECT nonce FROM records WHERE seq = :seq UNION ALL SELECT nonce FROM tombstones WHERE seq = :seq',
+  const select = <Row extends Columns>(text: string) => query<Row>(db, text);
+  const readLog = prepareLogState(db);
+  const firstRecord = select<[seq: number, nonce: string, at: number]>(
+    'SELECT seq, nonce, at FROM records WHERE seq > ? ORDER BY seq LIMIT 1',
   );
-  const selectRecord = rows('SELECT seq, nonce, at, event, tenant, rooms, payload FROM records WHERE seq = ?');
-  const selectPayload = rows('SELECT payload FROM records WHERE seq = ?');
-  const audienceId = rows('SELECT id FROM audiences WHERE name = ?');
-  const ascending = rows('SELECT seq FROM audience_records WHERE audience_id = ? AND seq > ? ORDER BY seq LIMIT ?');
-  const descending = rows(
+  const lastRecord = select<[at: number]>(
+    'SELECT at FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq DESC LIMIT 1',
+  );
+  const fileBytes = select<[number]>('SELECT page_count * page_size FROM pragma_page_count, pragma_page_size');
+  const selectNonce = select<[string]>(
+    'SELECT nonce FROM records WHERE seq = ? UNION ALL SELECT nonce FROM tombstones WHERE seq = ?',
+  );
+  const selectRecord = select<RecordRow>(
+    'SELECT seq, nonce, at, event, tenant, rooms, payload FROM records WHERE seq = ?',
+  );
+  const selectPayload = select<[string]>('SELECT payload FROM records WHERE seq = ?');
+  const selectAudience = select<[id: number]>('SELECT id FROM audiences WHERE name = ?');
+  const ascending = select<Seq>(
+    'SELECT seq FROM audience_records WHERE audience_id = ? AND seq > ? ORDER BY seq LIMIT ?',
+  );
+  const descending = select<Seq>(
     'SELECT seq FROM audience_records WHERE audience_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
   );
+  const ticketColumns = 'seq, updated_at, ticket, agreement, status';
+  const ticketsByUpdate = select<TicketRow>(`
+    SELECT ${ticketColumns} FROM tickets
+    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?)
+    ORDER BY updated_at DESC, seq DESC`);
+  const ticketByName = select<TicketRow>(`
+    SELECT ${ticketColumns} FROM tickets
+    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?) AND ticket = ?`);
+  const selectTicket = select<[id: number, seq: number | null]>(
+    'SELECT id, seq FROM tickets WHERE tenant = ? AND ticket = ?',
+  );
+  const messagesAfter = select<Seq>('SELECT seq FROM messages WHERE ticket_id = ? AND seq > ? ORDER BY seq LIMIT ?');
+  const messagesBefore = select<Seq>(
+    'SELECT seq FROM messages WHERE ticket_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
+  );
 
-  function log(): LogRow {
-    const [seq, nonce, trimmedSeq, trimmedNonce, kept] = selectLog.get() as unknown as [
-      ...[number, string, number, string, number],
-    ];
-    return { head: [seq, nonce], trimmed: [trimmedSeq, trimmedNonce], kept };
-  }
+  // The schema guarantees these rows: an index entry never outlives its record.
+  const recordAt = (seq: number) => selectRecord.get(seq) as RecordRow;
+  const payloadAt = (seq: number) => (selectPayload.get(seq) as [string])[0];
 
-  function boundsOf({ head, trimmed }: LogRow): Bounds {
-    const first = firstRecord.get(trimmed[0]) as unknown as [number, string] | undefined;
+  function boundsOf({ head, trimmed }: LogState): Bounds {
+    const first = firstRecord.get(trimmed[0]);
     return { floor: trimmed, oldest: first === undefined ? head : [first[0], first[1]], head };
   }
 
-  function resolve(state: LogRow, after: Place | null): Resolved {
-    const kind = place(state, after);
-    return kind === 'ok' ? { kind } : { kind, ...boundsOf(state) };
+  function resolve(log: LogState, after: Position | null): Resolved {
+    const kind = kindOf(log, after);
+    return kind === 'ok' ? { kind } : { kind, ...boundsOf(log) };
   }
 
-  /** A trimmed record's nonce can be compared only while the state still holds the record. */
-  function place({ head, trimmed }: LogRow, after: Place | null): Resolved['kind'] {
+  /** The nonce of a trimmed record can be checked only while the state still holds the record. */
+  function kindOf({ head, trimmed }: LogState, after: Position | null): Resolved['kind'] {
     if (after === null || after[0] > head[0]) return 'unknown';
     const [seq, nonce] = after;
-    const kept = seq === head[0] ? head[1] : seq === trimmed[0] ? trimmed[1] : seq === 0 ? GENESIS_NONCE : nonceOf(seq);
-    if (kept !== null && kept !== nonce) return 'unknown';
+    const known = [head, trimmed, [0, GENESIS_NONCE] as const].find((position) => position[0] === seq);
+    const expected = known?.[1] ?? selectNonce.get(seq, seq)?.[0];
+    if (expected !== undefined && expected !== nonce) return 'unknown';
     if (seq < trimmed[0]) return 'expired';
-    return kept === null ? 'unknown' : 'ok';
+    return expected === undefined ? 'unknown' : 'ok';
   }
 
-  function nonceOf(seq: number): string | null {
-    const row = nonceAt.get({ seq }) as unknown as [string] | undefined;
-    return row?.[0] ?? null;
-  }
-
-  /** The places of any of the audiences, each once, in order, beginning after (or, descending, before) `from`. */
+  /** The sequence numbers of all audiences, each once, in order, from after (descending: before) `from`. */
   function* merge(
     audiences: readonly string[],
     from: number,
     wanted: number,
     order: 'asc' | 'desc',
   ): Generator<number> {
-    const statement = order === 'asc' ? ascending : descending;
-    const sign = order === 'asc' ? 1 : -1;
-    const runs: { id: number; chunk: number[]; at: number; full: boolean }[] = [];
-    const size = Math.min(CHUNK.most, Math.max(CHUNK.fewest, Math.ceil((2 * wanted) / audiences.length)));
-    const fetch = (id: number, after: number) =>
-      (statement.all(id, after, size) as unknown as [number][]).map((row) => row[0]);
+    const [statement, sign] = order === 'asc' ? [ascending, 1] : [descending, -1];
+    const size = Math.min(CHUNK.max, Math.max(CHUNK.min, Math.ceil((2 * wanted) / audiences.length)));
+    const fetch = (id: number, after: number) => statement.all(id, after, size).map(([seq]) => seq);
+    const nextOf = (run: Run) => sign * (run.chunk[run.at] as number);
+    const runs: Run[] = [];
     for (const name of new Set(audiences)) {
-      const row = audienceId.get(name) as unknown as [number] | undefined;
-      if (row === undefined) continue;
-      const chunk = fetch(row[0], from);
-      if (chunk.length > 0) runs.push({ id: row[0], chunk, at: 0, full: chunk.length === size });
+      const [id] = selectAudience.get(name) ?? [];
+      const chunk = id === undefined ? [] : fetch(id, from);
+      if (id !== undefined && chunk.length > 0) runs.push({ audienceId: id, chunk, at: 0 });
     }
     let last = from;
     while (runs.length > 0) {
-      let next = 0;
-      for (let i = 1; i < runs.length; i++) {
-        const [a, b] = [runs[i], runs[next]] as [(typeof runs)[number], (typeof runs)[number]];
-        if (sign * ((a.chunk[a.at] as number) - (b.chunk[b.at] as number)) < 0) next = i;
-      }
-      const run = runs[next] as (typeof runs)[number];
-      const seq = run.chunk[run.at++] as number;
+      let first = runs[0] as Run;
+      for (const run of runs) if (nextOf(run) < nextOf(first)) first = run;
+      const seq = first.chunk[first.at++] as number;
+      // A record of several audiences is in several runs.
       if (seq !== last) yield seq;
       last = seq;
-      if (run.at < run.chunk.length) continue;
-      run.chunk = run.full ? fetch(run.id, seq) : [];
-      run.at = 0;
-      run.full = run.chunk.length === size;
-      if (run.chunk.length === 0) runs.splice(next, 1);
+      if (first.at < first.chunk.length) continue;
+      first.chunk = first.chunk.length === size ? fetch(first.audienceId, seq) : [];
+      first.at = 0;
+      if (first.chunk.length === 0) runs.splice(runs.indexOf(first), 1);
     }
   }
 
-  function read(op: Extract<ReadOp, { kind: 'read' }>): ReadReply {
-    const state = log();
-    const resolved = resolve(state, op.after);
+  function read({ audiences, after, limit, maxChars }: Args<'read'>): ReplyOf<'read'> {
+    const log = readLog();
+    const resolved = resolve(log, after);
     if (resolved.kind !== 'ok') return resolved;
     const records: RecordRow[] = [];
     let chars = 0;
-    for (const seq of merge(op.audiences, (op.after as Place)[0], op.limit, 'asc')) {
+    for (const seq of merge(audiences, (after as Position)[0], limit, 'asc')) {
       const last = records.at(-1);
-      if (last !== undefined && (records.length === op.limit || chars > op.maxChars)) {
+      if (last !== undefined && (records.length === limit || chars > maxChars)) {
         return { kind: 'ok', records, position: [last[0], last[1]], more: true };
       }
       const row = recordAt(seq);
       records.push(row);
       chars += row[6].length;
     }
-    return { kind: 'ok', records, position: state.head, more: false };
+    return { kind: 'ok', records, position: log.head, more: false };
   }
 
-  function newest(op: Extract<ReadOp, { kind: 'newest' }>): NewestReply {
+  function newest({ audiences, limit, maxChars }: Args<'newest'>): ReplyOf<'newest'> {
     const records: RecordRow[] = [];
     let chars = 0;
-    for (const seq of merge(op.audiences, BEYOND, op.limit, 'desc')) {
-      if (records.length === op.limit || chars > op.maxChars) break;
+    for (const seq of merge(audiences, BEYOND, limit, 'desc')) {
+      if (records.length === limit || chars > maxChars) break;
       const record = recordAt(seq);
       chars += record[6].length;
       records.push(record);
     }
-    return { records: records.reverse(), head: log().head };
+    return { records: records.reverse(), head: readLog().head };
   }
 
-  const recordAt = (seq: number): RecordRow => selectRecord.get(seq) as unknown as RecordRow;
-  const payloadAt = (seq: number): string => (selectPayload.get(seq) as unknown as [string])[0];
-
-  type TicketRow = readonly [seq: number, updatedAt: string, ticket: string, agreement: string | null, status: string];
-  const ticketColumns = 'seq, updated_at, ticket, agreement, status';
-  const ticketsByUpdate = rows(`
-    SELECT ${ticketColumns} FROM tickets
-    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?)
-    ORDER BY updated_at DESC, seq DESC`);
-  const ticketByName = rows(`
-    SELECT ${ticketColumns} FROM tickets
-    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?) AND ticket = ?`);
-  const ticketId = rows('SELECT id, seq FROM tickets WHERE tenant = ? AND ticket = ?');
-  const messagesAfter = rows('SELECT seq FROM messages WHERE ticket_id = ? AND seq > ? ORDER BY seq LIMIT ?');
-  const messagesBefore = rows('SELECT seq FROM messages WHERE ticket_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?');
-
-  function tickets(op: Extract<ReadOp, { kind: 'tickets' }>): TicketsReply {
-    const { head } = log();
-    // A key of an instant begins with a digit, so it lies between these.
-    const [before, beforeSeq] = op.page ?? ['~', 0];
-    const range = [op.tenantId, op.updatedAfter ?? '', before, beforeSeq] as const;
-    const names = new Set(op.ticketIds);
-    const agreements = new Set<string | null>(op.agreementIds);
-    const isNarrowed = op.ticketIds !== null || op.agreementIds !== null;
-    const candidates: Iterable<unknown> =
-      op.ticketIds === null || agreements.size > 0
+  function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
+    const { head } = readLog();
+    // An instant's key begins with a digit, so every key lies between '' and '~'.
+    const [before, beforeSeq] = args.page ?? ['~', 0];
+    const range = [args.tenantId, args.updatedAfter ?? '', before, beforeSeq] as const;
+    const names = new Set(args.ticketIds);
+    const agreements = new Set<string | null>(args.agreementIds);
+    const isNarrowed = args.ticketIds !== null || args.agreementIds !== null;
+    const candidates: Iterable<TicketRow> =
+      args.ticketIds === null || agreements.size > 0
         ? ticketsByUpdate.iterate(...range)
         : [...names]
-            .flatMap((name) => ticketByName.all(...range, name) as unknown as TicketRow[])
+            .flatMap((name) => ticketByName.all(...range, name))
             .sort(([seqA, atA], [seqB, atB]) => (atA === atB ? seqB - seqA : atA < atB ? 1 : -1));
     const found: TicketRow[] = [];
-    for (const row of candidates as Iterable<TicketRow>) {
-      if (isNarrowed && !names.has(row[2]) && !agreements.has(row[3])) continue;
-      if (op.agreementId !== null && row[3] !== op.agreementId) continue;
-      if (op.status !== null && row[4] !== op.status) continue;
-      if (found.push(row) > op.limit) break;
+    for (const row of candidates) {
+      const [, , ticket, agreement, status] = row;
+      if (isNarrowed && !names.has(ticket) && !agreements.has(agreement)) continue;
+      if (args.agreementId !== null && agreement !== args.agreementId) continue;
+      if (args.status !== null && status !== args.status) continue;
+      if (found.push(row) > args.limit) break;
     }
-    const items = payloadsOf(found, op);
-    const last = found[items.length - 1];
-    return {
-      items,
-      next: found.length > items.length && last !== undefined ? [last[1], last[0]] : null,
-      head,
-    };
+    return { ...pageOf(found, args, ([seq, updatedAt]) => [updatedAt, seq] as const), head };
   }
 
-  function ticket(tenantId: string, name: string): TicketReply {
-    const row = ticketId.get(tenantId, name) as unknown as [number, number | null] | undefined;
-    return { payload: row === undefined || row[1] === null ? null : payloadAt(row[1]), head: log().head };
+  function ticket({ tenantId, ticketId }: Args<'ticket'>): ReplyOf<'ticket'> {
+    const seq = selectTicket.get(tenantId, ticketId)?.[1] ?? null;
+    return { payload: seq === null ? null : payloadAt(seq), head: readLog().head };
   }
 
-  function messages(op: Extract<ReadOp, { kind: 'messages' }>): MessagesReply {
-    const { head } = log();
-    const row = ticketId.get(op.tenantId, op.ticketId) as unknown as [number] | undefined;
-    if (row === undefined) return { items: [], next: null, head };
-    const [statement, start] = op.order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
-    const found = statement.all(row[0], op.page ?? start, op.limit + 1) as unknown as [number][];
-    const items = payloadsOf(found, op);
-    return {
-      items,
-      next: found.length > items.length ? (found[items.length - 1] as [number])[0] : null,
-      head,
-    };
+  function messages({ tenantId, ticketId, order, page, ...bounds }: Args<'messages'>): ReplyOf<'messages'> {
+    const { head } = readLog();
+    const [id] = selectTicket.get(tenantId, ticketId) ?? [];
+    if (id === undefined) return { items: [], next: null, head };
+    const [statement, start] = order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
+    return { ...pageOf(statement.all(id, page ?? start, bounds.limit + 1), bounds, ([seq]) => seq), head };
   }
 
-  /** Of the rows that one page has room for; each begins with the record's place. */
-  function payloadsOf(
-    found: readonly (readonly [seq: number, ...unknown[]])[],
+  /** The payloads of the rows that fit on one page. `next` names the page after it, if there are more rows. */
+  function pageOf<Row extends readonly [seq: number, ...unknown[]], Next>(
+    rows: readonly Row[],
     { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
-  ): string[] {
-    const payloads: string[] = [];
+    nextOf: (last: Row) => Next,
+  ): { items: string[]; next: Next | null } {
+    const items: string[] = [];
     let chars = 0;
-    for (const [seq] of found) {
-      if (payloads.length === limit || chars > maxChars) break;
-      const payload = payloadAt(seq);
-      payloads.push(payload);
+    let next: Next | null = null;
+    for (const [index, row] of rows.entries()) {
+      const last = rows[index - 1];
+      if (last !== undefined && (items.length === limit || chars > maxChars)) {
+        next = nextOf(last);
+        break;
+      }
+      const payload = payloadAt(row[0]);
+      items.push(payload);
       chars += payload.length;
     }
-    return payloads;
+    return { items, next };
   }
 
-  function stats(): StatsReply {
-    const { trimmed, kept } = log();
-    const first = firstRecord.get(trimmed[0]) as unknown as [number, string, number] | undefined;
-    const last = lastRecord.get() as unknown as [number] | undefined;
-    const [bytes] = fileBytes.get() as unknown as [number];
-    return [kept, first?.[2] ?? null, last?.[0] ?? null, bytes];
+  function stats(): StoreStats {
+    const { trimmed, kept } = readLog();
+    return {
+      records: kept,
+      oldestAcceptedAtMs: firstRecord.get(trimmed[0])?.[2] ?? null,
+      newestAcceptedAtMs: lastRecord.get()?.[0] ?? null,
+      bytes: fileBytes.get()?.[0] ?? 0,
+    };
   }
 
-  function answer(op: ReadOp): unknown {
-    switch (op.kind) {
-      case 'bounds':
-        return boundsOf(log());
-      case 'resolve':
-        return resolve(log(), op.after);
-      case 'read':
-        return read(op);
-      case 'newest':
-        return newest(op);
-      case 'tickets':
-        return tickets(op);
-      case 'ticket':
-        return ticket(op.tenantId, op.ticketId);
-      case 'messages':
-        return messages(op);
-      case 'stats':
-        return stats();
-    }
-  }
+  const handlers: Handlers<ReadOperations> = {
+    bounds: () => boundsOf(readLog()),
+    resolve: ({ after }) => resolve(readLog(), after),
+    read,
+    newest,
+    tickets,
+    ticket,
+    messages,
+    stats,
+  };
 
   return {
-    run(op) {
+    run(operation) {
       db.exec('BEGIN');
       try {
-        return answer(op);
+        return handle(handlers, operation);
       } finally {
-        // A failed read may have ended it.
+        // A failed read may have ended the transaction.
         if (db.isTransaction) db.exec('COMMIT');
       }
     },

@@ -1,35 +1,39 @@
 /**
- * What the file holds, and how a thread opens it.
+ * The format of the file, and how a thread opens it.
  *
- * A record is stored once, in `records`; the room index, the tickets and the messages refer to it by `seq`. The log is
- * the records above `trimmed_seq`; a record at or below that is there only because the state still shows it. An erased
- * record leaves its place (`tombstones`), so that a cursor which names it keeps its meaning.
+ * `records` stores each record once; the audience index, the tickets and the messages refer to it by `seq`. The log is
+ * the records above `trimmed_seq`; an older record remains only while the state shows it. An erased record leaves its
+ * nonce in `tombstones`, so that cursors to it stay valid.
  *
  * WAL with synchronous=FULL: a commit is on the disk before it returns and before a reader can see it.
  */
 import { randomInt } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
+import type { Position } from './operations.ts';
 
 export const MEMORY = ':memory:';
 
-/** "RCST": tells our files from other SQLite databases. */
+/** "RCST": marks the file as a log of Roomcast. */
 const APPLICATION_ID = 0x52435354;
 const SCHEMA_VERSION = 1;
 
-/** Milliseconds to wait for a lock that someone else holds, such as a backup tool; past it a group is `unavailable`. */
+/** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
 const BUSY_TIMEOUT_MS = 3_000;
-/** Pages of 4 KiB in the write-ahead log before they are copied into the database: 32 MiB. */
+/** Pages of 4 KiB that the write-ahead log holds before SQLite copies them into the database: 32 MiB. */
 const CHECKPOINT_PAGES = 8_192;
-/** KiB of page cache per connection. A commit that splits a page makes SQLite look through all of it, and a large one
- * falls out of the processor's caches; what does not fit is in the system's. */
+/**
+ * KiB of page cache per connection. A commit that splits a page scans the whole cache, so a larger one is slower; pages
+ * that do not fit are in the operating system's cache.
+ */
 const CACHE_KIB = 8_192;
 
 /** Rooms hold no comma (protocol §2). */
 export const ROOM_SEPARATOR = ',';
+export const splitRooms = (joined: string): string[] => (joined === '' ? [] : joined.split(ROOM_SEPARATOR));
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -52,17 +56,17 @@ const SCHEMA = `
     audience_id INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (audience_id, seq)
   ) STRICT, WITHOUT ROWID;
 
-  -- seq: the newest tickets.updated; NULL while only messages are known.
+  -- seq: the newest tickets.updated; NULL if the ticket has only messages.
   CREATE TABLE tickets (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT NOT NULL, seq INTEGER, updated_at TEXT, agreement TEXT,
     status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, UNIQUE (tenant, ticket)
   ) STRICT;
   CREATE INDEX tickets_by_update ON tickets (tenant, updated_at, seq) WHERE seq IS NOT NULL;
-  -- By the hour, so that a busy ticket moves in this index once an hour and not with each event.
+  -- By hour, so that a busy ticket moves in this index once an hour and not with each event.
   CREATE INDEX tickets_by_age ON tickets (last_hour);
 
-  -- message_key: tenant and messageId, provider_id: within the ticket. As given and not hashed, since ids that rise
-  -- with time then fall on few pages.
+  -- message_key: tenant and messageId. provider_id: unique within the ticket. Neither is hashed: ids that rise with
+  -- time then share pages.
   CREATE TABLE messages (
     seq INTEGER PRIMARY KEY, ticket_id INTEGER NOT NULL, nonce TEXT NOT NULL, message_key TEXT, provider_id TEXT
   ) STRICT;
@@ -70,8 +74,8 @@ const SCHEMA = `
   CREATE UNIQUE INDEX messages_by_id ON messages (message_key) WHERE message_key IS NOT NULL;
   CREATE UNIQUE INDEX messages_by_provider_id ON messages (ticket_id, provider_id) WHERE provider_id IS NOT NULL;
 
-  -- Keys are hashes: an entry may outlive an erasure. tenant_key and ticket_key: what all events of the request belong
-  -- to, NULL when they differ.
+  -- Keys are hashes, because an entry may outlive an erasure. tenant_key and ticket_key: shared by all events of the
+  -- request, or NULL.
   CREATE TABLE idempotency (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, at INTEGER NOT NULL, tenant_key TEXT, ticket_key TEXT,
     results TEXT NOT NULL
@@ -92,7 +96,10 @@ export interface OpenedLog {
   close(): void;
 }
 
-/** Opens, and creates or re-indexes where needed. @throws {Error} of one line when the file cannot be the log. */
+/**
+ * Opens the log. Creates it if it is new, and rebuilds its index if it was made under another keying.
+ * @throws {Error} of one line if the file cannot be the log
+ */
 export function openForWriting(file: string, keying: Keying): OpenedLog {
   const path = file === MEMORY ? MEMORY : resolveFile(file);
   const lock = path === MEMORY ? null : lockFile(path);
@@ -104,9 +111,9 @@ export function openForWriting(file: string, keying: Keying): OpenedLog {
       PRAGMA cache_size = -${CACHE_KIB};
     `);
     const foreign = pragma(db, 'application_id') !== APPLICATION_ID;
-    if (foreign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of something else');
+    if (foreign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of another program');
     if (!foreign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
-      throw new Error(`its format is ${pragma(db, 'user_version')}, this version reads ${SCHEMA_VERSION}`);
+      throw new Error(`its format is ${pragma(db, 'user_version')}; this version of Roomcast reads ${SCHEMA_VERSION}`);
     }
     db.exec(`
       PRAGMA journal_mode = WAL;
@@ -130,40 +137,80 @@ export function openForWriting(file: string, keying: Keying): OpenedLog {
   }
 }
 
-/** A second connection that only reads, for another thread. The file must have been opened for writing before. */
+/** Opens a read-only connection for another thread. Open the file for writing first. */
 export function openForReading(path: string): DatabaseSync {
   const db = new DatabaseSync(path, { readOnly: true });
   db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
   return db;
 }
 
-export function meta(db: DatabaseSync, name: string): string {
-  return (db.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value as string | undefined) ?? '';
+export type Columns = readonly SQLOutputValue[];
+
+/** A prepared statement that returns rows, each an array of the selected columns. */
+export interface Query<Row> {
+  get(...values: SQLInputValue[]): Row | undefined;
+  all(...values: SQLInputValue[]): Row[];
+  iterate(...values: SQLInputValue[]): Iterable<Row>;
 }
 
-/** Runs `work` in one transaction that is rolled back when it throws. */
-export function transaction<T>(db: DatabaseSync, work: () => T): T {
+/**
+ * The only place where rows get a type. The caller names the columns that `text` selects, and STRICT tables guarantee
+ * their types. node:sqlite itself types every row as an object, even when it returns arrays.
+ */
+export function query<Row extends Columns>(db: DatabaseSync, text: string): Query<Row> {
+  const statement = db.prepare(text);
+  statement.setReturnArrays(true);
+  const untyped: object = statement;
+  return untyped as Query<Row>;
+}
+
+export interface LogState {
+  head: Position;
+  trimmed: Position;
+  /** The number of records in the log. */
+  kept: number;
+}
+
+export function prepareLogState(db: DatabaseSync): () => LogState {
+  const select = query<[headSeq: number, headNonce: string, trimmedSeq: number, trimmedNonce: string, kept: number]>(
+    db,
+    'SELECT head_seq, head_nonce, trimmed_seq, trimmed_nonce, kept FROM log',
+  );
+  return () => {
+    const [row] = select.all();
+    if (row === undefined) throw new Error('the table log has no row');
+    return { head: [row[0], row[1]], trimmed: [row[2], row[3]], kept: row[4] };
+  };
+}
+
+export function meta(db: DatabaseSync, name: string): string {
+  return query<[string]>(db, 'SELECT value FROM meta WHERE name = ?').get(name)?.[0] ?? '';
+}
+
+/** Runs `work` in one transaction, and rolls it back if `work` throws. */
+function transaction(db: DatabaseSync, work: () => void): void {
   db.exec('BEGIN IMMEDIATE');
   try {
-    const result = work();
+    work();
     db.exec('COMMIT');
-    return result;
   } catch (error) {
     if (db.isTransaction) db.exec('ROLLBACK');
     throw error;
   }
 }
 
-/** Two names of one file must meet at one lock and one write-ahead log, so a file with hard links is refused: which of
- * its names others use cannot be told. A file is only created here when it is not there: closing any handle of a file
- * drops the locks that this process holds on it (fcntl). */
+/**
+ * All names of a file must lead to one lock and one write-ahead log, so a file with several hard links is refused. An
+ * existing file is not opened here, because closing any handle of a file drops the locks that this process holds on it
+ * (fcntl).
+ */
 function resolveFile(file: string): string {
   try {
     mkdirSync(dirname(file), { recursive: true });
     if (!existsSync(file)) closeSync(openSync(file, 'a'));
     const stat = statSync(file);
     if (!stat.isFile()) throw new Error('it is not a file');
-    if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links), and may have one`);
+    if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links); remove all but one`);
     return realpathSync(file);
   } catch (error) {
     throw refusal(file, error);
@@ -172,10 +219,10 @@ function resolveFile(file: string): string {
 
 const lockPathOf = (path: string): string => `${path}.lock`;
 
-/** The files by which a log is one: when one of them is another than the one that was opened, two servers may write. */
+/** The files of one log. If any of them is replaced, a second server could write to the log. */
 export const filesOf = (path: string): string[] => [path, `${path}-wal`, lockPathOf(path)];
 
-/** An exclusive lock on a file of its own beside the log: the system lets go of it when the process ends, however. */
+/** Locks a separate file beside the log. The operating system releases the lock however the process ends. */
 function lockFile(path: string): DatabaseSync {
   const lock = new DatabaseSync(lockPathOf(path));
   try {
@@ -184,7 +231,7 @@ function lockFile(path: string): DatabaseSync {
   } catch (error) {
     lock.close();
     throw primaryCode(error) === SQLITE_BUSY
-      ? new Error(`STORE_URL: cannot open the log ${path}: another server has it open`)
+      ? new Error(`STORE_URL: cannot open the log ${path}: another server has it open; stop it or use another file`)
       : refusal(path, error);
   }
 }
@@ -192,19 +239,21 @@ function lockFile(path: string): DatabaseSync {
 export const SQLITE_BUSY = 5;
 export const SQLITE_FULL = 13;
 
-/** SQLite's primary result code, null for any other error. */
+/** SQLite's primary result code; null for any other error. */
 export function primaryCode(error: unknown): number | null {
   const code = (error as { errcode?: unknown } | null)?.errcode;
   return typeof code === 'number' ? code & 0xff : null;
 }
 
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 function refusal(file: string, error: unknown): Error {
-  const reason = (error instanceof Error ? error.message : String(error)).split('\n', 1)[0];
+  const [reason] = messageOf(error).split('\n', 1);
   return new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
 }
 
 function pragma(db: DatabaseSync, name: string): number {
-  return Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
+  return query<[number]>(db, `PRAGMA ${name}`).get()?.[0] ?? 0;
 }
 
 function create(db: DatabaseSync, keying: Keying): void {
@@ -218,25 +267,26 @@ function create(db: DatabaseSync, keying: Keying): void {
   });
 }
 
-/** The records know their tenant and rooms, so the room index can be made again under another keying. */
+/** Rebuilds the audience index under another keying, from the tenant and rooms of each record. */
 function reindex(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec('DELETE FROM audience_records; DELETE FROM audiences;');
-    const intern = db.prepare(
+    const intern = query<[number]>(
+      db,
       'INSERT INTO audiences (name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id',
     );
     const insert = db.prepare('INSERT OR IGNORE INTO audience_records VALUES (?, ?)');
     const ids = new Map<string, number>();
-    const records = db.prepare(
+    const records = query<[seq: number, tenant: string, rooms: string]>(
+      db,
       'SELECT seq, tenant, rooms FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq',
     );
-    for (const row of records.iterate()) {
-      const { seq, tenant, rooms } = row as { seq: number; tenant: string; rooms: string };
-      for (const room of rooms === '' ? [] : rooms.split(ROOM_SEPARATOR)) {
+    for (const [seq, tenant, rooms] of records.iterate()) {
+      for (const room of splitRooms(rooms)) {
         const name = audienceOf(keying, tenant, room);
         let id = ids.get(name);
         if (id === undefined) {
-          id = intern.get(name)?.id as number;
+          [id] = intern.get(name) as [number];
           if (ids.size >= 100_000) ids.clear();
           ids.set(name, id);
         }

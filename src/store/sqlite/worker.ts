@@ -1,145 +1,138 @@
 /**
- * The thread half of the SQLite store: it alone touches the disk, so that the event loop never waits for it
- * (design law 2). A message is a group of operations; a group of writes is one transaction and one sync.
+ * The threads of the SQLite store. Only they touch the disk, so the event loop never waits for it (design law 2). Each
+ * request is a group of operations; a group of writes is one transaction and one sync.
  *
- * The writer's thread holds the lock, and checks before each commit that its files are still the ones at their paths. For a
- * file, reads have a thread and a connection of their own; a database in memory is read by the thread that writes it.
+ * The writer thread holds the lock on the log and checks before each group that its files are still in place. A second
+ * thread reads from a file with its own connection; a log in memory is read by the writer thread.
  */
 import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Keying } from '../../contract/audiences.ts';
-import { createReader, type ReadOp } from './reader.ts';
+import type {
+  Failure,
+  Operation,
+  ReadOperations,
+  Reply,
+  ReplyTo,
+  Request,
+  ThreadTask,
+  WriteOperations,
+} from './operations.ts';
+import { createReader } from './reader.ts';
 import {
   filesOf,
   MEMORY,
+  messageOf,
   meta,
   openForReading,
   openForWriting,
   primaryCode,
+  query,
   SQLITE_BUSY,
   SQLITE_FULL,
 } from './schema.ts';
-import { createWriter, type WriteOp, type Writer } from './writer.ts';
+import { createWriter } from './writer.ts';
 
-/** What a thread is started with. */
-export type ThreadTask =
-  | { readonly role: 'writer'; readonly file: string; readonly keying: Keying }
-  /** `path` as the writer has resolved it. */
-  | { readonly role: 'reader'; readonly path: string };
-
-export type Request =
-  | { readonly write: readonly WriteOp[] }
-  | { readonly read: readonly ReadOp[] }
-  /** Answered by the thread's end. */
-  | { readonly close: true };
-
-/** First of all comes `opened` or `refused`; after that one reply for each request, in order. */
-export type Reply =
-  | { readonly kind: 'opened'; readonly path: string; readonly epoch: string }
-  | { readonly kind: 'refused'; readonly message: string }
-  | { readonly kind: 'done'; readonly lane: 'write' | 'read'; readonly results: readonly unknown[] }
-  | { readonly kind: 'failed'; readonly lane: 'write' | 'read'; readonly failure: Failure };
-
-export interface Failure {
-  readonly message: string;
-  /** Whether what was asked may yet be found in the log. */
-  readonly outcome: 'not_written' | 'unknown';
-  /** No later attempt can work. */
-  readonly lasting: boolean;
-}
-
-/** A file under its path is not the one that is open, or is gone. What is written now would be lost, or clash. */
+/** A file is missing or was replaced. A write to the open one would be lost, or clash with another server. */
 class FileGone extends Error {}
-/** The commit was begun and failed, so it may be found after a restart. */
+/** A commit failed after it began, so it may appear after a restart. */
 class CommitFailed extends Error {}
 
 const port = parentPort;
-if (port === null) throw new Error('sqlite-worker runs as a worker thread');
+if (port === null) throw new Error('this module runs only as a worker thread');
 const post = (reply: Reply): void => port.postMessage(reply);
 
-interface Opened {
-  write(ops: readonly WriteOp[]): unknown[];
-  read(ops: readonly ReadOp[]): unknown[];
+interface OpenLog {
+  write(group: readonly Operation<WriteOperations>[]): ReplyTo<WriteOperations>[];
+  read(group: readonly Operation<ReadOperations>[]): ReplyTo<ReadOperations>[];
   close(): void;
 }
 
-function openWriter(file: string, keying: Keying): Opened {
+function openWriter(file: string, keying: Keying): OpenLog {
   const { db, path, epoch, close } = openForWriting(file, keying);
-  const commit = createCommit(db, createWriter(db, keying));
-  const reader = path === MEMORY ? createReader(db) : null;
-  const lostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
-  // What an earlier process did not get done.
+  const commit = createCommit(db, keying);
+  const reader = createReader(db);
+  const findLostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
+  // An erasure that an earlier process could not finish.
   if (meta(db, 'rewrite') === 'due') rewrite(db, path);
   post({ kind: 'opened', path, epoch });
   return {
-    write(ops) {
-      const lost = lostFile();
-      if (lost !== undefined) throw new FileGone(`the file ${lost} was removed or replaced while it was open`);
-      if (ops[0]?.kind === 'rewrite') return [rewrite(db, path)];
-      return commit(ops);
+    write(group) {
+      const lost = findLostFile();
+      if (lost !== undefined) {
+        throw new FileGone(`the file ${lost} was removed or replaced while it was open; restart the server`);
+      }
+      return group[0]?.kind === 'rewrite' ? [rewrite(db, path)] : commit(group);
     },
-    read: (ops) => (reader === null ? [] : ops.map(reader.run)),
+    read: (group) => group.map(reader.run),
     close,
   };
 }
 
-function openReader(path: string): Opened {
+function openReader(path: string): OpenLog {
   const db = openForReading(path);
   const reader = createReader(db);
-  post({ kind: 'opened', path, epoch: '' });
-  return { write: () => [], read: (ops) => ops.map(reader.run), close: () => db.close() };
+  post({ kind: 'opened', path, epoch: meta(db, 'epoch') });
+  return {
+    write() {
+      throw new Error('this thread only reads');
+    },
+    read: (group) => group.map(reader.run),
+    close: () => db.close(),
+  };
 }
 
-/** Runs a group in one transaction. What a failed one has left behind is cleared before anything else is written. */
-function createCommit(db: DatabaseSync, writer: Writer): (ops: readonly WriteOp[]) => unknown[] {
-  let failed = false;
+/** Runs a group in one transaction. After a failure it cleans up before it writes anything else. */
+function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
+  const writer = createWriter(db, keying);
+  let isClean = true;
 
-  function clear(): void {
+  function cleanUp(): void {
     if (db.isTransaction) db.exec('ROLLBACK');
     writer.reset();
-    failed = false;
+    isClean = true;
   }
 
-  return (ops) => {
-    if (failed) clear();
-    let committing = false;
+  return (group) => {
+    if (!isClean) cleanUp();
+    let isCommitting = false;
     try {
       db.exec('BEGIN IMMEDIATE');
-      const results = ops.map(writer.run);
+      const replies = group.map(writer.run);
       writer.flush();
-      committing = true;
+      isCommitting = true;
       db.exec('COMMIT');
-      return results;
+      return replies;
     } catch (error) {
-      failed = true;
+      isClean = false;
       try {
-        clear();
+        cleanUp();
       } catch {
-        // The disk may refuse this too. It is tried again before the next group, which fails as long as it does.
+        // The disk may refuse this too. The next group tries again, and fails as long as the clean-up fails.
       }
-      // A full disk and a lock are found before the commit's last page is written; a failed sync tells nothing.
-      const nothingWritten = !committing || [SQLITE_FULL, SQLITE_BUSY].includes(primaryCode(error) ?? -1);
+      // SQLite finds a full disk or a lock before it writes the commit's last page; a failed sync tells nothing.
+      const nothingWritten = !isCommitting || [SQLITE_FULL, SQLITE_BUSY].includes(primaryCode(error) ?? -1);
       throw nothingWritten ? error : new CommitFailed(messageOf(error), { cause: error });
     }
   };
 }
 
 /**
- * Writes the whole file anew, so that nothing of what was erased stays in freed pages or the write-ahead log. Takes a
- * time and a space that grow with the file, about a second for 200 MB; appends wait.
+ * Rewrites the whole file, so that free pages and the write-ahead log hold no erased data. It takes time and disk space
+ * in proportion to the file, about a second for 200 MB, and appends wait.
  */
 function rewrite(db: DatabaseSync, path: string): null {
   if (path !== MEMORY) {
     db.exec('VACUUM');
-    const checkpoint = db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();
-    if (checkpoint?.busy !== 0) throw new Error('the write-ahead log is in use and could not be emptied');
+    const [busy] = query<[busy: number]>(db, 'PRAGMA wal_checkpoint(TRUNCATE)').get() ?? [];
+    if (busy !== 0) throw new Error('the write-ahead log could not be emptied because another program reads it');
   }
   db.exec("DELETE FROM meta WHERE name = 'rewrite'");
   return null;
 }
 
-/** Tells the first of the files that is no longer the one at its path; undefined while all are. */
+/** The returned function finds a file that is no longer the one that was open at its path. */
 function watchFiles(paths: readonly string[]): () => string | undefined {
   const identityOf = (path: string): string => {
     const stat = statSync(path, { throwIfNoEntry: false });
@@ -149,8 +142,6 @@ function watchFiles(paths: readonly string[]): () => string | undefined {
   return () => paths.find((path, index) => identityOf(path) !== opened[index]);
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
 function failureOf(error: unknown): Failure {
   return {
     message: messageOf(error),
@@ -159,26 +150,22 @@ function failureOf(error: unknown): Failure {
   };
 }
 
-function serve(opened: Opened): void {
-  port?.on('message', (request: Request) => {
-    if ('close' in request) {
-      opened.close();
+try {
+  const task = workerData as ThreadTask;
+  const log = task.role === 'writer' ? openWriter(task.file, task.keying) : openReader(task.path);
+  port.on('message', (request: Request) => {
+    if (request.kind === 'close') {
+      log.close();
       port.close();
       return;
     }
-    const lane = 'write' in request ? 'write' : 'read';
     try {
-      const results = 'write' in request ? opened.write(request.write) : opened.read(request.read);
-      post({ kind: 'done', lane, results });
+      if (request.kind === 'write') post({ kind: 'written', replies: log.write(request.operations) });
+      else post({ kind: 'read', replies: log.read(request.operations) });
     } catch (error) {
-      post({ kind: 'failed', lane, failure: failureOf(error) });
+      post({ kind: request.kind === 'write' ? 'writeFailed' : 'readFailed', failure: failureOf(error) });
     }
   });
-}
-
-try {
-  const task = workerData as ThreadTask;
-  serve(task.role === 'writer' ? openWriter(task.file, task.keying) : openReader(task.path));
 } catch (error) {
   post({ kind: 'refused', message: messageOf(error) });
 }
