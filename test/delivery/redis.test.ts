@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
-import { META_KEY, PREFIX } from '../../src/store/redis/scripts/script.ts';
+import { PREFIX } from '../../src/store/redis/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
 import { connectSocket } from '../support/clients.ts';
@@ -38,7 +38,7 @@ if (absent !== false) {
       await redis.command('FLUSHALL');
       // The cursors of this log are greater than those of the next.
       await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-      await redis.command('HSET', META_KEY, 'epoch', 'zzzzzzzz');
+      await redis.command('HSET', `${PREFIX}meta`, 'epoch', 'zzzzzzzz');
     });
 
     for (const joinsAgain of [false, true]) {

@@ -102,7 +102,8 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     },
     async stop() {
       await kill();
-      await rm(directory, { recursive: true, force: true });
+      // A fork that rewrites the append-only file can outlive the server for a moment.
+      await rm(directory, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
