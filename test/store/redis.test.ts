@@ -199,6 +199,30 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     assert.deepEqual(b.gaps, []);
   });
 
+  it('get the next commit when the listener throws', async (t) => {
+    const store = await openRedisStore({ url: redis.url, keying: 'room', logger });
+    t.after(() => store.close());
+    const calls: string[] = [];
+    const fail = (call: string) => {
+      calls.push(call);
+      throw new Error('a fault of the listener');
+    };
+    store.tail({
+      records: (records) => fail(`records ${ids(records)}`),
+      gap: (kind) => fail(`gap ${kind}`),
+      forgotten: (through) => fail(`forgotten ${through}`),
+    });
+    const [first] = await append(store, [declared()]);
+    await until('the records are handed over', () => calls.length === 1);
+    await store.trim(EVERYTHING);
+    await until('the trim is reported', () => calls.length === 2);
+    await redis.command('FLUSHALL');
+    await until('the gap is reported', () => calls.length === 3);
+    const [second] = await append(store, [declared()]);
+    await until('the next records are handed over', () => calls.length === 4);
+    assert.deepEqual(calls, [`records ${first}`, `forgotten ${first}`, 'gap unknown', `records ${second}`]);
+  });
+
   it('have one keying', async (t) => {
     await startNode(t, redis.url);
     await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', logger }), /by room.*by tenant/);

@@ -70,14 +70,23 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
     erasures = step.erasures;
     if (kind !== 'ok') {
       logger.warn({ reason: kind, after }, 'the tail lost its position in the log and continues at the head');
-      listener.gap(kind, bounds);
+      notify(() => listener.gap(kind, bounds));
       continue;
     }
-    if (records.length > 0) listener.records(records);
-    if (erased) listener.forgotten(formatCursor(step.position));
-    else if (trimmed) listener.forgotten(bounds.floor);
+    if (records.length > 0) notify(() => listener.records(records));
+    if (erased) notify(() => listener.forgotten(formatCursor(step.position)));
+    else if (trimmed) notify(() => listener.forgotten(bounds.floor));
 
     if (formatCursor(position) === bounds.head) await waitForChange(step.changes);
+  }
+
+  /** The law of Log.tail: a listener that throws still gets the next commit. */
+  function notify(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      logger.error({ cause: error }, 'a tail listener threw an error; the tail continues with the next commit');
+    }
   }
 
   async function readStep(): Promise<TailStep> {
