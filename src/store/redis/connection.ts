@@ -68,16 +68,10 @@ export interface Context {
   readonly signal: AbortSignal;
 }
 
-export interface ConnectionOptions {
-  readonly target: RedisTarget;
-  readonly name: 'writer' | 'reader' | 'tail';
-  readonly logger: Logger;
-}
-
-export function createConnection(options: ConnectionOptions): Connection {
-  const { target, name, logger } = options;
+export function createConnection(target: RedisTarget, name: 'writer' | 'reader' | 'tail', logger: Logger): Connection {
   const closing = new AbortController();
-  const waiters = new Set<() => void>();
+  /** Each ends one wait for a connection. */
+  const waiters = new Set<AbortController>();
   /** When each unanswered command was sent, oldest first. */
   const sent = new Map<symbol, number>();
   let client: Client | null = null;
@@ -99,7 +93,7 @@ export function createConnection(options: ConnectionOptions): Connection {
         if (!connected.client.isReady) throw new Error('the connection ended at once');
         ({ client, address } = connected);
         backoffMs = BACKOFF_MS.first;
-        for (const wake of waiters) wake();
+        for (const waiter of waiters) waiter.abort();
         const cause = await ended;
         client = null;
         downSinceMs = performance.now();
@@ -155,19 +149,12 @@ export function createConnection(options: ConnectionOptions): Connection {
     ready: () => client !== null,
     downForMs: () => (client === null ? performance.now() - downSinceMs : 0),
     async whenReady(ms) {
-      if (client !== null) return true;
-      if (closing.signal.aborted) return false;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(done, ms);
-        function done(): void {
-          clearTimeout(timer);
-          waiters.delete(done);
-          closing.signal.removeEventListener('abort', done);
-          resolve();
-        }
-        waiters.add(done);
-        closing.signal.addEventListener('abort', done);
-      });
+      if (client === null && !closing.signal.aborted) {
+        const waiter = new AbortController();
+        waiters.add(waiter);
+        await sleep(ms, undefined, { signal: waiter.signal }).catch(() => {});
+        waiters.delete(waiter);
+      }
       return client !== null;
     },
     command,
@@ -181,6 +168,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
     close() {
       closing.abort();
+      for (const waiter of waiters) waiter.abort();
       client?.destroy();
     },
   };
@@ -195,11 +183,7 @@ export async function readInfo(connection: Connection, section: string, answerMs
 }
 
 /** Connects a client to the master. The caller destroys the client. */
-async function connect(
-  target: RedisTarget,
-  name: string,
-  signal: AbortSignal,
-): Promise<{ readonly client: Client; readonly address: Address }> {
+async function connect(target: RedisTarget, name: string, signal: AbortSignal) {
   const address = target.masterName === null ? target.nodes[0] : await findMaster(target);
   if (address === undefined || address === null) throw new Error('no Sentinel knows the master');
   const client = newClient(target, address, `roomcast-${name}`);
@@ -279,10 +263,10 @@ function newClient(target: RedisTarget, { host, port }: Address, name: string | 
       reconnectStrategy: false,
       ...(target.tls ? { tls: true as const, ...(isIP(host) === 0 ? { servername: host } : {}) } : {}),
     },
-    ...(username === null ? {} : { username }),
-    ...(password === null ? {} : { password }),
-    ...(database === 0 ? {} : { database }),
-    ...(name === null ? {} : { name }),
+    ...(username !== null && { username }),
+    ...(password !== null && { password }),
+    ...(database !== 0 && { database }),
+    ...(name !== null && { name }),
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',

@@ -34,8 +34,9 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
   const target = parseRedisUrl(url);
   if (target === null) throw new Error(`STORE_URL: not a Redis URL; it must be ${REDIS_URL_RULE}`);
 
-  const connect = (name: 'writer' | 'reader' | 'tail') => createConnection({ target, name, logger });
-  const [writer, reader, tailer] = [connect('writer'), connect('reader'), connect('tail')];
+  const writer = createConnection(target, 'writer', logger);
+  const reader = createConnection(target, 'reader', logger);
+  const tailer = createConnection(target, 'tail', logger);
   const closing = new AbortController();
   const context: Context = { target, keying, logger, writer, reader, tailer, signal: closing.signal };
   const appender = createAppender(context);
