@@ -1,13 +1,13 @@
-/** The delivery suite on a real Redis server, and clients that live on when their log is lost. */
+/** The delivery suite on a real Redis server, and clients whose log is lost. */
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, test } from 'node:test';
+import { beforeEach, describe, test } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
-import { META_KEY, PREFIX } from '../../src/store/redis/scripts/script.ts';
+import { PREFIX } from '../../src/store/redis/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
 import { connectSocket } from '../support/clients.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
-import { missing, type RedisServer, startRedis } from '../support/redis.ts';
+import { missing, useRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 import { deliveryConformance, ids } from './conformance.ts';
 
@@ -17,11 +17,7 @@ if (absent !== false) {
   test('delivery on Redis', { skip: absent }, () => {});
 } else {
   describe('on Redis', () => {
-    let redis: RedisServer;
-    before(async () => {
-      redis = await startRedis();
-    });
-    after(() => redis.stop());
+    const redis = useRedis();
     deliveryConformance('Redis', async () => {
       await redis.command('FLUSHALL');
       return { storeUrl: redis.url };
@@ -29,21 +25,17 @@ if (absent !== false) {
   });
 
   describe('when Redis was emptied', () => {
-    let redis: RedisServer;
-    before(async () => {
-      redis = await startRedis();
-    });
-    after(() => redis.stop());
+    const redis = useRedis();
     beforeEach(async () => {
       await redis.command('FLUSHALL');
-      // The cursors of this log are greater than those of the next.
+      // The cursors of this log sort after those of the next one.
       await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-      await redis.command('HSET', META_KEY, 'epoch', 'zzzzzzzz');
+      await redis.command('HSET', `${PREFIX}meta`, 'epoch', 'zzzzzzzz');
     });
 
     for (const joinsAgain of [false, true]) {
-      const history = joinsAgain ? 'that joined one more room since' : 'that did nothing since';
-      test(`a socket ${history} is put back in its rooms and misses nothing`, async (t) => {
+      const history = joinsAgain ? 'that has joined another room since' : 'that has done nothing since';
+      test(`a socket ${history} recovers its rooms and misses nothing`, async (t) => {
         const bridge = await startBridge({ storeUrl: redis.url });
         t.after(() => bridge.close());
         const proxy = await startCutProxy(bridge.url);
@@ -51,17 +43,17 @@ if (absent !== false) {
         const client = await connectSocket('websocket')(proxy.url, { tenantId: ['t1'] }, { legacy: false });
         t.after(() => client.close());
         await redis.command('FLUSHALL');
-        await until('it is told', () => client.resets.length === 1);
+        await until('it gets a reset', () => client.resets.length === 1);
         if (joinsAgain) await client.join('ticketId', 'other');
         await until(
-          'its session is there',
+          'its session is saved',
           async () => String(await redis.command('ZCARD', `${PREFIX}sessions`)) === '1',
         );
         proxy.refuse();
         const { id } = await bridge.publish('messages.new', messageNew({ tenantId: 't1' }));
         proxy.restore();
-        await until('it is back', () => client.recoveries.length === 2);
-        await until('it has what it missed', () => ids(client).includes(id));
+        await until('it has reconnected', () => client.recoveries.length === 2);
+        await until('it has the event that it missed', () => ids(client).includes(id));
         assert.deepEqual([client.recoveries, client.resets.length, ids(client)], [[false, true], 1, [id]]);
       });
     }

@@ -1,6 +1,6 @@
 /**
- * Many nodes on one Redis, behind a real haproxy: nodes are killed and started, Redis is killed, paused and restarted,
- * while publishers post to all nodes and clients listen on all transports. Every acknowledged event reaches every client
+ * Many nodes on one Redis behind a real haproxy. The test stops and starts nodes, kills, pauses and restarts Redis, while
+ * publishers post to all nodes and clients listen on all transports. Every client must receive every acknowledged event
  * once and in cursor order.
  */
 import assert from 'node:assert/strict';
@@ -21,40 +21,33 @@ const absent = missing('redis-server', 'haproxy');
 const NODES = 3;
 const TENANT = 'nodes';
 
-/** As docs/deploy has it: the same node for the requests of one Engine.IO polling session, any node for the rest. */
+/** As in docs/deploy: one node for all requests of an Engine.IO polling session, any node for other requests. */
 async function startHaproxy(ports: readonly number[]): Promise<{ url: string; stop(): Promise<void> }> {
   const directory = await mkdtemp(join(tmpdir(), 'roomcast-haproxy-'));
   const port = await freePort();
-  const servers = ports.map(
-    (each, index) => `  server n${index} 127.0.0.1:${each} cookie n${index} check inter 100 fall 1 rise 1`,
-  );
+  const backend = `option httpchk GET /readyz
+${ports.map((node, index) => `  server n${index} 127.0.0.1:${node} check inter 100 fall 1 rise 1`).join('\n')}`;
   const file = join(directory, 'haproxy.cfg');
-  await writeFile(
-    file,
-    [
-      'defaults',
-      '  mode http',
-      '  timeout connect 1s',
-      '  timeout client 50s',
-      '  timeout server 50s',
-      '  timeout tunnel 1h',
-      '  option http-no-delay',
-      '  option redispatch',
-      'frontend all',
-      `  bind 127.0.0.1:${port}`,
-      '  use_backend sticky if { path_beg /socket.io } { url_param(transport) polling }',
-      '  default_backend any',
-      'backend any',
-      '  balance leastconn',
-      '  option httpchk GET /readyz',
-      ...servers.map((line) => line.replace(/ cookie \S+/, '')),
-      'backend sticky',
-      '  balance source',
-      '  option httpchk GET /readyz',
-      ...servers.map((line) => line.replace(/ cookie \S+/, '')),
-      '',
-    ].join('\n'),
-  );
+  const config = `defaults
+  mode http
+  timeout connect 1s
+  timeout client 50s
+  timeout server 50s
+  timeout tunnel 1h
+  option http-no-delay
+  option redispatch
+frontend all
+  bind 127.0.0.1:${port}
+  use_backend sticky if { path_beg /socket.io } { url_param(transport) polling }
+  default_backend any
+backend any
+  balance leastconn
+  ${backend}
+backend sticky
+  balance source
+  ${backend}
+`;
+  await writeFile(file, config);
   const child = spawn('haproxy', ['-f', file, '-db'], { stdio: 'ignore' });
   return {
     url: `http://127.0.0.1:${port}`,
@@ -65,6 +58,15 @@ async function startHaproxy(ports: readonly number[]): Promise<{ url: string; st
       await rm(directory, { recursive: true });
     },
   };
+}
+
+/** Waits until GET /readyz has this status. */
+async function untilReadiness(url: string, status: number): Promise<void> {
+  await until(`${url}/readyz is ${status}`, async () => {
+    const response = await fetch(`${url}/readyz`).catch(() => null);
+    await response?.body?.cancel();
+    return response?.status === status;
+  });
 }
 
 test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip: absent }, async () => {
@@ -79,26 +81,20 @@ test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip:
   let stop = false;
   let publishing: Promise<void>[] = [];
   try {
-    await until('haproxy sees a node', async () => {
-      const response = await fetch(`${haproxy.url}/readyz`).catch(() => null);
-      await response?.body?.cancel();
-      return response?.status === 200;
-    });
+    await untilReadiness(haproxy.url, 200);
     for (let round = 0; round < 4; round++) {
-      clients.push(await connectSocket('websocket')(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
-      clients.push(await connectSocket('polling')(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
-      clients.push(await connectSse(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
-      clients.push(await connectLongPoll(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+      for (const connect of [connectSocket('websocket'), connectSocket('polling'), connectSse, connectLongPoll]) {
+        clients.push(await connect(haproxy.url, { tenantId: [TENANT] }, { legacy: false }));
+      }
     }
     publishing = ports.map(async (port) => {
       while (!stop) {
         const body = JSON.stringify({ event: 'messages.new', payload: messageNew({ tenantId: TENANT }) });
-        // Repeated under its key until there is an answer: it must not double, whatever became of the first attempt.
+        // Repeated under its key until there is an answer. Whatever the first attempt did, the event must appear once.
         const headers = { 'content-type': 'application/json', 'idempotency-key': `k${Math.random()}` };
         for (let answered = false; !answered && !stop; ) {
-          const response = await fetch(`http://127.0.0.1:${port}/events`, { method: 'POST', headers, body }).catch(
-            () => null,
-          );
+          const posted = fetch(`http://127.0.0.1:${port}/events`, { method: 'POST', headers, body });
+          const response = await posted.catch(() => null);
           if (response?.ok) {
             acknowledged.add(((await response.json()) as { id: string }).id);
             answered = true;
@@ -111,7 +107,7 @@ test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip:
     });
     const more = async (count: number): Promise<void> => {
       const before = acknowledged.size;
-      await until('more is acknowledged', () => acknowledged.size >= before + count, 40_000);
+      await until('more events are acknowledged', () => acknowledged.size >= before + count, 40_000);
     };
     await more(50);
     for (let index = 0; index < NODES; index++) {
@@ -121,19 +117,11 @@ test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip:
       await more(20);
     }
     await redis.kill();
-    await until('the nodes see that Redis is gone', async () => {
-      const response = await fetch(`http://127.0.0.1:${ports[0]}/readyz`);
-      await response.body?.cancel();
-      return response.status === 503;
-    });
+    await untilReadiness(`http://127.0.0.1:${ports[0]}`, 503);
     await redis.restart();
     await more(50);
     redis.pause();
-    await until('the nodes see that Redis hangs', async () => {
-      const response = await fetch(`http://127.0.0.1:${ports[1]}/readyz`);
-      await response.body?.cancel();
-      return response.status === 503;
-    });
+    await untilReadiness(`http://127.0.0.1:${ports[1]}`, 503);
     redis.resume();
     await more(50);
     await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
@@ -149,12 +137,10 @@ test('three nodes behind haproxy, with nodes and Redis failing in turn', { skip:
       after = page.cursor;
       if (!page.hasMore) break;
     }
-    assert.deepEqual(
-      [...acknowledged].filter((id) => !log.includes(id)),
-      [],
-    );
+    const lost = [...acknowledged].filter((id) => !log.includes(id));
+    assert.deepEqual(lost, []);
     for (const [index, client] of clients.entries()) {
-      await until(`client ${index} heard the log`, () => ids(client).length >= log.length, 40_000);
+      await until(`client ${index} has the log`, () => ids(client).length >= log.length, 40_000);
       assert.deepEqual(ids(client), log, `client ${index}`);
       assert.deepEqual(client.resets, []);
     }

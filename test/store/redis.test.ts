@@ -1,6 +1,6 @@
-/** The store on real Redis servers: the conformance suite, many nodes, and every fault that a log must survive. */
+/** The store on real Redis servers: the conformance suite, many nodes, and every failure that a log must survive. */
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
+import { beforeEach, describe, it, type TestContext } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
@@ -10,8 +10,8 @@ import { withoutCredentials } from '../../src/store/open.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { parseRedisUrl } from '../../src/store/redis/url.ts';
 import type { AppendResult, LogBounds, Retention, Store } from '../../src/store/store.ts';
-import { startCutProxy } from '../support/cut-proxy.ts';
-import { missing, type RedisServer, startRedis, startSentinels } from '../support/redis.ts';
+import { type CutProxy, startCutProxy } from '../support/cut-proxy.ts';
+import { missing, type RedisServer, startRedis, startSentinels, useRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 import { append, declared, message, readAll, refusedAs, request, storeConformance } from './conformance.ts';
 
@@ -38,11 +38,18 @@ async function startNode(t: TestContext, url: string): Promise<Node> {
   return node;
 }
 
+/** A node that reaches Redis through a proxy. */
+async function startBehindProxy(t: TestContext, url: string): Promise<Node & { readonly proxy: CutProxy }> {
+  const proxy = await startCutProxy(url);
+  t.after(() => proxy.close());
+  return { ...(await startNode(t, proxy.url.replace('http', 'redis'))), proxy };
+}
+
 const ids = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
 const inOrderAndOnce = (records: readonly LogRecord[]): void =>
   assert.deepEqual(ids(records), [...new Set(ids(records))].sort());
 
-/** Until the tails have all there is; the log may still be coming back. */
+/** Waits until the tails are at the head. The log may still be recovering. */
 async function atHead(...nodes: readonly Node[]): Promise<void> {
   for (const { store, records } of nodes) {
     await until('the tail is at the head', async () => {
@@ -62,22 +69,22 @@ async function ending(call: Promise<unknown>): Promise<{ readonly code: string; 
   return { code, ms: performance.now() - startedMs };
 }
 
-/** Repeats a publish under its key, as a publisher should, until it is answered. */
+/** Repeats a publish under its key, as a publisher should, until it gets an answer. */
 async function publish(store: Store, key: string): Promise<Cursor> {
-  const given = request([declared({ key })], Date.now(), key);
-  let result: AppendResult | null = null;
+  const keyed = request([declared({ key })], Date.now(), key);
+  const results: AppendResult[] = [];
   await until(`${key} is appended`, async () => {
-    result = await store.append(given).catch((error: unknown) => {
+    const attempt = await store.append(keyed).catch((error: unknown) => {
       assert.ok(error instanceof BridgeError && error.passing, String(error));
       return null;
     });
-    return result !== null;
+    return attempt !== null && results.push(attempt) > 0;
   });
-  assert.equal((result as AppendResult | null)?.kind, 'appended');
-  return (result as unknown as Extract<AppendResult, { kind: 'appended' }>).events[0]?.id as Cursor;
+  assert.ok(results[0]?.kind === 'appended');
+  return results[0].events[0]?.id as Cursor;
 }
 
-/** Publishes one after the other until told to end; resolves to the acknowledged cursors. */
+/** Publishes one event after the other until `end`, which resolves to the acknowledged cursors. */
 function publishMany(store: Store, name: string): { readonly acknowledged: Cursor[]; end(): Promise<Cursor[]> } {
   const acknowledged: Cursor[] = [];
   let going = true;
@@ -148,11 +155,7 @@ describe('a Redis URL', () => {
 });
 
 describe('many nodes on one Redis', { skip: absent }, () => {
-  let redis: RedisServer;
-  before(async () => {
-    redis = await startRedis();
-  });
-  after(() => redis.stop());
+  const redis = useRedis();
   beforeEach(() => redis.command('FLUSHALL'));
 
   it('append a message once when all publish it at once', async (t) => {
@@ -172,8 +175,8 @@ describe('many nodes on one Redis', { skip: absent }, () => {
 
   it('share idempotency keys, sessions and secrets', async (t) => {
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
-    const given = request([declared(), declared()], Date.now(), 'key');
-    const [first, second] = await Promise.all([a.store.append(given), b.store.append(given)]);
+    const keyed = request([declared(), declared()], Date.now(), 'key');
+    const [first, second] = await Promise.all([a.store.append(keyed), b.store.append(keyed)]);
     assert.deepEqual(
       [first, second].map((result) => result.kind === 'appended' && result.events.map(({ id }) => id)),
       Array(2).fill(first.kind === 'appended' && first.events.map(({ id }) => id)),
@@ -186,34 +189,54 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     assert.equal(await a.store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 }), false);
   });
 
-  it('hear of what another node trimmed or erased', async (t) => {
+  it('learn that another node trimmed or erased records', async (t) => {
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     await append(a.store, [declared()]);
     const [last] = await append(a.store, [declared({ tenantId: 'gone' })]);
     await until('the tail has both', () => b.records.length === 2);
     await a.store.erase({ tenantId: 'gone', ticketId: null });
-    await until('the erasure is told', () => b.forgotten.at(-1) === last);
-    const told = b.forgotten.length;
+    await until('the erasure is reported', () => b.forgotten.at(-1) === last);
+    const reported = b.forgotten.length;
     await a.store.trim(EVERYTHING);
-    await until('the trim is told', () => b.forgotten.length > told && b.forgotten.at(-1) === last);
+    await until('the trim is reported', () => b.forgotten.length > reported && b.forgotten.at(-1) === last);
     assert.deepEqual(b.gaps, []);
   });
 
-  it('have one keying', async (t) => {
+  it('get the next commit when the listener throws', async (t) => {
+    const store = await openRedisStore({ url: redis.url, keying: 'room', logger });
+    t.after(() => store.close());
+    const calls: string[] = [];
+    const fail = (call: string) => {
+      calls.push(call);
+      throw new Error('a fault of the listener');
+    };
+    store.tail({
+      records: (records) => fail(`records ${ids(records)}`),
+      gap: (kind) => fail(`gap ${kind}`),
+      forgotten: (through) => fail(`forgotten ${through}`),
+    });
+    const [first] = await append(store, [declared()]);
+    await until('the records are handed over', () => calls.length === 1);
+    await store.trim(EVERYTHING);
+    await until('the trim is reported', () => calls.length === 2);
+    await redis.command('FLUSHALL');
+    await until('the gap is reported', () => calls.length === 3);
+    const [second] = await append(store, [declared()]);
+    await until('the next records are handed over', () => calls.length === 4);
+    assert.deepEqual(calls, [`records ${first}`, `forgotten ${first}`, 'gap unknown', `records ${second}`]);
+  });
+
+  it('must have the same keying', async (t) => {
     await startNode(t, redis.url);
-    await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', logger }), /by room.*by tenant/);
+    await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', logger }), /by room.*by tenant.*AUTH_MODE/);
   });
 });
 
 describe('when Redis fails', { skip: absent }, () => {
-  let redis: RedisServer;
-  before(async () => {
-    redis = await startRedis();
-  });
-  after(() => redis.stop());
+  const redis = useRedis();
   beforeEach(() => redis.command('FLUSHALL'));
 
-  it('keeps what it acknowledged when it is killed and comes back', async (t) => {
+  it('keeps acknowledged records when Redis is killed and restarted', async (t) => {
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     const publishers = Array.from({ length: 20 }, (_, n) => publishMany(a.store, `p${n}`));
     for (let round = 0; round < 3; round++) {
@@ -229,55 +252,53 @@ describe('when Redis fails', { skip: absent }, () => {
       inOrderAndOnce(records);
       assert.deepEqual(gaps, []);
       assert.deepEqual(new Set(ids(records)), new Set(acknowledged));
-      // Each key once, whatever was repeated under it.
+      // A publish that was repeated under its key appears once.
       assert.equal(new Set(records.map(({ payload }) => JSON.parse(payload).key)).size, acknowledged.length);
     }
     assert.equal(a.store.healthy(), true);
   });
 
-  it('answers within its time when it hangs, and goes on when it wakes', async (t) => {
+  it('answers within its deadline when Redis hangs, and recovers when Redis wakes', async (t) => {
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     await append(a.store, [declared()]);
     redis.pause();
     t.after(() => redis.resume());
-    const given = request([declared({ hanging: true })], Date.now(), 'hanging');
+    const keyed = request([declared({ hanging: true })], Date.now(), 'hanging');
     const [write, read, session] = await Promise.all([
-      ending(a.store.append(given)),
+      ending(a.store.append(keyed)),
       ending(a.store.bounds()),
       ending(a.store.claimSession('p', 'o', 0)),
     ]);
     assert.deepEqual([write.code, read.code, session.code], ['outcome_unknown', 'unavailable', 'unavailable']);
     for (const { ms } of [write, read, session]) assert.ok(ms < 5_000, `${ms} ms`);
     await until('the log is not healthy', () => !a.store.healthy());
-    // The hanging connection is gone by now: nothing is sent, so that nothing can appear later.
+    // The hanging connection is gone by now: nothing is sent, so nothing can appear later.
     const later = await ending(a.store.append(request([declared({ discarded: true })])));
     assert.equal(later.code, 'unavailable');
 
     redis.resume();
-    const known = await publish(a.store, 'after');
-    const repeated = await a.store.append(given);
+    const next = await publish(a.store, 'after');
+    const repeated = await a.store.append(keyed);
     assert.equal(repeated.kind, 'appended');
     await atHead(a, b);
     for (const { records, gaps } of [a, b]) {
       inOrderAndOnce(records);
       assert.deepEqual(gaps, []);
-      assert.ok(ids(records).includes(known));
+      assert.ok(ids(records).includes(next));
       assert.equal(records.filter(({ payload }) => payload.includes('hanging')).length, 1);
       assert.equal(records.filter(({ payload }) => payload.includes('discarded')).length, 0);
     }
     await until('the log is healthy', () => a.store.healthy());
   });
 
-  it('does not double what was written when only the answer was lost', async (t) => {
-    const proxy = await startCutProxy(redis.url);
-    t.after(() => proxy.close());
-    const node = await startNode(t, proxy.url.replace('http', 'redis'));
+  it('does not append a request twice when only the answer was lost', async (t) => {
+    const node = await startBehindProxy(t, redis.url);
     await append(node.store, [declared()]);
-    proxy.loseDownstream();
-    const given = request([declared()], Date.now(), 'key');
-    assert.equal((await ending(node.store.append(given))).code, 'outcome_unknown');
-    await until('it can be repeated', async () => (await ending(node.store.append(given))).code === 'done');
-    const repeated = await node.store.append(given);
+    node.proxy.loseDownstream();
+    const keyed = request([declared()], Date.now(), 'key');
+    assert.equal((await ending(node.store.append(keyed))).code, 'outcome_unknown');
+    await until('it can be repeated', async () => (await ending(node.store.append(keyed))).code === 'done');
+    const repeated = await node.store.append(keyed);
     assert.ok(repeated.kind === 'appended' && repeated.events[0]?.duplicate);
     await until('the tail has both', () => node.records.length === 2);
     assert.equal((await node.store.stats()).records, 2);
@@ -285,14 +306,12 @@ describe('when Redis fails', { skip: absent }, () => {
   });
 
   it('catches up without a gap when its connections are cut at random', async (t) => {
-    const proxy = await startCutProxy(redis.url);
-    t.after(() => proxy.close());
-    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+    const [a, b] = await Promise.all([startNode(t, redis.url), startBehindProxy(t, redis.url)]);
     const publisher = publishMany(a.store, 'p');
     for (let cut = 0; cut < 10; cut++) {
       const goal = b.records.length + 20;
       await until('events flow', () => b.records.length > goal);
-      proxy.cut();
+      b.proxy.cut();
     }
     const acknowledged = await publisher.end();
     await until('the tail has all', () => b.records.length === acknowledged.length);
@@ -300,59 +319,53 @@ describe('when Redis fails', { skip: absent }, () => {
     assert.deepEqual(b.gaps, []);
   });
 
-  it('tells a gap when what was missed has been trimmed', async (t) => {
-    const proxy = await startCutProxy(redis.url);
-    t.after(() => proxy.close());
-    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+  it('reports a gap when the missed records were trimmed', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startBehindProxy(t, redis.url)]);
     await append(a.store, [declared()]);
     await until('the tail has it', () => b.records.length === 1);
-    proxy.refuse();
+    b.proxy.refuse();
     await append(a.store, [declared(), declared()]);
     await a.store.trim(EVERYTHING);
     const [kept] = await append(a.store, [declared()]);
-    proxy.restore();
-    await until('the gap is told', () => b.gaps.length === 1);
+    b.proxy.restore();
+    await until('the gap is reported', () => b.gaps.length === 1);
     assert.equal(b.gaps[0]?.kind, 'expired');
     assert.equal(b.gaps[0]?.bounds.head, kept);
     const [next] = await append(a.store, [declared()]);
-    await until('the tail goes on', () => b.records.at(-1)?.id === next);
+    await until('the tail continues', () => b.records.at(-1)?.id === next);
     assert.equal(b.records.length, 2);
   });
 
-  it('catches up over what was trimmed only up to where it stood', async (t) => {
-    const proxy = await startCutProxy(redis.url);
-    t.after(() => proxy.close());
-    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, proxy.url.replace('http', 'redis'))]);
+  it('catches up without a gap when only records before its position were trimmed', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, redis.url), startBehindProxy(t, redis.url)]);
     await append(a.store, [declared(), declared()]);
     await until('the tail has both', () => b.records.length === 2);
-    proxy.refuse();
+    b.proxy.refuse();
     await a.store.trim(EVERYTHING);
     await append(a.store, [declared()]);
-    proxy.restore();
+    b.proxy.restore();
     await until('the tail has the third', () => b.records.length === 3);
     assert.deepEqual(b.gaps, []);
   });
 
-  it('tells a gap when Redis was emptied, and goes on with another log', async (t) => {
+  it('reports a gap when Redis was emptied, and continues with a new log', async (t) => {
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     const [old] = (await append(a.store, [declared(), declared()])) as [Cursor, Cursor];
     await until('both tails have it', () => a.records.length === 2 && b.records.length === 2);
     await redis.command('FLUSHALL');
-    await until('both tails tell', () => a.gaps.length === 1 && b.gaps.length === 1);
+    await until('both tails report the gap', () => a.gaps.length === 1 && b.gaps.length === 1);
     assert.deepEqual([a.gaps[0]?.kind, b.gaps[0]?.kind], ['unknown', 'unknown']);
     assert.equal((await a.store.resolve(old)).kind, 'unknown');
     const [next] = await append(b.store, [declared()]);
-    await until('both tails go on', () => a.records.at(-1)?.id === next && b.records.at(-1)?.id === next);
+    await until('both tails continue', () => a.records.at(-1)?.id === next && b.records.at(-1)?.id === next);
     assert.equal((await readAll(a.store, ['tenant:t1'], a.gaps[0]?.bounds.head as Cursor)).records.length, 1);
     assert.deepEqual([a.gaps.length, b.gaps.length], [1, 1]);
   });
 
-  it('tells a gap when a replica that had not got all became the master', async (t) => {
-    const replica = await startRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] });
+  it('reports a gap when a replica without the newest records becomes the master', async (t) => {
+    const replica = await startRedis([`replicaof 127.0.0.1 ${redis.port}`]);
     t.after(() => replica.stop());
-    const proxy = await startCutProxy(redis.url);
-    t.after(() => proxy.close());
-    const node = await startNode(t, proxy.url.replace('http', 'redis'));
+    const node = await startBehindProxy(t, redis.url);
     const [kept] = (await append(node.store, [declared()])) as [Cursor];
     await until('the replica has it', async () => String(await replica.command('XLEN', '{roomcast}:feed')) === '1');
     await replica.command('REPLICAOF', 'NO', 'ONE');
@@ -362,18 +375,18 @@ describe('when Redis fails', { skip: absent }, () => {
     );
     const [lost] = (await append(node.store, [declared({ lost: true })])) as [Cursor];
     await until('the tail has all', () => node.records.length === 11);
-    proxy.retarget(replica.url);
-    proxy.cut();
-    await until('the gap is told', () => node.gaps.length === 1);
+    node.proxy.retarget(replica.url);
+    node.proxy.cut();
+    await until('the gap is reported', () => node.gaps.length === 1);
     assert.equal(node.gaps[0]?.kind, 'unknown');
     const [next] = (await append(node.store, [declared()])) as [Cursor];
     assert.ok(next > lost, 'a cursor was given out again');
     assert.equal((await node.store.resolve(lost)).kind, 'unknown');
     assert.equal((await node.store.resolve(kept)).kind, 'ok');
-    await until('the tail goes on', () => node.records.at(-1)?.id === next);
+    await until('the tail continues', () => node.records.at(-1)?.id === next);
   });
 
-  it('refuses events while Redis is out of memory, and takes them again', async (t) => {
+  it('refuses events while Redis is out of memory, and accepts them again', async (t) => {
     const { store, records } = await startNode(t, redis.url);
     const [first] = (await append(store, [declared()])) as [Cursor];
     await redis.command('CONFIG', 'SET', 'maxmemory', '1');
@@ -383,7 +396,7 @@ describe('when Redis fails', { skip: absent }, () => {
     assert.equal((await store.bounds()).head, first);
     await store.trim(EVERYTHING);
     await redis.command('CONFIG', 'SET', 'maxmemory', '0');
-    await until('the log is healthy without anybody appending', () => store.healthy());
+    await until('the log is healthy without an append', () => store.healthy());
     const [next] = await append(store, [declared()]);
     await until('the tail has it', () => records.at(-1)?.id === next);
     assert.equal(records.length, 2);
@@ -405,7 +418,7 @@ describe('when Redis fails', { skip: absent }, () => {
     await append(store, [declared()]);
   });
 
-  it('gives sessions back while Redis is out of memory', async (t) => {
+  it('restores sessions while Redis is out of memory', async (t) => {
     const { store } = await startNode(t, redis.url);
     const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 };
     await store.saveSession(session);
@@ -416,13 +429,13 @@ describe('when Redis fails', { skip: absent }, () => {
     assert.equal((await store.claimSession('p', 'c', Date.now()))?.expiresAtMs, 3e15);
   });
 
-  it('bounds what waits', async (t) => {
+  it('bounds the requests that wait', async (t) => {
     const { store } = await startNode(t, redis.url);
     redis.pause();
     t.after(() => redis.resume());
     const payload = 'x'.repeat(1024 * 1024);
     const calls = Array.from({ length: 100 }, () => ending(store.append(request([declared({ payload })]))));
-    // Past the bound the answer comes at once, before anything else can happen.
+    // Past the bound, an append fails at once, before anything else can happen.
     const first = await Promise.race([...calls, immediate({ code: 'waited' })]);
     assert.equal(first.code, 'unavailable');
     const codes = (await Promise.all(calls)).map(({ code }) => code);
@@ -432,14 +445,14 @@ describe('when Redis fails', { skip: absent }, () => {
     await publish(store, 'after');
   });
 
-  it('loads its scripts again', async (t) => {
+  it('loads its scripts again when Redis has lost them', async (t) => {
     const { store } = await startNode(t, redis.url);
     await append(store, [declared()]);
     await redis.command('SCRIPT', 'FLUSH');
     await append(store, [declared()]);
   });
 
-  it('says in one line why it does not start', async () => {
+  it('reports in one line why it does not start', async () => {
     const open = (url: string) => openRedisStore({ url, keying: 'room', logger });
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
     await assert.rejects(open(redis.url), /^Error: STORE_URL: .*allkeys-lru.*noeviction$/);
@@ -454,28 +467,28 @@ describe('when Redis fails', { skip: absent }, () => {
 });
 
 describe('Sentinels', { skip: missing('redis-server', 'redis-sentinel') }, () => {
-  it('lead every node to the new master', async (t) => {
+  it('lead all nodes to the new master', async (t) => {
     const sentinels = await startSentinels();
     t.after(() => sentinels.stop());
     const [a, b] = await Promise.all([startNode(t, sentinels.url), startNode(t, sentinels.url)]);
     const before = await append(a.store, [declared(), declared()]);
     const master = await sentinels.master();
-    // Failover is asynchronous: only what the replica has is safe.
+    // Replication is asynchronous: only records that the replica has are safe.
     const replica = sentinels.servers.find((server) => server !== master) as RedisServer;
-    await until('the replica is in step', async () => String(await replica.command('XLEN', '{roomcast}:feed')) === '1');
+    await until('the replica is in sync', async () => String(await replica.command('XLEN', '{roomcast}:feed')) === '1');
     await master.kill();
     await until('the log is not healthy', () => !a.store.healthy());
     const next = await publish(a.store, 'after');
     for (const { records, gaps } of [a, b]) {
-      await until('the tail goes on', () => records.at(-1)?.id === next);
+      await until('the tail continues', () => records.at(-1)?.id === next);
       assert.deepEqual(ids(records), [...before, next]);
       assert.deepEqual(gaps, []);
     }
 
-    // The old master comes back as a replica, and the cluster can fail over once more.
+    // The old master returns as a replica. The store keeps working with the new one.
     await master.restart();
-    await until('the old master is in step', async () => {
-      // The Sentinels end its connections as they make it a replica (CLIENT KILL), this one too: it is asked again.
+    await until('the old master is in sync', async () => {
+      // The Sentinels make it a replica and kill its connections, also the one of this command.
       const info = await master.command('INFO', 'replication').catch(() => '');
       return /role:slave[\s\S]*master_link_status:up/.test(String(info));
     });

@@ -1,6 +1,6 @@
 /**
- * Real Redis servers for tests: on a free port of the loopback address, in a directory of their own, with an
- * append-only file that is synced before every answer. They can be killed, paused and restarted.
+ * Real Redis servers for tests, each on a free loopback port and in its own directory, with an append-only file that is
+ * synced before every answer. A test can kill, pause and restart them.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,16 +8,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after, before } from 'node:test';
 import { createClient } from 'redis';
 import { until } from './until.ts';
 
-/** A test process that ends early takes its servers with it. */
+/** A test process that ends early stops its servers. */
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** A reason to skip, for node:test's `skip`; false when the programs are there. */
+/** A reason to skip, for node:test's `skip`; false if all programs are installed. */
 export function missing(...programs: readonly string[]): string | false {
   const absent = programs.filter((program) => spawnSync(program, ['--version']).error !== undefined);
   return absent.length === 0 ? false : `${absent.join(', ')} is not on PATH`;
@@ -26,33 +27,29 @@ export function missing(...programs: readonly string[]): string | false {
 export interface RedisServer {
   readonly port: number;
   readonly url: string;
-  /** One command over a connection of its own. */
+  /** Runs one command on a new connection. */
   command(...args: readonly string[]): Promise<unknown>;
   pause(): void;
   resume(): void;
   /** SIGKILL. */
   kill(): Promise<void>;
-  /** After `kill`: the same port and directory. */
+  /** After `kill`, with the same port and directory. */
   restart(): Promise<void>;
   /** Ends the process and removes its directory. */
   stop(): Promise<void>;
 }
 
-export interface RedisServerOptions {
-  /** Default `redis-server`. */
-  readonly program?: 'redis-server' | 'redis-sentinel';
-  /** Lines of redis.conf in addition to the defaults. */
-  readonly config?: readonly string[];
-}
-
-export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
-  const { program = 'redis-server', config = [] } = options;
+/** @param config lines of redis.conf beside the defaults */
+export async function startRedis(
+  config: readonly string[] = [],
+  program: 'redis-server' | 'redis-sentinel' = 'redis-server',
+): Promise<RedisServer> {
   const directory = await mkdtemp(join(tmpdir(), 'roomcast-redis-'));
   const port = await freePort();
   const file = join(directory, 'redis.conf');
   const base = [`port ${port}`, 'bind 127.0.0.1', `dir ${directory}`, 'save ""', 'loglevel warning'];
   const durable = ['appendonly yes', 'appendfsync always', 'repl-diskless-sync-delay 0'];
-  // Sentinels rewrite their file, hence a file and no arguments.
+  // A file and not arguments, because Sentinels rewrite their configuration.
   await writeFile(file, [...base, ...(program === 'redis-server' ? durable : []), ...config, ''].join('\n'));
   let child = run();
 
@@ -72,7 +69,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
       socket: { host: '127.0.0.1', port, reconnectStrategy: false },
       maintNotifications: 'disabled',
     });
-    client.on('error', () => {}); // told by the rejection
+    client.on('error', () => {}); // connect() and sendCommand() reject with the same error
     try {
       await client.connect();
       return await client.sendCommand(args);
@@ -102,30 +99,39 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     },
     async stop() {
       await kill();
-      await rm(directory, { recursive: true, force: true });
+      // A fork that rewrites the append-only file can outlive the server for a moment.
+      await rm(directory, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/** One server for all tests of a `describe`. */
+export function useRedis(): RedisServer {
+  const redis = {} as RedisServer;
+  before(async () => void Object.assign(redis, await startRedis()));
+  after(() => redis.stop());
+  return redis;
 }
 
 export interface SentinelSetup {
   readonly url: string;
   readonly servers: readonly RedisServer[];
-  /** The server that the Sentinels name. */
+  /** According to the Sentinels. */
   master(): Promise<RedisServer>;
   stop(): Promise<void>;
 }
 
-/** One master, one replica, three Sentinels that agree within about a second. */
+/** One master, one replica, and three Sentinels that agree within about a second. */
 export async function startSentinels(): Promise<SentinelSetup> {
   const first = await startRedis();
-  const second = await startRedis({ config: [`replicaof 127.0.0.1 ${first.port}`] });
-  await until('the replica is in step', async () => /master_link_status:up/.test(String(await second.command('INFO'))));
+  const second = await startRedis([`replicaof 127.0.0.1 ${first.port}`]);
+  await until('the replica is in sync', async () => /master_link_status:up/.test(String(await second.command('INFO'))));
   const config = [
     `sentinel monitor roomcast 127.0.0.1 ${first.port} 2`,
     'sentinel down-after-milliseconds roomcast 1000',
     'sentinel failover-timeout roomcast 4000',
   ];
-  const sentinels = await Promise.all([1, 2, 3].map(() => startRedis({ program: 'redis-sentinel', config })));
+  const sentinels = await Promise.all([1, 2, 3].map(() => startRedis(config, 'redis-sentinel')));
   const servers = [first, second];
   const about = async (sentinel: RedisServer): Promise<Record<string, string>> =>
     (await sentinel.command('SENTINEL', 'MASTER', 'roomcast')) as Record<string, string>;
@@ -141,7 +147,7 @@ export async function startSentinels(): Promise<SentinelSetup> {
     async master() {
       const { port } = await about(sentinels[0] as RedisServer);
       const server = servers.find((candidate) => String(candidate.port) === port);
-      if (server === undefined) throw new Error(`no server of ours has port ${port}`);
+      if (server === undefined) throw new Error(`no server has port ${port}`);
       return server;
     },
     async stop() {

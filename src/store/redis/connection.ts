@@ -1,78 +1,82 @@
 /**
- * Where Redis is and whether it answers: the master among Sentinels, and one supervised connection.
+ * One supervised connection to Redis, or to the master that the Sentinels name.
  *
- * A command ends in one of four ways, since a publisher must know which: it is answered; it was never sent; Redis
- * refused it before it began; or it was sent and no answer came. A connection that leaves a command unanswered past its
- * deadline is given up, so that nothing queues behind a Redis that hangs. Redialling never stops until `close`.
+ * A publisher must know whether its events may appear later. So a command ends in one of four ways: answered; never sent;
+ * refused by Redis before it began; or sent without an answer. A connection that does not answer a command in time is
+ * replaced, so that nothing queues behind a Redis that hangs. Reconnecting never stops until `close`.
  */
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ClientClosedError, ClientOfflineError, createClient, ErrorReply } from 'redis';
+import type { Keying } from '../../contract/audiences.ts';
 import type { Logger } from '../../logger.ts';
-import type { Script } from './scripts/script.ts';
+import type { Script } from './script.ts';
 import type { Address, RedisTarget } from './url.ts';
 
 type Client = ReturnType<typeof createClient>;
 
+/** The failures of Redis and of the way to it; any other error is a fault of this process. */
+export class RedisFailure extends Error {}
 /** The command was not sent and never will be. */
-export class NotSent extends Error {}
+export class NotSent extends RedisFailure {}
 /** The command was sent and no answer came: it may have run, or may yet run. */
-export class NoAnswer extends Error {}
-/** Redis refused the command before it began; the same may be taken later. */
-export class Refused extends Error {}
+export class NoAnswer extends RedisFailure {}
+/** Redis refused the command before it began. It may accept the same command later. */
+export class Refused extends RedisFailure {}
 
-/** Whether this is one of the above, not a fault of ours. */
-export const isFault = (error: unknown): error is NotSent | NoAnswer | Refused =>
-  error instanceof NotSent || error instanceof NoAnswer || error instanceof Refused;
-
-/** Answers by which Redis refuses a script before its first line: https://redis.io/docs/latest/develop/reference/protocol-spec/ */
+/** The errors with which Redis refuses a script before its first line. */
 const REFUSALS =
   /^(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b/;
-/** After these another Redis may be the right one. */
-const STRAYED = /^(READONLY|MASTERDOWN)\b/;
+/** After these errors, another Redis may be the master. */
+const NOT_MASTER = /^(READONLY|MASTERDOWN)\b/;
 
 const CONNECT_MS = 3_000;
-/** What a Sentinel that is away costs each dial; a machine that is busy starting takes a good part of it. */
+/** A Sentinel that is down delays each connect by this much. */
 const SENTINEL_MS = 2_000;
-const BACKOFF_MS = { first: 20, most: 500 };
+const BACKOFF_MS = { first: 20, max: 500 };
 
 export interface Connection {
   ready(): boolean;
-  /** For how long there has been no connection; 0 while there is one. */
+  /** 0 while connected. */
   downForMs(): number;
-  /** Resolves to whether there is a connection, at the latest after `ms`. */
+  /** Resolves to whether there is a connection, after `ms` at the latest. */
   whenReady(ms: number): Promise<boolean>;
   /** @throws {NotSent | NoAnswer | Refused | ErrorReply} */
   command(args: readonly string[], answerMs: number): Promise<unknown>;
-  /** As `command`; loads the script where it is missing, after a restart, flush or failover. */
-  run(script: Script, args: readonly string[], answerMs: number): Promise<unknown>;
-  /** Why the last attempt to connect failed; holds no credentials. */
-  lastFault(): string;
-  /** Where the connection leads; null while there is none. */
+  /** As `command`. Loads the script if Redis does not have it: after a restart, flush or failover. */
+  run<Arguments, Reply>(script: Script<Arguments, Reply>, args: Arguments, answerMs: number): Promise<Reply>;
+  /** Why the last attempt to connect failed; contains no credentials. */
+  lastError(): string;
+  /** Null while disconnected. */
   address(): Address | null;
-  /** Gives up the connection there is and dials again. */
-  drop(): void;
-  /** Milliseconds for which the oldest command has waited for its answer. */
+  reconnect(): void;
+  /** How long the oldest command has waited for its answer. */
   waitingForMs(): number;
   close(): void;
 }
 
-export interface ConnectionOptions {
+/** What the parts of one store share. */
+export interface Context {
   readonly target: RedisTarget;
-  /** Names the connection in Redis's CLIENT LIST. */
-  readonly name: string;
+  readonly keying: Keying;
   readonly logger: Logger;
+  readonly writer: Connection;
+  readonly reader: Connection;
+  /** For the tail's blocking reads. */
+  readonly tailer: Connection;
+  /** Aborts when the store is closed. */
+  readonly signal: AbortSignal;
 }
 
-export function createConnection(options: ConnectionOptions): Connection {
-  const { target, name, logger } = options;
+export function createConnection(target: RedisTarget, name: 'writer' | 'reader' | 'tail', logger: Logger): Connection {
   const closing = new AbortController();
-  const waiters = new Set<() => void>();
-  /** When each command under way was sent, oldest first. */
+  /** Each ends one wait for a connection. */
+  const waiters = new Set<AbortController>();
+  /** When each unanswered command was sent, oldest first. */
   const sent = new Map<symbol, number>();
   let client: Client | null = null;
   let address: Address | null = null;
-  let lastFault = 'no answer yet';
+  let lastError = 'no answer yet';
   let downSinceMs = performance.now();
 
   void supervise();
@@ -81,50 +85,45 @@ export function createConnection(options: ConnectionOptions): Connection {
     let backoffMs = BACKOFF_MS.first;
     while (!closing.signal.aborted) {
       try {
-        const { client: dialled, address: reached } = await dial(target, name, closing.signal);
+        const connected = await connect(target, name, closing.signal);
         const ended = new Promise<Error>((resolve) => {
-          dialled.once('error', resolve);
-          dialled.once('end', () => resolve(new Error('the connection was ended')));
+          connected.client.once('error', resolve);
+          connected.client.once('end', () => resolve(new Error('the connection ended')));
         });
-        dialled.on('error', () => {}); // only the first error is news
-        if (!dialled.isReady) throw new Error('the connection ended at once');
-        client = dialled;
-        address = reached;
+        if (!connected.client.isReady) throw new Error('the connection ended at once');
+        ({ client, address } = connected);
         backoffMs = BACKOFF_MS.first;
-        for (const wake of waiters) wake();
+        for (const waiter of waiters) waiter.abort();
         const cause = await ended;
         client = null;
         downSinceMs = performance.now();
-        dialled.destroy();
-        if (!closing.signal.aborted)
-          logger.warn({ connection: name, cause: cause.message }, 'connection to Redis lost');
+        connected.client.destroy();
+        if (!closing.signal.aborted) {
+          logger.warn({ connection: name, cause: cause.message }, 'lost the connection to Redis; reconnecting');
+        }
       } catch (error) {
         if (closing.signal.aborted) return;
-        lastFault = error instanceof Error ? error.message : String(error);
-        logger.debug({ connection: name, cause: lastFault }, 'Redis cannot be reached');
+        lastError = error instanceof Error ? error.message : String(error);
+        logger.debug({ connection: name, cause: lastError }, 'cannot connect to Redis; trying again');
       }
-      // Jitter keeps the nodes of a bridge from dialling in step.
+      // Jitter keeps nodes from reconnecting at the same moment.
       await sleep(backoffMs * (0.5 + Math.random()), undefined, { signal: closing.signal }).catch(() => {});
-      backoffMs = Math.min(backoffMs * 2, BACKOFF_MS.most);
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MS.max);
     }
-  }
-
-  function drop(dropped: Client | null): void {
-    // Rejects what is in flight, and ends the wait of supervise().
-    dropped?.destroy();
   }
 
   async function command(args: readonly string[], answerMs: number): Promise<unknown> {
     const used = client;
     if (used === null || !used.isReady) throw new NotSent('no connection to Redis');
-    const ticket = Symbol();
-    const deadline = setTimeout(drop, answerMs, used);
-    sent.set(ticket, performance.now());
+    const key = Symbol();
+    // destroy() rejects the commands without an answer, and supervise() reconnects.
+    const deadline = setTimeout(() => used.destroy(), answerMs);
+    sent.set(key, performance.now());
     try {
       return await used.sendCommand(args);
     } catch (error) {
       if (error instanceof ErrorReply) {
-        if (STRAYED.test(error.message)) drop(used);
+        if (NOT_MASTER.test(error.message)) used.destroy();
         if (REFUSALS.test(error.message)) throw new Refused(error.message);
         throw error;
       }
@@ -132,7 +131,17 @@ export function createConnection(options: ConnectionOptions): Connection {
       throw new NoAnswer(error instanceof Error ? error.message : String(error));
     } finally {
       clearTimeout(deadline);
-      sent.delete(ticket);
+      sent.delete(key);
+    }
+  }
+
+  async function evaluate({ sha, text }: Script<never, unknown>, argv: readonly string[], answerMs: number) {
+    const deadlineMs = performance.now() + answerMs;
+    try {
+      return await command(['EVALSHA', sha, '0', ...argv], answerMs);
+    } catch (error) {
+      if (!(error instanceof ErrorReply) || !error.message.startsWith('NOSCRIPT')) throw error;
+      return command(['EVAL', text, '0', ...argv], deadlineMs - performance.now());
     }
   }
 
@@ -140,62 +149,51 @@ export function createConnection(options: ConnectionOptions): Connection {
     ready: () => client !== null,
     downForMs: () => (client === null ? performance.now() - downSinceMs : 0),
     async whenReady(ms) {
-      if (client !== null) return true;
-      if (closing.signal.aborted) return false;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(done, ms);
-        function done(): void {
-          clearTimeout(timer);
-          waiters.delete(done);
-          closing.signal.removeEventListener('abort', done);
-          resolve();
-        }
-        waiters.add(done);
-        closing.signal.addEventListener('abort', done);
-      });
+      if (client === null && !closing.signal.aborted) {
+        const waiter = new AbortController();
+        waiters.add(waiter);
+        await sleep(ms, undefined, { signal: waiter.signal }).catch(() => {});
+        waiters.delete(waiter);
+      }
       return client !== null;
     },
     command,
-    async run(script, args, answerMs) {
-      const untilMs = performance.now() + answerMs;
-      try {
-        return await command(['EVALSHA', script.sha, '0', ...args], answerMs);
-      } catch (error) {
-        if (!(error instanceof ErrorReply) || !error.message.startsWith('NOSCRIPT')) throw error;
-        return command(['EVAL', script.text, '0', ...args], untilMs - performance.now());
-      }
-    },
-    lastFault: () => lastFault,
+    run: async (script, args, answerMs) => script.parse(await evaluate(script, script.argv(args), answerMs)),
+    lastError: () => lastError,
     address: () => (client === null ? null : address),
-    drop: () => drop(client),
+    reconnect: () => client?.destroy(),
     waitingForMs() {
       const oldest = sent.values().next().value;
       return oldest === undefined ? 0 : performance.now() - oldest;
     },
     close() {
       closing.abort();
-      drop(client);
+      for (const waiter of waiters) waiter.abort();
+      client?.destroy();
     },
   };
 }
 
-interface Dialled {
-  readonly client: Client;
-  readonly address: Address;
+/** The fields of one section of INFO. */
+export async function readInfo(connection: Connection, section: string, answerMs: number) {
+  const info = String(await connection.command(['INFO', section], answerMs));
+  const fields: Record<string, string> = {};
+  for (const [, name, value] of info.matchAll(/^(\w+):(.*?)\r?$/gm)) fields[name as string] = value as string;
+  return fields;
 }
 
-/** A ready client that is connected to a master. The one who asked destroys it. */
-async function dial(target: RedisTarget, name: string, signal: AbortSignal): Promise<Dialled> {
+/** Connects a client to the master. The caller destroys the client. */
+async function connect(target: RedisTarget, name: string, signal: AbortSignal) {
   const address = target.masterName === null ? target.nodes[0] : await findMaster(target);
   if (address === undefined || address === null) throw new Error('no Sentinel knows the master');
-  const client = newClient(target, address, name, target.username, target.password, target.database);
+  const client = newClient(target, address, `roomcast-${name}`);
   try {
     await within(CONNECT_MS, signal, async () => {
       await client.connect();
       // A Sentinel may not know yet that a master was demoted: https://redis.io/docs/latest/develop/reference/sentinel-clients/
       if (target.masterName === null) return;
-      const role = (await client.sendCommand(['ROLE'])) as unknown;
-      if (!Array.isArray(role) || role[0] !== 'master') throw new Error('not the master');
+      const role = await client.sendCommand(['ROLE']);
+      if (!Array.isArray(role) || role[0] !== 'master') throw new Error('this Redis is not the master');
     });
     return { client, address };
   } catch (error) {
@@ -204,23 +202,23 @@ async function dial(target: RedisTarget, name: string, signal: AbortSignal): Pro
   }
 }
 
-/** A node's connections are lost together and dial together: those who ask meanwhile share an answer. */
-const asking = new WeakMap<RedisTarget, Promise<Address | null>>();
+/** A node loses its connections together and reconnects them together, so they share one question to the Sentinels. */
+const lookups = new WeakMap<RedisTarget, Promise<Address | null>>();
 
 export function findMaster(target: RedisTarget): Promise<Address | null> {
-  let found = asking.get(target);
-  if (found === undefined) {
-    found = askSentinels(target).finally(() => asking.delete(target));
-    asking.set(target, found);
+  let lookup = lookups.get(target);
+  if (lookup === undefined) {
+    lookup = askSentinels(target).finally(() => lookups.delete(target));
+    lookups.set(target, lookup);
   }
-  return found;
+  return lookup;
 }
 
-/** The master's address by the Sentinel of the newest configuration, so that a stale one does not lead back. */
+/** The Sentinel with the newest configuration decides, so that a stale one does not lead back to an old master. */
 async function askSentinels(target: RedisTarget): Promise<Address | null> {
   const answers = await Promise.allSettled(
     target.nodes.map(async (node) => {
-      const client = newClient(target, node, 'sentinel', target.sentinelUsername, target.sentinelPassword, 0);
+      const client = newClient(target, node, null);
       try {
         return await within(SENTINEL_MS, null, async () => {
           await client.connect();
@@ -235,31 +233,28 @@ async function askSentinels(target: RedisTarget): Promise<Address | null> {
   let newest = -1;
   for (const answer of answers) {
     if (answer.status === 'rejected') continue;
-    const epoch = Number(answer.value.get('config-epoch') ?? 0);
-    const host = answer.value.get('ip');
-    if (host === undefined || epoch <= newest) continue;
-    newest = epoch;
-    found = { host, port: Number(answer.value.get('port')) };
+    const { 'config-epoch': epoch = '0', ip, port } = answer.value;
+    if (ip === undefined || Number(epoch) <= newest) continue;
+    newest = Number(epoch);
+    found = { host: ip, port: Number(port) };
   }
   return found;
 }
 
-/** A map of RESP3 comes as an object, one of RESP2 as a flat list. */
-function fieldsOf(reply: unknown): Map<string, string> {
-  if (!Array.isArray(reply)) return new Map(Object.entries(reply as Record<string, string>));
-  const fields = new Map<string, string>();
-  for (let i = 0; i + 1 < reply.length; i += 2) fields.set(String(reply[i]), String(reply[i + 1]));
+/** RESP3 has maps, which the client returns as objects; RESP2 has flat lists. */
+function fieldsOf(reply: unknown): Record<string, string> {
+  if (!Array.isArray(reply)) return reply as Record<string, string>;
+  const fields: Record<string, string> = {};
+  for (let i = 0; i + 1 < reply.length; i += 2) fields[String(reply[i])] = String(reply[i + 1]);
   return fields;
 }
 
-function newClient(
-  target: RedisTarget,
-  { host, port }: Address,
-  name: string,
-  username: string | null,
-  password: string | null,
-  database: number,
-): Client {
+/** `name` appears in CLIENT LIST; null for a client of a Sentinel. */
+function newClient(target: RedisTarget, { host, port }: Address, name: string | null): Client {
+  const [username, password, database] =
+    name === null
+      ? [target.sentinelUsername, target.sentinelPassword, 0]
+      : [target.username, target.password, target.database];
   const client = createClient({
     socket: {
       host,
@@ -268,32 +263,27 @@ function newClient(
       reconnectStrategy: false,
       ...(target.tls ? { tls: true as const, ...(isIP(host) === 0 ? { servername: host } : {}) } : {}),
     },
-    ...(username === null ? {} : { username }),
-    ...(password === null ? {} : { password }),
-    ...(database === 0 ? {} : { database }),
-    ...(name === 'sentinel' ? {} : { name: `roomcast-${name}` }),
+    ...(username !== null && { username }),
+    ...(password !== null && { password }),
+    ...(database !== 0 && { database }),
+    ...(name !== null && { name }),
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',
   });
-  client.on('error', () => {}); // told by the rejection of connect() and of the commands
+  client.on('error', () => {}); // connect() and the commands reject with the same error
   return client as Client;
 }
 
 async function within<T>(ms: number, signal: AbortSignal | null, work: () => Promise<T>): Promise<T> {
-  const ending = new AbortController();
-  const limit = new Promise<never>((_, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-    const abort = () => reject(new Error('closed'));
-    signal?.addEventListener('abort', abort);
-    ending.signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', abort);
-    });
+  const ended = new AbortController();
+  const limit = sleep(ms, undefined, { signal: AbortSignal.any(signal ? [signal, ended.signal] : [ended.signal]) });
+  const late = limit.then(() => {
+    throw new Error(`no answer within ${ms} ms`);
   });
   try {
-    return await Promise.race([work(), limit]);
+    return await Promise.race([work(), late]);
   } finally {
-    ending.abort();
+    ended.abort();
   }
 }

@@ -1,7 +1,6 @@
 /**
- * The URL of a Redis: one server, or the Sentinels that know it. Not a URL of the WHATWG's, which have one host.
- *
- * Pure, so that the configuration checks a URL by the rule by which the store takes it apart.
+ * The URL of one Redis, or of Sentinels. A URL for Sentinels has several hosts, so it is not a WHATWG URL. The module is
+ * pure: the configuration checks a URL by the same rule.
  */
 export interface Address {
   readonly host: string;
@@ -10,7 +9,7 @@ export interface Address {
 
 export interface RedisTarget {
   readonly nodes: readonly Address[];
-  /** The master's name when `nodes` are Sentinels, null when the one node is Redis itself. */
+  /** If the nodes are Sentinels; null if the one node is Redis itself. */
   readonly masterName: string | null;
   readonly tls: boolean;
   readonly username: string | null;
@@ -21,41 +20,38 @@ export interface RedisTarget {
   readonly sentinelPassword: string | null;
 }
 
-const URL_FORM = /^(rediss?)(\+sentinel)?:\/\/(?:([^/?#]*)@)?([^@/?#]+)((?:\/[^/?#]*)*)(?:\?([^#]*))?$/;
+const REDIS_URL = /^(rediss?)(\+sentinel)?:\/\/(?:([^/?#]*)@)?([^@/?#]+)((?:\/[^/?#]*)*)(?:\?([^#]*))?$/;
 
 export const REDIS_URL_RULE =
   'redis[s]://[user:password@]host[:port][/database], or for Sentinel ' +
   'redis[s]+sentinel://[user:password@]host[:port],host[:port],…/masterName[/database][?sentinelUsername=…&sentinelPassword=…]';
 
-/** Null when the text is no URL of this form. `rediss` uses TLS to Redis and to Sentinels. */
+/** Null if the URL breaks REDIS_URL_RULE. `rediss` uses TLS to Redis and to the Sentinels. */
 export function parseRedisUrl(url: string): RedisTarget | null {
-  const match = URL_FORM.exec(url);
+  const match = REDIS_URL.exec(url);
   if (match === null) return null;
-  const [, scheme, sentinel, userInfo, hosts = '', path = '', query] = match;
+  const [, scheme, sentinel, userInfo = '', hosts = '', path = '', query] = match;
   const nodes = hosts.split(',').map((host) => parseAddress(host, sentinel ? 26379 : 6379));
   const segments = path.split('/').filter((segment) => segment !== '');
   const masterName = sentinel ? (segments.shift() ?? null) : null;
   const database = segments.shift() ?? '0';
   if (sentinel ? masterName === null : nodes.length !== 1) return null;
-  if (segments.length > 0 || !/^\d{1,5}$/.test(database)) return null;
-  const parsed = nodes.filter((node) => node !== null);
-  if (parsed.length !== nodes.length) return null;
-  const parameters = new URLSearchParams(query ?? '');
+  if (segments.length > 0 || !/^\d{1,5}$/.test(database) || !nodes.every((node) => node !== null)) return null;
+  const parameters = new URLSearchParams(query);
+  const [, username, password] = /^([^:]*)(?::(.*))?$/s.exec(userInfo) ?? [];
   try {
-    const colon = userInfo?.indexOf(':') ?? -1;
-    const username = colon === -1 ? userInfo : userInfo?.slice(0, colon);
     return {
-      nodes: parsed,
+      nodes,
       masterName: masterName === null ? null : decodeURIComponent(masterName),
       tls: scheme === 'rediss',
       username: username ? decodeURIComponent(username) : null,
-      password: colon === -1 ? null : decodeURIComponent(userInfo?.slice(colon + 1) ?? ''),
+      password: password === undefined ? null : decodeURIComponent(password),
       database: Number(database),
       sentinelUsername: parameters.get('sentinelUsername'),
       sentinelPassword: parameters.get('sentinelPassword'),
     };
   } catch {
-    return null; // a stray % in the credentials or the name
+    return null; // a % that encodes nothing
   }
 }
 
@@ -66,7 +62,7 @@ function parseAddress(text: string, defaultPort: number): Address | null {
   return { host: (match[1] ?? match[2]) as string, port };
 }
 
-/** For messages: no credentials. */
+/** For messages, without credentials. */
 export function describeTarget(target: RedisTarget): string {
   const hosts = target.nodes.map(({ host, port }) => `${host}:${port}`).join(',');
   return target.masterName === null ? hosts : `master ${target.masterName} of Sentinels ${hosts}`;

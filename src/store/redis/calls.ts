@@ -1,0 +1,65 @@
+/**
+ * Runs scripts within the 5 s of protocol §10, again if the connection breaks meanwhile. So a script that runs here MUST
+ * have the same outcome when it runs twice; APPEND, which does not, goes through appender.ts.
+ */
+import { ErrorReply } from 'redis';
+import { BridgeError } from '../../contract/errors.ts';
+import { type Connection, type Context, NoAnswer, NotSent, RedisFailure } from './connection.ts';
+import { OPEN } from './log.ts';
+import type { Script } from './script.ts';
+
+/** One attempt, and all attempts of a call. */
+export const READ_MS = 2_000;
+export const WRITE_MS = 3_000;
+const CALL_MS = 4_000;
+/** With less time left, a call is not tried again. */
+const MIN_ATTEMPT_MS = 500;
+/** If Redis has been away for longer, calls fail at once. */
+const AWAY_MS = 1_500;
+
+/** Both throw a BridgeError `unavailable` if Redis does not answer. */
+export interface Calls {
+  read<Arguments, Reply>(script: Script<Arguments, Reply | null>, args: Arguments): Promise<Reply>;
+  write<Arguments, Reply>(script: Script<Arguments, Reply>, args: Arguments): Promise<Reply>;
+}
+
+export const unavailable = (cause: unknown): BridgeError =>
+  new BridgeError('unavailable', 'The log cannot be reached. Try again later.', { cause });
+
+export function createCalls({ writer, reader, keying, logger, signal }: Context): Calls {
+  async function call<A, R>(connection: Connection, attemptMs: number, script: Script<A, R>, args: A): Promise<R> {
+    const deadlineMs = performance.now() + CALL_MS;
+    for (;;) {
+      const leftMs = deadlineMs - performance.now();
+      try {
+        if (signal.aborted) throw new NotSent('the store is closed');
+        if (connection.downForMs() > AWAY_MS || !(await connection.whenReady(Math.min(leftMs, AWAY_MS)))) {
+          throw new NotSent('no connection to Redis');
+        }
+        return await connection.run(script, args, Math.min(leftMs, attemptMs));
+      } catch (error) {
+        // Proxies send error replies of their own. Whether such an error passes is unknown, so it counts as passing.
+        if (error instanceof ErrorReply) {
+          logger.error({ script: script.name, cause: error.message }, 'Redis returned an error');
+        } else if (!(error instanceof RedisFailure)) throw error;
+        if (error instanceof NoAnswer && deadlineMs - performance.now() > MIN_ATTEMPT_MS) continue;
+        throw unavailable(error);
+      }
+    }
+  }
+
+  const write: Calls['write'] = (script, args) => call(writer, WRITE_MS, script, args);
+
+  return {
+    write,
+    async read(script, args) {
+      const reply = await call(reader, READ_MS, script, args);
+      if (reply !== null) return reply;
+      // Redis holds no log, for example after a flush.
+      await write(OPEN, keying);
+      const again = await call(reader, READ_MS, script, args);
+      if (again === null) throw unavailable(new Error('Redis lost the log again'));
+      return again;
+    },
+  };
+}

@@ -1,0 +1,78 @@
+/** Checks at start-up that this Redis can hold the log, and keeps checking that it still accepts writes. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ErrorReply } from 'redis';
+import type { Appender } from './appender.ts';
+import { READ_MS, WRITE_MS } from './calls.ts';
+import { type Context, findMaster, RedisFailure, Refused, readInfo } from './connection.ts';
+import { keyingMismatch, OPEN } from './log.ts';
+import { describeTarget } from './url.ts';
+
+const OPEN_MS = 5_000;
+const PROBE_MS = 1_000;
+/** How often a node asks the Sentinels whether its master is still the master. */
+const SENTINEL_CHECK_MS = 5_000;
+const MIN_VERSION = 7;
+
+/** @throws {Error} of one line if Redis cannot be reached, or cannot hold the log of this node */
+export async function openLog({ target, keying, writer }: Context) {
+  const where = `STORE_URL: Redis at ${describeTarget(target)}`;
+  const deadlineMs = performance.now() + OPEN_MS;
+  for (;;) {
+    if (!(await writer.whenReady(deadlineMs - performance.now()))) {
+      throw new Error(`${where} cannot be reached (${writer.lastError()})`);
+    }
+    try {
+      const { redis_version = '0', maxmemory_policy = 'noeviction' } = await readInfo(writer, 'default', WRITE_MS);
+      if (Number.parseInt(redis_version, 10) < MIN_VERSION) {
+        throw new Error(`${where} has version ${redis_version}; use ${MIN_VERSION} or newer`);
+      }
+      if (maxmemory_policy.startsWith('allkeys')) {
+        throw new Error(`${where} may evict records: maxmemory-policy is ${maxmemory_policy}; set it to noeviction`);
+      }
+      const opened = await writer.run(OPEN, keying, WRITE_MS);
+      if (opened.keying !== keying) throw new Error(`${where} ${keyingMismatch(opened.keying, keying)}`);
+      return opened;
+    } catch (error) {
+      if (error instanceof ErrorReply) throw new Error(`${where} cannot hold a log: ${error.message}`);
+      if (!(error instanceof RedisFailure)) throw error;
+      if (performance.now() >= deadlineMs) throw new Error(`${where} does not accept writes: ${error.message}`);
+      await sleep(100);
+    }
+  }
+}
+
+/** Returns a function that ends the checks. */
+export function watchHealth(context: Context, appender: Appender): () => void {
+  const { target, keying, writer, reader, tailer } = context;
+  const probing = setInterval(() => void probe(), PROBE_MS);
+  const checking = target.masterName === null ? undefined : setInterval(() => void checkMaster(), SENTINEL_CHECK_MS);
+
+  /** Notices while nobody appends that Redis hangs or refuses writes, and that it accepts them again. */
+  async function probe(): Promise<void> {
+    // A reader that hangs misses the deadline of this command, and its connection is replaced.
+    reader.command(['PING'], READ_MS).catch(() => {});
+    if (!writer.ready()) return;
+    try {
+      const opened = await writer.run(OPEN, keying, WRITE_MS);
+      if (opened.keying === keying) appender.noteAccepted();
+      else appender.noteRefused(keyingMismatch(opened.keying, keying));
+    } catch (error) {
+      if (error instanceof Refused || error instanceof ErrorReply) appender.noteRefused(error.message);
+    }
+  }
+
+  /** A master that is cut off from its Sentinels does not know that it was replaced. */
+  async function checkMaster(): Promise<void> {
+    const master = await findMaster(target).catch(() => null);
+    if (master === null) return;
+    for (const connection of [writer, reader, tailer]) {
+      const address = connection.address();
+      if (address !== null && (address.host !== master.host || address.port !== master.port)) connection.reconnect();
+    }
+  }
+
+  return () => {
+    clearInterval(probing);
+    clearInterval(checking);
+  };
+}

@@ -1,0 +1,90 @@
+/** The scripts that open and read the log, and the values with which every answer about the log starts. */
+import { type CursorParts, formatCursor, parseCursor } from '../../contract/cursor.ts';
+import type { LogBounds, NewestQuery, NewestResult, ReadQuery, ReadResult, StoreStats } from '../store.ts';
+import { decodeRecords, randomText } from './record.ts';
+import { defineScript } from './script.ts';
+
+/** An answer about the log; `fields` are the values that a script adds. */
+export interface LogAnswer<Fields extends readonly unknown[]> {
+  readonly kind: 'ok' | 'expired' | 'unknown';
+  readonly head: CursorParts;
+  readonly bounds: LogBounds;
+  readonly fields: Fields;
+}
+
+/** The order is that of logAnswer() in scripts/prelude/log.lua. */
+function parseLogAnswer<Fields extends readonly unknown[]>(reply: unknown): LogAnswer<Fields> {
+  type Values = [LogAnswer<Fields>['kind'], string, string, string, string, string, string, string, ...Fields];
+  const [kind, epoch, seq, nonce, floorSeq, floorNonce, oldestSeq, oldestNonce, ...fields] = reply as Values;
+  const head = { epoch, seq: Number(seq), nonce };
+  const bounds = {
+    floor: formatCursor({ epoch, seq: Number(floorSeq), nonce: floorNonce }),
+    oldest: formatCursor({ epoch, seq: Number(oldestSeq), nonce: oldestNonce }),
+    head: formatCursor(head),
+  };
+  return { kind, head, bounds, fields };
+}
+
+/** Scripts reply 'none' if Redis holds no log, for example after a flush. Then the parsed reply is null. */
+export function ofLog<Fields extends readonly unknown[], Reply>(parse: (answer: LogAnswer<Fields>) => Reply) {
+  return (reply: unknown): Reply | null =>
+    (reply as readonly unknown[])[0] === 'none' ? null : parse(parseLogAnswer<Fields>(reply));
+}
+
+export const positionArgv = ({ epoch, seq, nonce }: CursorParts) => [epoch, String(seq), nonce];
+
+/** A malformed cursor becomes a position of no log: no epoch is empty. */
+const cursorArgv = (cursor: string) => positionArgv(parseCursor(cursor) ?? { epoch: '', seq: 0, nonce: '' });
+
+/** The epoch is for a new log, if Redis holds none. */
+export const openArgv = (keying: string) => [randomText(8), keying];
+
+/** Nodes that key audiences in different ways cannot share a log. */
+export const keyingMismatch = (keyingOfLog: string, keying: string): string =>
+  `holds a log keyed by ${keyingOfLog}, but this node keys by ${keying}; use the same AUTH_MODE on all nodes`;
+
+export const OPEN = defineScript('open', openArgv, (reply) => {
+  const { head, bounds, fields } = parseLogAnswer<[keying: string]>(reply);
+  return { head, bounds, keying: fields[0] };
+});
+
+export const RESOLVE = defineScript(
+  'resolve',
+  cursorArgv,
+  ofLog(({ kind, bounds }: LogAnswer<[]>) => ({ kind, bounds })),
+);
+
+export const READ = defineScript(
+  'read',
+  ({ audiences, after, limit, maxChars }: ReadQuery) =>
+    cursorArgv(after).concat(String(limit), String(maxChars), ...new Set(audiences)),
+  ofLog(({ kind, head, bounds, fields }: LogAnswer<[hasMore: string, ...records: string[]]>): ReadResult => {
+    if (kind !== 'ok') return { kind, ...bounds };
+    const [hasMore, ...values] = fields;
+    const records = decodeRecords(head.epoch, values);
+    const more = hasMore === '1';
+    const last = records.at(-1);
+    return { kind, records, more, position: more && last !== undefined ? last.id : bounds.head };
+  }),
+);
+
+export const NEWEST = defineScript(
+  'newest',
+  ({ audiences, limit, maxChars }: NewestQuery) => [String(limit), String(maxChars), ...new Set(audiences)],
+  ofLog(
+    ({ head, bounds, fields }: LogAnswer<string[]>): NewestResult => ({
+      records: decodeRecords(head.epoch, fields).reverse(),
+      head: bounds.head,
+    }),
+  ),
+);
+
+export const STATS = defineScript(
+  'stats',
+  () => [],
+  (reply): Omit<StoreStats, 'bytes'> => {
+    const [records, oldest = null, newest = null] = reply as [records: number, oldest?: string, newest?: string];
+    const toMs = (time: string | null) => (time === null ? null : Number(time));
+    return { records, oldestAcceptedAtMs: toMs(oldest), newestAcceptedAtMs: toMs(newest) };
+  },
+);

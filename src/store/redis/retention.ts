@@ -1,0 +1,128 @@
+/** Trims and erases in slices of a few milliseconds; other calls run between them. */
+import { audienceOf } from '../../contract/audiences.ts';
+import { formatRoom } from '../../contract/rooms.ts';
+import type { Erasure, Log, Retention } from '../store.ts';
+import { type Calls, WRITE_MS } from './calls.ts';
+import { type Context, readInfo } from './connection.ts';
+import { defineScript, type Script } from './script.ts';
+
+/** Records, entries or keys that one script processes. */
+const SLICE = '256';
+
+type Target = Parameters<Erasure['erase']>[0];
+
+/** Whether there is more to trim. */
+const hasMore = (reply: unknown): boolean => reply === 1;
+
+const TRIM_LOG = defineScript(
+  'trim-log',
+  ({ trimBeforeMs, maxRecords }: Retention) => [String(trimBeforeMs), String(maxRecords), SLICE],
+  hasMore,
+);
+const TRIM_STATE = defineScript('trim-state', (beforeMs: number) => [String(beforeMs), SLICE], hasMore);
+/** `max` is that of ZRANGEBYSCORE: `(` excludes the bound. */
+const TRIM_KEYS = defineScript(
+  'trim-keys',
+  ({ of, max }: { of: 'idempotency' | 'session'; max: string }) => [of, max, SLICE],
+  hasMore,
+);
+
+const SCAN_STATE = defineScript(
+  'scan-state',
+  ({ cursor, tenantId }: { cursor: string; tenantId: string }) => [
+    cursor,
+    `${tenantId.replace(/[*?[\]\\^-]/g, '\\$&')},*`,
+    SLICE,
+  ],
+  (reply) => {
+    const [cursor, members] = reply as [string, string[]];
+    return { cursor, members };
+  },
+);
+const ERASE_STATE = defineScript(
+  'erase-state',
+  ({ tenantId, ticketId, members }: Target & { members: readonly string[] }) => [
+    ...[tenantId, ticketId ?? '', SLICE],
+    ...members,
+  ],
+  (reply) => {
+    const [more, erased] = reply as [number, number];
+    return { more: hasMore(more), erased };
+  },
+);
+const ERASE_LOG = defineScript(
+  'erase-log',
+  ({ audience, tenantId, ticketId, after }: Target & { audience: string; after: string }) => [
+    audience,
+    tenantId,
+    ticketId ?? '',
+    after,
+    SLICE,
+  ],
+  (reply) => {
+    const [next, erased] = reply as [string | null, number];
+    return { next, erased };
+  },
+);
+
+export function createRetention({ write }: Calls, context: Context): Erasure & Pick<Log, 'trim'> {
+  const { writer, keying, logger, signal } = context;
+
+  async function trimAll<Arguments>(script: Script<Arguments, boolean>, args: Arguments): Promise<void> {
+    while (!signal.aborted && (await write(script, args)));
+  }
+
+  async function eraseState(target: Target): Promise<number> {
+    const { tenantId, ticketId } = target;
+    let erased = 0;
+    let found = { cursor: '0', members: [`${tenantId},${ticketId}`] };
+    do {
+      if (ticketId === null) found = await write(SCAN_STATE, { cursor: found.cursor, tenantId });
+      for (let more = found.members.length > 0; more; ) {
+        const reply = await write(ERASE_STATE, { ...target, members: found.members });
+        erased += reply.erased;
+        more = reply.more;
+      }
+    } while (found.cursor !== '0');
+    return erased;
+  }
+
+  async function eraseLog(target: Target): Promise<number> {
+    const { tenantId, ticketId } = target;
+    const room = ticketId === null ? formatRoom('tenant', tenantId) : formatRoom('ticket', ticketId);
+    const audience = audienceOf(keying, tenantId, room);
+    let erased = 0;
+    let after: string | null = '0';
+    while (after !== null) {
+      const reply: ReturnType<typeof ERASE_LOG.parse> = await write(ERASE_LOG, { ...target, audience, after });
+      erased += reply.erased;
+      after = reply.next;
+    }
+    return erased;
+  }
+
+  /** The append-only file contains the erased records until Redis rewrites it. */
+  async function rewriteFile(): Promise<void> {
+    try {
+      const { aof_enabled } = await readInfo(writer, 'persistence', WRITE_MS);
+      if (aof_enabled === '1') await writer.command(['BGREWRITEAOF'], WRITE_MS);
+    } catch (error) {
+      const message = 'Redis did not rewrite its append-only file, so the file still contains erased records;';
+      logger.warn({ cause: String(error) }, `${message} run BGREWRITEAOF`);
+    }
+  }
+
+  return {
+    async trim(retention) {
+      await trimAll(TRIM_LOG, retention);
+      await trimAll(TRIM_STATE, retention.stateBeforeMs);
+      await trimAll(TRIM_KEYS, { of: 'idempotency', max: `(${retention.dedupeBeforeMs}` });
+      await trimAll(TRIM_KEYS, { of: 'session', max: String(retention.nowMs) });
+    },
+    async erase(target) {
+      const erased = (await eraseState(target)) + (await eraseLog(target));
+      await rewriteFile();
+      return erased;
+    },
+  };
+}

@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- Erases records from the log; their slots stay as tombstones. ARGV: audience, tenant, ticket or '' for all, the seq to
+-- continue after, slice (records to examine now). Returns the seq to continue after or false, and the number erased.
+local log = readLog()
+if not log then return { false, 0 } end
+local tenant, ticket, slice = ARGV[2], ARGV[3], tonumber(ARGV[5])
+local room = ROOM .. ARGV[1]
+local from = countThrough(room, tonumber(ARGV[4]))
+local seqs = call('LRANGE', room, from, from + slice - 1)
+local erased, indexes = {}, {}
+for i = 1, #seqs do
+  local h = readHeader(seqs[i])
+  -- If audiences are keyed by room, this one can also hold another tenant's ticket with the same id.
+  if h and h.tenant == tenant and (ticket == '' or h.ticket == ticket) then
+    erased[#erased + 1] = RECORD .. seqs[i]
+    forgetIdempotency(h.idempotencyKey)
+    for j = 1, #h.audiences do
+      local key = ROOM .. h.audiences[j]
+      indexes[key] = indexes[key] or {}
+      indexes[key][#indexes[key] + 1] = countThrough(key, tonumber(seqs[i])) - 1
+    end
+  end
+end
+-- Seqs are overwritten with 0 first, so that one pass over each list removes them all.
+for key, list in pairs(indexes) do
+  for i = 1, #list do call('LSET', key, list[i], '0') end
+  call('LREM', key, 0, '0')
+end
+if #erased > 0 then
+  unlink(erased)
+  call('HSET', META, 'records', decimal(log.records - #erased), 'tombstones', decimal(log.tombstones + #erased))
+  call('HINCRBY', META, 'erasures', 1)
+  wakeTails()
+end
+return { #seqs == slice and seqs[#seqs], #erased }

@@ -1,0 +1,59 @@
+-- Records: payload length, header, line feed, payload, as encodeRecord() in record.ts writes them.
+
+-- Returns nil if the record was erased. Reads the start only: a payload can be a thousand times as long as its header.
+local function readHeader(seq)
+  local key = RECORD .. seq
+  local record = call('GETRANGE', key, 0, 1023)
+  if record == '' then return nil end
+  local lineFeed = string.find(record, '\n', 1, true)
+  if not lineFeed then
+    record = call('GET', key)
+    lineFeed = string.find(record, '\n', 1, true)
+  end
+  local json = string.sub(record, string.find(record, '[', 1, true), lineFeed - 1)
+  local event, rooms, audiences, acceptedAtMs, nonce, kind, tenant, ticket, messageId, providerMessageId,
+    idempotencyKey = unpack(cjson.decode(json))
+  return { audiences = audiences, kind = kind, tenant = tenant, ticket = ticket, messageId = messageId,
+    providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
+end
+
+-- In characters, as JavaScript counts them.
+local function payloadLength(record) return tonumber(string.match(record, '^%d+')) end
+
+-- Adds the records of `seqs` to `out`, each as its seq (or its label in `labels`) and its value, until the payloads
+-- exceed `maxChars`. Returns the number of seqs processed.
+local function addRecords(out, seqs, count, maxChars, labels)
+  local bytes, chars, at, chunk = 0, nil, 1, 1
+  local start = #out
+  while at <= count do
+    -- Chunks grow, so that at most about twice the size of the result is read, however large the records are.
+    local to = math.min(at + chunk - 1, count)
+    chunk = math.min(2 * chunk, 32)
+    local keys = {}
+    for i = at, to do keys[#keys + 1] = RECORD .. seqs[i] end
+    local values = call('MGET', unpack(keys))
+    for i = 1, #values do
+      if values[i] then
+        out[#out + 1] = (labels or seqs)[at + i - 1]
+        out[#out + 1] = values[i]
+        -- A payload has at least as many bytes as characters, so most reads end before characters are counted.
+        bytes = bytes + #values[i]
+        if bytes > maxChars then
+          if chars then
+            chars = chars + payloadLength(values[i])
+          else
+            chars = 0
+            for j = start + 2, #out, 2 do chars = chars + payloadLength(out[j]) end
+          end
+          if chars > maxChars then return at + i - 1 end
+        end
+      end
+    end
+    at = to + 1
+  end
+  return count
+end
+
+local function unlink(keys)
+  if #keys > 0 then call('UNLINK', unpack(keys)) end
+end
