@@ -117,10 +117,10 @@ export function createHttp(
   async function passFor(signal: AbortSignal): Promise<string | undefined> {
     if (token === undefined) return undefined;
     if (pass === null || Date.now() > pass.renewAtMs) {
-      const askedAtMs = Date.now();
+      const requestedAtMs = Date.now();
       const answer = await (await send('pass', { method: 'POST', signal })).json();
       const minted = answer as { readonly pass: string; readonly expiresInSeconds: number };
-      pass = { text: minted.pass, renewAtMs: askedAtMs + minted.expiresInSeconds * 1000 * PASS_LIFE };
+      pass = { text: minted.pass, renewAtMs: requestedAtMs + minted.expiresInSeconds * 1000 * PASS_LIFE };
     }
     return pass.text;
   }
