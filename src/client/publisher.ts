@@ -9,7 +9,7 @@
  * has an Idempotency-Key, so that repeating one whose outcome is not known never doubles. The queue is bounded.
  * For Node 20 or newer, whose `fetch` keeps connections alive, and for whatever else has `fetch`.
  */
-import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/idempotency.ts';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/publishing.ts';
 
 export interface PublisherOptions {
   /** Where the bridge is, with its base path when it has one. */

@@ -91,7 +91,7 @@ test('further members of an error stand in the problem', async (context) => {
   assert.equal(response.status, 410);
   assert.deepEqual(await response.json(), {
     type: 'urn:roomcast:error:cursor_expired',
-    title: 'The cursor is older than what the log keeps',
+    title: 'The cursor is older than the log',
     status: 410,
     detail: 'Gone.',
     code: 'cursor_expired',

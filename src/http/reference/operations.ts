@@ -1,7 +1,7 @@
 /** The operations of the API's description, one function each, in the order of the document's paths (openapi.ts). */
 import { JSON_TYPE } from '../../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
-import { IDEMPOTENCY_KEY } from '../../contract/idempotency.ts';
+import { IDEMPOTENCY_KEY } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { EVENTS_QUERY } from '../../transports/longpoll.ts';
 import { SSE_QUERY } from '../../transports/sse/endpoint.ts';

@@ -11,7 +11,7 @@ import { mayPublish, type Principal, publisherKey } from '../../auth/principal.t
 import type { Bus, PublishInput } from '../../bus/bus.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../../contract/idempotency.ts';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../../contract/publishing.ts';
 
 /** protocol §9: more is a 400. */
 export const MAX_BATCH = 1000;
