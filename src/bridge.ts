@@ -23,7 +23,7 @@ import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';
 import { MAX_ID_CHARACTERS } from './contract/rooms.ts';
 import { createApp } from './http/app.ts';
-import { createProbes } from './http/routes/check.ts';
+import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
 import { createLogger } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
@@ -137,7 +137,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const polling = createPolling({ ...common, principalOf: principalOf(true) });
   const probeDoor = createProbeDoor(config, gate);
   const ready = () => !draining && store.healthy();
-  const probes = createProbes({ config, metrics, door: probeDoor, ready });
+  const checkRoutes = createCheckRoutes({ config, metrics, gate: probeDoor, ready });
   const socketio = createSocketIo({
     ...common,
     probeDoor,
@@ -163,7 +163,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     mintPass: auth.mintPass,
     ready,
     transports: { sse: sse.handle, events: polling.handle },
-    probes,
+    check: checkRoutes,
   });
 
   // Node's own limit is below what MAX_ROOMS rooms take in a query.
@@ -234,7 +234,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     socketio.drain();
     sse.drain();
     polling.drain();
-    probes.drain();
+    checkRoutes.drain();
     // Node's closeIdleConnections spares connections that never sent a request, as browsers open them ahead of need.
     const idle = setInterval(() => {
       for (const [socket, requests] of sockets) if (requests === 0) socket.destroy();

@@ -40,10 +40,13 @@ const object = z.record(z.string(), z.unknown(), AN_OBJECT);
 const envelope = {
   tenantId: roomId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
-  ticketStatus: z.string(A_STRING).min(1, 'must be a non-empty string').meta({ example: 'OPEN' }),
+  ticketStatus: z
+    .string(A_STRING)
+    .min(1, 'must be a non-empty string')
+    .meta({ description: 'Any non-empty string.', example: 'OPEN' }),
   ticketUpdatedAt: z.iso
     .datetime({ offset: true, ...must('must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z') })
-    .meta({ example: '2024-06-01T12:00:00.000Z' }),
+    .meta({ description: 'When the ticket last changed: an ISO 8601 instant.', example: '2024-06-01T12:00:00.000Z' }),
   agreementId: optionalRoomId,
   instanceId: optionalString,
   messageId: optionalString,

@@ -37,7 +37,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     ready: () => true,
     transports: { sse: unused, events: unused },
     stats: unused,
-    probes: { stream: unused, poll: unused },
+    check: { stream: unused, poll: unused },
     ...deps,
   });
   const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));

@@ -9,8 +9,8 @@ import { io } from 'socket.io-client';
 import { parse } from 'yaml';
 import { configure } from '../../src/config.ts';
 import { createEventCatalog } from '../../src/contract/events.ts';
-import { type AsyncApiDocument, createAsyncApi } from '../../src/http/reference/asyncapi.ts';
-import { toYaml } from '../../src/http/routes/ops.ts';
+import { type AsyncApiDocument, createAsyncApi, type Message } from '../../src/http/reference/asyncapi.ts';
+import { toYaml } from '../../src/http/reference/routes.ts';
 import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
@@ -19,15 +19,7 @@ const EXTRA_EVENTS = ['leads.updated', 'leads:updated', 'bridge_cursor', 'join.t
 const documentOf = (extraEvents: readonly string[] = [], options = {}): AsyncApiDocument =>
   createAsyncApi({ ...configure(options), eventNames: createEventCatalog(extraEvents).names });
 
-interface Message {
-  readonly name: string;
-  readonly headers?: object;
-  readonly payload: object;
-  readonly examples?: readonly { readonly payload?: unknown; readonly headers?: unknown }[];
-}
-
-const messagesOf = (document: AsyncApiDocument): Message[] =>
-  Object.values(document.components.messages) as unknown as Message[];
+const messagesOf = (document: AsyncApiDocument): readonly Message[] => Object.values(document.components.messages);
 
 /** Checks values against schemas of the document, whose references lead into it. */
 function checkerOf(document: AsyncApiDocument): (schema: object, value: unknown) => string | null {

@@ -12,7 +12,7 @@ import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
 import type { Content } from '../../src/http/reference/parts.ts';
-import { toYaml } from '../../src/http/routes/ops.ts';
+import { toYaml } from '../../src/http/reference/routes.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { startBridge } from '../support/bridge.ts';
@@ -44,7 +44,7 @@ test('the document and the app’s routes agree, both ways', () => {
     ready: unused,
     transports: { sse: unused, events: unused },
     stats: unused,
-    probes: { stream: unused, poll: unused },
+    check: { stream: unused, poll: unused },
   });
   const routes = app.routes
     .filter(({ method }) => method !== 'ALL')

@@ -291,7 +291,7 @@ describe('state routes and tokens', () => {
       ready: () => true,
       transports: { sse: unused, events: unused },
       stats: unused,
-      probes: { stream: unused, poll: unused },
+      check: { stream: unused, poll: unused },
     });
     const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
     await once(server.listen(0, '127.0.0.1'), 'listening');

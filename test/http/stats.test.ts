@@ -3,49 +3,12 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import type { Config } from '../../src/config.ts';
+import type { Stats } from '../../src/contract/stats.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { missing, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 
 const SECRET = 'a secret of at least thirty-two bytes';
-
-interface Room {
-  readonly room: string;
-  readonly tenantId: string | null;
-  readonly listeners: number;
-  readonly events: number;
-}
-
-interface Stats {
-  readonly node: { readonly id: string; readonly host: string | null; readonly pid: number | null };
-  readonly connections: Record<string, number>;
-  readonly publishes: Record<string, number>;
-  readonly deliveries: Record<string, number>;
-  readonly deliveryLag: {
-    readonly boundsSeconds: number[];
-    readonly counts: Record<string, number[]>;
-    readonly recent: { readonly count: number; readonly p99Seconds: number | null };
-  };
-  readonly rooms: {
-    readonly byListeners: { readonly top: Room[]; readonly others: { rooms: number; listeners: number } };
-    readonly byEvents: {
-      readonly seconds: number;
-      readonly top: Room[];
-      readonly others: { rooms: number; events: number };
-    };
-  };
-  readonly log: {
-    readonly engine: string;
-    readonly healthy: boolean;
-    readonly reached: boolean;
-    readonly records: number | null;
-    readonly bytes: number | null;
-    readonly oldest: { readonly cursor: string; readonly at: string } | null;
-    readonly newest: { readonly cursor: string; readonly at: string } | null;
-  };
-  readonly redis: { readonly reached: boolean; readonly tailLag: { readonly count: number } } | null;
-  readonly nodes: readonly { readonly id: string; readonly connections: Record<string, number> }[] | null;
-}
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -73,19 +36,19 @@ async function stats(bridge: TestBridge, query = '', headers: Record<string, str
   return (await response.json()) as Stats;
 }
 
-/** An answer may be half a second old, so a figure is waited for. */
+/** An answer may be half a second old, so this asks until the figure is there. */
 async function statsOnce(
   bridge: TestBridge,
   what: string,
   holds: (now: Stats) => boolean,
   headers: Record<string, string> = {},
 ): Promise<Stats> {
-  let now: Stats | null = null;
+  let now = await stats(bridge, '', headers);
   await until(what, async () => {
     now = await stats(bridge, '', headers);
     return holds(now);
   });
-  return now as unknown as Stats;
+  return now;
 }
 
 /** A stream that is open and read until the test ends. */

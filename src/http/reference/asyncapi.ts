@@ -1,12 +1,11 @@
 /**
- * What is heard, described (AsyncAPI 3.0): Socket.IO's events, joins and acks, and the SSE stream, made from the schemas
- * that the bridge checks with. Publishing, polling and the state routes are requests, and stand in openapi.ts.
+ * The AsyncAPI 3.0 document: the events, joins and acks of Socket.IO, and the SSE stream, built from the schemas that the
+ * bridge checks with. openapi.ts describes the requests: publishing, polling and the state routes.
  *
- * A message's payload is the JSON that both transports carry. What comes beside it stands in `headers`: for Socket.IO
- * the handler's further arguments (cursor, `{ replay }`), for SSE the fields `event:` and `id:`. The repository's
- * docs/asyncapi.yaml is this, with the default configuration; a test fails when they differ.
+ * A message's payload is the JSON that both transports carry; its `headers` are the other arguments of a Socket.IO handler
+ * (cursor, `{ replay }`) and the `id:` of an SSE event. docs/asyncapi.yaml is this document with the default settings; a
+ * test fails if the two differ.
  */
-
 import type { Config } from '../../config.ts';
 import {
   declaredEventSchema,
@@ -21,8 +20,8 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
 import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
-import { CURSOR, cursor, type JsonObject, MESSAGE_PAYLOAD, parametersOf, TICKET_PAYLOAD } from './parts.ts';
-import { payloadSchema } from './schemas.ts';
+import { CURSOR, cursor, type Json, type JsonObject, MESSAGE_PAYLOAD, parametersOf, TICKET_PAYLOAD } from './parts.ts';
+import { EXTRA_KEYS, payloadSchema } from './schemas.ts';
 
 export interface AsyncApiDocument {
   readonly asyncapi: '3.0.0';
@@ -31,17 +30,28 @@ export interface AsyncApiDocument {
   readonly servers: Readonly<Record<string, JsonObject>>;
   readonly channels: Readonly<Record<string, JsonObject>>;
   readonly operations: Readonly<Record<string, JsonObject>>;
-  readonly components: Readonly<
-    Record<'messages' | 'schemas' | 'securitySchemes', Readonly<Record<string, JsonObject>>>
-  >;
+  readonly components: {
+    readonly messages: Readonly<Record<string, Message>>;
+    readonly schemas: Readonly<Record<string, JsonObject>>;
+    readonly securitySchemes: Readonly<Record<string, JsonObject>>;
+  };
+}
+
+export interface Message {
+  readonly name: string;
+  readonly title: string;
+  readonly contentType?: 'application/json';
+  readonly headers?: JsonObject;
+  readonly payload: JsonObject;
+  readonly examples?: readonly { readonly headers?: JsonObject; readonly payload: Json }[];
 }
 
 export interface AsyncApiOptions extends Pick<Config, 'basePath' | 'socketPath' | 'legacyEvents' | 'authCookie'> {
-  /** Every name that may be published, the operator's declared ones included. */
+  /** Every event name that can be published, including those that the operator declares. */
   readonly eventNames: readonly string[];
 }
 
-/** The codes of protocol §5: what a join may be refused with. */
+/** The codes of a refused join (protocol §5). */
 const JOIN_CODES = [
   'invalid_room',
   'forbidden',
@@ -61,14 +71,14 @@ const object = (properties: Readonly<Record<string, JsonObject>>, required: read
   required,
 });
 
-/** The document's name for an event: `messages.new` → `messagesNew`. */
+/** The key of an event in the document: `messages.new` → `messagesNew`. */
 const keyOf = (event: string): string => event.replaceAll(/[.:-]+(\w?)/g, (_, letter: string) => letter.toUpperCase());
 
 export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
   const bridge = bridgeMessages();
   const joins = Object.fromEntries(ROOM_KINDS.flatMap((kind) => [joinMessage(kind), leaveMessage(kind)]));
-  const heard = eventMessages(options, new Set(['ack', ...Object.keys(bridge), ...Object.keys(joins)]));
-  const socketio = { ...heard, ...bridge };
+  const events = eventMessages(options, new Set(['ack', ...Object.keys(bridge), ...Object.keys(joins)]));
+  const received = { ...events, ...bridge };
   const inChannel = (messages: object): JsonObject =>
     Object.fromEntries(Object.keys(messages).map((name) => [name, messageRef(name)]));
   const ofChannel = (channel: string, messages: object): JsonObject[] =>
@@ -80,8 +90,9 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       title: 'Roomcast',
       version: API_VERSION,
       description:
-        'One event bus with one durable log: the same events, the same bytes and the same cursor on Socket.IO and on ' +
-        'Server-Sent Events. Publishing, polling and the state routes are described in openapi.yaml.',
+        'Roomcast is a realtime bridge with one durable log: clients receive the same events, with the same bytes and ' +
+        'the same cursor, over Socket.IO and Server-Sent Events. openapi.yaml describes publishing, polling and the ' +
+        'state routes.',
       license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
     },
     defaultContentType: 'application/json',
@@ -91,28 +102,30 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
         address: options.socketPath,
         title: 'Socket.IO (Engine.IO 4: websocket and polling)',
         description:
-          'Handlers get the payload, then the arguments described as headers, in their order. A stock client from 4.6 ' +
-          'on is put back in its rooms after a cut and gets all that it missed (`socket.recovered`).',
+          'Your handler gets the payload, then the arguments that the message lists as headers, in that order. When a ' +
+          'stock client (4.6 or newer) reconnects, the bridge restores its rooms and sends the events that it missed; ' +
+          '`socket.recovered` is then true.',
         servers: [serverRef('socketio')],
-        messages: inChannel({ ...socketio, ...joins, ack: true }),
+        messages: inChannel({ ...received, ...joins, ack: true }),
         bindings: { ws: { method: 'GET', query: CONNECT_OPTIONS, bindingVersion: '0.1.0' } },
       },
       sse: {
         address: '/sse',
         title: 'Server-Sent Events',
         description:
-          'Begins with `retry:` and a `bridge.cursor`. EventSource comes back by itself with `Last-Event-ID`, and gets ' +
-          'first what it missed. Every 15 s without traffic (HEARTBEAT_MS) another `bridge.cursor`.',
+          'The stream starts with `retry:` and a `bridge.cursor` event. EventSource reconnects by itself with ' +
+          '`Last-Event-ID`, and first gets the events that it missed. After each 15 s without traffic (`HEARTBEAT_MS`), ' +
+          'the server sends another `bridge.cursor`.',
         servers: [serverRef('http')],
-        messages: inChannel(socketio),
+        messages: inChannel(received),
       },
     },
     operations: {
       hear: {
         action: 'send',
         channel: { $ref: '#/channels/socketio' },
-        summary: 'The events of the rooms that were joined',
-        messages: ofChannel('socketio', socketio),
+        summary: 'Receive the events of the rooms that you joined',
+        messages: ofChannel('socketio', received),
       },
       ...Object.fromEntries(
         Object.keys(joins).map((name) => [
@@ -121,7 +134,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
             action: 'receive',
             channel: { $ref: '#/channels/socketio' },
             messages: ofChannel('socketio', { [name]: true }),
-            // To the callback, if one was given.
+            // Sent only if the client passes a callback.
             reply: {
               channel: { $ref: '#/channels/socketio' },
               messages: ofChannel('socketio', { ack: true }),
@@ -132,13 +145,13 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       stream: {
         action: 'send',
         channel: { $ref: '#/channels/sse' },
-        summary: 'The events of the rooms that the query names',
-        messages: ofChannel('sse', socketio),
+        summary: 'Receive the events of the rooms in the query',
+        messages: ofChannel('sse', received),
         bindings: { http: { method: 'GET', query: querySchema(), bindingVersion: '0.3.0' } },
       },
     },
     components: {
-      messages: { ...heard, ...bridge, ...joins, ack: ackMessage() },
+      messages: { ...events, ...bridge, ...joins, ack: ackMessage() },
       schemas: schemas(options),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -163,38 +176,41 @@ function servers({ basePath }: AsyncApiOptions): Readonly<Record<string, JsonObj
       $ref: `#/components/securitySchemes/${name}`,
     })),
   };
-  const description = 'With AUTH_MODE=none nobody shows a token.';
+  const description = 'With `AUTH_MODE=none`, you need no token.';
   return {
-    socketio: { ...common, protocol: 'ws', description: `Socket.IO, whatever the base path. ${description}` },
+    socketio: { ...common, protocol: 'ws', description: `Socket.IO; the base path does not apply. ${description}` },
     http: { ...common, protocol: 'http', ...(basePath === '' ? {} : { pathname: basePath }), description },
   };
 }
 
-/** `auth` or query options of Socket.IO's handshake (protocol §5). */
+/** Options in the `auth` or the query of Socket.IO's handshake (protocol §5). */
 const CONNECT_OPTIONS: JsonObject = object(
   {
-    token: { type: 'string', description: 'A bearer token; rather in `auth` than in the query.' },
-    pass: { type: 'string', description: 'A pass in its place.' },
-    legacy: { type: 'boolean', default: true, description: 'Whether legacy events are sent too.' },
+    token: {
+      type: 'string',
+      description: 'Your bearer token. Prefer `auth` over the query, where it would be part of the URL.',
+    },
+    pass: { type: 'string', description: 'A pass from `POST /pass`, in place of a token.' },
+    legacy: { type: 'boolean', default: true, description: 'Whether to also send legacy events.' },
     cursor: {
       type: 'boolean',
       default: true,
-      description: 'false: handlers get the payload alone; no cursors, no `bridge.cursor`, no recovery.',
+      description: 'With false, handlers get only the payload: no cursors, no `bridge.cursor`, no recovery.',
     },
   },
   [],
 );
 
 /**
- * Canonical and declared events with their cursor, legacy events without.
- * @param taken names of the document's other messages
+ * Canonical and declared events have a cursor; legacy events have none.
+ * @param taken keys of the document's other messages
  */
 function eventMessages(
   { eventNames, legacyEvents }: AsyncApiOptions,
   taken: ReadonlySet<string>,
-): Record<string, JsonObject> {
-  const messages: Record<string, JsonObject> = {};
-  /** Declared names may differ in their punctuation alone. */
+): Record<string, Message> {
+  const messages: Record<string, Message> = {};
+  /** The names of two declared events may differ only in their punctuation. */
   const freeKey = (event: string): string => {
     let key = keyOf(event);
     while (taken.has(key) || Object.hasOwn(messages, key)) key += '_';
@@ -207,7 +223,7 @@ function eventMessages(
     for (const name of legacy) {
       messages[freeKey(name)] = {
         name,
-        title: `Legacy, right before ${event}`,
+        title: `Legacy event, sent immediately before ${event}`,
         contentType: 'application/json',
         payload: schemaRef(`Legacy${schema}`),
         ...(example === undefined ? {} : { examples: [{ payload: legacyExample(event, example) }] }),
@@ -215,9 +231,9 @@ function eventMessages(
     }
     messages[freeKey(event)] = {
       name: event,
-      title: schema === 'DeclaredEvent' ? 'Declared by the operator (EXTRA_EVENTS)' : 'Canonical',
+      title: schema === 'DeclaredEvent' ? 'Event declared by the operator (EXTRA_EVENTS)' : 'Canonical event',
       contentType: 'application/json',
-      headers: schemaRef('Place'),
+      headers: schemaRef('EventHeaders'),
       payload: schemaRef(schema),
       ...(example === undefined ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
     };
@@ -238,25 +254,25 @@ function legacyExample(event: string, example: JsonObject): JsonObject {
   return { ...(example[LEGACY_ENTITY[event] as string] as JsonObject), ...example };
 }
 
-function bridgeMessages(): Record<string, JsonObject> {
+function bridgeMessages(): Record<string, Message> {
   return {
     bridgeCursor: {
       name: BRIDGE_CURSOR,
-      title: 'A place to resume from, and the heartbeat of a stream',
-      headers: schemaRef('Place'),
+      title: 'The newest cursor to resume from; also the heartbeat of a stream',
+      headers: schemaRef('EventHeaders'),
       payload: { type: 'object', maxProperties: 0 },
       examples: [{ headers: { cursor: CURSOR }, payload: {} }],
     },
     bridgeReset: {
       name: BRIDGE_RESET,
-      title: 'A gap: what came after the cursor cannot be told; read the state routes and go on from `cursor`',
-      headers: schemaRef('Place'),
+      title: 'Events after your cursor are lost: read the state routes, then continue with `cursor`',
+      headers: schemaRef('EventHeaders'),
       payload: schemaRef('Reset'),
       examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
     },
     bridgeError: {
       name: BRIDGE_ERROR,
-      title: 'A refusal: of a join without a callback, of a stream, or of a token that expired',
+      title: 'An error: a refused join without a callback, a refused stream, or an expired token',
       payload: schemaRef('Refusal'),
       examples: [
         { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
@@ -265,12 +281,12 @@ function bridgeMessages(): Record<string, JsonObject> {
   };
 }
 
-function joinMessage(kind: RoomKind): [string, JsonObject] {
+function joinMessage(kind: RoomKind): [string, Message] {
   return [
     keyOf(`join-${kind}`),
     {
       name: `join-${kind}`,
-      title: `Join ${kind}:{id}; with \`after\`, first what the room got since`,
+      title: `Join ${kind}:{id}; with \`after\`, first get the events after that cursor`,
       headers: schemaRef('JoinOptions'),
       payload: idSchema(kind),
       examples: [{ payload: { [ID_FIELDS[kind]]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
@@ -278,7 +294,7 @@ function joinMessage(kind: RoomKind): [string, JsonObject] {
   ];
 }
 
-function leaveMessage(kind: RoomKind): [string, JsonObject] {
+function leaveMessage(kind: RoomKind): [string, Message] {
   return [
     keyOf(`leave-${kind}`),
     {
@@ -295,10 +311,10 @@ function idSchema(kind: RoomKind): JsonObject {
   return { oneOf: [id, object({ [ID_FIELDS[kind]]: id }, [ID_FIELDS[kind]])] };
 }
 
-function ackMessage(): JsonObject {
+function ackMessage(): Message {
   return {
     name: 'ack',
-    title: 'The answer to a join or a leave, to its callback',
+    title: 'The answer to a join or leave, passed to your callback',
     payload: schemaRef('Ack'),
     examples: [
       { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
@@ -317,14 +333,11 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
   const room: JsonObject = { type: 'string', description: '`{kind}:{id}`' };
   const legacyOf = (schema: string, entity: string): JsonObject => ({
     allOf: [schemaRef(schema)],
-    description: `The canonical payload, with the fields of \`${entity}\` beside it at the top level; the envelope’s win.`,
+    description: `The canonical payload with the fields of \`${entity}\` copied to the top level, unless a key exists there already.`,
   });
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, 'Extra keys, at any depth, pass through.'),
-    MessagesNew: payloadSchema(
-      messagesNewSchema,
-      'One of `messageId`, `providerMessageId` is there. Extra keys, at any depth, pass through.',
-    ),
+    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, EXTRA_KEYS),
+    MessagesNew: payloadSchema(messagesNewSchema, `\`messageId\` or \`providerMessageId\` is present. ${EXTRA_KEYS}`),
     ...(legacyEvents
       ? {
           LegacyTicketsUpdated: legacyOf('TicketsUpdated', 'ticket'),
@@ -332,19 +345,28 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
         }
       : {}),
     ...(eventNames.some((name) => !Object.hasOwn(SCHEMA_OF, name))
-      ? { DeclaredEvent: payloadSchema(declaredEventSchema, 'Each of these ids that is there routes it to a room.') }
+      ? {
+          DeclaredEvent: payloadSchema(
+            declaredEventSchema,
+            'The event goes to the room of each of these ids that is present.',
+          ),
+        }
       : {}),
-    Place: object(
+    EventHeaders: object(
       {
-        cursor: { ...cursor, description: 'Socket.IO: the second argument. SSE: `id:`. The same on every transport.' },
+        cursor: { ...cursor, description: 'Socket.IO: the second argument. SSE: the field `id:`.' },
         replay: {
           type: 'boolean',
-          description: 'Socket.IO, in the third argument: in a replay that a join asked for.',
+          description:
+            'Socket.IO: a member of the third argument; true in a replay that a join with `after` requested.',
         },
       },
       [],
     ),
-    JoinOptions: object({ after: { ...cursor, description: 'First what the room got after this cursor.' } }, []),
+    JoinOptions: object(
+      { after: { ...cursor, description: 'Replays the events of the room after this cursor, then goes live.' } },
+      [],
+    ),
     Ack: {
       oneOf: [
         object({ ok: { const: true }, room, cursor }, ['ok', 'room', 'cursor']),
@@ -352,7 +374,7 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
           {
             ok: { const: false },
             code: { enum: JOIN_CODES },
-            error: { type: 'string', description: 'A sentence.' },
+            error: { type: 'string', description: 'A sentence that says what is wrong. Your code decides by `code`.' },
             room,
           },
           ['ok', 'code', 'error'],
@@ -362,9 +384,13 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
     Reset: object(
       {
         reason: { enum: ['expired', 'unknown'] },
-        after: { ...cursor, type: ['string', 'null'], description: 'The cursor that led nowhere.' },
-        oldest: { ...cursor, description: 'The oldest record kept.' },
-        cursor: { ...cursor, description: 'From where it goes on.' },
+        after: {
+          ...cursor,
+          type: ['string', 'null'],
+          description: 'The cursor that you sent. Null if you sent a session without one.',
+        },
+        oldest: { ...cursor, description: 'The cursor of the oldest record in the log.' },
+        cursor: { ...cursor, description: 'Events continue after this cursor.' },
       },
       ['reason', 'after', 'oldest', 'cursor'],
     ),

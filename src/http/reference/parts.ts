@@ -1,8 +1,9 @@
 /**
- * What the parts of the API's description are made of: the types of OpenAPI 3.1 that it uses, examples, parameters from
- * the shapes of transports/query.ts, and responses from the table of errors.
+ * The building blocks of the OpenAPI document: the types of OpenAPI 3.1 that it uses, shared examples, parameters from the
+ * query shapes of the routes, and error responses from contract/errors.ts.
  */
 import type { z } from 'zod';
+import { JSON_TYPE } from '../../answers/answer.ts';
 import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
 import { TICKETS_UPDATED } from '../../contract/events.ts';
@@ -64,9 +65,17 @@ export const cursor: JsonObject = {
   type: 'string',
   minLength: 1,
   maxLength: 64,
-  description: 'A place in the log: opaque, compares as a byte string, the same on every transport.',
+  description: 'A position in the log. Opaque; cursors of one log sort as byte strings. The same on all transports.',
 };
+export const string: JsonObject = { type: 'string' };
 export const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });
+
+/** A JSON body with one example. */
+export const json = (schema: JsonObject, name: string, value: Json): Readonly<Record<string, Content>> => ({
+  [JSON_TYPE]: { schema, examples: { [name]: { value } } },
+});
+export const text = (...types: readonly string[]): Readonly<Record<string, Content>> =>
+  Object.fromEntries(types.map((type) => [type, { schema: string }]));
 
 export function ok(
   description: string,
@@ -75,7 +84,7 @@ export function ok(
 ): ApiResponse {
   return {
     description,
-    headers: headersOf({ 'Cache-Control': 'Whether the answer may be kept.', ...headers }),
+    headers: headersOf({ 'Cache-Control': 'Whether caches may store the answer.', ...headers }),
     content,
   };
 }
@@ -86,7 +95,7 @@ export function headersOf(descriptions: Readonly<Record<string, string>>) {
   );
 }
 
-/** One response per status, with an example for each of its codes. `internal` may come from every route. */
+/** One response per status, with an example for each of its codes. Every route can answer with `internal`. */
 export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, ApiResponse>> {
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of [...codes, 'internal'] as const) {
@@ -98,8 +107,9 @@ export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, A
 
 function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
   const headers: Record<string, string> = {};
-  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds after which to try again.';
-  if (codes.some((code) => ERRORS[code].status === 401)) headers['WWW-Authenticate'] = 'How to authenticate.';
+  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds to wait before you retry.';
+  if (codes.some((code) => ERRORS[code].status === 401))
+    headers['WWW-Authenticate'] = 'The authentication scheme: `Bearer`.';
   return {
     description: codes.map((code) => `${ERRORS[code].title} (\`${code}\`).`).join(' '),
     ...(Object.keys(headers).length === 0 ? {} : { headers: headersOf(headers) }),
@@ -119,14 +129,16 @@ function problemExample(code: ErrorCode): JsonObject {
     type: problemUrn(code),
     title,
     status,
-    detail: 'What was wrong, in a sentence.',
+    detail: 'A sentence that says what is wrong.',
     code,
-    ...(code === 'invalid_payload' ? { errors: [{ path: '/payload/ticketId', message: 'is required' }] } : {}),
+    ...(code === 'invalid_payload'
+      ? { errors: [{ path: '/payload/ticketId', message: 'is required and must be a string' }] }
+      : {}),
     ...(reason === null ? {} : { reason, after: CURSOR, oldest: CURSOR, cursor: CURSOR }),
   };
 }
 
-/** A query shape as parameters: what each takes stands in its `meta`. */
+/** The parameters of a query shape, described by the `meta` of each. */
 export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parameter[] {
   return Object.entries(shape).map(([name, parameter]) => {
     const { description = '', schema, required } = parameter.meta() ?? {};
@@ -140,7 +152,7 @@ export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parame
   });
 }
 
-/** A default that the parameter itself does not take stands for "left out". */
+/** A default below the minimum means "left out" to the route; the description does not show it. */
 function withoutOddDefault(schema: JsonObject): JsonObject {
   const { default: fallback, ...rest } = schema;
   const { minimum } = schema;
