@@ -119,7 +119,10 @@ function answerOtherMethod(methods: readonly string[]): Handler {
     const { outgoing } = context.env;
     outgoing.setHeader('Allow', allow);
     if (context.req.method !== 'OPTIONS') {
-      throw new BridgeError('method_not_allowed', `This path does not support ${context.req.method}. Use ${allow}.`);
+      throw new BridgeError(
+        'method_not_allowed',
+        `This path does not support ${context.req.method}. It supports ${allow}.`,
+      );
     }
     if (outgoing.hasHeader('Access-Control-Allow-Origin')) {
       outgoing.setHeader('Access-Control-Allow-Methods', allow);

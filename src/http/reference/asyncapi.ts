@@ -314,7 +314,7 @@ function idSchema(kind: RoomKind): JsonObject {
 function ackMessage(): Message {
   return {
     name: 'ack',
-    title: 'The answer to a join or leave, passed to your callback',
+    title: 'The response to a join or leave, passed to your callback',
     payload: schemaRef('Ack'),
     examples: [
       { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },

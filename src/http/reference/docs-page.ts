@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { contentSecurityPolicy } from '../../answers/headers.ts';
+import { PROBLEM_TYPE } from '../../answers/problem.ts';
 import type { OpenApiDocument } from './openapi.ts';
 import type { ApiResponse, Content, Json, Operation, Parameter } from './parts.ts';
 
@@ -30,18 +31,23 @@ const styleHash = createHash('sha256').update(STYLE).digest('base64');
 export const DOCS_POLICY = contentSecurityPolicy(`style-src 'sha256-${styleHash}'`);
 
 export function renderDocs(document: OpenApiDocument): string {
-  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  const all = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
   );
-  const sections = document.tags.map(({ name, description }) => {
-    const own = operations.filter(({ operation }) => operation.tags.includes(name));
-    return `<section aria-labelledby="${anchor(`tag-${name}`)}"><h2 id="${anchor(`tag-${name}`)}">${escapeHtml(name)}</h2>
-<p>${prose(description)}</p>
-${own.map(({ path, method, operation }) => renderOperation(path, method, operation)).join('\n')}</section>`;
+  const tags = document.tags.map(({ name, description }) => {
+    const operations = all.filter(({ operation }) => operation.tags.includes(name));
+    return { id: anchor(`tag-${name}`), name: escapeHtml(name), description, operations };
   });
-  const contents = operations.map(
-    ({ path, method, operation }) =>
-      `<li><a href="#${operation.operationId}"><code>${method} ${escapeHtml(path)}</code></a> ${escapeHtml(operation.summary)}</li>`,
+  const contents = tags.flatMap(({ operations }) =>
+    operations.map(
+      ({ path, method, operation }) =>
+        `<li><a href="#${operation.operationId}"><code>${method} ${escapeHtml(path)}</code></a> ${escapeHtml(operation.summary)}</li>`,
+    ),
+  );
+  const sections = tags.map(
+    ({ id, name, description, operations }) => `<section aria-labelledby="${id}"><h2 id="${id}">${name}</h2>
+<p>${prose(description)}</p>
+${operations.map(({ path, method, operation }) => renderOperation(path, method, operation)).join('\n')}</section>`,
   );
   return `<!doctype html>
 <html lang="en">
@@ -109,7 +115,8 @@ ${renderContent(content)}</dd>`;
 function renderContent(content: Readonly<Record<string, Content>>): string {
   return Object.entries(content)
     .map(([type, { schema, examples = {} }]) => {
-      const details = Object.entries(examples).map(
+      // The examples of problems differ only in their code, which the description names.
+      const details = (type === PROBLEM_TYPE ? [] : Object.entries(examples)).map(
         ([name, { summary, value }]) =>
           `<details><summary>Example: ${escapeHtml(summary ?? name)}</summary>${block(value)}</details>`,
       );

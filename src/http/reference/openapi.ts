@@ -62,14 +62,16 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       description:
         'Roomcast is a realtime bridge with one durable log. You publish events over HTTP; clients that joined the rooms ' +
         'of an event receive it over Socket.IO, Server-Sent Events or polling, with the same bytes and the same cursor. ' +
-        'asyncapi.yaml describes the messages of Socket.IO and Server-Sent Events.',
+        'asyncapi.yaml describes the messages of Socket.IO and Server-Sent Events. If the operator requires tokens ' +
+        '(`AUTH_MODE=jwt`), send yours in the header `Authorization: Bearer …`. Errors are problem documents (RFC 9457); ' +
+        'your code decides by their `code`.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: basePath === '' ? '/' : basePath }],
     // The empty requirement means no token, as with AUTH_MODE=none.
     security: [{}, { bearer: [] }, { cookie: [] }, { accessToken: [] }],
     tags: [
-      { name: 'Publish', description: 'Send events to the bridge. They are durable once you have the answer.' },
+      { name: 'Publish', description: 'Send events to the bridge. Once you have the response, they are durable.' },
       { name: 'Listen', description: 'Receive events, live or after a cursor.' },
       { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },

@@ -44,7 +44,7 @@ export function publishOperation(): Operation {
     tags: ['Publish'],
     summary: 'Publish an event or a batch of events',
     description:
-      `Send one event, or up to ${MAX_BATCH} that are accepted together or not at all. The answer means that the events ` +
+      `Send one event, or up to ${MAX_BATCH} that are accepted together or not at all. The response means that the events ` +
       'are durable; only then do clients receive them. If you publish an event again (the same `Idempotency-Key`, or the ' +
       'same `messageId` or `providerMessageId` in a ticket), you get the first one’s `id` with `duplicate: true`, and ' +
       'nobody receives it a second time. With tokens, you need the scope `publish`.',
@@ -150,12 +150,12 @@ export function eventsOperation(): Operation {
     tags: ['Listen'],
     summary: 'Read the events of rooms after a cursor (polling, long polling)',
     description:
-      'Read a page, then continue with its `cursor` as `after`. With `wait`, the answer comes as soon as there is an event, ' +
+      'Read a page, then continue with its `cursor` as `after`. With `wait`, the response comes as soon as there is an event, ' +
       'or when the time is over. Name at least one room.',
     security: LISTEN_SECURITY,
     parameters: [
       ...parametersOf(EVENTS_QUERY),
-      { name: 'If-None-Match', in: 'header', description: 'The `ETag` of your previous answer.', schema: string },
+      { name: 'If-None-Match', in: 'header', description: 'The `ETag` of your previous response.', schema: string },
     ],
     responses: {
       200: ok(
@@ -167,7 +167,7 @@ export function eventsOperation(): Operation {
         }),
         headers,
       ),
-      304: { description: 'Nothing has changed since the answer with this `ETag`.', headers: headersOf(headers) },
+      304: { description: 'Nothing has changed since the response with this `ETag`.', headers: headersOf(headers) },
       ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown']),
     },
   };
@@ -180,7 +180,7 @@ export function ticketsOperation(): Operation {
     summary: 'List the tickets of a tenant',
     description:
       'Returns the newest `tickets.updated` payload of each ticket, latest `ticketUpdatedAt` first. To go live with no ' +
-      'gap, listen with the answer’s `cursor` as `after`.',
+      'gap, listen with the response’s `cursor` as `after`.',
     parameters: parametersOf(TICKETS_QUERY),
     responses: {
       200: ok(
@@ -307,7 +307,7 @@ export function statsOperation(): Operation {
     summary: 'Get the figures of the bridge',
     description:
       'Returns counts since the start of the node that answers, the busiest rooms, and the state of the log, Redis and ' +
-      'the nodes. It contains no payloads and no client addresses. An answer can be half a second old. With tokens, you ' +
+      'the nodes. It contains no payloads and no client addresses. A response can be half a second old. With tokens, you ' +
       'need the scope `admin`: a token for all tenants (`tenantId: "*"`) sees everything; a token for certain tenants ' +
       'sees only their rooms, and no host names.',
     parameters: parametersOf(STATS_QUERY),
@@ -356,7 +356,7 @@ export function checkPollOperation(): Operation {
     tags: ['Operate'],
     summary: 'Wait, then get the server’s clock, for the connection check',
     description:
-      'To an intermediary, this looks like a long poll. The answer also has the facts that a check needs: whether the log ' +
+      'To an intermediary, this looks like a long poll. The response also has the facts that a check needs: whether the log ' +
       'accepts events, the Socket.IO path, the heartbeat interval in milliseconds, the HTTP version of your request as it ' +
       'arrived, and the names of the headers that proxies added. You need no token.',
     security: [{}],
@@ -369,7 +369,7 @@ export function checkPollOperation(): Operation {
 }
 
 export function redirectOperation(operationId: string, page: string): Operation {
-  const { responses: _, ...operation } = operate(operationId, `Redirect to \`${page}\``, PAGE);
+  const { responses: _, ...operation } = operate(operationId, `Redirect to ${page}`, PAGE);
   return { ...operation, responses: { 302: { description: `The page is at \`${page}\`.` } } };
 }
 

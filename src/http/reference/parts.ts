@@ -84,7 +84,7 @@ export function ok(
 ): ApiResponse {
   return {
     description,
-    headers: headersOf({ 'Cache-Control': 'Whether caches may store the answer.', ...headers }),
+    headers: headersOf({ 'Cache-Control': 'Whether caches may store the response.', ...headers }),
     content,
   };
 }

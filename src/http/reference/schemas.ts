@@ -1,4 +1,4 @@
-/** The schemas of the OpenAPI document: payloads, from contract/events.ts, and the routes' answers. */
+/** The schemas of the OpenAPI document: payloads, from contract/events.ts, and the routes' responses. */
 import { z } from 'zod';
 import { ERRORS } from '../../contract/errors.ts';
 import {
@@ -33,7 +33,7 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       },
       cursor: {
         ...cursor,
-        description: 'The position in the log that the answer reflects. All pages have the cursor of the first one.',
+        description: 'The position in the log that the response reflects. All pages have the cursor of the first one.',
       },
     },
   });

@@ -28,7 +28,7 @@ export const CHECK_STREAM_QUERY = {
   heartbeats: flag(true, 'Whether to send heartbeats during `hold`. Without them, the stream is silent.'),
 } as const;
 
-export const CHECK_POLL_QUERY = { wait: integer(0, 25, 0, 'Seconds to wait before the answer.') } as const;
+export const CHECK_POLL_QUERY = { wait: integer(0, 25, 0, 'Seconds to wait before the response.') } as const;
 
 /** Headers that proxies add. The answer names those it got and never quotes them: their values describe internal networks. */
 const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-bluecoat-via'];

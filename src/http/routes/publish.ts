@@ -68,10 +68,7 @@ function requireJson({ headers }: IncomingMessage): void {
     .map((text) => text.trim().toLowerCase());
   const charset = parameters.find((parameter) => parameter.startsWith('charset='))?.slice('charset='.length);
   if (type !== JSON_TYPE || (charset !== undefined && !/^"?utf-?8"?$/.test(charset))) {
-    throw new BridgeError(
-      'unsupported_media_type',
-      `Content-Type must be ${JSON_TYPE}, and its charset, if any, utf-8.`,
-    );
+    throw new BridgeError('unsupported_media_type', `Content-Type must be ${JSON_TYPE} in UTF-8.`);
   }
   if ((headers['content-encoding'] ?? 'identity').toLowerCase() !== 'identity') {
     throw new BridgeError('unsupported_media_type', 'Content-Encoding is not supported. Send the body uncompressed.');

@@ -19,14 +19,14 @@ const DEFAULT_LIMIT = 100;
 /** A page ends with the item that brings its payload text to this many characters. */
 const PAGE_CHARS = 16 * 1024 * 1024;
 
-const tenantId = id('The tenant of the tickets.');
+const tenantId = id('The tenant.');
 const limit = integer(
   1,
   MAX_LIMIT,
   DEFAULT_LIMIT,
-  'Maximum number of items in the answer. A page of large items has fewer.',
+  'Maximum number of items in the response. A page of large items has fewer.',
 );
-const page = text('The `nextPage` of the previous answer. Leave it out for the first page.');
+const page = text('The `nextPage` of the previous response. Leave it out for the first page.');
 
 const updatedAfter = z.iso
   .datetime({
