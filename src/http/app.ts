@@ -98,8 +98,7 @@ export function createApp(deps: AppDeps): BridgeApp {
     ['GET', '/assets/:file', pages.asset],
   ];
 
-  const root: BridgeApp = new Hono<{ Bindings: HttpBindings }>();
-  const app: BridgeApp = root.basePath(config.basePath);
+  const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>().basePath(config.basePath);
   for (const [method, path, handler] of routes) app.on(method, path, handler);
   for (const [path, ofPath] of Map.groupBy(routes, ([, path]) => path)) {
     app.all(path, answerOtherMethod(ofPath.map(([method]) => method)));

@@ -20,7 +20,21 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
 import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
-import { CURSOR, cursor, type Json, type JsonObject, MESSAGE_PAYLOAD, parametersOf, TICKET_PAYLOAD } from './parts.ts';
+import {
+  boolean,
+  CURSOR,
+  cursor,
+  describe,
+  type Json,
+  type JsonObject,
+  MESSAGE_PAYLOAD,
+  object,
+  parametersOf,
+  RESET,
+  ref,
+  string,
+  TICKET_PAYLOAD,
+} from './parts.ts';
 import { EXTRA_KEYS, payloadSchema } from './schemas.ts';
 
 export interface AsyncApiDocument {
@@ -62,25 +76,15 @@ const JOIN_CODES = [
   'unavailable',
 ] as const;
 
-const schemaRef = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` });
-const messageRef = (name: string): JsonObject => ({ $ref: `#/components/messages/${name}` });
-const serverRef = (name: string): JsonObject => ({ $ref: `#/servers/${name}` });
-const object = (properties: Readonly<Record<string, JsonObject>>, required: readonly string[]): JsonObject => ({
-  type: 'object',
-  properties,
-  required,
-});
-
 /** The key of an event in the document: `messages.new` → `messagesNew`. */
 const keyOf = (event: string): string => event.replaceAll(/[.:-]+(\w?)/g, (_, letter: string) => letter.toUpperCase());
 
 export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
-  const bridge = bridgeMessages();
-  const joins = Object.fromEntries(ROOM_KINDS.flatMap((kind) => [joinMessage(kind), leaveMessage(kind)]));
-  const events = eventMessages(options, new Set(['ack', ...Object.keys(bridge), ...Object.keys(joins)]));
-  const received = { ...events, ...bridge };
+  const joins = joinMessages();
+  const events = eventMessages(options, new Set(['ack', ...Object.keys(BRIDGE_MESSAGES), ...Object.keys(joins)]));
+  const received = { ...events, ...BRIDGE_MESSAGES };
   const inChannel = (messages: object): JsonObject =>
-    Object.fromEntries(Object.keys(messages).map((name) => [name, messageRef(name)]));
+    Object.fromEntries(Object.keys(messages).map((name) => [name, { $ref: `#/components/messages/${name}` }]));
   const ofChannel = (channel: string, messages: object): JsonObject[] =>
     Object.keys(messages).map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` }));
 
@@ -105,7 +109,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
           'Your handler gets the payload, then the arguments that the message lists as headers, in that order. When a ' +
           'stock client (4.6 or newer) reconnects, the bridge restores its rooms and sends the events that it missed; ' +
           '`socket.recovered` is then true.',
-        servers: [serverRef('socketio')],
+        servers: [{ $ref: '#/servers/socketio' }],
         messages: inChannel({ ...received, ...joins, ack: true }),
         bindings: { ws: { method: 'GET', query: CONNECT_OPTIONS, bindingVersion: '0.1.0' } },
       },
@@ -116,7 +120,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
           'The stream starts with `retry:` and a `bridge.cursor` event. EventSource reconnects by itself with ' +
           '`Last-Event-ID`, and first gets the events that it missed. After each 15 s without traffic (`HEARTBEAT_MS`), ' +
           'the server sends another `bridge.cursor`.',
-        servers: [serverRef('http')],
+        servers: [{ $ref: '#/servers/http' }],
         messages: inChannel(received),
       },
     },
@@ -135,10 +139,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
             channel: { $ref: '#/channels/socketio' },
             messages: ofChannel('socketio', { [name]: true }),
             // Sent only if the client passes a callback.
-            reply: {
-              channel: { $ref: '#/channels/socketio' },
-              messages: ofChannel('socketio', { ack: true }),
-            },
+            reply: { channel: { $ref: '#/channels/socketio' }, messages: ofChannel('socketio', { ack: true }) },
           },
         ]),
       ),
@@ -151,7 +152,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       },
     },
     components: {
-      messages: { ...events, ...bridge, ...joins, ack: ackMessage() },
+      messages: { ...received, ...joins, ack: ACK },
       schemas: schemas(options),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -184,13 +185,10 @@ function servers({ basePath }: AsyncApiOptions): Readonly<Record<string, JsonObj
 }
 
 /** Options in the `auth` or the query of Socket.IO's handshake (protocol §5). */
-const CONNECT_OPTIONS: JsonObject = object(
+const CONNECT_OPTIONS = object(
   {
-    token: {
-      type: 'string',
-      description: 'Your bearer token. Prefer `auth` over the query, where it would be part of the URL.',
-    },
-    pass: { type: 'string', description: 'A pass from `POST /pass`, in place of a token.' },
+    token: describe(string, 'Your bearer token. Prefer `auth` over the query, where it would be part of the URL.'),
+    pass: describe(string, 'A pass from `POST /pass`, in place of a token.'),
     legacy: { type: 'boolean', default: true, description: 'Whether to also send legacy events.' },
     cursor: {
       type: 'boolean',
@@ -217,122 +215,106 @@ function eventMessages(
     return key;
   };
   for (const event of eventNames) {
-    const schema = SCHEMA_OF[event] ?? 'DeclaredEvent';
-    const example = EXAMPLE_OF[event];
-    const legacy = legacyEvents ? (LEGACY_NAMES[event] ?? []) : [];
-    for (const name of legacy) {
+    const { schema, example } = CANONICAL[event] ?? { schema: 'DeclaredEvent', example: null };
+    const entity = example?.[LEGACY_ENTITY[event] ?? ''] as JsonObject | undefined;
+    for (const name of legacyEvents ? (LEGACY_NAMES[event] ?? []) : []) {
       messages[freeKey(name)] = {
         name,
         title: `Legacy event, sent immediately before ${event}`,
         contentType: 'application/json',
-        payload: schemaRef(`Legacy${schema}`),
-        ...(example === undefined ? {} : { examples: [{ payload: legacyExample(event, example) }] }),
+        payload: ref(`Legacy${schema}`),
+        examples: [{ payload: { ...entity, ...example } }],
       };
     }
     messages[freeKey(event)] = {
       name: event,
-      title: schema === 'DeclaredEvent' ? 'Event declared by the operator (EXTRA_EVENTS)' : 'Canonical event',
+      title: example === null ? 'Event declared by the operator (EXTRA_EVENTS)' : 'Canonical event',
       contentType: 'application/json',
-      headers: schemaRef('EventHeaders'),
-      payload: schemaRef(schema),
-      ...(example === undefined ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
+      headers: ref('EventHeaders'),
+      payload: ref(schema),
+      ...(example === null ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
     };
   }
   return messages;
 }
 
-const SCHEMA_OF: Readonly<Record<string, string>> = {
-  [TICKETS_UPDATED]: 'TicketsUpdated',
-  [MESSAGES_NEW]: 'MessagesNew',
-};
-const EXAMPLE_OF: Readonly<Record<string, JsonObject>> = {
-  [TICKETS_UPDATED]: TICKET_PAYLOAD,
-  [MESSAGES_NEW]: MESSAGE_PAYLOAD,
+const CANONICAL: Readonly<Record<string, { readonly schema: string; readonly example: JsonObject }>> = {
+  [TICKETS_UPDATED]: { schema: 'TicketsUpdated', example: TICKET_PAYLOAD },
+  [MESSAGES_NEW]: { schema: 'MessagesNew', example: MESSAGE_PAYLOAD },
 };
 
-function legacyExample(event: string, example: JsonObject): JsonObject {
-  return { ...(example[LEGACY_ENTITY[event] as string] as JsonObject), ...example };
-}
+const BRIDGE_MESSAGES: Record<string, Message> = {
+  bridgeCursor: {
+    name: BRIDGE_CURSOR,
+    title: 'The newest cursor to resume from; also the heartbeat of a stream',
+    headers: ref('EventHeaders'),
+    payload: { type: 'object', maxProperties: 0 },
+    examples: [{ headers: { cursor: CURSOR }, payload: {} }],
+  },
+  bridgeReset: {
+    name: BRIDGE_RESET,
+    title: 'Events after your cursor are lost: read the state routes, then continue with `cursor`',
+    headers: ref('EventHeaders'),
+    payload: ref('Reset'),
+    examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
+  },
+  bridgeError: {
+    name: BRIDGE_ERROR,
+    title: 'An error: a refused join without a callback, a refused stream, or an expired token',
+    payload: ref('Refusal'),
+    examples: [
+      { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+    ],
+  },
+};
 
-function bridgeMessages(): Record<string, Message> {
-  return {
-    bridgeCursor: {
-      name: BRIDGE_CURSOR,
-      title: 'The newest cursor to resume from; also the heartbeat of a stream',
-      headers: schemaRef('EventHeaders'),
-      payload: { type: 'object', maxProperties: 0 },
-      examples: [{ headers: { cursor: CURSOR }, payload: {} }],
-    },
-    bridgeReset: {
-      name: BRIDGE_RESET,
-      title: 'Events after your cursor are lost: read the state routes, then continue with `cursor`',
-      headers: schemaRef('EventHeaders'),
-      payload: schemaRef('Reset'),
-      examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
-    },
-    bridgeError: {
-      name: BRIDGE_ERROR,
-      title: 'An error: a refused join without a callback, a refused stream, or an expired token',
-      payload: schemaRef('Refusal'),
-      examples: [
-        { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
-      ],
-    },
-  };
-}
-
-function joinMessage(kind: RoomKind): [string, Message] {
-  return [
-    keyOf(`join-${kind}`),
-    {
+function joinMessages(): Record<string, Message> {
+  const messages: Record<string, Message> = {};
+  for (const kind of ROOM_KINDS) {
+    messages[keyOf(`join-${kind}`)] = {
       name: `join-${kind}`,
       title: `Join ${kind}:{id}; with \`after\`, first get the events after that cursor`,
-      headers: schemaRef('JoinOptions'),
+      headers: ref('JoinOptions'),
       payload: idSchema(kind),
       examples: [{ payload: { [ID_FIELDS[kind]]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
-    },
-  ];
-}
-
-function leaveMessage(kind: RoomKind): [string, Message] {
-  return [
-    keyOf(`leave-${kind}`),
-    {
+    };
+    messages[keyOf(`leave-${kind}`)] = {
       name: `leave-${kind}`,
       title: `Leave ${kind}:{id}`,
       payload: idSchema(kind),
       examples: [{ payload: `${kind}-1` }],
-    },
-  ];
+    };
+  }
+  return messages;
 }
 
 function idSchema(kind: RoomKind): JsonObject {
   const id = { ...ID_SCHEMA, description: ID_RULE };
-  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id }, [ID_FIELDS[kind]])] };
+  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id })] };
 }
 
-function ackMessage(): Message {
-  return {
-    name: 'ack',
-    title: 'The response to a join or leave, passed to your callback',
-    payload: schemaRef('Ack'),
-    examples: [
-      { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
-      { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
-    ],
-  };
-}
+const ACK: Message = {
+  name: 'ack',
+  title: 'The response to a join or leave, passed to your callback',
+  payload: ref('Ack'),
+  examples: [
+    { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
+    { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+  ],
+};
 
 function querySchema(): JsonObject {
-  const parameters = parametersOf(SSE_QUERY);
-  const properties = parameters.map(({ name, description, schema }) => [name, { ...schema, description }] as const);
+  const properties = parametersOf(SSE_QUERY).map(({ name, description, schema }) => [
+    name,
+    describe(schema, description),
+  ]);
   return object(Object.fromEntries(properties), []);
 }
 
 function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
-  const room: JsonObject = { type: 'string', description: '`{kind}:{id}`' };
+  const room = describe(string, '`{kind}:{id}`');
   const legacyOf = (schema: string, entity: string): JsonObject => ({
-    allOf: [schemaRef(schema)],
+    allOf: [ref(schema)],
     description: `The canonical payload with the fields of \`${entity}\` copied to the top level, unless a key exists there already.`,
   });
   return {
@@ -344,7 +326,7 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
           LegacyMessagesNew: legacyOf('MessagesNew', 'message'),
         }
       : {}),
-    ...(eventNames.some((name) => !Object.hasOwn(SCHEMA_OF, name))
+    ...(eventNames.some((name) => !Object.hasOwn(CANONICAL, name))
       ? {
           DeclaredEvent: payloadSchema(
             declaredEventSchema,
@@ -354,46 +336,33 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
       : {}),
     EventHeaders: object(
       {
-        cursor: { ...cursor, description: 'Socket.IO: the second argument. SSE: the field `id:`.' },
-        replay: {
-          type: 'boolean',
-          description:
-            'Socket.IO: a member of the third argument; true in a replay that a join with `after` requested.',
-        },
+        cursor: describe(cursor, 'Socket.IO: the second argument. SSE: the field `id:`.'),
+        replay: describe(
+          boolean,
+          'Socket.IO: in the third argument; true in a replay that a join with `after` requested.',
+        ),
       },
       [],
     ),
     JoinOptions: object(
-      { after: { ...cursor, description: 'Replays the events of the room after this cursor, then goes live.' } },
+      { after: describe(cursor, 'Replays the events of the room after this cursor, then goes live.') },
       [],
     ),
     Ack: {
       oneOf: [
-        object({ ok: { const: true }, room, cursor }, ['ok', 'room', 'cursor']),
+        object({ ok: { const: true }, room, cursor }),
         object(
           {
             ok: { const: false },
             code: { enum: JOIN_CODES },
-            error: { type: 'string', description: 'A sentence that says what is wrong. Your code decides by `code`.' },
+            error: describe(string, 'A sentence that says what is wrong. Your code decides by `code`.'),
             room,
           },
           ['ok', 'code', 'error'],
         ),
       ],
     },
-    Reset: object(
-      {
-        reason: { enum: ['expired', 'unknown'] },
-        after: {
-          ...cursor,
-          type: ['string', 'null'],
-          description: 'The cursor that you sent. Null if you sent a session without one.',
-        },
-        oldest: { ...cursor, description: 'The cursor of the oldest record in the log.' },
-        cursor: { ...cursor, description: 'Events continue after this cursor.' },
-      },
-      ['reason', 'after', 'oldest', 'cursor'],
-    ),
-    Refusal: object({ code: { type: 'string' }, message: { type: 'string' }, room }, ['code', 'message']),
+    Reset: RESET,
+    Refusal: object({ code: string, message: string, room }, ['code', 'message']),
   };
 }

@@ -4,26 +4,8 @@
  * differ, or if the document and the app list different routes.
  */
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
-import {
-  assetOperation,
-  checkPollOperation,
-  checkStreamOperation,
-  eraseTenantOperation,
-  eraseTicketOperation,
-  eventsOperation,
-  messagesOperation,
-  operate,
-  PAGE,
-  passOperation,
-  publishOperation,
-  redirectOperation,
-  sseOperation,
-  statsOperation,
-  statusContent,
-  ticketOperation,
-  ticketsOperation,
-} from './operations.ts';
-import { type JsonObject, type Operation, ok, problems, text } from './parts.ts';
+import { PATHS } from './operations.ts';
+import type { JsonObject, Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
@@ -37,7 +19,7 @@ export interface OpenApiDocument {
   readonly servers: readonly { readonly url: string }[];
   readonly security: readonly JsonObject[];
   readonly tags: readonly { readonly name: string; readonly description: string }[];
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly paths: Paths;
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonObject>>;
     readonly securitySchemes: Readonly<Record<string, JsonObject>>;
@@ -76,48 +58,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
-    paths: {
-      '/events': { post: publishOperation(), get: eventsOperation() },
-      '/sse': { get: sseOperation() },
-      '/tickets': { get: ticketsOperation() },
-      '/tickets/{ticketId}': { get: ticketOperation(), delete: eraseTicketOperation() },
-      '/tickets/{ticketId}/messages': { get: messagesOperation() },
-      '/tenants/{tenantId}': { delete: eraseTenantOperation() },
-      '/pass': { post: passOperation() },
-      '/stats': { get: statsOperation() },
-      '/metrics': {
-        get: operate('metrics', 'Metrics for Prometheus', text('text/plain', 'application/openmetrics-text')),
-      },
-      '/healthz': { get: operate('healthz', 'Liveness: the process runs', statusContent('alive')) },
-      '/readyz': {
-        get: {
-          ...operate('readyz', 'Readiness: the log accepts events', statusContent('ready')),
-          responses: {
-            200: ok('The log accepts events, and the node is not shutting down.', statusContent('ready')),
-            ...problems(['unavailable']),
-          },
-        },
-      },
-      '/openapi.json': {
-        get: operate('openapiJson', 'This description as JSON', { 'application/json': { schema: { type: 'object' } } }),
-      },
-      '/openapi.yaml': {
-        get: operate('openapiYaml', 'This description as YAML', text('application/yaml')),
-      },
-      '/asyncapi.yaml': {
-        get: operate('asyncapiYaml', 'The messages of Socket.IO and SSE, as AsyncAPI 3.0', text('application/yaml')),
-      },
-      '/docs': { get: operate('docs', 'This description as a page', PAGE) },
-      '/docs/': { get: redirectOperation('docsSlash', '/docs') },
-      '/': { get: redirectOperation('home', '/console') },
-      '/console': { get: operate('console', 'The console for operators', PAGE) },
-      '/console/': { get: redirectOperation('consoleSlash', '/console') },
-      '/check': { get: operate('check', 'The connection check for this browser', PAGE) },
-      '/check/': { get: redirectOperation('checkSlash', '/check') },
-      '/check/stream': { get: checkStreamOperation() },
-      '/check/poll': { get: checkPollOperation() },
-      '/assets/{file}': { get: assetOperation() },
-    },
+    paths: PATHS,
     components: {
       schemas: schemas(declared),
       securitySchemes: {

@@ -7,6 +7,7 @@ import { JSON_TYPE } from '../../answers/answer.ts';
 import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
 import { TICKETS_UPDATED } from '../../contract/events.ts';
+import type { Reset } from '../../contract/reset.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
@@ -41,6 +42,9 @@ export interface Operation {
   readonly responses: Readonly<Record<string, ApiResponse>>;
 }
 
+/** Path → method → operation. */
+export type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+
 export const ISO_INSTANT = '2024-06-01T12:00:00.000Z';
 export const CURSOR = 'k3v9x2ma-000000000a7-q8zt';
 
@@ -68,7 +72,27 @@ export const cursor: JsonObject = {
   description: 'A position in the log. Opaque; cursors of one log sort as byte strings. The same on all transports.',
 };
 export const string: JsonObject = { type: 'string' };
+export const boolean: JsonObject = { type: 'boolean' };
+export const describe = (schema: JsonObject, description: string): JsonObject => ({ ...schema, description });
 export const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });
+
+/** One schema for each member of `T`. */
+export type SchemasOf<T> = { readonly [K in keyof T]-?: JsonObject };
+
+/** All members are required unless `required` is given. */
+export const object = <T>(
+  properties: SchemasOf<T>,
+  required: readonly string[] = Object.keys(properties),
+): JsonObject => ({ type: 'object', required, properties });
+
+export const cursorOrNull: JsonObject = { ...cursor, type: ['string', 'null'] };
+/** `bridge.reset`, and the additional members of a 410. */
+export const RESET = object<Reset>({
+  reason: { enum: ['expired', 'unknown'] },
+  after: describe(cursorOrNull, 'The cursor that you sent. Null if you sent a Socket.IO session without one.'),
+  oldest: describe(cursor, 'The cursor of the oldest record in the log.'),
+  cursor: describe(cursor, 'Events continue after this cursor. Read the state routes first.'),
+});
 
 /** A JSON body with one example. */
 export const json = (schema: JsonObject, name: string, value: Json): Readonly<Record<string, Content>> => ({

@@ -11,32 +11,36 @@ import {
 } from '../../contract/events.ts';
 import { MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_FIELDS, ID_RULE, ID_SCHEMA } from '../../contract/rooms.ts';
-import { arrayOf, cursor, type JsonObject, ref } from './parts.ts';
+import {
+  arrayOf,
+  boolean,
+  cursor,
+  cursorOrNull,
+  describe,
+  type JsonObject,
+  object,
+  RESET,
+  ref,
+  string,
+} from './parts.ts';
 import { statsSchemas } from './stats.ts';
 
 export const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
 
 export function schemas(declared: readonly string[]): Readonly<Record<string, JsonObject>> {
-  const item = (event: JsonObject, payload: JsonObject): JsonObject => ({
-    type: 'object',
-    required: ['event', 'payload'],
-    properties: { event, payload },
-  });
-  const list = (items: JsonObject): JsonObject => ({
-    type: 'object',
-    required: ['items', 'nextPage', 'cursor'],
-    properties: {
+  const item = (event: JsonObject, payload: JsonObject) => object({ event, payload });
+  const list = (items: JsonObject) =>
+    object({
       items: arrayOf(items),
       nextPage: {
         type: ['string', 'null'],
         description: 'The `page` parameter of your next request. Null on the last page.',
       },
-      cursor: {
-        ...cursor,
-        description: 'The position in the log that the response reflects. All pages have the cursor of the first one.',
-      },
-    },
-  });
+      cursor: describe(
+        cursor,
+        'The position in the log that the response reflects. All pages have the cursor of the first one.',
+      ),
+    });
   // `oneOf`: exactly one of the alternatives of `PublishOne` may match.
   const declaredName: JsonObject =
     declared.length > 0
@@ -64,94 +68,53 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
         item(declaredName, ref('DeclaredEvent')),
       ],
     },
-    PublishBatch: {
-      type: 'object',
-      required: ['events'],
-      properties: { events: { ...arrayOf(ref('PublishOne')), minItems: 1, maxItems: MAX_BATCH } },
-    },
-    Published: {
-      type: 'object',
-      required: ['id', 'event', 'rooms', 'duplicate'],
-      properties: {
-        id: cursor,
-        event: { type: 'string' },
-        rooms: {
-          ...arrayOf({ type: 'string' }),
-          description: 'The rooms of the event. If `duplicate` is true, their listeners do not get it again.',
-        },
-        duplicate: { type: 'boolean', description: 'True if the log already had the event, under this `id`.' },
-      },
-    },
-    PublishedBatch: {
-      type: 'object',
-      required: ['results'],
-      properties: {
-        results: {
-          ...arrayOf(ref('Published')),
-          description: 'One result for each event of the request, in its order.',
-        },
-      },
-    },
-    Event: {
-      type: 'object',
-      required: ['id', 'event', 'rooms', 'payload'],
-      properties: {
-        id: { ...cursor, type: ['string', 'null'], description: 'The cursor of the event. Null for a legacy event.' },
-        event: { type: 'string' },
-        rooms: { ...arrayOf({ type: 'string' }), description: 'All rooms of the event.' },
-        payload: { type: 'object' },
-      },
-    },
-    Events: {
-      type: 'object',
-      required: ['events', 'cursor', 'hasMore'],
-      properties: {
-        events: arrayOf(ref('Event')),
-        cursor: { ...cursor, description: 'The `after` parameter of your next request.' },
-        hasMore: { type: 'boolean', description: 'True if the log has more events after `cursor` right now.' },
-      },
-    },
+    PublishBatch: object({ events: { ...arrayOf(ref('PublishOne')), minItems: 1, maxItems: MAX_BATCH } }),
+    Published: object({
+      id: cursor,
+      event: string,
+      rooms: describe(
+        arrayOf(string),
+        'The rooms of the event. If `duplicate` is true, their listeners do not get it again.',
+      ),
+      duplicate: describe(boolean, 'True if the log already had the event, under this `id`.'),
+    }),
+    PublishedBatch: object({
+      results: describe(arrayOf(ref('Published')), 'One result for each event of the request, in its order.'),
+    }),
+    Event: object({
+      id: describe(cursorOrNull, 'The cursor of the event. Null for a legacy event.'),
+      event: string,
+      rooms: describe(arrayOf(string), 'All rooms of the event.'),
+      payload: { type: 'object' },
+    }),
+    Events: object({
+      events: arrayOf(ref('Event')),
+      cursor: describe(cursor, 'The `after` parameter of your next request.'),
+      hasMore: describe(boolean, 'True if the log has more events after `cursor` right now.'),
+    }),
     ...statsSchemas,
     Tickets: list(ref('TicketsUpdated')),
     Messages: list(ref('MessagesNew')),
-    Problem: {
-      type: 'object',
-      description: 'An error (RFC 9457). Your code decides by `code`; `detail` is for people.',
-      required: ['type', 'title', 'status', 'detail', 'code'],
-      properties: {
-        type: { type: 'string', format: 'uri' },
-        title: { type: 'string' },
-        status: { type: 'integer' },
-        detail: { type: 'string' },
-        code: { enum: Object.keys(ERRORS) },
-        errors: arrayOf({
-          type: 'object',
-          required: ['path', 'message'],
-          properties: {
-            path: {
-              type: 'string',
-              description: 'A JSON Pointer into the body, or the name of a parameter or header.',
-            },
-            message: { type: 'string' },
-          },
-        }),
-      },
-    },
-    Gone: {
-      allOf: [
-        ref('Problem'),
+    Problem: describe(
+      object(
         {
-          type: 'object',
-          required: ['reason', 'after', 'oldest', 'cursor'],
-          properties: {
-            reason: { enum: ['expired', 'unknown'] },
-            after: { ...cursor, type: ['string', 'null'], description: 'The cursor that you sent.' },
-            oldest: { ...cursor, description: 'The cursor of the oldest record in the log.' },
-            cursor: { ...cursor, description: 'Read the state routes, then continue with this cursor.' },
-          },
+          type: { type: 'string', format: 'uri' },
+          title: string,
+          status: { type: 'integer' },
+          detail: string,
+          code: { enum: Object.keys(ERRORS) },
+          errors: arrayOf(
+            object({
+              path: describe(string, 'A JSON Pointer into the body, or the name of a parameter or header.'),
+              message: string,
+            }),
+          ),
         },
-      ],
-    },
+        ['type', 'title', 'status', 'detail', 'code'],
+      ),
+      'An error (RFC 9457). Your code decides by `code`; `detail` is for people.',
+    ),
+    Gone: { allOf: [ref('Problem'), RESET] },
   };
 }
 

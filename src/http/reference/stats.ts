@@ -1,27 +1,24 @@
 /** The schema and the example of `GET /stats`. TypeScript checks both against `Stats` (contract/stats.ts). */
 import { TRANSPORTS } from '../../contract/names.ts';
 import type { LagFigures, LogEdge, NodeFacts, PerTransport, RoomFigures, Stats } from '../../contract/stats.ts';
-import { arrayOf, CURSOR, cursor, ISO_INSTANT, type JsonObject, ref } from './parts.ts';
+import {
+  arrayOf,
+  boolean,
+  CURSOR,
+  cursor,
+  describe,
+  ISO_INSTANT,
+  type JsonObject,
+  object,
+  ref,
+  type SchemasOf,
+  string,
+} from './parts.ts';
 
-/** One schema for each member of `T`. */
-type SchemasOf<T> = { readonly [K in keyof T]-?: JsonObject };
-
-const object = <T>(properties: SchemasOf<T>, description?: string): JsonObject => ({
-  type: 'object',
-  required: Object.keys(properties),
-  properties,
-  ...(description === undefined ? {} : { description }),
-});
-const orNull = (schema: JsonObject, description: string): JsonObject => ({
-  oneOf: [schema, { type: 'null' }],
-  description,
-});
-const perTransport = (schema: JsonObject, description: string): JsonObject => ({
-  type: 'object',
-  required: TRANSPORTS,
-  properties: Object.fromEntries(TRANSPORTS.map((transport) => [transport, schema])),
-  description,
-});
+const orNull = (schema: JsonObject, description: string) =>
+  describe({ oneOf: [schema, { type: 'null' }] }, description);
+const perTransport = (schema: JsonObject, description: string) =>
+  describe(object(Object.fromEntries(TRANSPORTS.map((transport) => [transport, schema]))), description);
 
 const count: JsonObject = { type: 'integer', minimum: 0 };
 const number: JsonObject = { type: 'number', minimum: 0 };
@@ -33,21 +30,21 @@ const lag: SchemasOf<LagFigures> = {
   p99Seconds: orNull(number, 'The 99th percentile. Null if `count` is 0.'),
 };
 const room = object<RoomFigures>({
-  room: { type: 'string', description: '`{kind}:{id}`' },
+  room: describe(string, '`{kind}:{id}`'),
   tenantId: { type: ['string', 'null'], description: 'The tenant of the events. Null with `AUTH_MODE=none`.' },
-  listeners: { ...count, description: 'Live connections of this node in the room.' },
-  events: { ...count, description: 'Events of the room in the last `byEvents.seconds`, from publishers on all nodes.' },
+  listeners: describe(count, 'Live connections of this node in the room.'),
+  events: describe(count, 'Events of the room in the last `byEvents.seconds`, from publishers on all nodes.'),
 });
 const edge = orNull(
-  object<LogEdge>({ cursor, at: { ...instant, description: 'When the log accepted the record.' } }),
+  object<LogEdge>({ cursor, at: describe(instant, 'When the log accepted the record.') }),
   'Null if the log is empty or does not answer.',
 );
 const connections = perTransport(count, 'Open connections of the node.');
 const node = {
-  id: { type: 'string', description: 'Random; a new one at each start.' },
+  id: describe(string, 'Random; a new one at each start.'),
   host: { type: ['string', 'null'] },
   pid: { type: ['integer', 'null'] },
-  version: { type: 'string' },
+  version: string,
   startedAt: instant,
 } as const;
 
@@ -55,40 +52,43 @@ export const statsSchemas: Readonly<Record<string, JsonObject>> = {
   StatsNode: object<NodeFacts>({ ...node, connections }),
   Stats: object<Stats>({
     at: instant,
-    node: object<Stats['node']>(
-      {
+    node: describe(
+      object<Stats['node']>({
         ...node,
         uptimeSeconds: number,
-        draining: { type: 'boolean', description: 'Whether the node is shutting down.' },
-        eventLoopLag: object<Stats['node']['eventLoopLag']>(
-          { meanSeconds: number, p99Seconds: number },
+        draining: describe(boolean, 'Whether the node is shutting down.'),
+        eventLoopLag: describe(
+          object<Stats['node']['eventLoopLag']>({ meanSeconds: number, p99Seconds: number }),
           'Over the last five seconds.',
         ),
         memory: object<Stats['node']['memory']>({ rssBytes: count, heapUsedBytes: count }),
-      },
+      }),
       'The node that answers. `host` and `pid` are null if your token is for certain tenants only.',
     ),
     connections,
-    publishes: object<Stats['publishes']>(
-      { accepted: count, duplicate: count, rejected: count, failed: count },
+    publishes: describe(
+      object<Stats['publishes']>({ accepted: count, duplicate: count, rejected: count, failed: count }),
       'Events published to this node since its start, by result.',
     ),
     deliveries: perTransport(count, 'Events written to clients since the start, legacy events included.'),
-    replayed: { ...count, description: 'Records replayed to clients that resumed, since the start.' },
-    resets: { ...count, description: 'Resets sent because a cursor was expired or unknown, since the start.' },
-    slowConsumers: { ...count, description: 'Connections cut because the client read too slowly, since the start.' },
-    deliveryLag: object<Stats['deliveryLag']>(
-      {
+    replayed: describe(count, 'Records replayed to clients that resumed, since the start.'),
+    resets: describe(count, 'Resets sent because a cursor was expired or unknown, since the start.'),
+    slowConsumers: describe(count, 'Connections cut because the client read too slowly, since the start.'),
+    deliveryLag: describe(
+      object<Stats['deliveryLag']>({
         boundsSeconds: arrayOf(number),
         counts: perTransport(
           arrayOf(count),
           'Cumulative counts since the start: one for each bound in `boundsSeconds`, then the total.',
         ),
-        recent: object<Stats['deliveryLag']['recent']>(
-          { seconds: { ...number, description: 'The time that these figures cover.' }, ...lag },
+        recent: describe(
+          object<Stats['deliveryLag']['recent']>({
+            seconds: describe(number, 'The time that these figures cover.'),
+            ...lag,
+          }),
           'About the last minute, all transports together.',
         ),
-      },
+      }),
       'The time from the acceptance of a record to its write to a client.',
     ),
     rooms: object<Stats['rooms']>({
@@ -97,15 +97,15 @@ export const statsSchemas: Readonly<Record<string, JsonObject>> = {
         others: object({ rooms: count, listeners: count }),
       }),
       byEvents: object<Stats['rooms']['byEvents']>({
-        seconds: { ...number, description: 'The time that these figures cover, at most about a minute.' },
+        seconds: describe(number, 'The time that these figures cover, at most about a minute.'),
         top: arrayOf(room),
         others: object({ rooms: count, events: count }),
       }),
     }),
     log: object<Stats['log']>({
       engine: { enum: ['sqlite', 'redis'] },
-      healthy: { type: 'boolean', description: 'Whether the log accepts events.' },
-      reached: { type: 'boolean', description: 'Whether the log answered within a second.' },
+      healthy: describe(boolean, 'Whether the log accepts events.'),
+      reached: describe(boolean, 'Whether the log answered within a second.'),
       records: orNull(count, 'Records in the log. Null if it did not answer.'),
       bytes: orNull(count, 'SQLite: the size of the file. Redis: the memory that it uses. Null if unknown.'),
       oldest: edge,
@@ -113,9 +113,12 @@ export const statsSchemas: Readonly<Record<string, JsonObject>> = {
     }),
     redis: orNull(
       object<NonNullable<Stats['redis']>>({
-        reached: { type: 'boolean', description: 'Whether Redis answered within a second.' },
-        takesWrites: { type: 'boolean', description: 'Whether Redis accepts writes.' },
-        tailLag: object<LagFigures>(lag, 'The time from the acceptance of a record on any node to its arrival here.'),
+        reached: describe(boolean, 'Whether Redis answered within a second.'),
+        takesWrites: describe(boolean, 'Whether Redis accepts writes.'),
+        tailLag: describe(
+          object<LagFigures>(lag),
+          'The time from the acceptance of a record on any node to its arrival here.',
+        ),
       }),
       'Null with SQLite.',
     ),

@@ -122,13 +122,7 @@ export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): 
   };
 }
 
-interface TickQuery {
-  readonly ticks: number;
-  readonly every: number;
-  readonly padding: number;
-  readonly hold: number;
-  readonly heartbeats: boolean;
-}
+type TickQuery = ReturnType<typeof parseQuery<typeof CHECK_STREAM_QUERY>>;
 
 /** @throws an `AbortError` if the signal aborts */
 async function writeTicks(response: ServerResponse, query: TickQuery, heartbeatMs: number, signal: AbortSignal) {

@@ -35,29 +35,16 @@ interface Asset {
   readonly etag: string;
 }
 
-export interface Pages {
-  /** `/`: redirects to the console. */
-  readonly home: Handler;
-  readonly console: Handler;
-  readonly check: Handler;
-  /** Redirects `/console/` to `/console`: with the trailing slash, the page's relative URLs would not resolve. */
-  readonly withoutSlash: Handler;
-  /** `/assets/:file`: scripts and style sheets. */
-  readonly asset: Handler;
-}
+type Pages = Readonly<Record<'home' | 'console' | 'check' | 'withoutSlash' | 'asset', Handler>>;
 
 export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
   const assets = readAssets(socketPath);
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
     if (asset === undefined) {
-      const isBuilt = assets.size > 0;
-      throw new BridgeError(
-        'not_found',
-        isBuilt
-          ? 'No file has this name. Reload the page to load its current files.'
-          : 'The pages are not built. Run `npm run build:pages` and restart the bridge.',
-      );
+      const notBuilt = 'The pages are not built. Run `npm run build:pages` and restart the bridge.';
+      const noFile = 'No file has this name. Reload the page to load its current files.';
+      throw new BridgeError('not_found', assets.size === 0 ? notBuilt : noFile);
     }
     const { type, body, etag } = asset;
     context.env.outgoing.setHeader('Content-Security-Policy', POLICY);
@@ -73,6 +60,7 @@ export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
     },
     console: (context) => serve(context, 'console.html'),
     check: (context) => serve(context, 'check.html'),
+    /** `/console/` → `/console`: with the trailing slash, the page's relative URLs would not resolve. */
     withoutSlash(context) {
       const { pathname, search } = new URL(context.req.url);
       return answer(context, 302, { Location: `../${posix.basename(pathname)}${search}` });
