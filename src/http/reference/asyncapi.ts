@@ -125,7 +125,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       },
     },
     operations: {
-      hear: {
+      receive: {
         action: 'send',
         channel: { $ref: '#/channels/socketio' },
         summary: 'Receive the events of the rooms that you joined',
