@@ -16,7 +16,7 @@ import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';
 import { createApp } from './http/app.ts';
-import { createProbes } from './http/routes/check.ts';
+import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
 import { createHttpServer } from './http/server.ts';
 import { createLogger } from './logger.ts';
@@ -102,7 +102,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
   const checkGate = createCheckGate(config, gate);
-  const probes = createProbes({ config, metrics, gate: checkGate, ready });
+  const checkRoutes = createCheckRoutes({ config, metrics, gate: checkGate, ready });
   const socketio = createSocketIo({
     ...common,
     checkGate,
@@ -125,14 +125,14 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     mintPass: auth.mintPass,
     ready,
     transports: { sse: sse.handle, events: polling.handle },
-    probes,
+    check: checkRoutes,
   });
   const server = createHttpServer({ ...common, socketio, app });
 
   async function close(): Promise<void> {
     gate.startDraining();
     const drained = server.drain(config.drainMs * CUT_SHARE);
-    for (const transport of [socketio, sse, polling, probes]) transport.drain();
+    for (const transport of [socketio, sse, polling, checkRoutes]) transport.drain();
     await drained;
     await stats.close();
     await socketio.close();

@@ -29,3 +29,10 @@ export function answer(
   }
   return RESPONSE_ALREADY_SENT;
 }
+
+/** Sends JSON that no cache may store. */
+export function answerJson(context: BridgeContext, status: number, body: string): Response {
+  return answer(context, status, { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' }, body);
+}
+
+export const queryOf = (context: BridgeContext): URLSearchParams => new URL(context.req.url).searchParams;

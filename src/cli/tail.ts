@@ -6,7 +6,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { shownJson } from '../contract/printable.ts';
+import { printableJson } from '../contract/printable.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -106,7 +106,7 @@ export async function tail(argv: readonly string[]): Promise<number> {
       await print(
         json
           ? JSON.stringify({ id: cursor, event, payload })
-          : `${cursor} ${event} ${shownJson(JSON.stringify(payload))}`,
+          : `${cursor} ${event} ${printableJson(JSON.stringify(payload))}`,
       );
       if (state !== undefined) writeState(state, cursor);
       printed++;

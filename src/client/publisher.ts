@@ -9,7 +9,7 @@
  * Idempotency-Key, so a repeat never writes an event twice. The queue is bounded. For Node 20 or newer, and for any
  * other runtime with `fetch`.
  */
-import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/idempotency.ts';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/publishing.ts';
 import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
 import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
 

@@ -1,13 +1,19 @@
 /**
- * The key under which the log and the bus know the listeners of a room (design law 9).
+ * An audience is the key under which the log and the bus find the listeners of a room (design law 9).
  *
- * With `room` everyone in a room hears it. With `tenant` the key holds the publishing tenant too, so that a listener
- * who is admitted to one tenant can never share an audience with another, whatever ids are guessed. A log remembers
- * which of the two made its index and rebuilds it when that changes.
+ * `Keying` says what the key holds. `room` (AUTH_MODE=none): the room alone, so everyone in a room shares one audience.
+ * `tenant` (AUTH_MODE=jwt): the publishing tenant and the room, so two tenants never share an audience, whatever ids a
+ * client guesses. A log stores the keying of its index and rebuilds the index when the keying changes.
  */
 export type Keying = 'room' | 'tenant';
 
-/** Neither a tenant id nor a room holds a line break (protocol §2), so no two pairs share a key. */
+/** Tenant ids and rooms contain no line break (protocol §2), so no two pairs share a key. */
 export function audienceOf(keying: Keying, tenantId: string, room: string): string {
   return keying === 'room' ? room : `${tenantId}\n${room}`;
+}
+
+/** The inverse of {@link audienceOf}; `tenantId` is null if the key holds the room alone. */
+export function parseAudience(audience: string): { readonly tenantId: string | null; readonly room: string } {
+  const end = audience.indexOf('\n');
+  return { tenantId: end === -1 ? null : audience.slice(0, end), room: audience.slice(end + 1) };
 }

@@ -1,12 +1,12 @@
 /**
- * Every way in which the bridge says no: one table from code to HTTP status and title (protocol §5, §10).
+ * Every error that the bridge answers with: one table from code to HTTP status and title (protocol §5, §10).
  *
- * The code is the interface; nobody matches messages. Three translators use the table: problem+json (answers/problem.ts),
- * the Socket.IO ack and `bridge.error` (transports/socketio-connection.ts), and SSE's in-band `bridge.error`
- * (transports/sse.ts).
+ * The code is the interface; clients never match messages. Three places translate the table: problem+json
+ * (answers/problem.ts), Socket.IO's ack and `bridge.error` (transports/socketio), and `bridge.error` within a stream
+ * (transports/sse).
  */
 
-/** `passing`: the same request may succeed later, so a client should retry instead of giving up. */
+/** `passing`: a transient fault. The same request may succeed later, so a client retries it. */
 interface ErrorKind {
   readonly status: number;
   readonly title: string;
@@ -17,37 +17,37 @@ const lasting = (status: number, title: string): ErrorKind => ({ status, title, 
 const passing = (status: number, title: string): ErrorKind => ({ status, title, passing: true });
 
 export const ERRORS = {
-  invalid_request: lasting(400, 'The request is malformed'),
-  invalid_json: lasting(400, 'The body is not JSON'),
+  invalid_request: lasting(400, 'The request is not valid'),
+  invalid_json: lasting(400, 'The body is not valid JSON'),
   invalid_cursor: lasting(400, 'The cursor is malformed'),
   invalid_room: lasting(400, 'The room is not valid'),
   too_many_rooms: lasting(400, 'Too many rooms'),
   batch_too_large: lasting(400, 'Too many events in one batch'),
   unauthorized: lasting(401, 'A valid token is required'),
   token_expired: lasting(401, 'The token has expired'),
-  forbidden: lasting(403, 'Not allowed'),
+  forbidden: lasting(403, 'This request is not allowed'),
   not_found: lasting(404, 'Not found'),
   method_not_allowed: lasting(405, 'Method not allowed'),
   request_timeout: passing(408, 'The request took too long to arrive'),
-  cursor_expired: lasting(410, 'The cursor is older than what the log keeps'),
-  cursor_unknown: lasting(410, 'The cursor is not of this log'),
+  cursor_expired: lasting(410, 'The cursor is older than the log'),
+  cursor_unknown: lasting(410, 'The cursor does not belong to this log'),
   body_too_large: lasting(413, 'The body is too large'),
   unsupported_media_type: lasting(415, 'The content type is not supported'),
-  invalid_body: lasting(422, 'The body breaks the contract'),
-  unknown_event: lasting(422, 'The event is not known'),
-  invalid_payload: lasting(422, 'The payload breaks the contract'),
-  idempotency_conflict: lasting(422, 'The Idempotency-Key was used with another body'),
+  invalid_body: lasting(422, 'The body does not have the expected shape'),
+  unknown_event: lasting(422, 'The event name is unknown'),
+  invalid_payload: lasting(422, 'The payload does not match its schema'),
+  idempotency_conflict: lasting(422, 'The Idempotency-Key was used with a different body'),
   rate_limited: passing(429, 'Too many requests'),
-  headers_too_large: lasting(431, 'The head of the request is too large'),
-  internal: lasting(500, 'Internal error'),
-  unavailable: passing(503, 'The bridge cannot take this now'),
-  outcome_unknown: passing(503, 'The outcome of the write is not known'),
+  headers_too_large: lasting(431, 'The request headers are too large'),
+  internal: lasting(500, 'Internal server error'),
+  unavailable: passing(503, 'The bridge is temporarily unavailable'),
+  outcome_unknown: passing(503, 'The outcome of the write is unknown'),
   too_many_connections: passing(503, 'Too many connections'),
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** One field at fault: `path` is a JSON Pointer (RFC 6901) into the body, or the name of a query parameter. */
+/** `path` is a JSON Pointer (RFC 6901) into the body, or the name of a parameter or header. */
 export interface FieldError {
   readonly path: string;
   readonly message: string;
@@ -55,14 +55,14 @@ export interface FieldError {
 
 export interface BridgeErrorOptions {
   readonly errors?: readonly FieldError[];
-  /** Seconds after which a passing fault may be over. Default 1 for passing codes. */
+  /** Seconds to wait before a retry. Default: 1 for passing codes, none for the others. */
   readonly retryAfterSeconds?: number;
-  /** Further members of the problem document, such as `oldest` and `cursor` of a 410. */
+  /** More members of the problem document, such as `oldest` and `cursor` of a 410. */
   readonly fields?: Readonly<Record<string, unknown>>;
   readonly cause?: unknown;
 }
 
-/** An expected refusal. `message` is a sentence for a person and never holds a token or a payload. */
+/** An expected error. `message` is written for people and never contains a token or a payload. */
 export class BridgeError extends Error {
   readonly code: ErrorCode;
   readonly errors: readonly FieldError[] | undefined;

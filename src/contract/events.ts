@@ -1,8 +1,8 @@
 /**
- * What may be published, and to which rooms it goes (protocol §2, §3).
+ * Which events can be published, what their payloads must contain, and to which rooms they go (protocol §2, §3).
  *
- * The schemas check; their output is never used, since it would drop or reorder keys: the payload that travels is
- * `JSON.stringify` of what was parsed from the publisher's body.
+ * The schemas only check. Their output is never sent, because it would drop or reorder keys: the payload on the wire is
+ * `JSON.stringify` of the publisher's parsed body.
  */
 import { z } from 'zod';
 import type { FieldError } from './errors.ts';
@@ -11,20 +11,25 @@ import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from 
 export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
 
-/** Aliases emitted before the canonical event, in this order (protocol §4). */
+/** The aliases that go out before a canonical event, in this order (protocol §4). */
 export const LEGACY_NAMES: Readonly<Record<string, readonly string[]>> = {
   [TICKETS_UPDATED]: ['ticket.updated'],
   [MESSAGES_NEW]: ['ticket.message', 'ticket.message.created', 'message:created'],
 };
 
-/** The payload's member whose fields a legacy payload merges in beneath the envelope (protocol §4). */
+/** The payload member whose fields a legacy payload also has at the top level (protocol §4). */
 export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [TICKETS_UPDATED]: 'ticket',
   [MESSAGES_NEW]: 'message',
 };
 
-const AN_OBJECT = 'must be an object';
-const roomId = z.string('must be a string').refine(isRoomId, `must be ${ID_RULE}`);
+/** The message for a member that is missing or has the wrong type. */
+const must = (rule: string) => ({
+  error: ({ input }: { readonly input?: unknown }) => (input === undefined ? `is required and ${rule}` : rule),
+});
+const A_STRING = must('must be a string');
+const AN_OBJECT = must('must be a JSON object');
+const roomId = z.string(A_STRING).refine(isRoomId, `must be ${ID_RULE}`);
 const optionalRoomId = z
   .string('must be a string or null')
   .refine((id) => id === '' || isRoomId(id), `must be empty, null or ${ID_RULE}`)
@@ -35,10 +40,13 @@ const object = z.record(z.string(), z.unknown(), AN_OBJECT);
 const envelope = {
   tenantId: roomId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
-  ticketStatus: z.string('must be a string').min(1, 'must not be empty').meta({ example: 'OPEN' }),
+  ticketStatus: z
+    .string(A_STRING)
+    .min(1, 'must be a non-empty string')
+    .meta({ description: 'Any non-empty string.', example: 'OPEN' }),
   ticketUpdatedAt: z.iso
-    .datetime({ offset: true, error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z' })
-    .meta({ example: '2024-06-01T12:00:00.000Z' }),
+    .datetime({ offset: true, ...must('must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z') })
+    .meta({ description: 'When the ticket last changed: an ISO 8601 instant.', example: '2024-06-01T12:00:00.000Z' }),
   agreementId: optionalRoomId,
   instanceId: optionalString,
   messageId: optionalString,
@@ -51,18 +59,18 @@ export const messagesNewSchema = z
   .looseObject({ ...envelope, message: object }, AN_OBJECT)
   .refine((payload) => Boolean(payload.messageId) || Boolean(payload.providerMessageId), {
     path: ['messageId'],
-    message: 'messageId or providerMessageId must be a non-empty string',
+    message: 'or providerMessageId must be a non-empty string',
   });
 
-/** Declared events (EXTRA_EVENTS): only the routing ids are checked. */
+/** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
 export const declaredEventSchema = z.looseObject(
   { tenantId: roomId, ticketId: optionalRoomId, agreementId: optionalRoomId, userId: optionalRoomId },
   AN_OBJECT,
 );
 
 /**
- * A name that `EXTRA_EVENTS` may declare: not one that the bridge, Socket.IO or EventSource uses itself, nor one that
- * every object has (`constructor`), since what belongs to an event is looked up in objects, here and by handlers.
+ * The shape of a name in `EXTRA_EVENTS`. Reserved are the names that the bridge, Socket.IO and EventSource use, and those
+ * that every object has (`constructor`), because event names are keys of objects, here and in clients.
  */
 export const EVENT_NAME = /^[A-Za-z][A-Za-z0-9_.:-]{0,127}$/;
 const RESERVED = new Set([
@@ -83,12 +91,12 @@ export function isDeclarableEvent(name: string): boolean {
   return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.') && !(name in {});
 }
 
-/** What the state routes and the dedupe of protocol §9 need to know of a payload. */
+/** The fields of a payload that the state routes (protocol §7) and deduplication (protocol §9) use. */
 export interface TicketFacts {
   readonly ticketId: string;
   readonly agreementId: string | null;
   readonly status: string;
-  /** Sorts as a byte string in the order of the instants, at any precision. */
+  /** An {@link instantKey}. */
   readonly updatedAt: string;
 }
 
@@ -98,7 +106,7 @@ export interface MessageFacts {
   readonly providerMessageId: string | null;
 }
 
-/** A checked event: what the log appends. `payload` is JSON text. */
+/** An event that passed the checks, ready for the log. `payload` is JSON text. */
 export interface CheckedEvent {
   readonly event: string;
   readonly tenantId: string;
@@ -114,12 +122,12 @@ export type CheckResult =
   | { readonly kind: 'invalid_payload'; readonly errors: readonly FieldError[] };
 
 export interface EventCatalog {
-  /** Every name that may be published. */
+  /** Every event name that can be published. */
   readonly names: readonly string[];
   check(event: string, payload: unknown): CheckResult;
 }
 
-/** @param extraEvents names declared by the operator; each must satisfy {@link isDeclarableEvent}. */
+/** @param extraEvents names that the operator declares; each must satisfy {@link isDeclarableEvent} */
 export function createEventCatalog(extraEvents: readonly string[] = []): EventCatalog {
   const schemas = new Map<string, z.ZodType>([
     [TICKETS_UPDATED, ticketsUpdatedSchema],
@@ -136,7 +144,7 @@ export function createEventCatalog(extraEvents: readonly string[] = []): EventCa
       const envelope = payload as Readonly<Record<string, unknown>>;
       const text = serialise(payload);
       if (text === null) {
-        const message = `must be JSON, nested at most ${MAX_DEPTH} levels deep`;
+        const message = `must be JSON with at most ${MAX_DEPTH} levels of nesting`;
         return { kind: 'invalid_payload', errors: [{ path: '', message }] };
       }
       return {
@@ -154,10 +162,10 @@ export function createEventCatalog(extraEvents: readonly string[] = []): EventCa
   };
 }
 
-/** JSON.stringify recurses, here and in whoever receives the payload: what one stack can write another may not. */
+/** JSON.stringify recurses, here and in the consumers: a payload that one stack can hold may overflow another. */
 const MAX_DEPTH = 1000;
 
-/** The text that travels; null for what is no JSON (a cycle, a BigInt: in-process only) or too deep. */
+/** The payload text on the wire; null if the value is not JSON (in-process only: a cycle, a BigInt) or too deep. */
 function serialise(payload: unknown): string | null {
   try {
     const text = JSON.stringify(payload);
@@ -170,7 +178,7 @@ function serialise(payload: unknown): string | null {
 
 const [QUOTE, BACKSLASH] = [0x22, 0x5c];
 
-/** Counts brackets outside of strings; only a text long enough to be that deep is looked at. */
+/** Counts brackets outside strings. A short text cannot be too deep, so it is not scanned. */
 function isTooDeep(text: string): boolean {
   if (text.length <= 2 * MAX_DEPTH) return false;
   let depth = 0;
@@ -191,7 +199,7 @@ function isTooDeep(text: string): boolean {
   return false;
 }
 
-/** Zod's issues as JSON Pointers (RFC 6901). */
+/** Zod's issues, with their paths as JSON Pointers (RFC 6901). */
 function fieldErrors(error: z.ZodError): FieldError[] {
   return error.issues.map((issue) => ({
     path: issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
@@ -200,7 +208,7 @@ function fieldErrors(error: z.ZodError): FieldError[] {
 }
 
 function roomsOf(event: string, payload: Readonly<Record<string, unknown>>): Room[] {
-  // The canonical events have no user room: a payload's userId there is just an extra key.
+  // Canonical events have no user room: there, `userId` is an ordinary extra key.
   const kinds = event in LEGACY_NAMES ? (['tenant', 'ticket', 'agreement'] as const) : ROOM_KINDS;
   const rooms: Room[] = [];
   for (const kind of kinds) {
@@ -227,13 +235,13 @@ function messageFacts(payload: Readonly<Record<string, unknown>>): MessageFacts 
   };
 }
 
-/** 0001-01-01 is about 62 billion seconds before 1970, so that the sum stays positive for any four-digit year. */
+/** 0001-01-01 is about 62 billion seconds before 1970: the sum is positive for every four-digit year. */
 const SECONDS_OFFSET = 70_000_000_000;
 
 /**
- * A byte-sortable key of an ISO 8601 instant that loses none of its fraction: seconds since the epoch (shifted to be
- * positive, 12 digits), a dot, the fraction without trailing zeros.
- * @throws {RangeError} when the text is no ISO 8601 instant
+ * A key that sorts as a byte string in the order of instants, with the full precision of the text: seconds since 1970
+ * (shifted to be positive, 12 digits), a dot, and the fraction without trailing zeros.
+ * @throws {RangeError} if the text is not an ISO 8601 instant
  */
 export function instantKey(text: string): string {
   const match = /^(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$/i.exec(text);

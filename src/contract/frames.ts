@@ -1,37 +1,37 @@
 /**
- * From a record of the log to what a listener sees (protocol §4): the legacy group, its merged payload, and the
- * listener's own filter. Every transport encodes what stands here and nothing else.
+ * Turns a record into the frames that a consumer sees (protocol §4): legacy aliases with their merged payload, then the
+ * canonical event, filtered by the consumer's view. Every transport encodes exactly these frames.
  */
 import type { Cursor } from './cursor.ts';
 import { LEGACY_ENTITY, LEGACY_NAMES } from './events.ts';
 import type { Room } from './rooms.ts';
 
-/** An event as it stands in the log. */
+/** One event in the log. */
 export interface LogRecord {
   readonly id: Cursor;
   readonly event: string;
   readonly rooms: readonly Room[];
-  /** Keys under which the bus finds listeners; in `jwt` mode they hold the tenant (design law 9). */
+  /** The keys under which the bus finds the listeners (contract/audiences.ts). */
   readonly audiences: readonly string[];
-  /** JSON text, the same bytes for every listener. */
+  /** JSON text, the same bytes for every consumer. */
   readonly payload: string;
-  /** When the record was accepted, milliseconds since 1970. For metrics only. */
+  /** When the log accepted the record, in milliseconds since 1970. For metrics only. */
   readonly acceptedAtMs: number;
 }
 
-/** One event of a record's group, as handlers get it. A legacy event has no cursor. */
+/** One event as a transport sends it. A legacy event has no cursor. */
 export interface Frame {
   readonly event: string;
   readonly payload: string;
   readonly cursor: Cursor | null;
 }
 
-/** What a listener asked to see of each record. */
+/** What a consumer chose to see of each record. */
 export interface View {
   readonly legacy: boolean;
-  /** Event names to keep; null keeps all. */
+  /** The event names to send; null sends all. */
   readonly events: ReadonlySet<string> | null;
-  /** Equal for views that show the same frames, so that encodings can be shared between listeners. */
+  /** Views with equal keys show the same frames, so their consumers share one encoding. */
   readonly key: string;
 }
 
@@ -41,14 +41,14 @@ export function createView(legacy: boolean, events: Iterable<string> | null): Vi
   return { legacy, events: names, key: `${legacy ? 'legacy' : 'canonical'}${filter}` };
 }
 
-/** The names that a listener sees of a record, in the order in which they are sent. */
+/** The names that a consumer sees of a record, in the order in which they are sent. */
 export function namesSeen(event: string, view: View): readonly string[] {
   const { events } = view;
   const names = emittedNames(event, view.legacy);
   return events === null ? names : names.filter((name) => events.has(name));
 }
 
-/** The group of a record in the order in which it is sent: legacy aliases, then the canonical event. */
+/** The frames of a record in the order in which they are sent: legacy aliases, then the canonical event. */
 export function framesOf(record: LogRecord, view: View): Frame[] {
   const names = namesSeen(record.event, view);
   const [first] = names;
@@ -60,15 +60,15 @@ export function framesOf(record: LogRecord, view: View): Frame[] {
   );
 }
 
-/** The names under which one accepted publish is emitted, whoever listens (protocol §12). */
+/** The names under which an accepted event goes out; `ws_emit_total` counts each, listeners or not (protocol §12). */
 export function emittedNames(event: string, legacy: boolean): readonly string[] {
   return legacy ? [...(LEGACY_NAMES[event] ?? []), event] : [event];
 }
 
-/** The entity's fields merged in beneath the envelope, which wins where a key clashes. */
+/** The fields of the entity merged into the envelope; the envelope wins where both have a key. */
 function legacyPayload(event: string, payload: string): string {
   const envelope = JSON.parse(payload) as Record<string, unknown>;
   const entity = envelope[LEGACY_ENTITY[event] as string] as Record<string, unknown>;
-  // Spread defines own properties: a key named __proto__ stays a key.
+  // Spread defines own properties, so a key named `__proto__` stays a key.
   return JSON.stringify({ ...entity, ...envelope });
 }

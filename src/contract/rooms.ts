@@ -1,13 +1,13 @@
 /**
  * Rooms are named audiences: `{kind}:{id}` (protocol §2).
  *
- * The kind ends at the first `:`, so an id may hold `:` itself. Ids come from outside and end up in room names,
- * metrics labels and log lines, hence the narrow alphabet.
+ * The kind ends at the first `:`, so an id may contain `:`. Ids come from outside and end up in room names, metric
+ * labels and log lines, hence the restricted character set.
  */
 export const ROOM_KINDS = ['tenant', 'ticket', 'agreement', 'user'] as const;
 export type RoomKind = (typeof ROOM_KINDS)[number];
 
-/** The routing id of each kind, as payloads, queries and join arguments name it. */
+/** The field that holds the id of each kind in payloads, queries and join arguments. */
 export const ID_FIELDS = {
   tenant: 'tenantId',
   ticket: 'ticketId',
@@ -21,7 +21,7 @@ export type Room = `${RoomKind}:${string}`;
 export const MAX_ID_CHARACTERS = 128;
 export const ID_RULE = `1 to ${MAX_ID_CHARACTERS} characters without whitespace, control characters or commas`;
 
-/** The same as JSON Schema, for the API's descriptions. */
+/** `ID_RULE` as JSON Schema, for the API's descriptions. */
 export const ID_SCHEMA = {
   type: 'string',
   minLength: 1,
@@ -31,7 +31,7 @@ export const ID_SCHEMA = {
 
 const FORBIDDEN = /[\s\p{Cc},]/u;
 
-/** An id is 1–128 characters (code points), well-formed Unicode, no whitespace, control character or comma. */
+/** `ID_RULE`, where a character is a code point, and the text is well-formed Unicode. */
 export function isRoomId(id: unknown): id is string {
   if (typeof id !== 'string' || id.length === 0 || id.length > 2 * MAX_ID_CHARACTERS) return false;
   if (id.length > MAX_ID_CHARACTERS && [...id].length > MAX_ID_CHARACTERS) return false;

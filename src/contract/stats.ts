@@ -1,4 +1,4 @@
-/** The answer of `GET /stats`: what the server sends, what the API description shows and what the console reads. */
+/** The answer of `GET /stats`: the server builds it, the API's description shows it, and the console reads it. */
 import type { TransportName } from './names.ts';
 
 export type PerTransport<T> = Readonly<Record<TransportName, T>>;
@@ -21,7 +21,7 @@ export interface LagFigures {
   readonly p99Seconds: number | null;
 }
 
-/** A node of the log, as it tells the others of itself. */
+/** What a node announces about itself to the other nodes of its log. */
 export interface NodeFacts {
   readonly id: string;
   readonly host: string;
@@ -31,7 +31,7 @@ export interface NodeFacts {
   readonly connections: PerTransport<number>;
 }
 
-/** Instants are ISO 8601. A figure is null where it is unknown, or hidden from the caller. */
+/** Instants are ISO 8601. A value is null if it is unknown, or if the caller may not see it. */
 export interface Stats {
   readonly at: string;
   readonly node: {

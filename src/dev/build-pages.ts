@@ -1,4 +1,4 @@
-/** `npm run build:pages`: bundles the pages that the bridge serves (pages.ts) into dist/pages. */
+/** `npm run build:pages`: bundles the pages that the bridge serves (http/routes/pages.ts) into dist/pages. */
 import { copyFile } from 'node:fs/promises';
 import { build } from 'esbuild';
 

@@ -1,10 +1,10 @@
-/** Writes openapi.yaml and docs/asyncapi.yaml: the descriptions that a server with no configuration gives. */
+/** `npm run openapi`: writes openapi.yaml and docs/asyncapi.yaml as a server with the default settings serves them. */
 import { writeFile } from 'node:fs/promises';
 import { configure } from '../config.ts';
 import { createEventCatalog } from '../contract/events.ts';
 import { createAsyncApi } from '../http/reference/asyncapi.ts';
 import { createDocument } from '../http/reference/openapi.ts';
-import { toYaml } from '../http/routes/ops.ts';
+import { toYaml } from '../http/reference/routes.ts';
 
 const eventNames = createEventCatalog().names;
 const root = new URL('../../', import.meta.url);

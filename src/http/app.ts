@@ -1,6 +1,7 @@
 /**
- * Every HTTP route but Socket.IO's, under `BASE_PATH`, and what all of them share: preflights, one translator for
- * errors, 404 and 405 as problems, HEAD as GET. (The headers that all answers carry are answers/headers.ts's.)
+ * Every HTTP route except Socket.IO's: the list below says which routes exist and who may call them. Also here: what all
+ * routes share, under `BASE_PATH`: preflights, errors as problem+json, 404 and 405. (answers/headers.ts sets the headers
+ * that every response carries.)
  */
 import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
@@ -15,10 +16,8 @@ import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Erasure, TicketState } from '../store/store.ts';
-import { createAsyncApi } from './reference/asyncapi.ts';
-import { renderDocs } from './reference/docs-page.ts';
-import { createDocument } from './reference/openapi.ts';
-import type { Probes } from './routes/check.ts';
+import { createReferenceRoutes } from './reference/routes.ts';
+import type { CheckRoutes } from './routes/check.ts';
 import { createEraseRoutes } from './routes/erase.ts';
 import { createOpsRoutes } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
@@ -39,76 +38,90 @@ export interface AppDeps {
   readonly mintPass: Auth['mintPass'];
   readonly ready: () => boolean;
   readonly transports: { readonly sse: Handler; readonly events: Handler };
-  readonly probes: Pick<Probes, 'stream' | 'poll'>;
+  readonly check: Pick<CheckRoutes, 'stream' | 'poll'>;
 }
 
-type Method = 'GET' | 'POST' | 'DELETE';
+type Route = readonly [method: 'GET' | 'POST' | 'DELETE', path: string, handler: Handler];
 export type BridgeApp = Hono<{ Bindings: HttpBindings }>;
 
-/** How long a browser may keep the answer to a preflight. */
+/** How long a browser may cache the answer to a preflight. */
 const PREFLIGHT_SECONDS = 600;
 
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
-  const { config, catalog, prometheus, logger, transports } = deps;
-  const document = createDocument({ basePath: config.basePath, eventNames: catalog.names });
+  const { config, catalog, prometheus, logger, transports, check } = deps;
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
-  const asyncApi = createAsyncApi({ ...config, eventNames: catalog.names });
-  const ops = createOpsRoutes({ prometheus, ready: deps.ready, document, asyncApi, docs: renderDocs(document) });
+  const ops = createOpsRoutes(deps);
+  const reference = createReferenceRoutes(config, catalog.names);
   const pages = createPages(config);
-  const routes: Readonly<Record<string, Partial<Record<Method, Handler>>>> = {
-    '/sse': { GET: transports.sse },
-    '/events': { GET: transports.events, POST: createPublishRoute(deps) },
-    '/tickets': { GET: state.tickets },
-    '/tickets/:ticketId': { GET: state.ticket, DELETE: erase.ticket },
-    '/tickets/:ticketId/messages': { GET: state.messages },
-    '/tenants/:tenantId': { DELETE: erase.tenant },
-    '/pass': { POST: createPassRoute(deps) },
-    '/stats': { GET: deps.stats },
-    '/metrics': { GET: ops.metrics },
-    '/healthz': { GET: ops.healthz },
-    '/readyz': { GET: ops.readyz },
-    '/openapi.json': { GET: ops.openapiJson },
-    '/openapi.yaml': { GET: ops.openapiYaml },
-    '/asyncapi.yaml': { GET: ops.asyncapiYaml },
-    '/docs': { GET: ops.docs },
-    '/docs/': { GET: pages.withoutSlash },
-    '/': { GET: pages.home },
-    // Under a base path Hono takes `/` for that path without a slash at its end, and this for the one with it.
-    ...(config.basePath === '' ? {} : { '': { GET: pages.home } }),
-    '/console': { GET: pages.console },
-    '/console/': { GET: pages.withoutSlash },
-    '/check': { GET: pages.check },
-    '/check/': { GET: pages.withoutSlash },
-    '/check/stream': { GET: deps.probes.stream },
-    '/check/poll': { GET: deps.probes.poll },
-    '/assets/:file': { GET: pages.asset },
-  };
 
-  const root: BridgeApp = new Hono<{ Bindings: HttpBindings }>();
-  const app: BridgeApp = root.basePath(config.basePath);
-  for (const [path, handlers] of Object.entries(routes)) {
-    for (const [method, handler] of Object.entries(handlers)) app.on(method, path, handler);
-    app.all(path, otherMethod(Object.keys(handlers)));
+  // With AUTH_MODE=none everyone may call every route. With AUTH_MODE=jwt each handler checks the credential named here.
+  const routes: readonly Route[] = [
+    // A token with the scope `subscribe`, or a pass.
+    ['GET', '/sse', transports.sse],
+    ['GET', '/events', transports.events],
+
+    // A token with the scope `publish`.
+    ['POST', '/events', createPublishRoute(deps)],
+
+    // A token with the scope `subscribe`.
+    ['GET', '/tickets', state.tickets],
+    ['GET', '/tickets/:ticketId', state.ticket],
+    ['GET', '/tickets/:ticketId/messages', state.messages],
+    ['POST', '/pass', createPassRoute(deps)],
+
+    // A token with the scope `admin`.
+    ['DELETE', '/tickets/:ticketId', erase.ticket],
+    ['DELETE', '/tenants/:tenantId', erase.tenant],
+    ['GET', '/stats', deps.stats],
+
+    // Everyone, without a token.
+    ['GET', '/metrics', ops.metrics],
+    ['GET', '/healthz', ops.healthz],
+    ['GET', '/readyz', ops.readyz],
+    ['GET', '/openapi.json', reference.openapiJson],
+    ['GET', '/openapi.yaml', reference.openapiYaml],
+    ['GET', '/asyncapi.yaml', reference.asyncapiYaml],
+    ['GET', '/docs', reference.docs],
+    ['GET', '/docs/', pages.withoutSlash],
+    ['GET', '/', pages.home],
+    // Under a base path, Hono matches `/` without the trailing slash, and the empty path with it.
+    ...(config.basePath === '' ? [] : [['GET', '', pages.home] as const]),
+    ['GET', '/console', pages.console],
+    ['GET', '/console/', pages.withoutSlash],
+    ['GET', '/check', pages.check],
+    ['GET', '/check/', pages.withoutSlash],
+    ['GET', '/check/stream', check.stream],
+    ['GET', '/check/poll', check.poll],
+    ['GET', '/assets/:file', pages.asset],
+  ];
+
+  const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>().basePath(config.basePath);
+  for (const [method, path, handler] of routes) app.on(method, path, handler);
+  for (const [path, ofPath] of Map.groupBy(routes, ([, path]) => path)) {
+    app.all(path, answerOtherMethod(ofPath.map(([method]) => method)));
   }
   app.notFound((context: BridgeContext) => {
-    const error = new BridgeError('not_found', 'There is nothing at this path.');
+    const error = new BridgeError('not_found', `No route has this path. See ${config.basePath}/docs for all routes.`);
     return answerProblem(context, error, { metrics: prometheus.metrics, logger });
   });
   app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, logger }));
   return app;
 }
 
-/** OPTIONS (and with it CORS preflights), and 405 with `Allow` for what a path does not take (RFC 9110 §15.5.6). */
-function otherMethod(methods: readonly string[]): Handler {
+/** Answers OPTIONS (also CORS preflights), and other methods with 405 and `Allow` (RFC 9110 §15.5.6). */
+function answerOtherMethod(methods: readonly string[]): Handler {
   const allow = [...methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])), 'OPTIONS'].join(', ');
   return (context) => {
     const { outgoing } = context.env;
     outgoing.setHeader('Allow', allow);
     if (context.req.method !== 'OPTIONS') {
-      throw new BridgeError('method_not_allowed', `${context.req.method} is not allowed here; ${allow} are.`);
+      throw new BridgeError(
+        'method_not_allowed',
+        `This path does not support ${context.req.method}. It supports ${allow}.`,
+      );
     }
     if (outgoing.hasHeader('Access-Control-Allow-Origin')) {
       outgoing.setHeader('Access-Control-Allow-Methods', allow);

@@ -1,4 +1,4 @@
-/** What all routes share (protocol §10, §12, §13): base path, headers for browsers, HEAD, and errors as problems. */
+/** Behaviour that all routes share (protocol §10, §12, §13): base path, headers for browsers, HEAD, problems. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -17,7 +17,7 @@ import { metric, startBridge } from '../support/bridge.ts';
 import { get, openRaw } from '../support/raw.ts';
 import { until } from '../support/until.ts';
 
-/** The routes with stand-ins behind them; what is logged ends up in `lines`. */
+/** Serves the routes with stubs behind them; `lines` collects the log lines. */
 async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ url: string; lines: string[] }> {
   const lines: string[] = [];
   const unused = () => assert.fail('not used here');
@@ -37,7 +37,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     ready: () => true,
     transports: { sse: unused, events: unused },
     stats: unused,
-    probes: { stream: unused, poll: unused },
+    check: { stream: unused, poll: unused },
     ...deps,
   });
   const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
@@ -49,7 +49,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, lines };
 }
 
-test('what nobody expected is a bare 500, told to the log only', async (context) => {
+test('an unexpected error is a bare 500; only the logger gets the details', async (context) => {
   const authenticate = () => Promise.reject(new Error('the inner detail', { cause: new Error('the deeper cause') }));
   const { url, lines } = await serve(context, { authenticate });
   const response = await fetch(`${url}/tickets?tenantId=t&access_token=the-token`);
@@ -66,7 +66,7 @@ test('what nobody expected is a bare 500, told to the log only', async (context)
   assert.match(metrics, /^roomcast_refused_total\{code="internal"\} 1$/m);
 });
 
-test('a refusal is told to the client and not to the log', async (context) => {
+test('an expected error goes to the client and is not logged', async (context) => {
   const cases: [BridgeError, number, string, string | null][] = [
     [new BridgeError('unauthorized', 'A token is required.'), 401, 'www-authenticate', 'Bearer'],
     [new BridgeError('forbidden', 'No.'), 403, 'www-authenticate', null],
@@ -83,7 +83,7 @@ test('a refusal is told to the client and not to the log', async (context) => {
   }
 });
 
-test('further members of an error stand in the problem', async (context) => {
+test('the fields of an error are members of the problem', async (context) => {
   const fields = { reason: 'expired', after: 'a', oldest: 'b', cursor: 'c' };
   const events = () => Promise.reject(new BridgeError('cursor_expired', 'Gone.', { fields }));
   const { url } = await serve(context, { transports: { sse: events, events } });
@@ -91,7 +91,7 @@ test('further members of an error stand in the problem', async (context) => {
   assert.equal(response.status, 410);
   assert.deepEqual(await response.json(), {
     type: 'urn:roomcast:error:cursor_expired',
-    title: 'The cursor is older than what the log keeps',
+    title: 'The cursor is older than the log',
     status: 410,
     detail: 'Gone.',
     code: 'cursor_expired',
@@ -99,7 +99,7 @@ test('further members of an error stand in the problem', async (context) => {
   });
 });
 
-test('readyz tells when the log takes no events; healthz goes on', async (context) => {
+test('readyz is a 503 while the log accepts no events; healthz stays 200', async (context) => {
   const { url } = await serve(context, { ready: () => false });
   const ready = await fetch(`${url}/readyz`);
   assert.equal(ready.status, 503);
@@ -107,7 +107,7 @@ test('readyz tells when the log takes no events; healthz goes on', async (contex
   assert.equal((await fetch(`${url}/healthz`)).status, 200);
 });
 
-test('BASE_PATH stands before every route, and browsers of allowed origins may read the answers', async () => {
+test('BASE_PATH prefixes every route, and pages of allowed origins may read the answers', async () => {
   const origin = 'https://app.example.com';
   const bridge = await startBridge({ basePath: '/bridge', corsOrigins: [origin] });
   try {
@@ -140,7 +140,7 @@ test('BASE_PATH stands before every route, and browsers of allowed origins may r
   }
 });
 
-test('a page’s address with a slash at its end leads to the page, also behind a prefix that a proxy takes off', async () => {
+test('a page’s URL with a trailing slash redirects to the page, also behind a proxy that strips a prefix', async () => {
   for (const basePath of ['', '/a/b']) {
     const bridge = await startBridge({ basePath });
     try {
@@ -159,7 +159,7 @@ test('a page’s address with a slash at its end leads to the page, also behind 
   }
 });
 
-test('the reference leads to what it names, also behind a prefix that a proxy takes off', async () => {
+test('the links of the reference resolve, also behind a proxy that strips a prefix', async () => {
   const bridge = await startBridge({ basePath: '/a/b' });
   try {
     const page = await (await fetch(`${bridge.url}/docs`)).text();
@@ -173,7 +173,7 @@ test('the reference leads to what it names, also behind a prefix that a proxy ta
   }
 });
 
-test('HEAD answers as GET without a body, and ends', { timeout: 20_000 }, async () => {
+test('HEAD answers like GET without a body, and ends', { timeout: 20_000 }, async () => {
   const bridge = await startBridge();
   try {
     for (const path of [
@@ -203,7 +203,7 @@ test('HEAD answers as GET without a body, and ends', { timeout: 20_000 }, async 
 const UPGRADE =
   'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==';
 
-test('every answer has the headers that keep browsers safe, whoever gives it', async () => {
+test('every answer has the security headers, from routes and from Socket.IO', async () => {
   const origin = 'https://app.example.com';
   const bridge = await startBridge({ corsOrigins: [origin], maxConnections: 1 });
   try {
@@ -214,7 +214,7 @@ test('every answer has the headers that keep browsers safe, whoever gives it', a
       const response = await fetch(bridge.url + path, { headers: { origin }, signal: AbortSignal.timeout(60_000) });
       await response.body?.cancel();
       for (const [name, value] of SECURITY_HEADERS) {
-        // Pages have a policy of their own.
+        // Pages have their own policy.
         if (name !== 'Content-Security-Policy') assert.equal(response.headers.get(name), value, `${name} of ${path}`);
         else assert.match(response.headers.get(name) ?? '', /^default-src 'none';.* frame-ancestors 'none'$/, path);
       }
@@ -223,13 +223,13 @@ test('every answer has the headers that keep browsers safe, whoever gives it', a
       assert.match(response.headers.get('vary') ?? '', /^Origin\b/, path);
       if (path === handshake && response.status === 503) return;
     }
-    assert.fail('the second handshake was to be refused');
+    assert.fail('the second handshake should be refused');
   } finally {
     await bridge.close();
   }
 });
 
-test('what is no request, or no websocket of ours, is refused with a problem, and counted', async () => {
+test('invalid requests and unknown websocket paths get a problem, and are counted', async () => {
   const bridge = await startBridge();
   const cases: [string, number, string][] = [
     ['GARBAGE\r\n\r\n', 400, 'invalid_request'],
@@ -258,7 +258,7 @@ test('what is no request, or no websocket of ours, is refused with a problem, an
   }
 });
 
-test('bytes that are no request do not end up in an answer that has begun', async () => {
+test('invalid bytes do not end up in an answer that has started', async () => {
   const bridge = await startBridge();
   try {
     const connection = openRaw(bridge.url);

@@ -1,4 +1,4 @@
-/** docs/asyncapi.yaml: what the schemas say, valid AsyncAPI 3.0, and true of what a listener really hears. */
+/** docs/asyncapi.yaml matches the schemas, is valid AsyncAPI 3.0, and describes what clients really receive. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -9,8 +9,8 @@ import { io } from 'socket.io-client';
 import { parse } from 'yaml';
 import { configure } from '../../src/config.ts';
 import { createEventCatalog } from '../../src/contract/events.ts';
-import { type AsyncApiDocument, createAsyncApi } from '../../src/http/reference/asyncapi.ts';
-import { toYaml } from '../../src/http/routes/ops.ts';
+import { type AsyncApiDocument, createAsyncApi, type Message } from '../../src/http/reference/asyncapi.ts';
+import { toYaml } from '../../src/http/reference/routes.ts';
 import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
@@ -19,17 +19,9 @@ const EXTRA_EVENTS = ['leads.updated', 'leads:updated', 'bridge_cursor', 'join.t
 const documentOf = (extraEvents: readonly string[] = [], options = {}): AsyncApiDocument =>
   createAsyncApi({ ...configure(options), eventNames: createEventCatalog(extraEvents).names });
 
-interface Message {
-  readonly name: string;
-  readonly headers?: object;
-  readonly payload: object;
-  readonly examples?: readonly { readonly payload?: unknown; readonly headers?: unknown }[];
-}
+const messagesOf = (document: AsyncApiDocument): readonly Message[] => Object.values(document.components.messages);
 
-const messagesOf = (document: AsyncApiDocument): Message[] =>
-  Object.values(document.components.messages) as unknown as Message[];
-
-/** Checks values against schemas of the document, whose references lead into it. */
+/** Checks values against schemas that refer to other schemas of the document. */
 function checkerOf(document: AsyncApiDocument): (schema: object, value: unknown) => string | null {
   const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
   return (schema, value) => {
@@ -38,7 +30,7 @@ function checkerOf(document: AsyncApiDocument): (schema: object, value: unknown)
   };
 }
 
-test('docs/asyncapi.yaml is what the schemas say; `npm run openapi` writes it', async () => {
+test('docs/asyncapi.yaml matches the schemas; `npm run openapi` writes it', async () => {
   const file = await readFile(new URL('../../docs/asyncapi.yaml', import.meta.url), 'utf8');
   assert.equal(file, toYaml(documentOf()));
   assert.deepEqual(parse(file), documentOf());
@@ -54,14 +46,14 @@ for (const [name, document] of Object.entries({
 })) {
   test(`${name} is valid AsyncAPI 3.0, by its official schema`, () => {
     const official = createRequire(import.meta.url)('@asyncapi/specs/schemas/3.0.0.json') as object;
-    // It brings the meta-schema with it, which Ajv would else have twice.
+    // The official schema contains the meta-schema, which Ajv would otherwise have twice.
     const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true, meta: false, validateSchema: false });
     const validate = ajv.compile(official);
     assert.ok(validate(document), ajv.errorsText(validate.errors));
     assert.ok(!validate({ ...document, channels: { socketio: { adress: '/socket.io' } } }), 'and it can be invalid');
   });
 
-  test(`${name}: every reference leads somewhere`, () => {
+  test(`${name}: every reference resolves`, () => {
     for (const [, pointer = ''] of JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)) {
       const target = pointer
         .split('/')
@@ -70,7 +62,7 @@ for (const [name, document] of Object.entries({
     }
   });
 
-  test(`${name}: every example is what its schema takes`, () => {
+  test(`${name}: every example matches its schema`, () => {
     const check = checkerOf(document);
     for (const { name: event, headers, payload, examples = [] } of messagesOf(document)) {
       for (const example of examples) {
@@ -81,12 +73,12 @@ for (const [name, document] of Object.entries({
   });
 }
 
-test('events whose names differ in their punctuation alone, or look like others, are all there', () => {
+test('events whose names differ only in punctuation, or resemble other names, are all described', () => {
   const names = messagesOf(documentOf(EXTRA_EVENTS)).map(({ name }) => name);
   for (const event of [...EXTRA_EVENTS, 'bridge.cursor', 'join-tenant', 'ack']) assert.ok(names.includes(event), event);
 });
 
-test('whatever a listener hears, joins and is answered is described', async () => {
+test('every event, join and ack of a client is described', async () => {
   const extraEvents = ['leads.updated'];
   const bridge = await startBridge({ extraEvents, basePath: '/rt' });
   const socket = io(new URL(bridge.url).origin, { transports: ['websocket'] });
@@ -95,10 +87,10 @@ test('whatever a listener hears, joins and is answered is described', async () =
   const check = checkerOf(document);
   const described = new Map(messagesOf(document).map((message) => [message.name, message]));
   const sources: EventSource[] = [];
-  const heard: string[] = [];
+  const received: string[] = [];
   const faults: string[] = [];
-  const hear = (event: string, payload: unknown, cursor: unknown): void => {
-    heard.push(event);
+  const receive = (event: string, payload: unknown, cursor: unknown): void => {
+    received.push(event);
     const message = described.get(event);
     if (message === undefined) faults.push(`${event} is not described`);
     else {
@@ -109,8 +101,8 @@ test('whatever a listener hears, joins and is answered is described', async () =
   };
   try {
     socket.onAny((event: string, payload: unknown, cursor: unknown) => {
-      // A reset has its cursor in the payload; the place beside it is the stream's.
-      hear(event, payload, event === 'bridge.reset' ? '' : cursor);
+      // A reset has its cursor in the payload; only SSE also sends it as `id:`.
+      receive(event, payload, event === 'bridge.reset' ? '' : cursor);
     });
     const ackSchema = described.get('ack')?.payload as object;
     for (const [event, ...rest] of [
@@ -129,9 +121,9 @@ test('whatever a listener hears, joins and is answered is described', async () =
       sources.push(source);
       for (const event of described.keys()) {
         source.addEventListener(event, ({ data, lastEventId }) => {
-          // What EventSource calls the last id stays for blocks without one.
-          const isPlace = described.get(event)?.headers !== undefined;
-          hear(event, JSON.parse(data), isPlace ? lastEventId : undefined);
+          // EventSource keeps the last id for blocks without one.
+          const hasCursor = described.get(event)?.headers !== undefined;
+          receive(event, JSON.parse(data), hasCursor ? lastEventId : undefined);
         });
       }
       await until('the stream is open', () => source.readyState === source.OPEN);
@@ -139,12 +131,15 @@ test('whatever a listener hears, joins and is answered is described', async () =
     await bridge.publish('tickets.updated', ticketUpdated());
     await bridge.publish('messages.new', messageNew());
     await bridge.publish('leads.updated', { tenantId: 'tenant-1', score: 7 });
-    await until('all of them heard all', () => heard.filter((event) => event === 'leads.updated').length === 3);
+    await until(
+      'all clients received all events',
+      () => received.filter((event) => event === 'leads.updated').length === 3,
+    );
     assert.deepEqual(faults, []);
     assert.deepEqual(
-      [...new Set(heard)].sort(),
+      [...new Set(received)].sort(),
       [...described.keys()].filter((name) => !/^(join|leave|ack)/.test(name)).sort(),
-      'and all that is described was heard',
+      'everything that is described was received',
     );
   } finally {
     socket.close();

@@ -1,4 +1,4 @@
-/** protocol §12: what is scraped is what happened, exactly, in bounded memory, in both exposition formats. */
+/** protocol §12: metrics count exactly, in bounded memory, in both exposition formats. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
@@ -68,7 +68,7 @@ test('METRICS_ROOM_LABEL=kind counts all rooms of a kind together', async () => 
   assert.deepEqual(await emits(prometheus), { '{event="e",room="ticket:*"}': 2, '{event="e",room="user:*"}': 1 });
 });
 
-test('tens of thousands of rooms are all there', async () => {
+test('tens of thousands of rooms each have a series', async () => {
   const prometheus = create();
   const rooms = Array.from({ length: 9_000 }, (_, index): Room => `ticket:${index}`);
   prometheus.metrics.emitted(['a', 'b'], rooms);
@@ -78,7 +78,7 @@ test('tens of thousands of rooms are all there', async () => {
 const ofTransports = (rest: string): Record<string, number> =>
   Object.fromEntries(['websocket', 'polling', 'sse', 'longpoll'].map((name) => [`{transport="${name}"${rest}`, 0]));
 
-test('each other count of the contract has its series', async () => {
+test('each other metric of the protocol has its series', async () => {
   const prometheus = create();
   const { metrics } = prometheus;
   metrics.published('tickets.updated', 'accepted', 2);
@@ -93,7 +93,7 @@ test('each other count of the contract has its series', async () => {
   metrics.reset('websocket', 'expired');
   metrics.slowConsumer('longpoll');
   metrics.refused('forbidden');
-  // Scraped twice: handing over does not count anything again.
+  // Scraped twice: a scrape does not count anything again.
   await scrapeText(prometheus);
   const text = await scrapeText(prometheus);
   const expected: [string, Record<string, number>][] = [
@@ -108,7 +108,7 @@ test('each other count of the contract has its series', async () => {
     ['roomcast_deliveries_total', { '{transport="sse",event="tickets.updated"}': 5 }],
     ['roomcast_delivery_lag_seconds_count', { '{transport="sse"}': 1 }],
     ['roomcast_publish_duration_seconds_sum', { '': 0.2 }],
-    // There from the start at 0, so that the first one is a rise.
+    // Present from the start at 0, so that the first increment is visible.
     ['roomcast_replayed_total', { ...ofTransports('}'), '{transport="polling"}': 9 }],
     [
       'roomcast_resets_total',
@@ -141,7 +141,7 @@ test('a log that does not answer has no series; the rest is scraped', async () =
   assert.deepEqual(seriesOf(await scrapeText(prometheus), 'roomcast_log_records'), {});
 });
 
-test('OpenMetrics when it is asked for, and the other format is the same after it', async () => {
+test('OpenMetrics on request; the other format is unchanged after it', async () => {
   const prometheus = create();
   prometheus.metrics.emitted(['e'], ['tenant:t']);
   prometheus.metrics.refused('forbidden');
@@ -157,7 +157,7 @@ test('OpenMetrics when it is asked for, and the other format is the same after i
   assert.ok(before.includes('ws_emit_total') && before.includes('roomcast_refused_total'));
 });
 
-test('promtool has nothing to say', async (context) => {
+test('promtool reports no problem', async (context) => {
   const prometheus = create();
   prometheus.metrics.emitted(['e'], ['tenant:"']);
   prometheus.metrics.published('e', 'accepted', 1);
@@ -169,7 +169,7 @@ test('promtool has nothing to say', async (context) => {
   assert.equal(checked.status, 0);
 });
 
-test('a bridge counts each accepted publish once, by name and room; repeats and refusals not', async () => {
+test('a bridge counts each accepted publish once, by name and room; duplicates and errors not', async () => {
   const bridge = await startBridge();
   const other = await startBridge({ legacyEvents: false });
   try {

@@ -1,4 +1,4 @@
-/** The API's description: what the app serves, what the repository holds, and what the page shows are one. */
+/** The app, openapi.yaml and the /docs page describe the same API. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
 import type { Content } from '../../src/http/reference/parts.ts';
-import { toYaml } from '../../src/http/routes/ops.ts';
+import { toYaml } from '../../src/http/reference/routes.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { startBridge } from '../support/bridge.ts';
@@ -24,13 +24,13 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
 );
 
-test('openapi.yaml is what the schemas say; `npm run openapi` writes it', async () => {
+test('openapi.yaml matches the schemas; `npm run openapi` writes it', async () => {
   const file = await readFile(new URL('../../openapi.yaml', import.meta.url), 'utf8');
   assert.equal(file, toYaml(document));
   assert.deepEqual(parse(file), document);
 });
 
-test('the document and the app’s routes agree, both ways', () => {
+test('the document and the app list the same routes', () => {
   const unused = () => assert.fail('no request is made');
   const app = createApp({
     config: configure(),
@@ -44,7 +44,7 @@ test('the document and the app’s routes agree, both ways', () => {
     ready: unused,
     transports: { sse: unused, events: unused },
     stats: unused,
-    probes: { stream: unused, poll: unused },
+    check: { stream: unused, poll: unused },
   });
   const routes = app.routes
     .filter(({ method }) => method !== 'ALL')
@@ -52,7 +52,7 @@ test('the document and the app’s routes agree, both ways', () => {
   assert.deepEqual(operations.map(({ name }) => name).sort(), routes.sort());
 });
 
-test('every reference leads somewhere, and every path parameter is described', () => {
+test('every reference resolves, and every path parameter is described', () => {
   for (const [, name] of JSON.stringify(document).matchAll(/#\/components\/schemas\/(\w+)/g)) {
     assert.ok(Object.hasOwn(document.components.schemas, name as string), name);
   }
@@ -73,7 +73,7 @@ test('every reference leads somewhere, and every path parameter is described', (
   assert.equal(new Set(ids).size, ids.length);
 });
 
-test('every refusal is described as a problem under its status', () => {
+test('every error is described as a problem under its status', () => {
   for (const { name, operation } of operations) {
     for (const [status, response] of Object.entries(operation.responses)) {
       if (Number(status) < 400) continue;
@@ -86,7 +86,7 @@ test('every refusal is described as a problem under its status', () => {
   }
 });
 
-test('the documents’ rule for ids is the one that is checked', () => {
+test('the schema of ids agrees with the check', () => {
   const fits = new Ajv().compile(ID_SCHEMA);
   const ids = ['a', 'a:b@c+d%/?#', '__proto__', 'x'.repeat(128), '😀'.repeat(128), '\u200b'];
   const others = [
@@ -102,7 +102,7 @@ test('the documents’ rule for ids is the one that is checked', () => {
   for (const id of others) assert.deepEqual([isRoomId(id), fits(id)], [false, false], JSON.stringify(id));
 });
 
-test('the examples of a publish are events that may be published', () => {
+test('the examples of a publish are valid events', () => {
   const { examples = {} } = document.paths['/events']?.post?.requestBody?.content['application/json'] ?? {};
   const bodies = Object.values(examples).map(
     ({ value }) => value as { events?: { event: string; payload: unknown }[]; event: string; payload: unknown },
@@ -117,7 +117,7 @@ for (const [name, extraEvents] of [
   ['the default document', []],
   ['one with declared events', ['leads.updated']],
 ] as const) {
-  test(`${name}: every example is what its schema takes`, () => {
+  test(`${name}: every example matches its schema`, () => {
     const { paths, components } = createDocument({ basePath: '', eventNames: createEventCatalog(extraEvents).names });
     const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
     let count = 0;
@@ -168,7 +168,7 @@ test('a bridge serves its own description, with its base path and its declared e
     }
     const [, description = ''] = /href="([^"]*openapi\.json)"/.exec(page) ?? [];
     assert.equal(new URL(description, `${bridge.url}/docs`).pathname, '/rt/openapi.json');
-    assert.doesNotMatch(page, /<script|<link|<img|@import|url\(|src=|\son\w+=|style=/i, 'nothing to run or to fetch');
+    assert.doesNotMatch(page, /<script|<link|<img|@import|url\(|src=|\son\w+=|style=/i, 'no scripts and no requests');
     const style = /<style>([\s\S]*)<\/style>/.exec(page)?.[1] ?? '';
     const hash = createHash('sha256').update(style).digest('base64');
     assert.ok(docs.headers.get('content-security-policy')?.includes(`style-src 'sha256-${hash}'`));

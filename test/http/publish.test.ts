@@ -1,4 +1,4 @@
-/** protocol §9, §10: publishing over HTTP, and every way in which it is refused. */
+/** protocol §9, §10: publishing over HTTP, and each of its errors. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -105,7 +105,7 @@ describe('publishing', () => {
     assert.deepEqual(await eventsOf(bridge, tenantId), []);
   });
 
-  test('a repeat under the same Idempotency-Key answers 200 with the first id; another body under it is refused', async () => {
+  test('a repeat with the same Idempotency-Key answers 200 with the first id; a different body is an error', async () => {
     const headers = { 'Idempotency-Key': 'a-key' };
     const body = { event: 'tickets.updated', payload: ticketUpdated({ tenantId: 'idempotent' }) };
     const first = await bridge.post(body, headers);
@@ -144,14 +144,14 @@ describe('publishing', () => {
     ['an array', '[]', 422, 'invalid_body', ['']],
     ['neither event nor events', '{"payload":{}}', 422, 'invalid_body', ['']],
     ['both event and events', '{"event":"tickets.updated","payload":{},"events":[]}', 422, 'invalid_body', ['']],
-    ['events that is no array', '{"events":{}}', 422, 'invalid_body', ['/events']],
+    ['events that is not an array', '{"events":{}}', 422, 'invalid_body', ['/events']],
     ['an empty batch', '{"events":[]}', 422, 'invalid_body', ['/events']],
-    ['a batch of what is no object', '{"events":[{"event":"x"},3]}', 422, 'invalid_body', ['/events/1']],
+    ['a batch with a non-object', '{"events":[{"event":"x"},3]}', 422, 'invalid_body', ['/events/1']],
     ['a batch of 1001', JSON.stringify({ events: Array(1001).fill({}) }), 400, 'batch_too_large'],
     ['an unknown event', one({}, 'tickets.gone'), 422, 'unknown_event', ['/event']],
     ['a legacy event', one({}, 'message:created'), 422, 'unknown_event', ['/event']],
     ['an inherited name', one({}, '__proto__'), 422, 'unknown_event', ['/event']],
-    ['an event that is no string', one({}, 5), 422, 'unknown_event', ['/event']],
+    ['an event that is not a string', one({}, 5), 422, 'unknown_event', ['/event']],
     ['no payload', '{"event":"tickets.updated"}', 422, 'invalid_payload', ['/payload']],
     ['a payload that is an array', one([]), 422, 'invalid_payload', ['/payload']],
     [
@@ -199,7 +199,7 @@ describe('publishing', () => {
     });
   }
 
-  test('brackets within strings are no nesting, and 1000 levels pass', async () => {
+  test('brackets within strings do not count as nesting, and 1000 levels pass', async () => {
     const ticket = { text: '["{'.repeat(5_000), deep: 0 };
     const deep = `${'['.repeat(995)}${']'.repeat(995)}`;
     const body = one(ticketUpdated({ tenantId: 'deep', ticket })).replace('"deep":0', `"deep":${deep}`);
@@ -251,7 +251,7 @@ describe('publishing', () => {
     }
   });
 
-  test('other methods: 405 with Allow; a path that is not there: 404', async () => {
+  test('other methods: 405 with Allow; an unknown path: 404', async () => {
     for (const method of ['PUT', 'DELETE', 'PATCH']) {
       const { response, problem } = await send(bridge.url, '{}', {}, method);
       assert.equal(response.status, 405);
@@ -263,7 +263,7 @@ describe('publishing', () => {
     assert.equal(((await missing.json()) as Problem).code, 'not_found');
   });
 
-  test('an endless chunked body: 413 without reading on, and the server goes on', async () => {
+  test('an endless chunked body: 413 without reading the rest, and the server keeps running', async () => {
     const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
     socket.on('error', () => {});
     const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`;
@@ -295,7 +295,7 @@ describe('publishing', () => {
     socket.destroy();
   });
 
-  test('after a refusal the connection takes the next request', async () => {
+  test('after an error the connection serves the next request', async () => {
     const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
     const request = (body: string, connection: string) =>
       `POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: ${connection}\r\n` +
@@ -310,7 +310,7 @@ describe('publishing', () => {
   });
 });
 
-test('a rate: what is over it is 429 with Retry-After, and nothing of it is accepted', async () => {
+test('a rate limit: a request over it is a 429 with Retry-After, and none of its events are accepted', async () => {
   const bridge = await startBridge({ ratePublish: 2 });
   try {
     const events = Array.from({ length: 600 }, () => ({ event: 'messages.new', payload: messageNew() }));
@@ -326,7 +326,7 @@ test('a rate: what is over it is 429 with Retry-After, and nothing of it is acce
   }
 });
 
-test('a rate: bodies that are held back do not get in together', async () => {
+test('a rate limit: requests that hold back their bodies do not pass together', async () => {
   const bridge = await startBridge({ ratePublish: 1 });
   const publishers = Array.from({ length: 40 }, () => openRaw(bridge.url));
   try {

@@ -1,4 +1,4 @@
-/** protocol §7: the state of tickets and messages, page by page, and only to those who may read it. */
+/** protocol §7: the state of tickets and messages, page by page, only for tokens that may read it. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -43,7 +43,7 @@ async function get<T = List>(
 
 const ticketIds = ({ items }: List): string[] => items.map(({ ticketId }) => ticketId);
 
-/** All pages of a list, and how many there were. */
+/** Reads all pages of a list. */
 async function pages(url: string, path: string): Promise<{ items: Payload[]; count: number }> {
   const items: Payload[] = [];
   let page: string | null = null;
@@ -189,7 +189,7 @@ describe('state routes', () => {
     );
   });
 
-  test('what changes while a client reads page after page comes live after any page’s cursor', async () => {
+  test('a change while a client reads pages is received live after the cursor of any page', async () => {
     const tenantId = 'meanwhile';
     for (const ticketId of ['a', 'b', 'c', 'd', 'e']) await publishTicket({ tenantId, ticketId });
     const first = await get(bridge.url, `/tickets?tenantId=${tenantId}&limit=2`);
@@ -206,7 +206,7 @@ describe('state routes', () => {
     }
   });
 
-  test('what a parameter does not take is a 400 that names it', async () => {
+  test('an invalid parameter is a 400 that names it', async () => {
     const cases: [string, string][] = [
       ['/tickets', 'tenantId'],
       ['/tickets?tenantId=', 'tenantId'],
@@ -291,7 +291,7 @@ describe('state routes and tokens', () => {
       ready: () => true,
       transports: { sse: unused, events: unused },
       stats: unused,
-      probes: { stream: unused, poll: unused },
+      check: { stream: unused, poll: unused },
     });
     const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
     await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -336,7 +336,7 @@ describe('state routes and tokens', () => {
     }
   });
 
-  test('a narrowed token lists its own only', async () => {
+  test('a narrowed token lists only its own tickets', async () => {
     const cases: [Principal, string, string[]][] = [
       [token({}), '', ['d', 'c', 'b', 'a']],
       [token({ ticketIds: ['a', 'd', 'nobody'] }), '', ['d', 'a']],
@@ -355,7 +355,7 @@ describe('state routes and tokens', () => {
     }
   });
 
-  test('a narrowed token reads its tickets; others are as if they were not there', async () => {
+  test('a narrowed token reads its tickets; others do not seem to exist', async () => {
     const cases: [Principal, string[]][] = [
       [token({ ticketIds: ['a'] }), ['a']],
       [token({ agreementIds: ['y'] }), ['b']],

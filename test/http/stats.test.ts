@@ -1,51 +1,14 @@
-/** `GET /stats` (openapi.yaml): what it counts is right, it is bounded, and nobody sees another tenant's rooms in it. */
+/** `GET /stats` (openapi.yaml): its counts are right, it is bounded, and it shows no other tenant's rooms. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import type { Config } from '../../src/config.ts';
+import type { Stats } from '../../src/contract/stats.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { missing, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 
 const SECRET = 'a secret of at least thirty-two bytes';
-
-interface Room {
-  readonly room: string;
-  readonly tenantId: string | null;
-  readonly listeners: number;
-  readonly events: number;
-}
-
-interface Stats {
-  readonly node: { readonly id: string; readonly host: string | null; readonly pid: number | null };
-  readonly connections: Record<string, number>;
-  readonly publishes: Record<string, number>;
-  readonly deliveries: Record<string, number>;
-  readonly deliveryLag: {
-    readonly boundsSeconds: number[];
-    readonly counts: Record<string, number[]>;
-    readonly recent: { readonly count: number; readonly p99Seconds: number | null };
-  };
-  readonly rooms: {
-    readonly byListeners: { readonly top: Room[]; readonly others: { rooms: number; listeners: number } };
-    readonly byEvents: {
-      readonly seconds: number;
-      readonly top: Room[];
-      readonly others: { rooms: number; events: number };
-    };
-  };
-  readonly log: {
-    readonly engine: string;
-    readonly healthy: boolean;
-    readonly reached: boolean;
-    readonly records: number | null;
-    readonly bytes: number | null;
-    readonly oldest: { readonly cursor: string; readonly at: string } | null;
-    readonly newest: { readonly cursor: string; readonly at: string } | null;
-  };
-  readonly redis: { readonly reached: boolean; readonly tailLag: { readonly count: number } } | null;
-  readonly nodes: readonly { readonly id: string; readonly connections: Record<string, number> }[] | null;
-}
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -73,19 +36,19 @@ async function stats(bridge: TestBridge, query = '', headers: Record<string, str
   return (await response.json()) as Stats;
 }
 
-/** An answer may be half a second old, so a figure is waited for. */
+/** An answer may be half a second old, so this asks until the figure is there. */
 async function statsOnce(
   bridge: TestBridge,
   what: string,
   holds: (now: Stats) => boolean,
   headers: Record<string, string> = {},
 ): Promise<Stats> {
-  let now: Stats | null = null;
+  let now = await stats(bridge, '', headers);
   await until(what, async () => {
     now = await stats(bridge, '', headers);
     return holds(now);
   });
-  return now as unknown as Stats;
+  return now;
 }
 
 /** A stream that is open and read until the test ends. */
@@ -109,7 +72,7 @@ test('counts connections, publishes, deliveries and lag, and names the rooms', a
   await bridge.post({ event: 'messages.new', payload: message });
   await bridge.post({ event: 'messages.new', payload: {} });
 
-  // Two legacy-taking deliveries of 2 and 4 names, and two of one name.
+  // With legacy events: 2 and 4 names. Without: one name each.
   const now = await statsOnce(bridge, 'delivered', ({ deliveries }) => deliveries.sse === 8);
   assert.deepEqual(now.connections, { websocket: 0, polling: 0, sse: 2, longpoll: 0 });
   assert.deepEqual(now.publishes, { accepted: 2, duplicate: 1, rejected: 1, failed: 0 });
@@ -130,7 +93,7 @@ test('counts connections, publishes, deliveries and lag, and names the rooms', a
   assert.ok(now.rooms.byEvents.seconds <= 61);
 });
 
-test('the log, the node, and no store in between', async () => {
+test('shows the log and the node', async () => {
   const bridge = await start();
   assert.partialDeepStrictEqual(await stats(bridge), {
     log: { engine: 'sqlite', healthy: true, reached: true, records: 0, oldest: null, newest: null },
@@ -151,7 +114,7 @@ test('the log, the node, and no store in between', async () => {
   );
 });
 
-test('is never kept, and answers HEAD; a limit out of range is a 400', async () => {
+test('is not cacheable, and answers HEAD; a limit out of range is a 400', async () => {
   const bridge = await start();
   const response = await ask(bridge);
   assert.equal(response.headers.get('cache-control'), 'no-store');
@@ -162,7 +125,7 @@ test('is never kept, and answers HEAD; a limit out of range is a 400', async () 
   }
 });
 
-test('names `limit` rooms at most and counts what it leaves out', async () => {
+test('lists at most `limit` rooms and sums up the others', async () => {
   const bridge = await start();
   for (let room = 0; room < 30; room++) {
     for (let times = 0; times <= room; times++) {
@@ -191,7 +154,7 @@ test('names `limit` rooms at most and counts what it leaves out', async () => {
 describe('with tokens', () => {
   const jwt = { authMode: 'jwt', jwtSecret: SECRET } as const;
 
-  test('takes the scope admin', async () => {
+  test('requires the scope admin', async () => {
     const bridge = await start(jwt);
     assert.equal((await ask(bridge)).status, 401);
     const refused = [
@@ -213,7 +176,7 @@ describe('with tokens', () => {
     assert.equal((await ask(bridge, `?pass=${minted.pass}`)).status, 401);
   });
 
-  test('an admin of a tenant sees its rooms, and of the bridge what names no tenant', async () => {
+  test('an admin of a tenant sees its rooms, and no figures that name other tenants or hosts', async () => {
     const bridge = await start(jwt);
     const bearer = async (claims: object) => ({ authorization: `Bearer ${await token(claims)}` });
     const ofA = await bearer({ tenantId: 'a', scope: 'admin' });
@@ -253,7 +216,7 @@ describe('with tokens', () => {
     assert.equal(own.node.pid, null);
   });
 
-  test('a payload, a token and an address are nowhere in it', async () => {
+  test('contains no payload, token or address', async () => {
     const bridge = await start(jwt);
     const admin = await token({ tenantId: '*', scope: 'admin publish' });
     await bridge.post(
@@ -266,14 +229,14 @@ describe('with tokens', () => {
 });
 
 describe('on Redis', { skip: missing('redis-server') }, () => {
-  test('knows the nodes of the log, and says when Redis is away', async () => {
+  test('lists the nodes of the log, and shows when Redis is unreachable', async () => {
     const redis = await startRedis();
     closing.push(redis.stop);
     const one = await start({ storeUrl: redis.url });
     const two = await startBridge({ storeUrl: redis.url });
     await listen(two, 'tenantId=tenant-1');
     await one.publish('tickets.updated', ticketUpdated());
-    // Each tells of itself every five seconds.
+    // Each node announces itself every five seconds.
     const now = await statsOnce(
       one,
       'both nodes',
@@ -292,7 +255,7 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
     await statsOnce(one, 'the other has left', ({ nodes }) => nodes?.length === 1);
 
     await redis.kill();
-    const away = await statsOnce(one, 'Redis is away', ({ log }) => !log.reached);
+    const away = await statsOnce(one, 'Redis is unreachable', ({ log }) => !log.reached);
     assert.equal(away.log.healthy, false);
     assert.equal(away.log.records, null);
     assert.equal(away.redis?.reached, false);

@@ -1,12 +1,11 @@
 /**
- * What is heard, described (AsyncAPI 3.0): Socket.IO's events, joins and acks, and the SSE stream, made from the schemas
- * that the bridge checks with. Publishing, polling and the state routes are requests, and stand in openapi.ts.
+ * The AsyncAPI 3.0 document: the events, joins and acks of Socket.IO, and the SSE stream, built from the schemas that the
+ * bridge checks with. openapi.ts describes the requests: publishing, polling and the state routes.
  *
- * A message's payload is the JSON that both transports carry. What comes beside it stands in `headers`: for Socket.IO
- * the handler's further arguments (cursor, `{ replay }`), for SSE the fields `event:` and `id:`. The repository's
- * docs/asyncapi.yaml is this, with the default configuration; a test fails when they differ.
+ * A message's payload is the JSON that both transports carry; its `headers` are the other arguments of a Socket.IO handler
+ * (cursor, `{ replay }`) and the `id:` of an SSE event. docs/asyncapi.yaml is this document with the default settings; a
+ * test fails if the two differ.
  */
-
 import type { Config } from '../../config.ts';
 import {
   declaredEventSchema,
@@ -21,8 +20,22 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
 import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
-import { CURSOR, cursor, type JsonObject, MESSAGE_PAYLOAD, parametersOf, TICKET_PAYLOAD } from './parts.ts';
-import { payloadSchema } from './schemas.ts';
+import {
+  boolean,
+  CURSOR,
+  cursor,
+  describe,
+  type Json,
+  type JsonObject,
+  MESSAGE_PAYLOAD,
+  object,
+  parametersOf,
+  RESET,
+  ref,
+  string,
+  TICKET_PAYLOAD,
+} from './parts.ts';
+import { EXTRA_KEYS, payloadSchema } from './schemas.ts';
 
 export interface AsyncApiDocument {
   readonly asyncapi: '3.0.0';
@@ -31,17 +44,28 @@ export interface AsyncApiDocument {
   readonly servers: Readonly<Record<string, JsonObject>>;
   readonly channels: Readonly<Record<string, JsonObject>>;
   readonly operations: Readonly<Record<string, JsonObject>>;
-  readonly components: Readonly<
-    Record<'messages' | 'schemas' | 'securitySchemes', Readonly<Record<string, JsonObject>>>
-  >;
+  readonly components: {
+    readonly messages: Readonly<Record<string, Message>>;
+    readonly schemas: Readonly<Record<string, JsonObject>>;
+    readonly securitySchemes: Readonly<Record<string, JsonObject>>;
+  };
+}
+
+export interface Message {
+  readonly name: string;
+  readonly title: string;
+  readonly contentType?: 'application/json';
+  readonly headers?: JsonObject;
+  readonly payload: JsonObject;
+  readonly examples?: readonly { readonly headers?: JsonObject; readonly payload: Json }[];
 }
 
 export interface AsyncApiOptions extends Pick<Config, 'basePath' | 'socketPath' | 'legacyEvents' | 'authCookie'> {
-  /** Every name that may be published, the operator's declared ones included. */
+  /** Every event name that can be published, including those that the operator declares. */
   readonly eventNames: readonly string[];
 }
 
-/** The codes of protocol §5: what a join may be refused with. */
+/** The codes of a refused join (protocol §5). */
 const JOIN_CODES = [
   'invalid_room',
   'forbidden',
@@ -52,25 +76,15 @@ const JOIN_CODES = [
   'unavailable',
 ] as const;
 
-const schemaRef = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` });
-const messageRef = (name: string): JsonObject => ({ $ref: `#/components/messages/${name}` });
-const serverRef = (name: string): JsonObject => ({ $ref: `#/servers/${name}` });
-const object = (properties: Readonly<Record<string, JsonObject>>, required: readonly string[]): JsonObject => ({
-  type: 'object',
-  properties,
-  required,
-});
-
-/** The document's name for an event: `messages.new` → `messagesNew`. */
+/** The key of an event in the document: `messages.new` → `messagesNew`. */
 const keyOf = (event: string): string => event.replaceAll(/[.:-]+(\w?)/g, (_, letter: string) => letter.toUpperCase());
 
 export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
-  const bridge = bridgeMessages();
-  const joins = Object.fromEntries(ROOM_KINDS.flatMap((kind) => [joinMessage(kind), leaveMessage(kind)]));
-  const heard = eventMessages(options, new Set(['ack', ...Object.keys(bridge), ...Object.keys(joins)]));
-  const socketio = { ...heard, ...bridge };
+  const joins = joinMessages();
+  const events = eventMessages(options, new Set(['ack', ...Object.keys(BRIDGE_MESSAGES), ...Object.keys(joins)]));
+  const received = { ...events, ...BRIDGE_MESSAGES };
   const inChannel = (messages: object): JsonObject =>
-    Object.fromEntries(Object.keys(messages).map((name) => [name, messageRef(name)]));
+    Object.fromEntries(Object.keys(messages).map((name) => [name, { $ref: `#/components/messages/${name}` }]));
   const ofChannel = (channel: string, messages: object): JsonObject[] =>
     Object.keys(messages).map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` }));
 
@@ -80,8 +94,9 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       title: 'Roomcast',
       version: API_VERSION,
       description:
-        'One event bus with one durable log: the same events, the same bytes and the same cursor on Socket.IO and on ' +
-        'Server-Sent Events. Publishing, polling and the state routes are described in openapi.yaml.',
+        'Roomcast is a realtime bridge with one durable log: clients receive the same events, with the same bytes and ' +
+        'the same cursor, over Socket.IO and Server-Sent Events. openapi.yaml describes publishing, polling and the ' +
+        'state routes.',
       license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
     },
     defaultContentType: 'application/json',
@@ -91,28 +106,30 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
         address: options.socketPath,
         title: 'Socket.IO (Engine.IO 4: websocket and polling)',
         description:
-          'Handlers get the payload, then the arguments described as headers, in their order. A stock client from 4.6 ' +
-          'on is put back in its rooms after a cut and gets all that it missed (`socket.recovered`).',
-        servers: [serverRef('socketio')],
-        messages: inChannel({ ...socketio, ...joins, ack: true }),
+          'Your handler gets the payload, then the arguments that the message lists as headers, in that order. When a ' +
+          'stock client (4.6 or newer) reconnects, the bridge restores its rooms and sends the events that it missed; ' +
+          '`socket.recovered` is then true.',
+        servers: [{ $ref: '#/servers/socketio' }],
+        messages: inChannel({ ...received, ...joins, ack: true }),
         bindings: { ws: { method: 'GET', query: CONNECT_OPTIONS, bindingVersion: '0.1.0' } },
       },
       sse: {
         address: '/sse',
         title: 'Server-Sent Events',
         description:
-          'Begins with `retry:` and a `bridge.cursor`. EventSource comes back by itself with `Last-Event-ID`, and gets ' +
-          'first what it missed. Every 15 s without traffic (HEARTBEAT_MS) another `bridge.cursor`.',
-        servers: [serverRef('http')],
-        messages: inChannel(socketio),
+          'The stream starts with `retry:` and a `bridge.cursor` event. EventSource reconnects by itself with ' +
+          '`Last-Event-ID`, and first gets the events that it missed. After each 15 s without traffic (`HEARTBEAT_MS`), ' +
+          'the server sends another `bridge.cursor`.',
+        servers: [{ $ref: '#/servers/http' }],
+        messages: inChannel(received),
       },
     },
     operations: {
-      hear: {
+      receive: {
         action: 'send',
         channel: { $ref: '#/channels/socketio' },
-        summary: 'The events of the rooms that were joined',
-        messages: ofChannel('socketio', socketio),
+        summary: 'Receive the events of the rooms that you joined',
+        messages: ofChannel('socketio', received),
       },
       ...Object.fromEntries(
         Object.keys(joins).map((name) => [
@@ -121,24 +138,21 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
             action: 'receive',
             channel: { $ref: '#/channels/socketio' },
             messages: ofChannel('socketio', { [name]: true }),
-            // To the callback, if one was given.
-            reply: {
-              channel: { $ref: '#/channels/socketio' },
-              messages: ofChannel('socketio', { ack: true }),
-            },
+            // Sent only if the client passes a callback.
+            reply: { channel: { $ref: '#/channels/socketio' }, messages: ofChannel('socketio', { ack: true }) },
           },
         ]),
       ),
       stream: {
         action: 'send',
         channel: { $ref: '#/channels/sse' },
-        summary: 'The events of the rooms that the query names',
-        messages: ofChannel('sse', socketio),
+        summary: 'Receive the events of the rooms in the query',
+        messages: ofChannel('sse', received),
         bindings: { http: { method: 'GET', query: querySchema(), bindingVersion: '0.3.0' } },
       },
     },
     components: {
-      messages: { ...heard, ...bridge, ...joins, ack: ackMessage() },
+      messages: { ...received, ...joins, ack: ACK },
       schemas: schemas(options),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -163,211 +177,192 @@ function servers({ basePath }: AsyncApiOptions): Readonly<Record<string, JsonObj
       $ref: `#/components/securitySchemes/${name}`,
     })),
   };
-  const description = 'With AUTH_MODE=none nobody shows a token.';
+  const description = 'With `AUTH_MODE=none`, you need no token.';
   return {
-    socketio: { ...common, protocol: 'ws', description: `Socket.IO, whatever the base path. ${description}` },
+    socketio: { ...common, protocol: 'ws', description: `Socket.IO; the base path does not apply. ${description}` },
     http: { ...common, protocol: 'http', ...(basePath === '' ? {} : { pathname: basePath }), description },
   };
 }
 
-/** `auth` or query options of Socket.IO's handshake (protocol §5). */
-const CONNECT_OPTIONS: JsonObject = object(
+/** Options in the `auth` or the query of Socket.IO's handshake (protocol §5). */
+const CONNECT_OPTIONS = object(
   {
-    token: { type: 'string', description: 'A bearer token; rather in `auth` than in the query.' },
-    pass: { type: 'string', description: 'A pass in its place.' },
-    legacy: { type: 'boolean', default: true, description: 'Whether legacy events are sent too.' },
+    token: describe(string, 'Your bearer token. Prefer `auth` over the query, where it would be part of the URL.'),
+    pass: describe(string, 'A pass from `POST /pass`, in place of a token.'),
+    legacy: { type: 'boolean', default: true, description: 'Whether to also send legacy events.' },
     cursor: {
       type: 'boolean',
       default: true,
-      description: 'false: handlers get the payload alone; no cursors, no `bridge.cursor`, no recovery.',
+      description: 'With false, handlers get only the payload: no cursors, no `bridge.cursor`, no recovery.',
     },
   },
   [],
 );
 
 /**
- * Canonical and declared events with their cursor, legacy events without.
- * @param taken names of the document's other messages
+ * Canonical and declared events have a cursor; legacy events have none.
+ * @param taken keys of the document's other messages
  */
 function eventMessages(
   { eventNames, legacyEvents }: AsyncApiOptions,
   taken: ReadonlySet<string>,
-): Record<string, JsonObject> {
-  const messages: Record<string, JsonObject> = {};
-  /** Declared names may differ in their punctuation alone. */
+): Record<string, Message> {
+  const messages: Record<string, Message> = {};
+  /** The names of two declared events may differ only in their punctuation. */
   const freeKey = (event: string): string => {
     let key = keyOf(event);
     while (taken.has(key) || Object.hasOwn(messages, key)) key += '_';
     return key;
   };
   for (const event of eventNames) {
-    const schema = SCHEMA_OF[event] ?? 'DeclaredEvent';
-    const example = EXAMPLE_OF[event];
-    const legacy = legacyEvents ? (LEGACY_NAMES[event] ?? []) : [];
-    for (const name of legacy) {
+    const { schema, example } = CANONICAL[event] ?? { schema: 'DeclaredEvent', example: null };
+    const entity = example?.[LEGACY_ENTITY[event] ?? ''] as JsonObject | undefined;
+    for (const name of legacyEvents ? (LEGACY_NAMES[event] ?? []) : []) {
       messages[freeKey(name)] = {
         name,
-        title: `Legacy, right before ${event}`,
+        title: `Legacy event, sent immediately before ${event}`,
         contentType: 'application/json',
-        payload: schemaRef(`Legacy${schema}`),
-        ...(example === undefined ? {} : { examples: [{ payload: legacyExample(event, example) }] }),
+        payload: ref(`Legacy${schema}`),
+        examples: [{ payload: { ...entity, ...example } }],
       };
     }
     messages[freeKey(event)] = {
       name: event,
-      title: schema === 'DeclaredEvent' ? 'Declared by the operator (EXTRA_EVENTS)' : 'Canonical',
+      title: example === null ? 'Event declared by the operator (EXTRA_EVENTS)' : 'Canonical event',
       contentType: 'application/json',
-      headers: schemaRef('Place'),
-      payload: schemaRef(schema),
-      ...(example === undefined ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
+      headers: ref('EventHeaders'),
+      payload: ref(schema),
+      ...(example === null ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
     };
   }
   return messages;
 }
 
-const SCHEMA_OF: Readonly<Record<string, string>> = {
-  [TICKETS_UPDATED]: 'TicketsUpdated',
-  [MESSAGES_NEW]: 'MessagesNew',
-};
-const EXAMPLE_OF: Readonly<Record<string, JsonObject>> = {
-  [TICKETS_UPDATED]: TICKET_PAYLOAD,
-  [MESSAGES_NEW]: MESSAGE_PAYLOAD,
+const CANONICAL: Readonly<Record<string, { readonly schema: string; readonly example: JsonObject }>> = {
+  [TICKETS_UPDATED]: { schema: 'TicketsUpdated', example: TICKET_PAYLOAD },
+  [MESSAGES_NEW]: { schema: 'MessagesNew', example: MESSAGE_PAYLOAD },
 };
 
-function legacyExample(event: string, example: JsonObject): JsonObject {
-  return { ...(example[LEGACY_ENTITY[event] as string] as JsonObject), ...example };
-}
+const BRIDGE_MESSAGES: Record<string, Message> = {
+  bridgeCursor: {
+    name: BRIDGE_CURSOR,
+    title: 'The newest cursor to resume from; also the heartbeat of a stream',
+    headers: ref('EventHeaders'),
+    payload: { type: 'object', maxProperties: 0 },
+    examples: [{ headers: { cursor: CURSOR }, payload: {} }],
+  },
+  bridgeReset: {
+    name: BRIDGE_RESET,
+    title: 'Events after your cursor are lost: read the state routes, then continue with `cursor`',
+    headers: ref('EventHeaders'),
+    payload: ref('Reset'),
+    examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
+  },
+  bridgeError: {
+    name: BRIDGE_ERROR,
+    title: 'An error: a refused join without a callback, a refused stream, or an expired token',
+    payload: ref('Refusal'),
+    examples: [
+      { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+    ],
+  },
+};
 
-function bridgeMessages(): Record<string, JsonObject> {
-  return {
-    bridgeCursor: {
-      name: BRIDGE_CURSOR,
-      title: 'A place to resume from, and the heartbeat of a stream',
-      headers: schemaRef('Place'),
-      payload: { type: 'object', maxProperties: 0 },
-      examples: [{ headers: { cursor: CURSOR }, payload: {} }],
-    },
-    bridgeReset: {
-      name: BRIDGE_RESET,
-      title: 'A gap: what came after the cursor cannot be told; read the state routes and go on from `cursor`',
-      headers: schemaRef('Place'),
-      payload: schemaRef('Reset'),
-      examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
-    },
-    bridgeError: {
-      name: BRIDGE_ERROR,
-      title: 'A refusal: of a join without a callback, of a stream, or of a token that expired',
-      payload: schemaRef('Refusal'),
-      examples: [
-        { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
-      ],
-    },
-  };
-}
-
-function joinMessage(kind: RoomKind): [string, JsonObject] {
-  return [
-    keyOf(`join-${kind}`),
-    {
+function joinMessages(): Record<string, Message> {
+  const messages: Record<string, Message> = {};
+  for (const kind of ROOM_KINDS) {
+    messages[keyOf(`join-${kind}`)] = {
       name: `join-${kind}`,
-      title: `Join ${kind}:{id}; with \`after\`, first what the room got since`,
-      headers: schemaRef('JoinOptions'),
+      title: `Join ${kind}:{id}; with \`after\`, first get the events after that cursor`,
+      headers: ref('JoinOptions'),
       payload: idSchema(kind),
       examples: [{ payload: { [ID_FIELDS[kind]]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
-    },
-  ];
-}
-
-function leaveMessage(kind: RoomKind): [string, JsonObject] {
-  return [
-    keyOf(`leave-${kind}`),
-    {
+    };
+    messages[keyOf(`leave-${kind}`)] = {
       name: `leave-${kind}`,
       title: `Leave ${kind}:{id}`,
       payload: idSchema(kind),
       examples: [{ payload: `${kind}-1` }],
-    },
-  ];
+    };
+  }
+  return messages;
 }
 
 function idSchema(kind: RoomKind): JsonObject {
   const id = { ...ID_SCHEMA, description: ID_RULE };
-  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id }, [ID_FIELDS[kind]])] };
+  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id })] };
 }
 
-function ackMessage(): JsonObject {
-  return {
-    name: 'ack',
-    title: 'The answer to a join or a leave, to its callback',
-    payload: schemaRef('Ack'),
-    examples: [
-      { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
-      { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
-    ],
-  };
-}
+const ACK: Message = {
+  name: 'ack',
+  title: 'The response to a join or leave, passed to your callback',
+  payload: ref('Ack'),
+  examples: [
+    { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
+    { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+  ],
+};
 
 function querySchema(): JsonObject {
-  const parameters = parametersOf(SSE_QUERY);
-  const properties = parameters.map(({ name, description, schema }) => [name, { ...schema, description }] as const);
+  const properties = parametersOf(SSE_QUERY).map(({ name, description, schema }) => [
+    name,
+    describe(schema, description),
+  ]);
   return object(Object.fromEntries(properties), []);
 }
 
 function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
-  const room: JsonObject = { type: 'string', description: '`{kind}:{id}`' };
+  const room = describe(string, '`{kind}:{id}`');
   const legacyOf = (schema: string, entity: string): JsonObject => ({
-    allOf: [schemaRef(schema)],
-    description: `The canonical payload, with the fields of \`${entity}\` beside it at the top level; the envelope’s win.`,
+    allOf: [ref(schema)],
+    description: `The canonical payload with the fields of \`${entity}\` copied to the top level, unless a key exists there already.`,
   });
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, 'Extra keys, at any depth, pass through.'),
-    MessagesNew: payloadSchema(
-      messagesNewSchema,
-      'One of `messageId`, `providerMessageId` is there. Extra keys, at any depth, pass through.',
-    ),
+    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, EXTRA_KEYS),
+    MessagesNew: payloadSchema(messagesNewSchema, `\`messageId\` or \`providerMessageId\` is present. ${EXTRA_KEYS}`),
     ...(legacyEvents
       ? {
           LegacyTicketsUpdated: legacyOf('TicketsUpdated', 'ticket'),
           LegacyMessagesNew: legacyOf('MessagesNew', 'message'),
         }
       : {}),
-    ...(eventNames.some((name) => !Object.hasOwn(SCHEMA_OF, name))
-      ? { DeclaredEvent: payloadSchema(declaredEventSchema, 'Each of these ids that is there routes it to a room.') }
+    ...(eventNames.some((name) => !Object.hasOwn(CANONICAL, name))
+      ? {
+          DeclaredEvent: payloadSchema(
+            declaredEventSchema,
+            'The event goes to the room of each of these ids that is present.',
+          ),
+        }
       : {}),
-    Place: object(
+    EventHeaders: object(
       {
-        cursor: { ...cursor, description: 'Socket.IO: the second argument. SSE: `id:`. The same on every transport.' },
-        replay: {
-          type: 'boolean',
-          description: 'Socket.IO, in the third argument: in a replay that a join asked for.',
-        },
+        cursor: describe(cursor, 'Socket.IO: the second argument. SSE: the field `id:`.'),
+        replay: describe(
+          boolean,
+          'Socket.IO: in the third argument; true in a replay that a join with `after` requested.',
+        ),
       },
       [],
     ),
-    JoinOptions: object({ after: { ...cursor, description: 'First what the room got after this cursor.' } }, []),
+    JoinOptions: object(
+      { after: describe(cursor, 'Replays the events of the room after this cursor, then goes live.') },
+      [],
+    ),
     Ack: {
       oneOf: [
-        object({ ok: { const: true }, room, cursor }, ['ok', 'room', 'cursor']),
+        object({ ok: { const: true }, room, cursor }),
         object(
           {
             ok: { const: false },
             code: { enum: JOIN_CODES },
-            error: { type: 'string', description: 'A sentence.' },
+            error: describe(string, 'A sentence that says what is wrong. Your code decides by `code`.'),
             room,
           },
           ['ok', 'code', 'error'],
         ),
       ],
     },
-    Reset: object(
-      {
-        reason: { enum: ['expired', 'unknown'] },
-        after: { ...cursor, type: ['string', 'null'], description: 'The cursor that led nowhere.' },
-        oldest: { ...cursor, description: 'The oldest record kept.' },
-        cursor: { ...cursor, description: 'From where it goes on.' },
-      },
-      ['reason', 'after', 'oldest', 'cursor'],
-    ),
-    Refusal: object({ code: { type: 'string' }, message: { type: 'string' }, room }, ['code', 'message']),
+    Reset: RESET,
+    Refusal: object({ code: string, message: string, room }, ['code', 'message']),
   };
 }

@@ -1,9 +1,10 @@
 /**
- * `/docs`: the API's description as one page, rendered on the server. No script, no request to anywhere else; light and
- * dark as the reader's system is; readable on a phone and by a screen reader.
+ * `/docs`: the OpenAPI document as one page, rendered on the server. It has no scripts, loads nothing else, follows the
+ * reader's light or dark theme, and works on a phone and with a screen reader.
  */
 import { createHash } from 'node:crypto';
 import { contentSecurityPolicy } from '../../answers/headers.ts';
+import { PROBLEM_TYPE } from '../../answers/problem.ts';
 import type { OpenApiDocument } from './openapi.ts';
 import type { ApiResponse, Content, Json, Operation, Parameter } from './parts.ts';
 
@@ -26,22 +27,27 @@ summary { cursor: pointer; }
 `;
 
 const styleHash = createHash('sha256').update(STYLE).digest('base64');
-/** The page's Content-Security-Policy: its one style sheet, and nothing else. */
+/** The Content-Security-Policy of the page: it allows the one inline style sheet and nothing else. */
 export const DOCS_POLICY = contentSecurityPolicy(`style-src 'sha256-${styleHash}'`);
 
 export function renderDocs(document: OpenApiDocument): string {
-  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  const all = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
   );
-  const sections = document.tags.map(({ name, description }) => {
-    const own = operations.filter(({ operation }) => operation.tags.includes(name));
-    return `<section aria-labelledby="${anchor(`tag-${name}`)}"><h2 id="${anchor(`tag-${name}`)}">${escapeHtml(name)}</h2>
-<p>${prose(description)}</p>
-${own.map(({ path, method, operation }) => renderOperation(path, method, operation)).join('\n')}</section>`;
+  const tags = document.tags.map(({ name, description }) => {
+    const operations = all.filter(({ operation }) => operation.tags.includes(name));
+    return { id: anchor(`tag-${name}`), name: escapeHtml(name), description, operations };
   });
-  const contents = operations.map(
-    ({ path, method, operation }) =>
-      `<li><a href="#${operation.operationId}"><code>${method} ${escapeHtml(path)}</code></a> ${escapeHtml(operation.summary)}</li>`,
+  const contents = tags.flatMap(({ operations }) =>
+    operations.map(
+      ({ path, method, operation }) =>
+        `<li><a href="#${operation.operationId}"><code>${method} ${escapeHtml(path)}</code></a> ${escapeHtml(operation.summary)}</li>`,
+    ),
+  );
+  const sections = tags.map(
+    ({ id, name, description, operations }) => `<section aria-labelledby="${id}"><h2 id="${id}">${name}</h2>
+<p>${prose(description)}</p>
+${operations.map(({ path, method, operation }) => renderOperation(path, method, operation)).join('\n')}</section>`,
   );
   return `<!doctype html>
 <html lang="en">
@@ -55,8 +61,8 @@ ${own.map(({ path, method, operation }) => renderOperation(path, method, operati
 <header>
 <h1>${escapeHtml(document.info.title)} API</h1>
 <p>${prose(document.info.description)}</p>
-<p>For programs: <a href="openapi.json">openapi.json</a>, <a href="openapi.yaml">openapi.yaml</a>, <a href="asyncapi.yaml">asyncapi.yaml</a>.
-To look at: the <a href="console">console</a>, the <a href="check">connection check</a>.</p>
+<p>Machine-readable: <a href="openapi.json">openapi.json</a>, <a href="openapi.yaml">openapi.yaml</a>, <a href="asyncapi.yaml">asyncapi.yaml</a>.
+Pages: <a href="console">console</a>, <a href="check">connection check</a>.</p>
 </header>
 <nav aria-label="Contents"><ul>
 ${contents.join('\n')}
@@ -80,16 +86,16 @@ function renderOperation(path: string, method: string, operation: Operation): st
 <h3 id="${operationId}"><span class="method">${method}</span> <code>${escapeHtml(path)}</code><br>${escapeHtml(summary)}</h3>
 ${description === undefined ? '' : `<p>${prose(description)}</p>`}
 ${parameters.length === 0 ? '' : `<h4>Parameters</h4>\n<dl>${parameters.map(renderParameter).join('')}</dl>`}
-${requestBody === undefined ? '' : `<h4>Body</h4>\n${renderContent(requestBody.content)}`}
-<h4>Answers</h4>
+${requestBody === undefined ? '' : `<h4>Request body</h4>\n${renderContent(requestBody.content)}`}
+<h4>Responses</h4>
 <dl>${Object.entries(responses).map(renderResponse).join('')}</dl>
 </article>`;
 }
 
-function renderParameter({ name, in: place, required, description, schema }: Parameter): string {
+function renderParameter({ name, in: location, required, description, schema }: Parameter): string {
   const { type, enum: values, default: fallback, minimum, maximum } = schema;
   const facts = [
-    place,
+    location,
     required === true ? 'required' : '',
     Array.isArray(values) ? values.join(' or ') : typeof type === 'string' ? type : '',
     typeof minimum === 'number' && typeof maximum === 'number' ? `${minimum} to ${maximum}` : '',
@@ -109,11 +115,12 @@ ${renderContent(content)}</dd>`;
 function renderContent(content: Readonly<Record<string, Content>>): string {
   return Object.entries(content)
     .map(([type, { schema, examples = {} }]) => {
-      const shown = Object.entries(examples).map(
+      // The examples of problems differ only in their code, which the description names.
+      const details = (type === PROBLEM_TYPE ? [] : Object.entries(examples)).map(
         ([name, { summary, value }]) =>
           `<details><summary>Example: ${escapeHtml(summary ?? name)}</summary>${block(value)}</details>`,
       );
-      return `<p class="note"><code>${escapeHtml(type)}</code> ${schemaLinks(schema)}</p>\n${shown.join('\n')}`;
+      return `<p class="note"><code>${escapeHtml(type)}</code> ${schemaLinks(schema)}</p>\n${details.join('\n')}`;
     })
     .join('\n');
 }
@@ -131,7 +138,7 @@ function block(value: Json): string {
 
 const anchor = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
 
-/** Text with `code` in it. */
+/** HTML of a text in which backticks mark code. */
 function prose(text: string): string {
   return escapeHtml(text).replaceAll(/`([^`]+)`/g, '<code>$1</code>');
 }

@@ -1,30 +1,11 @@
 /**
- * The API's description (OpenAPI 3.1), made from the schemas that the routes check with: query parameters from the
- * shapes of transports/query.ts, payloads from contract/events.ts. The repository's openapi.yaml is this, with the
- * default configuration; a test fails when they differ, and when the document and the app's routes disagree.
+ * The OpenAPI 3.1 document, built from what the routes check with: the query shapes of routes and transports, and the
+ * payload schemas of contract/events.ts. openapi.yaml is this document with the default settings. Tests fail if the two
+ * differ, or if the document and the app list different routes.
  */
-import { JSON_TYPE } from '../../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
-import {
-  assetOperation,
-  eraseTenantOperation,
-  eraseTicketOperation,
-  eventsOperation,
-  messagesOperation,
-  operate,
-  PAGE,
-  passOperation,
-  probePollOperation,
-  probeStreamOperation,
-  publishOperation,
-  redirectOperation,
-  sseOperation,
-  statsOperation,
-  statusContent,
-  ticketOperation,
-  ticketsOperation,
-} from './operations.ts';
-import { type JsonObject, type Operation, ok, problems } from './parts.ts';
+import { PATHS } from './operations.ts';
+import type { JsonObject, Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
@@ -38,7 +19,7 @@ export interface OpenApiDocument {
   readonly servers: readonly { readonly url: string }[];
   readonly security: readonly JsonObject[];
   readonly tags: readonly { readonly name: string; readonly description: string }[];
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly paths: Paths;
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonObject>>;
     readonly securitySchemes: Readonly<Record<string, JsonObject>>;
@@ -47,7 +28,7 @@ export interface OpenApiDocument {
 
 export interface DocumentOptions {
   readonly basePath: string;
-  /** Every name that may be published, the operator's declared ones included. */
+  /** Every event name that can be published, including those that the operator declares. */
   readonly eventNames: readonly string[];
 }
 
@@ -61,72 +42,40 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       title: 'Roomcast',
       version: API_VERSION,
       description:
-        'A realtime bridge with one durable log: the same events, the same bytes and the same cursor over Socket.IO, ' +
-        'Server-Sent Events and polling. What is heard, over Socket.IO too, is described in asyncapi.yaml.',
+        'Roomcast is a realtime bridge with one durable log. You publish events over HTTP; clients that joined the rooms ' +
+        'of an event receive it over Socket.IO, Server-Sent Events or polling, with the same bytes and the same cursor. ' +
+        'asyncapi.yaml describes the messages of Socket.IO and Server-Sent Events. If the operator requires tokens ' +
+        '(`AUTH_MODE=jwt`), send yours in the header `Authorization: Bearer …`. Errors are problem documents (RFC 9457); ' +
+        'your code decides by their `code`.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: basePath === '' ? '/' : basePath }],
-    // The empty requirement: with AUTH_MODE=none nobody shows a token.
+    // The empty requirement means no token, as with AUTH_MODE=none.
     security: [{}, { bearer: [] }, { cookie: [] }, { accessToken: [] }],
     tags: [
-      { name: 'Publish', description: 'Events go in here, and are durable once answered.' },
-      { name: 'Listen', description: 'Events come out here, live and from a cursor on.' },
-      { name: 'State', description: 'The newest state of tickets, to begin with and to come back to after a gap.' },
-      { name: 'Operate', description: 'Metrics, health, and this description.' },
+      { name: 'Publish', description: 'Send events to the bridge. Once you have the response, they are durable.' },
+      { name: 'Listen', description: 'Receive events, live or after a cursor.' },
+      { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
+      { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
-    paths: {
-      '/events': { post: publishOperation(), get: eventsOperation() },
-      '/sse': { get: sseOperation() },
-      '/tickets': { get: ticketsOperation() },
-      '/tickets/{ticketId}': { get: ticketOperation(), delete: eraseTicketOperation() },
-      '/tickets/{ticketId}/messages': { get: messagesOperation() },
-      '/tenants/{tenantId}': { delete: eraseTenantOperation() },
-      '/pass': { post: passOperation() },
-      '/stats': { get: statsOperation() },
-      '/metrics': {
-        get: operate('metrics', 'Metrics for Prometheus', {
-          'text/plain': { schema: { type: 'string' } },
-          'application/openmetrics-text': { schema: { type: 'string' } },
-        }),
-      },
-      '/healthz': { get: operate('healthz', 'Whether the process lives', statusContent('alive')) },
-      '/readyz': {
-        get: {
-          ...operate('readyz', 'Whether the log takes events', statusContent('ready')),
-          responses: { 200: ok('It does.', statusContent('ready')), ...problems(['unavailable']) },
-        },
-      },
-      '/openapi.json': {
-        get: operate('openapiJson', 'This description as JSON', { [JSON_TYPE]: { schema: { type: 'object' } } }),
-      },
-      '/openapi.yaml': {
-        get: operate('openapiYaml', 'This description as YAML', { 'application/yaml': { schema: { type: 'string' } } }),
-      },
-      '/asyncapi.yaml': {
-        get: operate('asyncapiYaml', 'What is heard over Socket.IO and SSE, as AsyncAPI 3.0', {
-          'application/yaml': { schema: { type: 'string' } },
-        }),
-      },
-      '/docs': {
-        get: operate('docs', 'This description as a page', PAGE),
-      },
-      '/docs/': { get: redirectOperation('docsSlash', 'To this description as a page', '/docs') },
-      '/': { get: redirectOperation('home', 'To the operators’ page', '/console') },
-      '/console': { get: operate('console', 'The operators’ page', PAGE) },
-      '/console/': { get: redirectOperation('consoleSlash', 'To the operators’ page', '/console') },
-      '/check': { get: operate('check', 'Which transport works from this browser', PAGE) },
-      '/check/': { get: redirectOperation('checkSlash', 'To the check', '/check') },
-      '/check/stream': { get: probeStreamOperation() },
-      '/check/poll': { get: probePollOperation() },
-      '/assets/{file}': { get: assetOperation() },
-    },
+    paths: PATHS,
     components: {
       schemas: schemas(declared),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
-        cookie: { type: 'apiKey', in: 'cookie', name: 'access_token', description: 'The name is set by AUTH_COOKIE.' },
+        cookie: {
+          type: 'apiKey',
+          in: 'cookie',
+          name: 'access_token',
+          description: 'The operator sets the name with `AUTH_COOKIE`.',
+        },
         accessToken: { type: 'apiKey', in: 'query', name: 'access_token' },
-        pass: { type: 'apiKey', in: 'query', name: 'pass', description: 'A listen-only stand-in for a token.' },
+        pass: {
+          type: 'apiKey',
+          in: 'query',
+          name: 'pass',
+          description: 'A listen-only stand-in for a token, from `POST /pass`.',
+        },
       },
     },
   };

@@ -1,11 +1,13 @@
 /**
- * What the parts of the API's description are made of: the types of OpenAPI 3.1 that it uses, examples, parameters from
- * the shapes of transports/query.ts, and responses from the table of errors.
+ * The building blocks of the OpenAPI document: the types of OpenAPI 3.1 that it uses, shared examples, parameters from the
+ * query shapes of the routes, and error responses from contract/errors.ts.
  */
 import type { z } from 'zod';
+import { JSON_TYPE } from '../../answers/answer.ts';
 import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
 import { TICKETS_UPDATED } from '../../contract/events.ts';
+import type { Reset } from '../../contract/reset.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
@@ -40,6 +42,9 @@ export interface Operation {
   readonly responses: Readonly<Record<string, ApiResponse>>;
 }
 
+/** Path → method → operation. */
+export type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+
 export const ISO_INSTANT = '2024-06-01T12:00:00.000Z';
 export const CURSOR = 'k3v9x2ma-000000000a7-q8zt';
 
@@ -64,9 +69,37 @@ export const cursor: JsonObject = {
   type: 'string',
   minLength: 1,
   maxLength: 64,
-  description: 'A place in the log: opaque, compares as a byte string, the same on every transport.',
+  description: 'A position in the log. Opaque; cursors of one log sort as byte strings. The same on all transports.',
 };
+export const string: JsonObject = { type: 'string' };
+export const boolean: JsonObject = { type: 'boolean' };
+export const describe = (schema: JsonObject, description: string): JsonObject => ({ ...schema, description });
 export const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });
+
+/** One schema for each member of `T`. */
+export type SchemasOf<T> = { readonly [K in keyof T]-?: JsonObject };
+
+/** All members are required unless `required` is given. */
+export const object = <T>(
+  properties: SchemasOf<T>,
+  required: readonly string[] = Object.keys(properties),
+): JsonObject => ({ type: 'object', required, properties });
+
+export const cursorOrNull: JsonObject = { ...cursor, type: ['string', 'null'] };
+/** `bridge.reset`, and the additional members of a 410. */
+export const RESET = object<Reset>({
+  reason: { enum: ['expired', 'unknown'] },
+  after: describe(cursorOrNull, 'The cursor that you sent. Null if you sent a Socket.IO session without one.'),
+  oldest: describe(cursor, 'The cursor of the oldest record in the log.'),
+  cursor: describe(cursor, 'Events continue after this cursor. Read the state routes first.'),
+});
+
+/** A JSON body with one example. */
+export const json = (schema: JsonObject, name: string, value: Json): Readonly<Record<string, Content>> => ({
+  [JSON_TYPE]: { schema, examples: { [name]: { value } } },
+});
+export const text = (...types: readonly string[]): Readonly<Record<string, Content>> =>
+  Object.fromEntries(types.map((type) => [type, { schema: string }]));
 
 export function ok(
   description: string,
@@ -75,7 +108,7 @@ export function ok(
 ): ApiResponse {
   return {
     description,
-    headers: headersOf({ 'Cache-Control': 'Whether the answer may be kept.', ...headers }),
+    headers: headersOf({ 'Cache-Control': 'Whether caches may store the response.', ...headers }),
     content,
   };
 }
@@ -86,7 +119,7 @@ export function headersOf(descriptions: Readonly<Record<string, string>>) {
   );
 }
 
-/** One response per status, with an example for each of its codes. `internal` may come from every route. */
+/** One response per status, with an example for each of its codes. Every route can answer with `internal`. */
 export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, ApiResponse>> {
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of [...codes, 'internal'] as const) {
@@ -98,8 +131,9 @@ export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, A
 
 function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
   const headers: Record<string, string> = {};
-  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds after which to try again.';
-  if (codes.some((code) => ERRORS[code].status === 401)) headers['WWW-Authenticate'] = 'How to authenticate.';
+  if (codes.some((code) => ERRORS[code].passing)) headers['Retry-After'] = 'Seconds to wait before you retry.';
+  if (codes.some((code) => ERRORS[code].status === 401))
+    headers['WWW-Authenticate'] = 'The authentication scheme: `Bearer`.';
   return {
     description: codes.map((code) => `${ERRORS[code].title} (\`${code}\`).`).join(' '),
     ...(Object.keys(headers).length === 0 ? {} : { headers: headersOf(headers) }),
@@ -119,14 +153,16 @@ function problemExample(code: ErrorCode): JsonObject {
     type: problemUrn(code),
     title,
     status,
-    detail: 'What was wrong, in a sentence.',
+    detail: 'A sentence that says what is wrong.',
     code,
-    ...(code === 'invalid_payload' ? { errors: [{ path: '/payload/ticketId', message: 'is required' }] } : {}),
+    ...(code === 'invalid_payload'
+      ? { errors: [{ path: '/payload/ticketId', message: 'is required and must be a string' }] }
+      : {}),
     ...(reason === null ? {} : { reason, after: CURSOR, oldest: CURSOR, cursor: CURSOR }),
   };
 }
 
-/** A query shape as parameters: what each takes stands in its `meta`. */
+/** The parameters of a query shape, described by the `meta` of each. */
 export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parameter[] {
   return Object.entries(shape).map(([name, parameter]) => {
     const { description = '', schema, required } = parameter.meta() ?? {};
@@ -140,7 +176,7 @@ export function parametersOf(shape: Readonly<Record<string, z.ZodType>>): Parame
   });
 }
 
-/** A default that the parameter itself does not take stands for "left out". */
+/** A default below the minimum means "left out" to the route; the description does not show it. */
 function withoutOddDefault(schema: JsonObject): JsonObject {
   const { default: fallback, ...rest } = schema;
   const { minimum } = schema;

@@ -1,15 +1,14 @@
 /**
- * The HTTP side of the connection check (docs/check.md): `GET /check/stream` and `GET /check/poll` answer as `/sse` and a
- * long poll do, with the same headers, but carry a clock in place of events, so that what an intermediary does to them
- * is what it does to the real ones.
+ * The HTTP side of the connection check (docs/check.md). `GET /check/stream` and `GET /check/poll` answer like `/sse` and a
+ * long poll, with the same headers, but send clock ticks instead of events: an intermediary treats both alike.
  *
- * Open to anyone, in every AUTH_MODE: nothing of any tenant or of the log is within their reach. They are counted as
- * any connection and within a smaller limit of their own (transports/check-gate.ts), and end by themselves.
+ * They need no token in any AUTH_MODE, because they reach no tenant and not the log. They count as connections, have a
+ * smaller limit of their own (transports/check-gate.ts), and end by themselves.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
+import { answer, type BridgeContext, type Handler, JSON_TYPE, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, parseQuery } from '../../answers/query.ts';
@@ -17,51 +16,49 @@ import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { CheckGate } from '../../transports/check-gate.ts';
 
-/** How long a client may take the rest of a stream that has ended; then its connection is cut. */
+/** How long a client may take to read the rest of an ended stream. After that, its connection is closed. */
 const LINGER_MS = 10_000;
 const RETRY_MS = 2_000;
 
-export const PROBE_STREAM_QUERY = {
-  ticks: integer(1, 20, 5, 'How many ticks are sent.'),
-  every: integer(50, 1000, 300, 'Milliseconds between them.'),
-  padding: integer(0, 8192, 0, 'Bytes of leading comment, as for `/sse`.'),
-  hold: integer(0, 120, 0, 'Seconds that the stream stays open after these ticks; then one more tick ends it.'),
-  heartbeats: flag(true, 'Whether heartbeats are sent meanwhile. Without them the stream is silent.'),
+export const CHECK_STREAM_QUERY = {
+  ticks: integer(1, 20, 5, 'Number of ticks to send.'),
+  every: integer(50, 1000, 300, 'Milliseconds between two ticks.'),
+  padding: integer(0, 8192, 0, 'Bytes of leading comment, as in `/sse`.'),
+  hold: integer(0, 120, 0, 'Seconds to keep the stream open after these ticks. One more tick then ends it.'),
+  heartbeats: flag(true, 'Whether to send heartbeats during `hold`. Without them, the stream is silent.'),
 } as const;
 
-export const PROBE_POLL_QUERY = {
-  wait: integer(0, 25, 0, 'Seconds until the answer.'),
-} as const;
+export const CHECK_POLL_QUERY = { wait: integer(0, 25, 0, 'Seconds to wait before the response.') } as const;
 
-/** What proxies add to a request. Those that came are named, never quoted: they may tell of the operator's network. */
+/** Headers that proxies add. The answer names those it got and never quotes them: their values describe internal networks. */
 const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-bluecoat-via'];
 
-export interface ProbeDeps {
+export interface CheckDeps {
   readonly config: Config;
   readonly metrics: Metrics;
   readonly gate: CheckGate;
   readonly ready: () => boolean;
 }
 
-export interface Probes {
+export interface CheckRoutes {
   readonly stream: Handler;
   readonly poll: Handler;
-  /** Ends every stream, and answers every poll. */
+  /** Ends all streams and answers all polls. */
   drain(): void;
 }
 
-export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probes {
+export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): CheckRoutes {
   const open = new Set<AbortController>();
 
-  /** Counts the probe in for as long as `act` takes; the signal tells it to end: the client has gone, or a drain. */
-  async function hold(
+  /** Counts the exchange as a connection while `act` runs. The signal aborts when the client disconnects or on a drain. */
+  async function runCounted(
     { incoming, outgoing }: BridgeContext['env'],
     transport: 'sse' | 'longpoll',
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const release = await gate.admit(incoming);
     const ending = new AbortController();
-    const forget = onExchangeEnd(incoming, outgoing, () => ending.abort());
+    const unwatch = onExchangeEnd(incoming, outgoing, () => ending.abort());
     if (hasExchangeEnded(incoming, outgoing)) ending.abort();
     open.add(ending);
     metrics.connected(transport, 1);
@@ -70,7 +67,7 @@ export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probe
     } catch (error) {
       if (!ending.signal.aborted) throw error;
     } finally {
-      forget();
+      unwatch();
       open.delete(ending);
       metrics.connected(transport, -1);
       release();
@@ -79,31 +76,31 @@ export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probe
 
   async function stream(context: BridgeContext): Promise<Response> {
     const { incoming, outgoing } = context.env;
-    const query = parseQuery(new URL(context.req.url).searchParams, PROBE_STREAM_QUERY);
+    const query = parseQuery(queryOf(context), CHECK_STREAM_QUERY);
     if (incoming.method === 'HEAD') {
       outgoing.writeHead(200, STREAM_HEADERS).end();
       return RESPONSE_ALREADY_SENT;
     }
-    // The exchange goes on after this handler has answered Hono, as for every stream.
-    await new Promise<void>((begun, refused) => {
-      hold(context.env, 'sse', async (signal) => {
+    // As for every stream, the handler returns to Hono once the head is out, and the exchange goes on.
+    await new Promise<void>((resolve, reject) => {
+      runCounted(context.env, 'sse', async (signal) => {
         outgoing.writeHead(200, STREAM_HEADERS).flushHeaders();
-        begun();
+        resolve();
         await writeTicks(outgoing, query, config.heartbeatMs, signal);
       })
         .then(() => end(incoming, outgoing))
-        .catch(refused);
+        .catch(reject);
     });
     return RESPONSE_ALREADY_SENT;
   }
 
   async function poll(context: BridgeContext): Promise<Response> {
     const { incoming } = context.env;
-    const { wait } = parseQuery(new URL(context.req.url).searchParams, PROBE_POLL_QUERY);
+    const { wait } = parseQuery(queryOf(context), CHECK_POLL_QUERY);
     if (wait > 0 && incoming.method !== 'HEAD') {
-      await hold(context.env, 'longpoll', (signal) => sleep(wait * 1000, undefined, { signal }));
+      await runCounted(context.env, 'longpoll', (signal) => sleep(wait * 1000, undefined, { signal }));
     }
-    const facts = {
+    const body = {
       roomcast: 'check',
       timeMs: Date.now(),
       ready: ready(),
@@ -113,7 +110,7 @@ export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probe
       proxyHeaders: PROXY_HEADERS.filter((name) => incoming.headers[name] !== undefined),
     };
     const headers = { 'Content-Type': JSON_TYPE, 'Cache-Control': 'private, no-cache' };
-    return answer(context, 200, headers, JSON.stringify(facts));
+    return answer(context, 200, headers, JSON.stringify(body));
   }
 
   return {
@@ -125,18 +122,12 @@ export function createProbes({ config, metrics, gate, ready }: ProbeDeps): Probe
   };
 }
 
-interface Ticking {
-  readonly ticks: number;
-  readonly every: number;
-  readonly padding: number;
-  readonly hold: number;
-  readonly heartbeats: boolean;
-}
+type TickQuery = ReturnType<typeof parseQuery<typeof CHECK_STREAM_QUERY>>;
 
-/** @throws when the signal aborts */
-async function writeTicks(response: ServerResponse, query: Ticking, heartbeatMs: number, signal: AbortSignal) {
-  const begunMs = performance.now();
-  const tick = (n: number): string => block('check.tick', { n, atMs: Math.round(performance.now() - begunMs) });
+/** @throws an `AbortError` if the signal aborts */
+async function writeTicks(response: ServerResponse, query: TickQuery, heartbeatMs: number, signal: AbortSignal) {
+  const startedMs = performance.now();
+  const tick = (n: number): string => block('check.tick', { n, atMs: Math.round(performance.now() - startedMs) });
   const padding = query.padding === 0 ? '' : `:${' '.repeat(query.padding)}\n`;
   response.write(`${padding}retry: ${RETRY_MS}\n${tick(0)}`);
   for (let n = 1; n < query.ticks; n++) {
@@ -144,14 +135,14 @@ async function writeTicks(response: ServerResponse, query: Ticking, heartbeatMs:
     response.write(tick(n));
   }
   if (query.hold === 0) return;
-  const beating = setInterval(() => {
-    // A client that still has bytes waiting needs no sign of life.
+  const heartbeats = setInterval(() => {
+    // If bytes are still waiting for the client, they keep the connection alive.
     if (query.heartbeats && response.writableLength === 0) response.write(block('check.heartbeat', {}));
   }, heartbeatMs);
   try {
     await sleep(query.hold * 1000, undefined, { signal });
   } finally {
-    clearInterval(beating);
+    clearInterval(heartbeats);
   }
   response.write(tick(query.ticks));
 }
@@ -162,7 +153,7 @@ function block(event: string, data: object): string {
 
 function end(request: IncomingMessage, response: ServerResponse): void {
   response.end();
-  // One that waits behind another response cannot be taken yet.
+  // A pipelined response that waits behind another one has no socket yet; the client cannot read it.
   if (hasExchangeEnded(request, response) || response.socket === null) return;
   const linger = setTimeout(() => request.socket.destroy(), LINGER_MS);
   onExchangeEnd(request, response, () => clearTimeout(linger));

@@ -1,7 +1,7 @@
 /**
- * The pages that the bridge serves, `/console` and `/check`, as `npm run build:pages` left them in dist/pages: read once,
- * at the start. Their scripts and styles come from the bridge alone, and so does all that they ask for; every URL in
- * them is relative, so that they work under any `BASE_PATH`.
+ * Serves the pages `/console` and `/check` from dist/pages, where `npm run build:pages` puts them. Files are read once, at
+ * the start. The pages load nothing from other servers, and all their URLs are relative, so that they work under any
+ * `BASE_PATH` and behind a proxy that strips a prefix.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { contentSecurityPolicy } from '../../answers/headers.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 
-/** The same from src and from dist. */
+/** Correct from src/http/routes and from dist/http/routes. */
 const FOLDER = fileURLToPath(new URL('../../../dist/pages/', import.meta.url));
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -21,7 +21,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
 };
 
-/** Charts set the sizes of their elements by style attributes. */
+/** Charts size their elements with style attributes, hence `unsafe-inline`. */
 const POLICY = contentSecurityPolicy(
   "script-src 'self'",
   "style-src 'self' 'unsafe-inline'",
@@ -35,32 +35,23 @@ interface Asset {
   readonly etag: string;
 }
 
-export interface Pages {
-  /** What an address without a path shows. */
-  readonly home: Handler;
-  readonly console: Handler;
-  readonly check: Handler;
-  /** From a page's address with a slash at its end, beneath which its relative URLs would lead nowhere. */
-  readonly withoutSlash: Handler;
-  /** What they load: `/assets/:file`. */
-  readonly asset: Handler;
-}
+type Pages = Readonly<Record<'home' | 'console' | 'check' | 'withoutSlash' | 'asset', Handler>>;
 
 export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
   const assets = readAssets(socketPath);
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
-    if (asset === undefined && assets.size === 0) {
-      throw new BridgeError('not_found', 'The pages are not built: `npm run build:pages` does.');
+    if (asset === undefined) {
+      const notBuilt = 'The pages are not built. Run `npm run build:pages` and restart the bridge.';
+      const noFile = 'No file has this name. Reload the page to load its current files.';
+      throw new BridgeError('not_found', assets.size === 0 ? notBuilt : noFile);
     }
-    if (asset === undefined) throw new BridgeError('not_found', 'There is nothing at this path.');
     const { type, body, etag } = asset;
     context.env.outgoing.setHeader('Content-Security-Policy', POLICY);
     const headers = { 'Content-Type': type, 'Cache-Control': 'no-cache', ETag: etag };
     if (context.req.header('if-none-match') === etag) return answer(context, 304, headers);
     return answer(context, 200, headers, body);
   };
-  // Relative as all else, since a proxy in front may have taken a prefix off.
   return {
     home(context) {
       const { pathname } = new URL(context.req.url);
@@ -69,6 +60,7 @@ export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
     },
     console: (context) => serve(context, 'console.html'),
     check: (context) => serve(context, 'check.html'),
+    /** `/console/` → `/console`: with the trailing slash, the page's relative URLs would not resolve. */
     withoutSlash(context) {
       const { pathname, search } = new URL(context.req.url);
       return answer(context, 302, { Location: `../${posix.basename(pathname)}${search}` });
@@ -83,7 +75,7 @@ function readAssets(socketPath: string): Map<string, Asset> {
   try {
     names = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' });
   } catch {
-    // Not built: said when a page is asked for.
+    // The pages are not built; requests for them get an error that says so.
   }
   for (const name of names) {
     const type = TYPES[extname(name)];

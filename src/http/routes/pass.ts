@@ -1,5 +1,5 @@
-/** `POST /pass` (protocol §11): a listen-only stand-in for the caller's token, for places that only take a URL. */
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
+/** `POST /pass` (protocol §11): a short-lived, listen-only stand-in for the caller's token, safe to put in a URL. */
+import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
 import type { Auth } from '../../auth/auth.ts';
 import type { Principal } from '../../auth/principal.ts';
 
@@ -10,12 +10,7 @@ export interface PassDeps {
 
 export function createPassRoute({ authenticate, mintPass }: PassDeps): Handler {
   return async (context) => {
-    const minted = await mintPass(await authenticate(context));
-    return answer(
-      context,
-      201,
-      { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' },
-      JSON.stringify({ pass: minted.pass, expiresInSeconds: minted.expiresInSeconds }),
-    );
+    const { pass, expiresInSeconds } = await mintPass(await authenticate(context));
+    return answerJson(context, 201, JSON.stringify({ pass, expiresInSeconds }));
   };
 }

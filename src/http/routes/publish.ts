@@ -1,21 +1,18 @@
 /**
- * `POST /events` (protocol §9): one event or a batch, all or nothing, answered once the log holds it durably.
+ * `POST /events` (protocol §9): publishes one event or a batch, all or nothing, and answers once it is durable.
  *
- * The body is checked here for its outer shape only; names and payloads are the bus's, which also serves publishers in
- * the process. What travels is the parsed value as it is, never a schema's output.
+ * This route checks the outer shape of the body. The bus checks names and payloads, because it also serves publishers in
+ * the same process. The payload goes on as it was parsed, never as a schema's output.
  */
 import type { IncomingMessage } from 'node:http';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
+import { answerJson, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
 import { createRateLimit } from '../../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../../contract/idempotency.ts';
-
-/** protocol §9: more is a 400. */
-export const MAX_BATCH = 1000;
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract/publishing.ts';
 
 export interface PublishDeps {
   readonly config: Config;
@@ -29,22 +26,20 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
   return async (context) => {
     const principal = await authenticate(context);
     if (principal.kind === 'token' && !principal.scopes.has('publish')) {
-      throw new BridgeError('forbidden', 'The token may not publish.');
+      throw new BridgeError('forbidden', 'The token may not publish. Use one with the scope publish.');
     }
     const publisher = publisherKey(principal);
     const waitSeconds = limit?.waitSeconds(publisher) ?? 0;
     if (waitSeconds > 0) {
-      throw new BridgeError('rate_limited', `At most ${config.ratePublish} publishes a second are allowed.`, {
-        retryAfterSeconds: waitSeconds,
-      });
+      const message = `The limit is ${config.ratePublish} events a second. Repeat the request after Retry-After.`;
+      throw new BridgeError('rate_limited', message, { retryAfterSeconds: waitSeconds });
     }
-    // Taken before the body is read, so that bodies which are held back do not all get in on one look.
+    // Counted before the body is read: otherwise many requests that hold back their bodies would pass the check together.
     limit?.take(publisher);
     const { incoming } = context.env;
     const idempotencyKey = idempotencyKeyOf(incoming);
     requireJson(incoming);
-    const body = parseJson(await readBody(incoming, config.maxBodyBytes));
-    const { inputs, isBatch } = inputsOf(body);
+    const { inputs, isBatch } = inputsOf(parseJson(await readBody(incoming, config.maxBodyBytes)));
     limit?.take(publisher, inputs.length - 1);
     const results = await bus.publish(inputs, {
       idempotencyKey,
@@ -53,44 +48,47 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
       ...(isBatch ? { pathOf: (index: number) => `/events/${index}` } : {}),
     });
     const status = results.every(({ duplicate }) => duplicate) ? 200 : 201;
-    const headers = { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' };
-    return answer(context, status, headers, JSON.stringify(isBatch ? { results } : results[0]));
+    return answerJson(context, status, JSON.stringify(isBatch ? { results } : results[0]));
   };
 }
 
 function idempotencyKeyOf({ headers }: IncomingMessage): string | null {
   const key = headers['idempotency-key'];
   if (key === undefined) return null;
-  // More than one header arrives joined by a space.
+  // Node joins repeated headers with a comma and a space; the space fails the check.
   if (typeof key === 'string' && IDEMPOTENCY_KEY.test(key)) return key;
   throw new BridgeError('invalid_request', `Idempotency-Key ${IDEMPOTENCY_KEY_RULE}.`, {
     errors: [{ path: 'Idempotency-Key', message: IDEMPOTENCY_KEY_RULE }],
   });
 }
 
-/** `application/json`, in UTF-8 (RFC 8259 §8.1), not compressed. */
+/** Only uncompressed `application/json` in UTF-8 (RFC 8259 §8.1). */
 function requireJson({ headers }: IncomingMessage): void {
   const [type = '', ...parameters] = (headers['content-type'] ?? '')
     .split(';')
-    .map((part) => part.trim().toLowerCase());
+    .map((text) => text.trim().toLowerCase());
   const charset = parameters.find((parameter) => parameter.startsWith('charset='))?.slice('charset='.length);
   if (type !== JSON_TYPE || (charset !== undefined && !/^"?utf-?8"?$/.test(charset))) {
-    throw new BridgeError('unsupported_media_type', `Content-Type must be ${JSON_TYPE}, in UTF-8.`);
+    throw new BridgeError('unsupported_media_type', `Content-Type must be ${JSON_TYPE} in UTF-8.`);
   }
   if ((headers['content-encoding'] ?? 'identity').toLowerCase() !== 'identity') {
-    throw new BridgeError('unsupported_media_type', 'Content-Encoding is not supported.');
+    throw new BridgeError('unsupported_media_type', 'Content-Encoding is not supported. Send the body uncompressed.');
   }
 }
 
 /**
- * The whole body, or 413 as soon as it is known to be too large. The rest of it is left unread: the server lets go of
- * it, and of the connection when there is much more, after the answer.
+ * Rejects with 413 as soon as the body is known to be too large, and leaves the rest unread: after the answer, the server
+ * discards it, or closes the connection if much is left.
  */
 function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
-    const tooLarge = () => new BridgeError('body_too_large', `The body may have at most ${maxBytes} bytes.`);
+    const tooLarge = () =>
+      new BridgeError(
+        'body_too_large',
+        `The body exceeds ${maxBytes} bytes. Send fewer events in one request, or raise MAX_BODY_BYTES.`,
+      );
     if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) return reject(tooLarge());
 
     const settle = (act: () => void): void => {
@@ -106,7 +104,8 @@ function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> 
     };
     const onEnd = (): void =>
       settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
-    const onCut = (): void => settle(() => reject(new BridgeError('invalid_request', 'The body ended too early.')));
+    const onCut = (): void =>
+      settle(() => reject(new BridgeError('invalid_request', 'The body ended early. Send the request again.')));
     incoming.on('data', onData).on('end', onEnd).on('error', onCut).on('close', onCut);
     if (incoming.destroyed) onCut();
   });
@@ -119,25 +118,21 @@ function parseJson(bytes: Buffer): unknown {
   try {
     text = utf8.decode(bytes);
   } catch {
-    throw new BridgeError('invalid_json', 'The body is not UTF-8.');
+    throw new BridgeError('invalid_json', 'The body is not valid UTF-8. Encode it as UTF-8.');
   }
   try {
     return JSON.parse(text);
   } catch {
-    // The parser's message quotes the body, which may hold what no log or answer should.
-    throw new BridgeError('invalid_json', 'The body is not JSON.');
+    // No `cause`: the parser's message quotes the body, which may contain secrets.
+    throw new BridgeError('invalid_json', 'The body is not valid JSON. Send one JSON object.');
   }
 }
 
-interface Inputs {
-  readonly inputs: readonly PublishInput[];
-  readonly isBatch: boolean;
-}
-
-function inputsOf(body: unknown): Inputs {
-  if (!isObject(body)) throw wrongShape('', 'must be an object');
+function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; readonly isBatch: boolean } {
+  if (!isObject(body)) throw wrongShape('', 'must be a JSON object');
   const isBatch = Object.hasOwn(body, 'events');
-  if (isBatch === Object.hasOwn(body, 'event')) throw wrongShape('', 'must have either event and payload, or events');
+  if (isBatch === Object.hasOwn(body, 'event'))
+    throw wrongShape('', 'must have either the members event and payload, or the member events');
   if (!isBatch) return { inputs: [inputOf(body)], isBatch };
   const { events } = body;
   if (!Array.isArray(events)) throw wrongShape('/events', 'must be an array');
@@ -145,11 +140,12 @@ function inputsOf(body: unknown): Inputs {
   if (events.length > MAX_BATCH) {
     throw new BridgeError(
       'batch_too_large',
-      `A batch may have at most ${MAX_BATCH} events; this one has ${events.length}.`,
+      `The batch has ${events.length} events; the maximum is ${MAX_BATCH}. Split it.`,
     );
   }
-  const misshapen = events.findIndex((event) => !isObject(event));
-  if (misshapen !== -1) throw wrongShape(`/events/${misshapen}`, 'must be an object with event and payload');
+  const invalid = events.findIndex((event) => !isObject(event));
+  if (invalid !== -1)
+    throw wrongShape(`/events/${invalid}`, 'must be a JSON object with the members event and payload');
   return { inputs: events.map(inputOf), isBatch };
 }
 

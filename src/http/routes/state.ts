@@ -1,11 +1,11 @@
 /**
- * The state routes (protocol §7): the newest payload of each ticket, and its messages, as the log's projection has
- * them. A client reads them first, and after a reset, and goes live from the answer's `cursor` with no gap.
+ * The state routes (protocol §7): the newest payload of each ticket, and the messages of a ticket. A client reads them at
+ * its start and after a reset, and goes live from the answer's `cursor` with no gap.
  *
- * Items are the JSON texts that the store keeps and go into the answer as they are: the same bytes as on every transport.
+ * The store keeps items as JSON text, and the answer contains that text unchanged: the same bytes as on every transport.
  */
 import { z } from 'zod';
-import { answer, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
+import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
 import { type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
@@ -16,24 +16,29 @@ import { invalidPage, type StatePage, type TicketResult, type TicketState } from
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
-/** Most payload text of one page, in characters, but for the item that goes past it. */
+/** A page ends with the item that brings its payload text to this many characters. */
 const PAGE_CHARS = 16 * 1024 * 1024;
 
 const tenantId = id('The tenant.');
-const limit = integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Most items to answer with; a page of large ones holds fewer.');
-const page = text('The `nextPage` of the answer before.');
+const limit = integer(
+  1,
+  MAX_LIMIT,
+  DEFAULT_LIMIT,
+  'Maximum number of items in the response. A page of large items has fewer.',
+);
+const page = text('The `nextPage` of the previous response. Leave it out for the first page.');
 
 const updatedAfter = z.iso
   .datetime({
     offset: true,
-    error:
-      'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; the + of an offset is written %2B in a query',
+    error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
   })
   .transform(instantKey)
   .nullable()
   .default(null)
   .meta({
-    description: 'Only tickets whose `ticketUpdatedAt` is later. The `+` of an offset is written `%2B`.',
+    description:
+      'Only tickets with a later `ticketUpdatedAt`. An ISO 8601 instant; write the `+` of an offset as `%2B`.',
     schema: { type: 'string', format: 'date-time' },
   });
 
@@ -44,25 +49,17 @@ const agreementId = z
   .default(null)
   .meta({ description: 'Only tickets of this agreement.', schema: ID_SCHEMA });
 
-/** No ticket's status is empty (protocol §3). */
 const status = z
   .string()
-  .min(1, 'must not be empty')
+  .min(1, 'must be a non-empty string')
   .nullable()
   .default(null)
   .meta({
-    description: 'Only tickets whose newest `ticketStatus` is this.',
+    description: 'Only tickets with this `ticketStatus` in their newest payload.',
     schema: { type: 'string', minLength: 1, example: 'OPEN' },
   });
 
-export const TICKETS_QUERY = {
-  tenantId,
-  agreementId,
-  status,
-  updatedAfter,
-  limit,
-  page,
-} as const;
+export const TICKETS_QUERY = { tenantId, agreementId, status, updatedAfter, limit, page } as const;
 
 export const TICKET_QUERY = { tenantId } as const;
 
@@ -70,7 +67,7 @@ export const MESSAGES_QUERY = {
   tenantId,
   limit,
   page,
-  order: choice(['asc', 'desc'], 'asc', 'By cursor: `asc` is oldest first.'),
+  order: choice(['asc', 'desc'], 'asc', 'Order by cursor: `asc` lists the oldest message first, `desc` the newest.'),
 } as const;
 
 export interface StateDeps {
@@ -78,11 +75,7 @@ export interface StateDeps {
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
-export interface StateRoutes {
-  readonly tickets: Handler;
-  readonly ticket: Handler;
-  readonly messages: Handler;
-}
+type StateRoutes = Readonly<Record<'tickets' | 'ticket' | 'messages', Handler>>;
 
 export function createStateRoutes({ store, authenticate }: StateDeps): StateRoutes {
   return {
@@ -102,7 +95,7 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const ticketId = ticketIdOf(context);
       const ticket = await store.ticket(tenantId, ticketId);
       if (ticket.payload === null || !reaches(scope, ticketId, ticket)) throw notFound();
-      return answerJson(context, ticket.payload);
+      return answerJson(context, 200, ticket.payload);
     },
 
     async messages(context) {
@@ -119,27 +112,31 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
   };
 }
 
-const queryOf = (context: BridgeContext): URLSearchParams => new URL(context.req.url).searchParams;
-
 function ticketIdOf(context: BridgeContext): string {
   const ticketId = context.req.param('ticketId');
-  // What is no id names no ticket.
+  // An invalid id cannot belong to a ticket.
   if (!isRoomId(ticketId)) throw notFound();
   return ticketId;
 }
 
-/** One answer for what is not there and for what the token may not see. */
-const notFound = (): BridgeError => new BridgeError('not_found', 'There is no such ticket.');
+/** The same answer for a missing ticket and for one that the token may not read, so it reveals nothing. */
+const notFound = (): BridgeError =>
+  new BridgeError('not_found', 'No ticket of this tenant has this id, or the token may not read it.');
 
 function scopeOf(principal: Principal, tenantId: string): StateScope {
   const scope = stateScope(principal, tenantId);
-  if (scope === null) throw new BridgeError('forbidden', 'The token may not read the state of this tenant.');
+  if (scope === null) {
+    throw new BridgeError(
+      'forbidden',
+      'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
+    );
+  }
   return scope;
 }
 
 const isNarrowed = ({ ticketIds, agreementIds }: StateScope): boolean => ticketIds !== null || agreementIds !== null;
 
-/** A narrowed token reaches a ticket by its id, or by the agreement that its newest payload names. */
+/** A narrowed token reaches a ticket by its id, or by the agreement in its newest payload. */
 function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult): boolean {
   if (!isNarrowed(scope) || scope.ticketIds?.includes(ticketId)) return true;
   if (scope.agreementIds === null || payload === null) return false;
@@ -148,30 +145,26 @@ function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult)
 }
 
 /**
- * A later page answers with the first one's cursor, which `nextPage` carries along: what changed while a client paged may
- * belong on a page that it has read, and must come once it goes live, from whichever page's cursor.
+ * All pages answer with the cursor of the first one, which `nextPage` carries. While a client pages, a change may fall on
+ * a page that it has read already; it gets that change when it goes live, whichever page's cursor it uses.
  */
 async function answerPages(
   context: BridgeContext,
   page: string | null,
   read: (page: string | null) => Promise<StatePage>,
 ): Promise<Response> {
-  const [first, place] = page === null ? [null, null] : placeOf(page);
-  const answered = await read(place);
-  const cursor = first ?? answered.cursor;
-  const nextPage = answered.nextPage === null ? null : `${cursor}.${answered.nextPage}`;
+  const [firstCursor, storePage] = page === null ? [null, null] : parsePage(page);
+  const statePage = await read(storePage);
+  const cursor = firstCursor ?? statePage.cursor;
+  const nextPage = statePage.nextPage === null ? null : `${cursor}.${statePage.nextPage}`;
   const tail = `"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}`;
-  return answerJson(context, `{"items":[${answered.items.join(',')}],${tail}}`);
+  return answerJson(context, 200, `{"items":[${statePage.items.join(',')}],${tail}}`);
 }
 
-/** The first page's cursor, and the store's own name of the page. */
-function placeOf(page: string): [Cursor, string] {
+/** The cursor of the first page, and the store's name for this page. */
+function parsePage(page: string): [Cursor, string] {
   const dot = page.indexOf('.');
   const first = page.slice(0, dot);
   if (dot === -1 || parseCursor(first) === null) throw invalidPage();
   return [first as Cursor, page.slice(dot + 1)];
-}
-
-function answerJson(context: BridgeContext, body: string): Response {
-  return answer(context, 200, { 'Content-Type': JSON_TYPE, 'Cache-Control': 'no-store' }, body);
 }

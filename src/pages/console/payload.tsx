@@ -1,6 +1,6 @@
 /** One event, whole: where it stands in the log and its payload, as text that can be copied. Large ones show their beginning. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { shownJson } from '../../contract/printable.ts';
+import { printableJson } from '../../contract/printable.ts';
 import { bytes, timeOfDay } from './format.ts';
 import { Scroll } from './scroll.tsx';
 import type { Heard } from './tailing.ts';
@@ -12,7 +12,7 @@ export function PayloadViewer({ heard }: { readonly heard: Heard | null }) {
   const [isWhole, setWhole] = useState(false);
   useEffect(() => setWhole(false), [heard?.cursor]);
   const pretty = useMemo(
-    () => (heard === null ? '' : shownJson(JSON.stringify(JSON.parse(heard.text), null, 2))),
+    () => (heard === null ? '' : printableJson(JSON.stringify(JSON.parse(heard.text), null, 2))),
     [heard],
   );
   return (

@@ -1,0 +1,182 @@
+/** The schema and the example of `GET /stats`. TypeScript checks both against `Stats` (contract/stats.ts). */
+import { TRANSPORTS } from '../../contract/names.ts';
+import type { LagFigures, LogEdge, NodeFacts, PerTransport, RoomFigures, Stats } from '../../contract/stats.ts';
+import {
+  arrayOf,
+  boolean,
+  CURSOR,
+  cursor,
+  describe,
+  ISO_INSTANT,
+  type JsonObject,
+  object,
+  ref,
+  type SchemasOf,
+  string,
+} from './parts.ts';
+
+const orNull = (schema: JsonObject, description: string) =>
+  describe({ oneOf: [schema, { type: 'null' }] }, description);
+const perTransport = (schema: JsonObject, description: string) =>
+  describe(object(Object.fromEntries(TRANSPORTS.map((transport) => [transport, schema]))), description);
+
+const count: JsonObject = { type: 'integer', minimum: 0 };
+const number: JsonObject = { type: 'number', minimum: 0 };
+const instant: JsonObject = { type: 'string', format: 'date-time' };
+
+const lag: SchemasOf<LagFigures> = {
+  count,
+  p50Seconds: orNull(number, 'The median. Null if `count` is 0.'),
+  p99Seconds: orNull(number, 'The 99th percentile. Null if `count` is 0.'),
+};
+const room = object<RoomFigures>({
+  room: describe(string, '`{kind}:{id}`'),
+  tenantId: { type: ['string', 'null'], description: 'The tenant of the events. Null with `AUTH_MODE=none`.' },
+  listeners: describe(count, 'Live connections of this node in the room.'),
+  events: describe(count, 'Events of the room in the last `byEvents.seconds`, from publishers on all nodes.'),
+});
+const edge = orNull(
+  object<LogEdge>({ cursor, at: describe(instant, 'When the log accepted the record.') }),
+  'Null if the log is empty or does not answer.',
+);
+const connections = perTransport(count, 'Open connections of the node.');
+const node = {
+  id: describe(string, 'Random; a new one at each start.'),
+  host: { type: ['string', 'null'] },
+  pid: { type: ['integer', 'null'] },
+  version: string,
+  startedAt: instant,
+} as const;
+
+export const statsSchemas: Readonly<Record<string, JsonObject>> = {
+  StatsNode: object<NodeFacts>({ ...node, connections }),
+  Stats: object<Stats>({
+    at: instant,
+    node: describe(
+      object<Stats['node']>({
+        ...node,
+        uptimeSeconds: number,
+        draining: describe(boolean, 'Whether the node is shutting down.'),
+        eventLoopLag: describe(
+          object<Stats['node']['eventLoopLag']>({ meanSeconds: number, p99Seconds: number }),
+          'Over the last five seconds.',
+        ),
+        memory: object<Stats['node']['memory']>({ rssBytes: count, heapUsedBytes: count }),
+      }),
+      'The node that answers. `host` and `pid` are null if your token is for certain tenants only.',
+    ),
+    connections,
+    publishes: describe(
+      object<Stats['publishes']>({ accepted: count, duplicate: count, rejected: count, failed: count }),
+      'Events published to this node since its start, by result.',
+    ),
+    deliveries: perTransport(count, 'Events written to clients since the start, legacy events included.'),
+    replayed: describe(count, 'Records replayed to clients that resumed, since the start.'),
+    resets: describe(count, 'Resets sent because a cursor was expired or unknown, since the start.'),
+    slowConsumers: describe(count, 'Connections cut because the client read too slowly, since the start.'),
+    deliveryLag: describe(
+      object<Stats['deliveryLag']>({
+        boundsSeconds: arrayOf(number),
+        counts: perTransport(
+          arrayOf(count),
+          'Cumulative counts since the start: one for each bound in `boundsSeconds`, then the total.',
+        ),
+        recent: describe(
+          object<Stats['deliveryLag']['recent']>({
+            seconds: describe(number, 'The time that these figures cover.'),
+            ...lag,
+          }),
+          'About the last minute, all transports together.',
+        ),
+      }),
+      'The time from the acceptance of a record to its write to a client.',
+    ),
+    rooms: object<Stats['rooms']>({
+      byListeners: object<Stats['rooms']['byListeners']>({
+        top: arrayOf(room),
+        others: object({ rooms: count, listeners: count }),
+      }),
+      byEvents: object<Stats['rooms']['byEvents']>({
+        seconds: describe(number, 'The time that these figures cover, at most about a minute.'),
+        top: arrayOf(room),
+        others: object({ rooms: count, events: count }),
+      }),
+    }),
+    log: object<Stats['log']>({
+      engine: { enum: ['sqlite', 'redis'] },
+      healthy: describe(boolean, 'Whether the log accepts events.'),
+      reached: describe(boolean, 'Whether the log answered within a second.'),
+      records: orNull(count, 'Records in the log. Null if it did not answer.'),
+      bytes: orNull(count, 'SQLite: the size of the file. Redis: the memory that it uses. Null if unknown.'),
+      oldest: edge,
+      newest: edge,
+    }),
+    redis: orNull(
+      object<NonNullable<Stats['redis']>>({
+        reached: describe(boolean, 'Whether Redis answered within a second.'),
+        takesWrites: describe(boolean, 'Whether Redis accepts writes.'),
+        tailLag: describe(
+          object<LagFigures>(lag),
+          'The time from the acceptance of a record on any node to its arrival here.',
+        ),
+      }),
+      'Null with SQLite.',
+    ),
+    nodes: orNull(
+      arrayOf(ref('StatsNode')),
+      'The nodes of the log that announced themselves in the last 16 s. Null if your token is for certain tenants only.',
+    ),
+  }),
+};
+
+const facts = {
+  id: '0b1f6a0e-6f0e-4b0e-9a40-0c8ff2a1f0de',
+  host: 'bridge-1',
+  pid: 17,
+  version: '0.1.0',
+  startedAt: ISO_INSTANT,
+} as const;
+const byTransport = { websocket: 812, polling: 9, sse: 143, longpoll: 2 } satisfies PerTransport<number>;
+const busiest = { room: 'tenant:tenant-1', tenantId: 'tenant-1', listeners: 310, events: 42 } satisfies RoomFigures;
+
+export const STATS_EXAMPLE = {
+  at: ISO_INSTANT,
+  node: {
+    ...facts,
+    uptimeSeconds: 86400.5,
+    draining: false,
+    eventLoopLag: { meanSeconds: 0.0102, p99Seconds: 0.0121 },
+    memory: { rssBytes: 143_000_000, heapUsedBytes: 48_000_000 },
+  },
+  connections: byTransport,
+  publishes: { accepted: 120_344, duplicate: 17, rejected: 3, failed: 0 },
+  deliveries: { websocket: 3_120_400, polling: 12_000, sse: 410_000, longpoll: 900 },
+  replayed: 1204,
+  resets: 0,
+  slowConsumers: 1,
+  deliveryLag: {
+    boundsSeconds: [0.001, 0.01, 0.1, 1],
+    counts: {
+      websocket: [90, 118, 120, 120, 120],
+      polling: [0, 0, 0, 0, 0],
+      sse: [88, 117, 120, 120, 120],
+      longpoll: [0, 0, 0, 0, 0],
+    },
+    recent: { seconds: 60.2, count: 240, p50Seconds: 0.0006, p99Seconds: 0.012 },
+  },
+  rooms: {
+    byListeners: { top: [busiest], others: { rooms: 17, listeners: 656 } },
+    byEvents: { seconds: 60, top: [busiest], others: { rooms: 40, events: 78 } },
+  },
+  log: {
+    engine: 'redis',
+    healthy: true,
+    reached: true,
+    records: 1_000_000,
+    bytes: 733_000_000,
+    oldest: { cursor: CURSOR, at: ISO_INSTANT },
+    newest: { cursor: CURSOR, at: ISO_INSTANT },
+  },
+  redis: { reached: true, takesWrites: true, tailLag: { count: 240, p50Seconds: 0.0008, p99Seconds: 0.004 } },
+  nodes: [{ ...facts, connections: byTransport }],
+} satisfies Stats;
