@@ -2,8 +2,9 @@
  * The probes over plain HTTP (http/probe.ts on the server): the greeting, ticks by a stream and by polls, and both with
  * nothing to say. Only `greet` throws; the others note what went wrong.
  */
-import type { Answer, ProbeDeps } from './measure.ts';
-import { Fault, type FaultFacts, type Greeting, type Passage, type Quiet, type Tick } from './measurement.ts';
+
+import { Fault, type FaultFacts, type Greeting, type Passage, type Quiet, type Tick } from './result.ts';
+import type { Answer, ProbeDeps } from './run.ts';
 
 const TICKS = 5;
 const TICK_MS = 300;

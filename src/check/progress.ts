@@ -1,6 +1,6 @@
 /** How far a check has come, for a line that a person watches. */
 import { TRANSPORTS } from '../contract/names.ts';
-import type { Measurement } from './measurement.ts';
+import type { Measurement } from './result.ts';
 import { fill, type Language, TEXTS } from './texts.ts';
 
 export interface Progress {

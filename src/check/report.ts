@@ -2,8 +2,9 @@
  * A check as plain text, to copy for support and for the terminal. What a person needs who was not there: no cookies, no
  * tokens, no addresses but the server's origin.
  */
-import { type Judgement, secondsOf, type TransportJudgement } from './judge.ts';
+
 import { adviceTitle, fill, type Language, numberText, say, TEXTS, verdictText } from './texts.ts';
+import { type Judgement, secondsOf, type TransportJudgement } from './verdict.ts';
 
 export interface ReportFacts {
   readonly atMs: number;

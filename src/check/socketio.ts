@@ -3,8 +3,8 @@
  * connection with nothing to say. What goes wrong is noted, never thrown.
  */
 import type { Socket } from 'socket.io-client';
-import type { ProbeDeps } from './measure.ts';
-import type { FaultFacts, Passage, Quiet, Tick } from './measurement.ts';
+import type { FaultFacts, Passage, Quiet, Tick } from './result.ts';
+import type { ProbeDeps } from './run.ts';
 
 const TICKS = 5;
 const TICK_MS = 300;

@@ -3,8 +3,8 @@
  * `{name}` is replaced by a value. The reader is who helps a customer, not who runs a network.
  */
 import type { TransportName } from '../contract/names.ts';
-import type { AdviceCode, Judgement, Level, NoteCode, Outcome, Rung, Said, VerdictCode } from './judge.ts';
-import type { FaultKind } from './measurement.ts';
+import type { FaultKind } from './result.ts';
+import type { AdviceCode, Judgement, Level, NoteCode, Outcome, Rung, Said, VerdictCode } from './verdict.ts';
 
 export const LANGUAGES = ['en', 'pt'] as const;
 export type Language = (typeof LANGUAGES)[number];

@@ -3,12 +3,13 @@
  * Standard output has the report, or with `--json` one document and nothing else; progress goes to standard error, for
  * people only.
  */
-import { type Judgement, judge } from '../check/judge.ts';
-import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../check/measure.ts';
-import { type Measurement, NOTHING_YET } from '../check/measurement.ts';
+
 import { createProgress } from '../check/progress.ts';
 import { reportText } from '../check/report.ts';
+import { type Measurement, NOTHING_YET } from '../check/result.ts';
+import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../check/run.ts';
 import { LANGUAGES, type Language, languageOf, say, TEXTS, verdictText } from '../check/texts.ts';
+import { type Judgement, judge } from '../check/verdict.ts';
 import { parseFlags, UsageError } from './arguments.ts';
 import { createNodeNetwork } from './network.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';

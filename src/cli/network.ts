@@ -2,8 +2,8 @@
 import { type Agent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { io } from 'socket.io-client';
-import type { Answer, Ask, Network } from '../check/measure.ts';
-import { Fault, type FaultKind } from '../check/measurement.ts';
+import { Fault, type FaultKind } from '../check/result.ts';
+import type { Answer, Ask, Network } from '../check/run.ts';
 import { createAgents } from './proxy.ts';
 
 export interface NodeNetwork extends Network {

@@ -7,12 +7,12 @@
 
 import { render } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { type Judgement, judge, type Level, type Rung, type TransportJudgement } from '../../check/judge.ts';
-import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../../check/measure.ts';
-import { type Measurement, NOTHING_YET } from '../../check/measurement.ts';
 import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
+import { type Measurement, NOTHING_YET } from '../../check/result.ts';
+import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../../check/run.ts';
 import { adviceTitle, LANGUAGES, type Language, languageOf, say, TEXTS, verdictText } from '../../check/texts.ts';
+import { type Judgement, judge, type Level, type Rung, type TransportJudgement } from '../../check/verdict.ts';
 import type { TransportName } from '../../contract/names.ts';
 import { createBrowserNetwork } from './network.ts';
 

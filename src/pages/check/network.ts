@@ -1,7 +1,7 @@
 /** How the page reaches the bridge: `fetch` and socket.io-client, as any application in this browser does. */
 import { io } from 'socket.io-client';
-import type { Network } from '../../check/measure.ts';
-import { Fault } from '../../check/measurement.ts';
+import { Fault } from '../../check/result.ts';
+import type { Network } from '../../check/run.ts';
 
 /** The bridge's base: what stands before `/check` in the page's address. */
 const BASE = new URL('.', location.href);

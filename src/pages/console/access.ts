@@ -4,7 +4,7 @@
  * is good is for the bridge to say.
  */
 import { createHttp, type Http } from '../../client/http.ts';
-import { type Changes, createChanges } from './changes.ts';
+import { type Changes, createChanges } from './model.ts';
 import { remembered } from './remembering.ts';
 
 /** The page is `{base}/console`: all that it asks for lies beside it. */

@@ -1,9 +1,9 @@
 /** A live chart (uPlot), with its figures in words and as a table for those who do not see it. */
 import { useEffect, useRef } from 'preact/hooks';
 import UPlot from 'uplot';
-import type { ThemeChoice } from '../theme.ts';
-import { HISTORY_MS } from './figures.ts';
 import { NOTHING, timeOfDay } from './format.ts';
+import { HISTORY_MS } from './stats.ts';
+import type { ThemeChoice } from './theme.ts';
 
 export interface Series {
   readonly label: string;

@@ -4,18 +4,18 @@
  */
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { createThemeChoice } from '../theme.ts';
 import { createAccess } from './access.ts';
-import { useChanges } from './changes.ts';
-import { createFigures } from './figures.ts';
+import { createProof } from './comparison.ts';
 import { Header } from './header.tsx';
+import { createTailing, type Heard } from './live-tail.ts';
+import { useChanges } from './model.ts';
 import { Overview } from './overview.tsx';
 import { Parity } from './parity.tsx';
-import { createProof } from './proof.ts';
 import { Publish } from './publish.tsx';
-import { MESSAGES_NEW, readEventNames, TICKETS_UPDATED } from './publishing.ts';
+import { createFigures } from './stats.ts';
 import { Tail, TailList, TailRooms } from './tail.tsx';
-import { createTailing, type Heard } from './tailing.ts';
+import { MESSAGES_NEW, readEventNames, TICKETS_UPDATED } from './test-events.ts';
+import { createThemeChoice } from './theme.ts';
 import { TokenPanel } from './token.tsx';
 
 const VIEWS = { overview: 'Overview', tail: 'Tail', publish: 'Publish', parity: 'Parity' } as const;

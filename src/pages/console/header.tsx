@@ -1,10 +1,10 @@
 /** Whether the bridge answers and over what the console hears it, on every view; changes are told to screen readers. */
 
-import { THEMES, type ThemeChoice } from '../theme.ts';
 import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
-import type { Figures } from './figures.ts';
-import { isRefused, type Tailing } from './tailing.ts';
+import { isRefused, type Tailing } from './live-tail.ts';
+import { useChanges } from './model.ts';
+import type { Figures } from './stats.ts';
+import { THEMES, type ThemeChoice } from './theme.ts';
 
 interface HeaderProps {
   readonly figures: Figures;

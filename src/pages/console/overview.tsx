@@ -3,13 +3,13 @@ import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
 import { TRANSPORTS } from '../../contract/names.ts';
 import type { RoomFigures, Stats } from '../../contract/stats.ts';
-import type { ThemeChoice } from '../theme.ts';
 import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
 import { Chart } from './chart.tsx';
-import type { Figures } from './figures.ts';
+import { Scroll } from './elements.tsx';
 import { bytes, count, duration, milliseconds, NOTHING, rate, timeOfDay } from './format.ts';
-import { Scroll } from './scroll.tsx';
+import { useChanges } from './model.ts';
+import type { Figures } from './stats.ts';
+import type { ThemeChoice } from './theme.ts';
 
 const LABELS = { websocket: 'WebSocket', polling: 'Socket.IO polling', sse: 'SSE', longpoll: 'Long poll' } as const;
 

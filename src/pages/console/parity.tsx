@@ -2,12 +2,12 @@
 import { useEffect, useState } from 'preact/hooks';
 import { formatRoom, ID_RULE, isRoomId, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
+import { BURST, type LaneView, type Proof, type Row, verdictOf } from './comparison.ts';
 import { HAS_SHA } from './digest.ts';
+import { Scroll } from './elements.tsx';
 import { count } from './format.ts';
-import { CUT_MS, LANES, type LaneName } from './lanes.ts';
-import { BURST, type LaneView, type Proof, type Row, verdictOf } from './proof.ts';
-import { Scroll } from './scroll.tsx';
+import { useChanges } from './model.ts';
+import { CUT_MS, LANES, type LaneName } from './stock-clients.ts';
 
 const LABELS = {
   websocket: 'Socket.IO, websocket',

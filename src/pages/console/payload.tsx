@@ -1,9 +1,9 @@
 /** One event, whole: where it stands in the log and its payload, as text that can be copied. Large ones show their beginning. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { shownJson } from '../../contract/printable.ts';
+import { Scroll } from './elements.tsx';
 import { bytes, timeOfDay } from './format.ts';
-import { Scroll } from './scroll.tsx';
-import type { Heard } from './tailing.ts';
+import type { Heard } from './live-tail.ts';
 
 /** More is drawn when somebody asks for it: a page of a megabyte takes a moment to lay out. */
 const FIRST_CHARS = 20_000;

@@ -3,9 +3,9 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
-import { type Field, fieldsOf, type Published, publish } from './publishing.ts';
-import type { Tailing } from './tailing.ts';
+import type { Tailing } from './live-tail.ts';
+import { useChanges } from './model.ts';
+import { type Field, fieldsOf, type Published, publish } from './test-events.ts';
 
 interface PublishProps {
   readonly access: Access;

@@ -1,11 +1,11 @@
 /** The live tail: which rooms, what came, one event at a time. The list is one stop for the keyboard; arrows move in it. */
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { formatRoom, ID_RULE, isRoomId, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
-import { useChanges } from './changes.ts';
-import type { Figures } from './figures.ts';
 import { count, timeOfDay } from './format.ts';
+import { type Heard, isRefused, MOST_ROOMS, MOST_SHOWN, type Tailed, type Tailing } from './live-tail.ts';
+import { useChanges } from './model.ts';
 import { PayloadViewer } from './payload.tsx';
-import { type Heard, isRefused, MOST_ROOMS, MOST_SHOWN, type Tailed, type Tailing } from './tailing.ts';
+import type { Figures } from './stats.ts';
 
 interface TailProps {
   readonly tailing: Tailing;

@@ -1,9 +1,9 @@
 /** Asks for a token when the bridge wants one, says what a token lacks, and forgets it. */
 import { useState } from 'preact/hooks';
 import type { Access, Claims } from './access.ts';
-import { useChanges } from './changes.ts';
-import type { Figures } from './figures.ts';
 import { duration } from './format.ts';
+import { useChanges } from './model.ts';
+import type { Figures } from './stats.ts';
 
 const NEEDS = [
   ['admin', 'no figures'],

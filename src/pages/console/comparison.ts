@@ -7,10 +7,10 @@
 import type { RoomcastError } from '../../client/http.ts';
 import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import { type Access, PATIENCE_MS } from './access.ts';
-import { type Changes, createChanges } from './changes.ts';
 import { digest } from './digest.ts';
-import { createPasses, LANES, type Lane, type LaneName, type LaneState, openLane } from './lanes.ts';
-import { publish, sampleTicket, TICKETS_UPDATED } from './publishing.ts';
+import { type Changes, createChanges } from './model.ts';
+import { createPasses, LANES, type Lane, type LaneName, type LaneState, openLane } from './stock-clients.ts';
+import { publish, sampleTicket, TICKETS_UPDATED } from './test-events.ts';
 
 export interface Arrival {
   /** On the page's clock. */

@@ -8,7 +8,7 @@ import { connect, type Live, type RoomcastError, type RoomIds, type Status } fro
 import type { Room, RoomKind } from '../../contract/rooms.ts';
 import { ID_FIELDS, idOf, kindOf } from '../../contract/rooms.ts';
 import { type Access, BASE, PATIENCE_MS, SOCKET_PATH } from './access.ts';
-import { type Changes, createChanges } from './changes.ts';
+import { type Changes, createChanges } from './model.ts';
 
 export interface Heard {
   readonly cursor: string;

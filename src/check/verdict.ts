@@ -5,7 +5,7 @@
  * SSE and polling on which something really arrives.
  */
 import { TRANSPORTS, type TransportName } from '../contract/names.ts';
-import type { FaultKind, Measurement, Passage, Quiet, Trial } from './measurement.ts';
+import type { FaultKind, Measurement, Passage, Quiet, Trial } from './result.ts';
 
 /**
  * `late`: one by one, but some held back for long. `held`: all at once. `stops`: some came, then no more. `fails`: none.

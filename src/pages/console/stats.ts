@@ -7,7 +7,7 @@ import { TRANSPORTS } from '../../contract/names.ts';
 import type { PerTransport, Stats } from '../../contract/stats.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
 import { type Access, PATIENCE_MS } from './access.ts';
-import { type Changes, createChanges } from './changes.ts';
+import { type Changes, createChanges } from './model.ts';
 
 /** One moment of the charts; null where nothing is known. */
 export interface Point {

@@ -7,9 +7,9 @@
 import type { Socket } from 'socket.io-client';
 import type { TransportName } from '../contract/names.ts';
 import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
-import { outcomeOf } from './judge.ts';
-import { Fault, type Measurement, NOTHING_YET, type SseTrial, type Trial } from './measurement.ts';
+import { Fault, type Measurement, NOTHING_YET, type SseTrial, type Trial } from './result.ts';
 import { openSocketProbe } from './socketio.ts';
+import { outcomeOf } from './verdict.ts';
 
 export interface Ask {
   readonly accept: string;

@@ -1,6 +1,6 @@
 /** Light, dark, or as the system has it; the choice is this browser's. */
-import { type Changes, createChanges } from './console/changes.ts';
-import { remembered } from './console/remembering.ts';
+import { type Changes, createChanges } from './model.ts';
+import { remembered } from './remembering.ts';
 
 export const THEMES = ['system', 'light', 'dark'] as const;
 export type Theme = (typeof THEMES)[number];
