@@ -101,7 +101,7 @@ describe('used wrongly: one line, exit code 2', () => {
 test('--help of all and of each says how it is used and what it takes; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'tail', 'doctor', 'token']) {
+  for (const name of ['serve', 'publish', 'tail', 'check', 'token']) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
@@ -109,7 +109,7 @@ test('--help of all and of each says how it is used and what it takes; --version
     assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
     // What the help names is taken, and what is taken is named.
-    const source = readFileSync(`src/cli/${name === 'doctor' ? 'check' : name}.ts`, 'utf8');
+    const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
     const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
     for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
   }

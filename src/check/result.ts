@@ -1,123 +1,130 @@
 /**
- * What a connection check notes, as plain data: judge.ts says what it means. Times are milliseconds on the clock of
- * whoever measures, but for `sentMs`, which is the server's; the two are only ever compared by how they advance, so that
- * a wrong clock on either side changes nothing.
+ * What a connection check measures, as plain data; verdict.ts says what it means. `roomcast check --json` prints it as
+ * `measurement`, so the field names are public.
+ *
+ * Times are milliseconds on the clock of the machine that runs the check, except `sentMs`, which is the server's. The
+ * check compares only how far the two clocks advance, so a wrong clock changes nothing.
  */
 
 export type FaultKind =
-  /** The device itself says that it has no network. */
+  /** The device reports that it has no network. */
   | 'offline'
   | 'dns'
   | 'refused'
   | 'tls'
-  /** The configured forward proxy failed or said no. */
+  /** The configured forward proxy failed or refused. */
   | 'proxy'
-  /** No connection, or one that broke; a browser tells no more. */
+  /** No connection, or a connection that broke. A browser gives no more detail. */
   | 'unreachable'
   | 'timeout'
-  /** Sent elsewhere, as sign-in pages of networks do. */
+  /** A redirect, as a network's sign-in page sends it. */
   | 'redirected'
-  /** An answer came, and not from Roomcast. */
+  /** The answer is not Roomcast's. */
   | 'notOurs'
   /** An error status that Roomcast did not send. */
   | 'blocked'
-  /** The server's limit of connections, or of checks. */
+  /** The server's limit of connections or checks is reached. */
   | 'busy'
   | 'draining'
-  /** It opened, and nothing came through. */
+  /** The connection opened, but nothing arrived. */
   | 'silent'
-  /** It ended before its time. */
+  /** The connection ended too early. */
   | 'ended';
 
-export interface FaultFacts {
+export interface Fault {
   readonly kind: FaultKind;
-  /** For those who know networks: a status, a system's error code. */
+  /** For network engineers: a status or a system error code; may be empty. */
   readonly detail: string;
 }
 
-export class Fault extends Error implements FaultFacts {
+export class CheckError extends Error implements Fault {
   readonly kind: FaultKind;
   readonly detail: string;
 
   constructor(kind: FaultKind, detail = '', options?: ErrorOptions) {
     super(detail === '' ? kind : `${kind}: ${detail}`, options);
-    this.name = 'Fault';
+    this.name = 'CheckError';
     this.kind = kind;
     this.detail = detail;
   }
 }
 
+/** The fault as plain data. @throws `error` itself if it is not a CheckError */
+export function faultOf(error: unknown): Fault {
+  if (!(error instanceof CheckError)) throw error;
+  return { kind: error.kind, detail: error.detail };
+}
+
+/** One `check.tick`: the check's stand-in for an event. */
 export interface Tick {
   readonly sentMs: number;
+  /** Since the attempt started. */
   readonly arrivedMs: number;
 }
 
-/** How frames came through. */
-export interface Passage {
-  /** Until the connection was accepted: the head of an answer, a websocket's handshake. */
+export interface TickDelivery {
+  /** Until the connection was accepted: the response headers, or the WebSocket handshake. */
   readonly connectMs: number | null;
-  /** From the start of the attempt. */
   readonly ticks: readonly Tick[];
   readonly expected: number;
-  /** What ended it before all came. */
-  readonly fault: FaultFacts | null;
+  /** Why not all ticks arrived. */
+  readonly fault: Fault | null;
 }
 
-/** How a connection fared with nothing to say. */
-export interface Quiet {
+/** What happened to a connection that carried no events. */
+export interface QuietPeriod {
   readonly watchedMs: number;
-  /** When it was ended by something; null: it was not. */
+  /** When the connection was cut; null if it stayed open. */
   readonly cutMs: number | null;
-  /** Not ended, but nothing came through it any more. */
+  /** The connection stayed open but delivered nothing any more. */
   readonly isDead: boolean;
 }
 
-export interface Trial {
-  readonly frames: Passage | null;
+export interface TransportResult {
+  readonly frames: TickDelivery | null;
   /** With the heartbeats that the transport always has. */
-  readonly quiet: Quiet | null;
+  readonly quiet: QuietPeriod | null;
   readonly isOver: boolean;
 }
 
-export interface SseTrial extends Trial {
-  /** The frames again behind padding, when they were held back without. */
-  readonly padded: Passage | null;
-  /** Without heartbeats: what lies between ends it when it ends idle connections. */
-  readonly silent: Quiet | null;
+export interface SseResult extends TransportResult {
+  /** The ticks again, behind padding, if they were buffered without it. */
+  readonly padded: TickDelivery | null;
+  /** Without heartbeats: shows idle timeouts that heartbeats hide. */
+  readonly silent: QuietPeriod | null;
 }
 
-/** What the server and its first answer tell. */
+/** The server's first answer, and what the request looked like when it arrived there. */
 export interface Greeting {
   readonly roundTripMs: number;
-  /** The server's clock minus the one here, give or take `skewErrorMs`. */
+  /** The server's clock minus this machine's, plus or minus `skewErrorMs`. */
   readonly skewMs: number;
   readonly skewErrorMs: number;
   readonly heartbeatMs: number;
   readonly socketPath: string;
   readonly isReady: boolean;
-  /** Of the request, as it arrived at the server. */
   readonly httpVersion: string;
-  /** Headers of proxies on the request, as it arrived at the server: their names. */
+  /** Names of the headers that proxies added. */
   readonly proxyHeaders: readonly string[];
-  /** `Via` of the answer. */
+  /** The response's `Via` header. */
   readonly via: string | null;
 }
 
-export interface Measurement {
+export interface CheckResult {
   readonly greeting: Greeting | null;
   /** Why there is no greeting. */
-  readonly fault: FaultFacts | null;
-  /** How long a connection with nothing to say is watched. */
+  readonly fault: Fault | null;
+  /** How long quiet connections are watched. */
   readonly quietMs: number;
-  readonly websocket: Trial;
-  readonly polling: Trial;
-  readonly sse: SseTrial;
-  readonly longpoll: Trial;
+  readonly websocket: TransportResult;
+  readonly polling: TransportResult;
+  readonly sse: SseResult;
+  readonly longpoll: TransportResult;
 }
 
-const UNTRIED: Trial = { frames: null, quiet: null, isOver: false };
+const UNTRIED: TransportResult = { frames: null, quiet: null, isOver: false };
 
-export const NOTHING_YET: Measurement = {
+export const EMPTY_RESULT: CheckResult = {
   greeting: null,
   fault: null,
   quietMs: 0,

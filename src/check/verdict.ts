@@ -1,19 +1,19 @@
 /**
- * What a measurement means: pure, the same for the page and for `roomcast doctor`. Codes only; texts.ts has the words.
+ * What a check's result means: pure, and the same for the page and the terminal. It yields codes; texts.ts has the words.
  *
- * The transport named is the one that `roomcast/client` would use here, by the ladder's rule: the first of websocket,
- * SSE and polling on which something really arrives.
+ * The verdict names the transport that `roomcast/client` would use here: the first of WebSocket, SSE and polling that
+ * really delivers.
  */
-import { TRANSPORTS, type TransportName } from '../contract/names.ts';
-import type { FaultKind, Measurement, Passage, Quiet, Trial } from './result.ts';
+import type { TransportName as ClientTransport } from '../client/events.ts';
+import type { TransportName } from '../contract/names.ts';
+import type { CheckResult, Fault, FaultKind, QuietPeriod, TickDelivery, TransportResult } from './result.ts';
 
 /**
- * `late`: one by one, but some held back for long. `held`: all at once. `stops`: some came, then no more. `fails`: none.
+ * `late`: one by one, but some with a delay. `held`: buffered, all at once. `stops`: some arrived, then no more.
+ * `fails`: none arrived.
  */
 export type Outcome = 'passes' | 'late' | 'held' | 'stops' | 'fails';
 export type Level = 'good' | 'fair' | 'bad';
-/** As `roomcast/client` names them. */
-export type Rung = 'websocket' | 'sse' | 'poll';
 
 export type VerdictCode =
   | 'good'
@@ -46,169 +46,41 @@ export type AdviceCode =
 
 export type NoteCode = 'silentCut' | 'padding' | 'via' | 'proxyHeaders' | 'oldHttp' | 'clock';
 
-/** A code and what its words need. */
-export interface Said<Code> {
+export type Values = Readonly<Record<string, string | number>>;
+
+/** A code, and the values that its text mentions. */
+export interface Message<Code> {
   readonly code: Code;
-  readonly values: Readonly<Record<string, string | number>>;
+  readonly values: Values;
 }
 
-export interface TransportJudgement {
+export interface TransportVerdict {
   readonly transport: TransportName;
   readonly outcome: Outcome;
   readonly level: Level;
   readonly connectMs: number | null;
   readonly firstMs: number | null;
-  /** Longest that a frame came later than the quickest. */
+  /** How much longer the slowest tick took than the quickest. */
   readonly heldMs: number | null;
-  readonly fault: Passage['fault'];
-  readonly quiet: Quiet | null;
+  readonly fault: Fault | null;
+  readonly quiet: QuietPeriod | null;
 }
 
-export interface Judgement {
+export interface Verdict extends Message<VerdictCode> {
   readonly level: Level;
-  /** The transport that an application would have here; null: none. */
-  readonly rung: Rung | null;
-  readonly verdict: Said<VerdictCode>;
-  /** For the people who run the network. */
-  readonly advice: readonly Said<AdviceCode>[];
-  readonly notes: readonly Said<NoteCode>[];
-  readonly transports: readonly TransportJudgement[];
+  /** What an application would use here; null: nothing works. */
+  readonly transport: ClientTransport | null;
+  readonly advice: readonly Message<AdviceCode>[];
+  readonly notes: readonly Message<NoteCode>[];
+  readonly transports: readonly TransportVerdict[];
 }
 
-/** What a person notices. Also more than a busy machine makes of a free way. */
+/** A delay that people notice, and more than a busy machine causes by itself. */
 const LATE_MS = 1_000;
-/** Frames that were sent over a second and arrive within so small a part of it were let go together. */
-const BUNCHED = 0.25;
-/** Past it, tokens seem expired or not yet good to one side. */
-const MOST_SKEW_MS = 60_000;
-
-function heldMsOf({ ticks }: Passage): number | null {
-  if (ticks.length === 0) return null;
-  const delays = ticks.map(({ sentMs, arrivedMs }) => arrivedMs - sentMs);
-  return Math.max(...delays) - Math.min(...delays);
-}
-
-export function outcomeOf(passage: Passage): Outcome {
-  const { ticks, expected } = passage;
-  const [first, last] = [ticks[0], ticks.at(-1)];
-  if (first === undefined || last === undefined) return 'fails';
-  const sentOverMs = last.sentMs - first.sentMs;
-  // A poll's ticks are each sent and timed for themselves; a stream's first and last arrive as far apart as they were sent.
-  if (sentOverMs > 0 && last.arrivedMs - first.arrivedMs < sentOverMs * BUNCHED) return 'held';
-  if (ticks.length < expected) return 'stops';
-  return (heldMsOf(passage) ?? 0) > LATE_MS ? 'late' : 'passes';
-}
-
-export function judge(measurement: Measurement, origin: string): Judgement {
-  const transports = TRANSPORTS.map((transport) => judgeTransport(transport, measurement[transport]));
-  const { greeting, fault } = measurement;
-  if (greeting === null) {
-    const kind = fault?.kind ?? 'unreachable';
-    const advice = [{ code: ADVICE_OF_FAULT[kind], values: { origin } }];
-    const verdict = { code: kind, values: { detail: fault?.detail ?? '', origin } };
-    return { level: 'bad', rung: null, verdict, advice, notes: [], transports };
-  }
-
-  const [websocket, polling, sse, longpoll] = transports as [
-    TransportJudgement,
-    TransportJudgement,
-    TransportJudgement,
-    TransportJudgement,
-  ];
-  const rung = isLive(websocket) ? 'websocket' : isLive(sse) ? 'sse' : longpoll.outcome !== 'fails' ? 'poll' : null;
-  const cutMs = shortestCut(transports.map(({ quiet }) => quiet));
-  const skewMs = Math.max(0, Math.abs(greeting.skewMs) - greeting.skewErrorMs);
-  const isSkewed = skewMs > MOST_SKEW_MS;
-  const minutes = Math.round(skewMs / 60_000);
-  const { heartbeatMs } = greeting;
-
-  const advice: Said<AdviceCode>[] = [];
-  const advise = (code: AdviceCode, values: Said<AdviceCode>['values'] = {}): void => {
-    advice.push({ code, values: { origin, ...values } });
-  };
-  const busy = transports.find(({ fault }) => fault?.kind === 'busy' || fault?.kind === 'draining');
-  if (busy !== undefined) advise('wait');
-  else {
-    if (!isLive(websocket)) advise('allowWebsocket', { path: greeting.socketPath });
-    if (!isLive(sse)) advise('letStreams');
-    if (!isLive(polling) || longpoll.outcome !== 'passes') advise('letPolls');
-    if (cutMs !== null) advise('raiseIdle', { seconds: secondsOf(cutMs) });
-  }
-  if (isSkewed) advise('setClock');
-  if (!greeting.isReady) advise('askOperator');
-
-  const notes: Said<NoteCode>[] = [];
-  const { silent, padded } = measurement.sse;
-  if (silent !== null && isCut(silent) && !isCut(measurement.sse.quiet)) {
-    const values = { seconds: secondsOf(silent.cutMs ?? silent.watchedMs), heartbeat: secondsOf(heartbeatMs) };
-    notes.push({ code: 'silentCut', values });
-  }
-  if (padded !== null && outcomeOf(padded) === 'passes') notes.push({ code: 'padding', values: {} });
-  if (greeting.via !== null) notes.push({ code: 'via', values: { via: greeting.via } });
-  if (greeting.proxyHeaders.length > 0) {
-    notes.push({ code: 'proxyHeaders', values: { headers: greeting.proxyHeaders.join(', ') } });
-  }
-  if (greeting.httpVersion === '1.0') notes.push({ code: 'oldHttp', values: {} });
-  if (isSkewed) notes.push({ code: 'clock', values: { minutes } });
-
-  function verdict(): Said<VerdictCode> {
-    if (busy?.fault != null) return { code: busy.fault.kind, values: { detail: '', origin } };
-    if (rung === null) return { code: 'nothing', values: {} };
-    if (!greeting?.isReady) return { code: 'notReady', values: {} };
-    if (rung === 'poll') return { code: longpoll.outcome === 'stops' ? 'onlyShort' : 'onlyPoll', values: {} };
-    if (rung === 'sse') return { code: isAccepted(websocket) ? 'websocketSilent' : 'websocketBlocked', values: {} };
-    const failing = transports.filter((one) => !isLive(one)).map(({ transport }) => transport);
-    if (failing.length > 0) return { code: 'fallbackFails', values: { transports: failing.join(' ') } };
-    if (cutMs !== null) return { code: 'cut', values: { seconds: secondsOf(cutMs) } };
-    const heldMs = Math.max(...transports.map((one) => one.heldMs ?? 0));
-    if (transports.some(({ outcome }) => outcome === 'late'))
-      return { code: 'late', values: { seconds: secondsOf(heldMs) } };
-    if (isSkewed) return { code: 'clock', values: { minutes } };
-    return { code: 'good', values: {} };
-  }
-
-  const said = verdict();
-  const level = rung === null ? 'bad' : said.code === 'good' ? 'good' : 'fair';
-  return { level, rung, verdict: said, advice, notes, transports };
-}
-
-function judgeTransport(transport: TransportName, { frames, quiet }: Trial): TransportJudgement {
-  const outcome = frames === null ? 'fails' : outcomeOf(frames);
-  const isFine = outcome === 'passes' && !isCut(quiet);
-  return {
-    transport,
-    outcome,
-    level: isFine ? 'good' : outcome === 'passes' || outcome === 'late' ? 'fair' : 'bad',
-    connectMs: frames?.connectMs ?? null,
-    firstMs: frames?.ticks[0]?.arrivedMs ?? null,
-    heldMs: frames === null ? null : heldMsOf(frames),
-    fault: frames?.fault ?? null,
-    quiet,
-  };
-}
-
-function isLive({ outcome }: TransportJudgement): boolean {
-  return outcome === 'passes' || outcome === 'late';
-}
-
-/** The connection was let through, and what it carries was not. */
-function isAccepted({ connectMs }: TransportJudgement): boolean {
-  return connectMs !== null;
-}
-
-function isCut(quiet: Quiet | null): boolean {
-  return quiet !== null && (quiet.cutMs !== null || quiet.isDead);
-}
-
-function shortestCut(all: readonly (Quiet | null)[]): number | null {
-  const cuts = all.flatMap((quiet) => (quiet !== null && isCut(quiet) ? [quiet.cutMs ?? quiet.watchedMs] : []));
-  return cuts.length === 0 ? null : Math.min(...cuts);
-}
-
-/** To a tenth. */
-export function secondsOf(milliseconds: number): number {
-  return Math.round(milliseconds / 100) / 10;
-}
+/** Ticks that arrive within this share of the time in which they were sent were buffered on the way. */
+const BUFFERED_SHARE = 0.25;
+/** A larger clock difference makes tokens look expired, or not valid yet. */
+const MAX_SKEW_MS = 60_000;
 
 const ADVICE_OF_FAULT: Readonly<Record<FaultKind, AdviceCode>> = {
   offline: 'goOnline',
@@ -226,3 +98,132 @@ const ADVICE_OF_FAULT: Readonly<Record<FaultKind, AdviceCode>> = {
   silent: 'askServer',
   ended: 'askServer',
 };
+
+export function outcomeOf(delivery: TickDelivery): Outcome {
+  const { ticks, expected } = delivery;
+  const [first, last] = [ticks[0], ticks.at(-1)];
+  if (first === undefined || last === undefined) return 'fails';
+  // Each poll is timed on its own, with its wait as `sentMs`, so the same comparison serves streams and polls.
+  const sentOverMs = last.sentMs - first.sentMs;
+  if (sentOverMs > 0 && last.arrivedMs - first.arrivedMs < sentOverMs * BUFFERED_SHARE) return 'held';
+  if (ticks.length < expected) return 'stops';
+  return (extraDelayMs(delivery) ?? 0) > LATE_MS ? 'late' : 'passes';
+}
+
+/** Whether updates arrive as they are sent. */
+export function isLive(outcome: Outcome): boolean {
+  return outcome === 'passes' || outcome === 'late';
+}
+
+function extraDelayMs({ ticks }: TickDelivery): number | null {
+  if (ticks.length === 0) return null;
+  const delays = ticks.map(({ sentMs, arrivedMs }) => arrivedMs - sentMs);
+  return Math.max(...delays) - Math.min(...delays);
+}
+
+export function verdictOf(result: CheckResult, origin: string): Verdict {
+  const websocket = transportVerdict('websocket', result.websocket);
+  const polling = transportVerdict('polling', result.polling);
+  const sse = transportVerdict('sse', result.sse);
+  const longpoll = transportVerdict('longpoll', result.longpoll);
+  const transports = [websocket, polling, sse, longpoll];
+  const { greeting, fault } = result;
+  if (greeting === null) {
+    const code = fault?.kind ?? 'unreachable';
+    const advice = [{ code: ADVICE_OF_FAULT[code], values: { origin } }];
+    const values = { detail: fault?.detail ?? '', origin };
+    return { level: 'bad', transport: null, code, values, advice, notes: [], transports };
+  }
+
+  const transport = isLive(websocket.outcome)
+    ? 'websocket'
+    : isLive(sse.outcome)
+      ? 'sse'
+      : longpoll.outcome !== 'fails'
+        ? 'poll'
+        : null;
+  const cutMs = shortestCut(transports.map(({ quiet }) => quiet));
+  const skewMs = Math.max(0, Math.abs(greeting.skewMs) - greeting.skewErrorMs);
+  const isSkewed = skewMs > MAX_SKEW_MS;
+  const minutes = Math.round(skewMs / 60_000);
+  const busy = transports.find(({ fault }) => fault?.kind === 'busy' || fault?.kind === 'draining')?.fault?.kind;
+
+  const advice: Message<AdviceCode>[] = [];
+  const advise = (code: AdviceCode, values: Values = {}): void => {
+    advice.push({ code, values: { origin, ...values } });
+  };
+  if (busy !== undefined) advise('wait');
+  else {
+    if (!isLive(websocket.outcome)) advise('allowWebsocket', { path: greeting.socketPath });
+    if (!isLive(sse.outcome)) advise('letStreams');
+    if (!isLive(polling.outcome) || longpoll.outcome !== 'passes') advise('letPolls');
+    if (cutMs !== null) advise('raiseIdle', { seconds: secondsOf(cutMs) });
+  }
+  if (isSkewed) advise('setClock');
+  if (!greeting.isReady) advise('askOperator');
+
+  const notes: Message<NoteCode>[] = [];
+  const note = (code: NoteCode, values: Values = {}): void => {
+    notes.push({ code, values });
+  };
+  const { silent, padded } = result.sse;
+  if (silent !== null && isCut(silent) && !isCut(result.sse.quiet)) {
+    note('silentCut', {
+      seconds: secondsOf(silent.cutMs ?? silent.watchedMs),
+      heartbeat: secondsOf(greeting.heartbeatMs),
+    });
+  }
+  if (padded !== null && outcomeOf(padded) === 'passes') note('padding');
+  if (greeting.via !== null) note('via', { via: greeting.via });
+  if (greeting.proxyHeaders.length > 0) note('proxyHeaders', { headers: greeting.proxyHeaders.join(', ') });
+  if (greeting.httpVersion === '1.0') note('oldHttp');
+  if (isSkewed) note('clock', { minutes });
+
+  const verdict = (code: VerdictCode, values: Values = {}): Verdict => {
+    const level = transport === null ? 'bad' : code === 'good' ? 'good' : 'fair';
+    return { level, transport, code, values, advice, notes, transports };
+  };
+  if (busy !== undefined) return verdict(busy, { detail: '', origin });
+  if (transport === null) return verdict('nothing');
+  if (!greeting.isReady) return verdict('notReady');
+  if (transport === 'poll') return verdict(longpoll.outcome === 'stops' ? 'onlyShort' : 'onlyPoll');
+  // A WebSocket that was accepted got through, but its data did not.
+  if (transport === 'sse') return verdict(websocket.connectMs === null ? 'websocketBlocked' : 'websocketSilent');
+  const failing = transports.filter(({ outcome }) => !isLive(outcome));
+  if (failing.length > 0) {
+    return verdict('fallbackFails', { transports: failing.map(({ transport }) => transport).join(' ') });
+  }
+  if (cutMs !== null) return verdict('cut', { seconds: secondsOf(cutMs) });
+  if (transports.some(({ outcome }) => outcome === 'late')) {
+    return verdict('late', { seconds: secondsOf(Math.max(...transports.map(({ heldMs }) => heldMs ?? 0))) });
+  }
+  return isSkewed ? verdict('clock', { minutes }) : verdict('good');
+}
+
+function transportVerdict(transport: TransportName, { frames, quiet }: TransportResult): TransportVerdict {
+  const outcome = frames === null ? 'fails' : outcomeOf(frames);
+  return {
+    transport,
+    outcome,
+    level: outcome === 'passes' && !isCut(quiet) ? 'good' : isLive(outcome) ? 'fair' : 'bad',
+    connectMs: frames?.connectMs ?? null,
+    firstMs: frames?.ticks[0]?.arrivedMs ?? null,
+    heldMs: frames === null ? null : extraDelayMs(frames),
+    fault: frames?.fault ?? null,
+    quiet,
+  };
+}
+
+export function isCut(quiet: QuietPeriod | null): boolean {
+  return quiet !== null && (quiet.cutMs !== null || quiet.isDead);
+}
+
+function shortestCut(all: readonly (QuietPeriod | null)[]): number | null {
+  const cuts = all.flatMap((quiet) => (quiet !== null && isCut(quiet) ? [quiet.cutMs ?? quiet.watchedMs] : []));
+  return cuts.length === 0 ? null : Math.min(...cuts);
+}
+
+/** Rounded to a tenth. */
+export function secondsOf(milliseconds: number): number {
+  return Math.round(milliseconds / 100) / 10;
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * `roomcast`, the command line. It finds the command, and turns whatever goes wrong into one line and an exit code:
- * 0 done, 1 failed, 2 used wrongly (`doctor` documents its own). No stack traces, and no token or secret in a message.
+ * 0 done, 1 failed, 2 used wrongly (`check` documents its own). No stack traces, and no token or secret in a message.
  */
 import { readFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
@@ -38,11 +38,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { help: TAIL_HELP, run: tail };
     },
   },
-  doctor: {
-    summary: 'which transport works from here, through whatever lies in between',
+  check: {
+    summary: 'test which transports work between this machine and a bridge',
     async load() {
-      const { DOCTOR_HELP, doctor } = await import('./check.ts');
-      return { help: DOCTOR_HELP, run: doctor };
+      const { CHECK_HELP, check } = await import('./check.ts');
+      return { help: CHECK_HELP, run: check };
     },
   },
   token: {
@@ -69,13 +69,15 @@ Environment:
   ROOMCAST_URL      where the bridge is (default http://127.0.0.1:4003)
   ROOMCAST_TOKEN    the bearer token, where the bridge wants one
 
-Exit codes: 0 done, 1 failed, 2 used wrongly; doctor has its own (roomcast doctor --help).
+Exit codes: 0 done, 1 failed, 2 used wrongly; check has its own (roomcast check --help).
 `;
 
 async function main(argv: readonly string[]): Promise<number> {
   // `help tail` as `tail --help`.
-  const [name, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
-  if (name === undefined) throw new UsageError('it takes a command');
+  const [word, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
+  if (word === undefined) throw new UsageError('it takes a command');
+  // The older name of the same command.
+  const name = word === 'doctor' ? 'check' : word;
   if (name === '--help' || name === '-h' || name === 'help') return print(HELP);
   if (name === '--version' || name === '-v') return print(`${version()}\n`);
   if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`there is no command ${JSON.stringify(name)}`);

@@ -10,9 +10,9 @@ import { type TestContext, test } from 'node:test';
 import { Server } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
 import { reportText } from '../../src/check/report.ts';
-import type { Measurement, Passage, Quiet } from '../../src/check/result.ts';
+import type { CheckResult, QuietPeriod, TickDelivery } from '../../src/check/result.ts';
 import { LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
-import { judge } from '../../src/check/verdict.ts';
+import { verdictOf } from '../../src/check/verdict.ts';
 import type { Config } from '../../src/config.ts';
 import { TRANSPORTS } from '../../src/contract/names.ts';
 import { openProbeNamespace } from '../../src/transports/socketio/check.ts';
@@ -305,28 +305,28 @@ test('a client that reads nothing holds its probe no longer than the probe lasts
   await until('counted out', async () => (await metric(bridge, 'roomcast_connections{transport="sse"}')) === 0);
 });
 
-// What the judge says.
+// The verdict.
 
-const PASSES: Passage = {
+const PASSES: TickDelivery = {
   connectMs: 10,
   ticks: [0, 300, 600, 900, 1200].map((sentMs) => ({ sentMs, arrivedMs: sentMs + 20 })),
   expected: 5,
   fault: null,
 };
-const HELD: Passage = { ...PASSES, ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: 1230 })) };
-const LATE: Passage = {
+const HELD: TickDelivery = { ...PASSES, ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: 1230 })) };
+const LATE: TickDelivery = {
   ...PASSES,
   ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: sentMs === 600 ? 2000 : sentMs + 20 })),
 };
-const failed = (kind: 'blocked' | 'silent' | 'timeout' | 'busy', connectMs: number | null = null): Passage => ({
+const failed = (kind: 'blocked' | 'silent' | 'timeout' | 'busy', connectMs: number | null = null): TickDelivery => ({
   connectMs,
   ticks: [],
   expected: 5,
   fault: { kind, detail: '' },
 });
-const STOPS: Passage = { ...PASSES, ticks: PASSES.ticks.slice(0, 1), fault: { kind: 'timeout', detail: '' } };
-const STAYS: Quiet = { watchedMs: 28_000, cutMs: null, isDead: false };
-const CUT: Quiet = { ...STAYS, cutMs: 10_040 };
+const STOPS: TickDelivery = { ...PASSES, ticks: PASSES.ticks.slice(0, 1), fault: { kind: 'timeout', detail: '' } };
+const STAYS: QuietPeriod = { watchedMs: 28_000, cutMs: null, isDead: false };
+const CUT: QuietPeriod = { ...STAYS, cutMs: 10_040 };
 const GREETING = {
   roundTripMs: 10,
   skewMs: 5,
@@ -339,7 +339,7 @@ const GREETING = {
   via: null,
 };
 const FINE = { frames: PASSES, quiet: STAYS, isOver: true };
-const GOOD: Measurement = {
+const GOOD: CheckResult = {
   greeting: GREETING,
   fault: null,
   quietMs: 28_000,
@@ -348,7 +348,7 @@ const GOOD: Measurement = {
   sse: { ...FINE, padded: null, silent: STAYS },
   longpoll: FINE,
 };
-const trial = (frames: Passage, quiet: Quiet | null = null) => ({
+const trial = (frames: TickDelivery, quiet: QuietPeriod | null = null) => ({
   frames,
   quiet,
   isOver: true,
@@ -356,7 +356,7 @@ const trial = (frames: Passage, quiet: Quiet | null = null) => ({
   silent: null,
 });
 
-for (const [name, measurement, verdict, level, rung] of [
+for (const [name, result, code, level, transport] of [
   ['all is well', GOOD, 'good', 'good', 'websocket'],
   ['websocket refused', { ...GOOD, websocket: trial(failed('blocked')) }, 'websocketBlocked', 'fair', 'sse'],
   ['websocket swallowed', { ...GOOD, websocket: trial(failed('silent', 9)) }, 'websocketSilent', 'fair', 'sse'],
@@ -415,32 +415,32 @@ for (const [name, measurement, verdict, level, rung] of [
     null,
   ],
   ['nobody there', { ...GOOD, greeting: null, fault: { kind: 'refused', detail: '' } }, 'refused', 'bad', null],
-] as readonly [string, Measurement, string, string, string | null][]) {
-  test(`judged: ${name}`, () => {
-    const judgement = judge(measurement, 'https://bridge.example');
-    assert.deepEqual([judgement.verdict.code, judgement.level, judgement.rung], [verdict, level, rung]);
-    for (const language of LANGUAGES) assert.doesNotMatch(verdictText(judgement, language), /[{}]|\(\)/);
-    if (level !== 'good') assert.ok(judgement.advice.length > 0 || verdict === 'late', 'what to do');
+] as readonly [string, CheckResult, string, string, string | null][]) {
+  test(`the verdict: ${name}`, () => {
+    const verdict = verdictOf(result, 'https://bridge.example');
+    assert.deepEqual([verdict.code, verdict.level, verdict.transport], [code, level, transport]);
+    for (const language of LANGUAGES) assert.doesNotMatch(verdictText(verdict, language), /[{}]|\(\)/);
+    if (level !== 'good') assert.ok(verdict.advice.length > 0 || code === 'late', 'what to do');
   });
 }
 
 test('a silent connection’s end is noted with the heartbeat that prevents it', () => {
-  const { notes } = judge({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
+  const { notes } = verdictOf({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
   assert.deepEqual(notes, [{ code: 'silentCut', values: { seconds: 10, heartbeat: 15 } }]);
 });
 
 test('a wrong clock on either side changes nothing of how frames are judged', () => {
   const shifted = PASSES.ticks.map(({ sentMs, arrivedMs }) => ({ sentMs: sentMs + 5e9, arrivedMs }));
-  const judgement = judge({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
-  assert.equal(judgement.verdict.code, 'good');
+  const verdict = verdictOf({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
+  assert.equal(verdict.code, 'good');
 });
 
 test('parts of seconds are written as each language writes them', () => {
   const quiet = { ...CUT, cutMs: 4_800 };
-  const judgement = judge({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
+  const verdict = verdictOf({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
   const facts = { atMs: 0, origin: 'http://here', from: 'a test' };
-  assert.match(reportText(judgement, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
-  assert.match(reportText(judgement, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s sem/);
+  assert.match(reportText(verdict, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
+  assert.match(reportText(verdict, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s em silêncio/);
 });
 
 test('both languages have every word, with the same values in it', () => {

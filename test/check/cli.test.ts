@@ -1,4 +1,4 @@
-/** `roomcast doctor`, as a process of its own: what it says and how it exits, on a free way and behind obstacles. */
+/** `roomcast check`, as a process of its own: what it says and how it exits, on a free way and behind obstacles. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -19,10 +19,10 @@ interface Run {
   readonly stderr: string;
 }
 
-function doctor(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Run> {
+function check(args: readonly string[], env: Readonly<Record<string, string>> = {}, command = 'check'): Promise<Run> {
   const child = spawn(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', 'doctor', ...args],
+    ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', command, ...args],
     {
       env: { PATH: process.env.PATH, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -53,7 +53,7 @@ interface Document {
 }
 
 async function documentOf(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const { code, stdout, stderr } = await doctor([...args, '--json'], env);
+  const { code, stdout, stderr } = await check([...args, '--json'], env);
   assert.equal(stderr, '');
   const document = JSON.parse(stdout) as Document;
   const of = (name: string) =>
@@ -72,7 +72,7 @@ async function listen(t: TestContext, server: Server): Promise<number> {
 
 const QUICK = ['--idle', '0', '--timeout', '2'];
 
-describe('roomcast doctor', () => {
+describe('roomcast check', () => {
   let bridge: TestBridge;
   before(async () => {
     bridge = await startBridge({
@@ -90,14 +90,20 @@ describe('roomcast doctor', () => {
   }
 
   test('on a free way: a report in either language, exit 0', async () => {
-    const { code, stdout, stderr } = await doctor([bridge.url, '--idle', '1']);
+    const { code, stdout, stderr } = await check([bridge.url, '--idle', '1']);
     assert.equal(code, 0, stdout);
     assert.equal(stderr, '', 'no progress where nobody watches');
     assert.match(stdout, /Everything works\. Live updates arrive by WebSocket\./);
     assert.match(stdout, /^WebSocket +\d+ ms +\d+ ms +\d+ ms +✓ 1 s +works$/m);
-    const portuguese = await doctor([bridge.url, ...QUICK], { LANG: 'pt_BR.UTF-8' });
+    const portuguese = await check([bridge.url, ...QUICK], { LANG: 'pt_BR.UTF-8' });
     assert.match(portuguese.stdout, /Tudo funciona\. As atualizações ao vivo chegam por WebSocket\./);
     assert.equal(portuguese.code, 0);
+  });
+
+  test('doctor, its older name, still works', async () => {
+    const [older, newer] = [await check(['--help'], {}, 'doctor'), await check(['--help'])];
+    assert.deepEqual(older, newer);
+    assert.match(older.stdout, /^Usage: roomcast check /m);
   });
 
   test('--json: one document, and nothing else', async () => {
@@ -241,7 +247,7 @@ describe('roomcast doctor', () => {
       const url = `http://127.0.0.1:${await listen(t, server)}`;
       const { code, document } = await documentOf([url, ...QUICK]);
       assert.deepEqual([document.verdict.code, code, document.transport], [verdict, 2, null]);
-      const { stdout } = await doctor([url, ...QUICK]);
+      const { stdout } = await check([url, ...QUICK]);
       assert.equal(stdout.match(/^Verdict: .+$/gm)?.length, 1);
       assert.doesNotMatch(stdout, /secret|\p{Cc}\[| {3}at /u);
     });
@@ -274,13 +280,13 @@ describe('roomcast doctor', () => {
       [bridge.url, '--socket-path', 'x y'],
       [bridge.url, '--nonsense'],
     ]) {
-      const { code, stdout, stderr } = await doctor(args);
+      const { code, stdout, stderr } = await check(args);
       assert.equal(code, 64, args.join(' '));
       assert.equal(stdout, '');
       assert.match(stderr, /^roomcast: .+\n$/);
       assert.doesNotMatch(stderr, /hunter2/);
     }
-    const odd = await doctor([bridge.url], { HTTP_PROXY: 'socks5://user:hunter2@127.0.0.1:1' });
+    const odd = await check([bridge.url], { HTTP_PROXY: 'socks5://user:hunter2@127.0.0.1:1' });
     assert.equal(odd.code, 64);
     assert.doesNotMatch(odd.stderr, /hunter2/);
   });
@@ -327,7 +333,7 @@ describe('roomcast doctor', () => {
   test('over TLS: an unknown certificate is said; known, everything passes, by HTTPS_PROXY too', {
     skip: noOpenssl,
   }, async (t) => {
-    const directory = mkdtempSync(join(tmpdir(), 'roomcast-doctor-'));
+    const directory = mkdtempSync(join(tmpdir(), 'roomcast-check-'));
     t.after(() => rmSync(directory, { recursive: true }));
     const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
     execFileSync(
