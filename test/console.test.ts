@@ -11,6 +11,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
 import type { Config } from '../src/config.ts';
+import { TRANSPORTS } from '../src/contract/names.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { CHROMIUM, FLAGS } from './support/browser.ts';
 import { freePort } from './support/redis.ts';
@@ -66,7 +67,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     page.on('request', (request) => urls.push(request.url()));
     page.on('websocket', (socket) => urls.push(socket.url().replace(/^ws/, 'http')));
     await page.goto(`${url}/console#${view}`);
-    await page.getByText('Bridge lives').or(page.getByText('Bridge answers')).waitFor();
+    await page.getByText('Server up').waitFor();
     return { page, faults, urls };
   }
 
@@ -116,7 +117,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
         ['reference', 'Roomcast API'],
       ] as const) {
         await page.goto(new URL(address, bridge.url).href);
-        await page.getByText('Bridge lives').waitFor();
+        await page.getByText('Server up', { exact: true }).waitFor();
         assert.equal(page.url(), `${bridge.url}/console`);
         await page.getByRole('link', { name: link }).click();
         await until(title, async () => (await page.title()) === title);
@@ -124,7 +125,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     });
   }
 
-  test('figures, charts and rooms, from which one is tailed', async () => {
+  test('statistics, charts and rooms; a click tails a room', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url);
     await bridge.publish('tickets.updated', ticketUpdated());
@@ -133,7 +134,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByText('As a table').first().click();
     await until('a table of the chart', async () => (await page.locator('.chart tbody tr').count()) > 1);
     await page.getByRole('button', { name: 'Listeners' }).click();
-    await page.getByText('Nobody listens on this node').waitFor();
+    await page.getByText('No listeners on this node').waitFor();
     await page.getByRole('button', { name: 'Show rooms with traffic' }).click();
     await page.getByRole('button', { name: 'tenant:tenant-1' }).click();
     await page.getByText('Tail: live over websocket').waitFor();
@@ -158,21 +159,21 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
 
     await page.getByRole('button', { name: 'Pause' }).click();
     await bridge.publish('tickets.updated', ticketUpdated());
-    await page.getByText('Paused: 1 came since').waitFor();
+    await page.getByText('Paused: 1 new').waitFor();
     assert.equal(await events(page).count(), 1);
-    await page.getByRole('button', { name: 'Go on' }).click();
+    await page.getByRole('button', { name: 'Continue' }).click();
     await until('both', async () => (await events(page).count()) === 2);
 
-    await page.getByLabel('Event to show').selectOption('messages.new');
+    await page.getByLabel('Filter by event').selectOption('messages.new');
     await until('filtered', async () => (await events(page).count()) === 1);
     await bridge.publish('tickets.updated', ticketUpdated());
     const { id } = await bridge.publish('messages.new', messageNew());
     await events(page).filter({ hasText: id }).waitFor();
     assert.equal(await events(page).count(), 2);
     await page.getByRole('button', { name: 'Clear' }).click();
-    await page.getByText('Nothing yet').waitFor();
+    await page.getByText('No events yet').waitFor();
     await page.getByRole('button', { name: 'Stop tailing tenant:tenant-1' }).click();
-    await page.getByText('Tail: no room').waitFor();
+    await page.getByText('Tail: no rooms').waitFor();
   });
 
   test('keeps no more than 500 events, however many come', async () => {
@@ -202,7 +203,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.deepEqual(faults, []);
   });
 
-  test('whoever has scrolled down the tail keeps the row that is read, however many come', async () => {
+  test('the row at the top of a list that is scrolled down stays there, however many events arrive', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'tail');
     await tail(page, 'tenant-1');
@@ -284,7 +285,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await events(page).filter({ hasText: 'messages.new' }).first().waitFor();
     await page.getByLabel('Event', { exact: true }).selectOption('leads.updated');
-    await page.getByLabel('Further keys').fill('{ "stage": "won" }');
+    await page.getByLabel('More keys').fill('{ "stage": "won" }');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await events(page).filter({ hasText: 'leads.updated' }).first().waitFor();
   });
@@ -294,15 +295,15 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     const { page, urls } = await open(bridge.url);
     const use = async (text: string): Promise<void> => {
       await page.locator('input[type=password]').fill(text);
-      await page.getByRole('button', { name: 'Use it' }).click();
+      await page.getByRole('button', { name: 'Use token' }).click();
     };
-    await page.getByText('This bridge wants a token').waitFor();
+    await page.getByText('This server needs a token').waitFor();
     await use('not a token');
     await page.getByText('unauthorized').waitFor();
 
     const listener = await token({ tenantId: 'acme', scope: 'subscribe publish' });
     await use(listener);
-    await page.getByText('Without admin: no figures').waitFor();
+    await page.getByText('Without admin: no statistics').waitFor();
     await page.locator('nav a[href="#publish"]').click();
     await until('its tenant filled in', async () => (await page.getByLabel('tenantId').inputValue()) === 'acme');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
@@ -318,18 +319,18 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
 
     const admin = await token({ tenantId: '*', scope: 'admin' });
     await use(admin);
-    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Server up', { exact: true }).waitFor();
     await page.locator('nav a[href="#publish"]').click();
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await page.getByText('Publishing needs a token with the scope').waitFor();
     await page.reload();
-    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Server up', { exact: true }).waitFor();
     assert.deepEqual(
       urls.filter((url) => url.includes(listener) || url.includes(admin) || url.includes('access_token')),
       [],
     );
-    await page.getByRole('button', { name: 'Forget the token' }).click();
-    await page.getByText('This bridge wants a token').waitFor();
+    await page.getByRole('button', { name: 'Forget token' }).click();
+    await page.getByText('This server needs a token').waitFor();
     const kept = () =>
       page.evaluate<string>(
         'Object.keys(sessionStorage).concat(Object.keys(localStorage).filter((key) => localStorage[key].includes("ey"))).join()',
@@ -400,34 +401,34 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByRole('button', { name: 'Connect all four' }).click();
     await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
     await page.getByRole('button', { name: /^Publish \d+ test events/ }).click();
-    await page.locator('tr[data-verdict=agree]').first().waitFor();
-    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
-      const card = page.locator(`[data-lane=${lane}]`);
+    await page.locator('tr[data-agreement=agree]').first().waitFor();
+    for (const transport of TRANSPORTS) {
+      const card = page.locator(`[data-transport=${transport}]`);
       await card.getByRole('button').click();
       await card.and(page.locator('[data-state=cut]')).waitFor();
     }
     await page.locator('.verdict', { hasText: '40 events agree on all four.' }).waitFor();
-    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
-      const card = page.locator(`[data-lane=${lane}]`);
+    for (const transport of TRANSPORTS) {
+      const card = page.locator(`[data-transport=${transport}]`);
       const [, missed, caughtUp, how] =
         /missed (\d+), caught up (\d+); (.*?)(?:Cut|$)/.exec((await card.textContent()) ?? '') ?? [];
-      assert.ok(Number(missed) > 0, `${lane} missed some`);
-      assert.equal(caughtUp, missed, lane);
-      const expected = lane === 'sse' ? /last id/ : lane === 'longpoll' ? /cursor/ : /recovered/;
+      assert.ok(Number(missed) > 0, `${transport} missed some`);
+      assert.equal(caughtUp, missed, transport);
+      const expected = transport === 'sse' ? /last id/ : transport === 'longpoll' ? /cursor/ : /recovered/;
       assert.match(how ?? '', expected);
-      assert.match((await card.textContent()) ?? '', /order0, 0/);
+      assert.match((await card.textContent()) ?? '', /Duplicates0Out of order0/);
     }
-    assert.equal(await page.locator('tr[data-verdict=agree]').count(), 40);
+    assert.equal(await page.locator('tr[data-agreement=agree]').count(), 40);
     assert.deepEqual(faults, []);
   });
 
-  test('the parity view in a busy room: what a cut lane missed is counted once, and every event agrees', async () => {
+  test('the parity view in a busy room: what a cut transport missed is counted once, and every event agrees', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'parity');
     await page.getByLabel('Id', { exact: true }).fill('tenant-1');
     await page.getByRole('button', { name: 'Connect all four' }).click();
     await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
-    const card = page.locator('[data-lane=sse]');
+    const card = page.locator('[data-transport=sse]');
     const cutWhile = async (batches: number, total: number): Promise<string> => {
       await card.getByRole('button').click();
       await card.and(page.locator('[data-state=cut]')).waitFor();
@@ -439,9 +440,9 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
       await page.locator('.verdict', { hasText: `${total} events agree on all four.` }).waitFor();
       return (await card.textContent()) ?? '';
     };
-    assert.match(await cutWhile(5, 500), /Received500Twice.*missed (\d+), caught up \1;/);
-    assert.match(await cutWhile(1, 600), /Received600Twice.*missed (\d+), caught up \1;/);
-    assert.equal(await page.locator('tr[data-verdict]').count(), 150, 'the newest are shown');
+    assert.match(await cutWhile(5, 500), /Received500Duplicates.*missed (\d+), caught up \1;/);
+    assert.match(await cutWhile(1, 600), /Received600Duplicates.*missed (\d+), caught up \1;/);
+    assert.equal(await page.locator('tr[data-agreement]').count(), 150, 'the newest are shown');
   });
 
   test('a bridge that goes away is missed, and found again by itself', async () => {
@@ -451,9 +452,9 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     const { page } = await open(first.url, 'tail');
     await tail(page, 'tenant-1');
     await first.close();
-    await page.getByText('Bridge does not answer').waitFor();
+    await page.getByText('Server does not answer').waitFor();
     const second = await start({ port });
-    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Server up', { exact: true }).waitFor();
     await page.getByText('Tail: live over').waitFor();
     const { id } = await second.publish('tickets.updated', ticketUpdated());
     await events(page).filter({ hasText: id }).waitFor();
@@ -525,7 +526,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
         if (view === 'parity') {
           await page.getByRole('button', { name: 'Connect all four' }).click();
           await page.getByRole('button', { name: /^Publish \d+/ }).click();
-          await page.locator('tr[data-verdict=agree]').first().waitFor();
+          await page.locator('tr[data-agreement=agree]').first().waitFor();
         }
         for (const width of [360, 768, 1440]) {
           await page.setViewportSize({ width, height: 900 });

@@ -1,15 +1,15 @@
 /**
- * The parity proof: what each of four transports brought of one room, event by event, held side by side.
+ * The model of the parity view: compares what four stock clients receive of one room, event by event.
  *
- * All lanes begin after the same cursor, so that their counts compare: what a lane has not received, it has missed, and
- * what it receives of that after a cut, it has caught up. A row agrees once all four brought the same bytes, once.
+ * All clients start after the same cursor, so their counts compare: an event that one of them has not received, it has
+ * missed; a missed event that arrives after a cut, it has caught up. An event agrees when all four clients received the
+ * same bytes of it, exactly once.
  */
-import type { RoomcastError } from '../../client/http.ts';
+import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
 import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
-import { type Access, PATIENCE_MS } from './access.ts';
-import { digest } from './digest.ts';
-import { type Changes, createChanges } from './model.ts';
-import { createPasses, LANES, type Lane, type LaneName, type LaneState, openLane } from './stock-clients.ts';
+import type { Access } from './access.ts';
+import { createChanges, type Model } from './model.ts';
+import { type ClientState, createPasses, openStockClient, type StockClient } from './stock-clients.ts';
 import { publish, sampleTicket, TICKETS_UPDATED } from './test-events.ts';
 
 export interface Arrival {
@@ -17,243 +17,236 @@ export interface Arrival {
   readonly atMs: number;
   hash: string | null;
   times: number;
-  /** Came after the lane had been away. */
+  /** The client had missed the event and caught it up. */
   readonly isLate: boolean;
 }
 
-export interface Row {
+export interface ComparedEvent {
   readonly cursor: string;
   readonly event: string;
-  /** Null while it is only known to be published. */
+  /** Null until a client has received it. */
   firstAtMs: number | null;
-  /** When this page sent it; null for what others published. */
+  /** When this page sent it; null if somebody else did. */
   sentAtMs: number | null;
-  readonly by: Partial<Record<LaneName, Arrival>>;
+  readonly arrivals: Partial<Record<TransportName, Arrival>>;
 }
 
-export type Verdict = 'waiting' | 'agree' | 'differ';
+export type Agreement = 'waiting' | 'agree' | 'differ';
 
-export interface Resume {
-  readonly missed: number;
-  readonly caughtUp: number;
-  readonly how: string;
-}
-
-export interface LaneView {
-  readonly name: LaneName;
-  readonly state: LaneState;
-  /** Why it is down; else empty. */
+export interface ClientSummary {
+  readonly transport: TransportName;
+  readonly state: ClientState;
+  /** Why the client is down, or empty. */
   readonly reason: string;
   readonly received: number;
-  readonly doubles: number;
-  readonly disorder: number;
+  readonly duplicates: number;
+  readonly outOfOrder: number;
   readonly resets: number;
-  /** How it came back the last time. */
-  readonly resume: Resume | null;
+  readonly lastResume: { readonly missed: number; readonly caughtUp: number; readonly how: string } | null;
 }
 
-export interface Proof {
-  readonly changes: Changes;
-  /** Null while nothing is compared. */
+export interface Comparison extends Model {
+  /** Null while the clients are closed. */
   readonly room: Room | null;
   readonly error: Error | null;
-  readonly lanes: readonly LaneView[];
+  readonly clients: readonly ClientSummary[];
   /** Newest first. */
-  readonly rows: readonly Row[];
+  readonly events: readonly ComparedEvent[];
   readonly agreed: number;
   readonly differing: number;
-  readonly burst: { readonly sent: number; readonly of: number } | null;
+  /** Progress of `publishTestEvents`. */
+  readonly publishing: { readonly sent: number; readonly of: number } | null;
   start(room: Room, eventNames: readonly string[]): Promise<void>;
   stop(): void;
-  cut(name: LaneName): void;
-  /** Publishes test events of the tenant to the room, one after the other. */
-  publishBurst(tenantId: string): Promise<void>;
+  cut(transport: TransportName): void;
+  /** Publishes test events of the tenant to the room, one after another. */
+  publishTestEvents(tenantId: string): Promise<void>;
 }
 
-export const BURST = { events: 40, everyMs: 120 } as const;
-/** The newest are shown; more are kept, so that a lane that was cut in a busy room finds what it missed. */
-const MOST_SHOWN = 150;
-const MOST_KEPT = 10_000;
-const DRAW_MS = 100;
+export const TEST_EVENTS = 40;
+const TEST_EVENT_MS = 120;
+const MAX_SHOWN = 150;
+/** More than are shown, so that a client that was cut in a busy room still finds the events that it missed. */
+const MAX_KEPT = 10_000;
+const RENDER_MS = 100;
 
-interface LaneTally {
-  state: LaneState;
+interface Tally {
+  state: ClientState;
   reason: string;
   received: number;
-  doubles: number;
-  disorder: number;
+  duplicates: number;
+  outOfOrder: number;
   resets: number;
-  last: string;
+  lastCursor: string;
   isAway: boolean;
   wasOpen: boolean;
   resume: { missed: number; receivedBefore: number; how: string } | null;
-  lane: Lane | null;
+  client: StockClient | null;
 }
 
-export function verdictOf({ by }: Row): Verdict {
-  const arrivals = LANES.flatMap((name) => by[name] ?? []);
-  const hashes = new Set(arrivals.flatMap(({ hash }) => hash ?? []));
-  if (hashes.size > 1 || arrivals.some(({ times }) => times > 1)) return 'differ';
-  return arrivals.length === LANES.length && arrivals.every(({ hash }) => hash !== null) ? 'agree' : 'waiting';
+export function agreementOf({ arrivals }: ComparedEvent): Agreement {
+  const received = TRANSPORTS.flatMap((transport) => arrivals[transport] ?? []);
+  const hashes = new Set(received.flatMap(({ hash }) => hash ?? []));
+  if (hashes.size > 1 || received.some(({ times }) => times > 1)) return 'differ';
+  return received.length === TRANSPORTS.length && received.every(({ hash }) => hash !== null) ? 'agree' : 'waiting';
 }
 
-export function createProof(access: Access): Proof {
-  const changes = createChanges(DRAW_MS);
+export function createComparison(access: Access): Comparison {
+  const changes = createChanges(RENDER_MS);
   let room: Room | null = null;
   let error: Error | null = null;
-  let tallies = new Map<LaneName, LaneTally>();
-  let rows = new Map<string, Row>();
-  /** The newest cursor of the rows that were let go of. */
-  let forgotten = '';
-  /** Of rows that are let go of, too. */
-  let distinct = 0;
+  let tallies = new Map<TransportName, Tally>();
+  let events = new Map<string, ComparedEvent>();
+  /** The newest cursor among the events that are no longer kept. */
+  let dropped = '';
+  /** How many different events were seen, including those no longer kept. */
+  let seen = 0;
   let agreed = 0;
   let differing = 0;
-  let burst: { sent: number; of: number } | null = null;
-  let over = new AbortController();
+  let publishing: { sent: number; of: number } | null = null;
+  let ending = new AbortController();
 
-  async function start(of: Room, eventNames: readonly string[]): Promise<void> {
+  async function start(started: Room, eventNames: readonly string[]): Promise<void> {
     stop();
-    over = new AbortController();
-    const { signal } = over;
-    room = of;
+    ending = new AbortController();
+    const { signal } = ending;
+    room = started;
     error = null;
-    rows = new Map();
-    forgotten = '';
-    distinct = 0;
+    events = new Map();
+    dropped = '';
+    seen = 0;
     agreed = 0;
     differing = 0;
-    tallies = new Map(LANES.map((name) => [name, newTally()]));
-    changes.tell();
+    tallies = new Map(TRANSPORTS.map((transport) => [transport, newTally()]));
+    changes.notify();
     try {
-      const query = { [ID_FIELDS[kindOf(of)]]: idOf(of), after: 'now' };
-      const { cursor } = (await access.http.json('events', { query, signal, timeoutMs: PATIENCE_MS })) as {
-        readonly cursor: string;
-      };
+      const query = { [ID_FIELDS[kindOf(started)]]: idOf(started), after: 'now' };
+      const { cursor } = await access.request<{ readonly cursor: string }>('events', { query, signal });
       if (signal.aborted) return;
-      const pass = createPasses(access.http, access.token !== null);
-      for (const [name, tally] of tallies) {
-        const events = {
-          arrived: (event: string, at: string, text: string) => arrived(name, tally, event, at, text),
-          state: (state: LaneState, how?: string) => turned(tally, state, how),
-          reset: () => {
+      const options = { room: started, after: cursor, eventNames, pass: createPasses(access) };
+      for (const [transport, tally] of tallies) {
+        tally.client = openStockClient(transport, options, {
+          onEvent: (event, at, text) => addArrival(transport, tally, event, at, text),
+          onState: (state, detail) => setState(tally, state, detail),
+          onReset: () => {
             tally.resets++;
-            changes.tell();
+            changes.notify();
           },
-        };
-        tally.lane = openLane(name, { room: of, after: cursor, eventNames, pass }, events);
+        });
       }
     } catch (problem) {
       if (signal.aborted) return;
       stop();
       error = problem as Error;
     }
-    changes.tell();
+    changes.notify();
   }
 
-  function arrived(name: LaneName, tally: LaneTally, event: string, cursor: string, text: string): void {
-    if (tally.isAway) back(tally);
-    if (cursor < tally.last) tally.disorder++;
-    else tally.last = cursor;
+  function addArrival(transport: TransportName, tally: Tally, event: string, cursor: string, text: string): void {
+    if (tally.isAway) resumed(tally);
+    if (cursor < tally.lastCursor) tally.outOfOrder++;
+    else tally.lastCursor = cursor;
     const atMs = performance.now();
-    const row = rowOf(cursor, event);
-    const known = row?.by[name];
-    if (row !== null) row.firstAtMs ??= atMs;
-    if (known !== undefined) {
-      known.times++;
-      tally.doubles++;
-      if (known.times === 2) differing++;
+    const compared = comparedEvent(cursor, event);
+    const earlier = compared?.arrivals[transport];
+    if (compared !== null) compared.firstAtMs ??= atMs;
+    if (earlier !== undefined) {
+      earlier.times++;
+      tally.duplicates++;
+      if (earlier.times === 2) differing++;
     } else {
       tally.received++;
       const { resume } = tally;
       const isLate = resume !== null && tally.received - resume.receivedBefore <= resume.missed;
       const arrival: Arrival = { atMs, hash: null, times: 1, isLate };
-      if (row !== null) {
-        row.by[name] = arrival;
-        void judge(row, arrival, text);
+      if (compared !== null) {
+        compared.arrivals[transport] = arrival;
+        void compare(compared, arrival, text);
       }
     }
-    changes.tell();
+    changes.notify();
   }
 
-  /** Null when it was let go of already. */
-  function rowOf(cursor: string, event: string): Row | null {
-    const known = rows.get(cursor);
-    if (known !== undefined) return known;
-    if (cursor <= forgotten) return null;
-    const row: Row = { cursor, event, firstAtMs: null, sentAtMs: null, by: {} };
-    rows.set(cursor, row);
-    distinct++;
-    for (const oldest of rows.keys()) {
-      if (rows.size <= MOST_KEPT) break;
-      rows.delete(oldest);
-      if (oldest > forgotten) forgotten = oldest;
+  /** Null if the event is no longer kept. */
+  function comparedEvent(cursor: string, event: string): ComparedEvent | null {
+    const existing = events.get(cursor);
+    if (existing !== undefined) return existing;
+    if (cursor <= dropped) return null;
+    const created: ComparedEvent = { cursor, event, firstAtMs: null, sentAtMs: null, arrivals: {} };
+    events.set(cursor, created);
+    seen++;
+    for (const oldest of events.keys()) {
+      if (events.size <= MAX_KEPT) break;
+      events.delete(oldest);
+      if (oldest > dropped) dropped = oldest;
     }
-    return row;
+    return created;
   }
 
-  async function judge(row: Row, arrival: Arrival, text: string): Promise<void> {
-    const before = verdictOf(row);
-    arrival.hash = await digest(text);
-    const after = verdictOf(row);
+  async function compare(event: ComparedEvent, arrival: Arrival, text: string): Promise<void> {
+    const before = agreementOf(event);
+    arrival.hash = await hashOf(text);
+    const after = agreementOf(event);
     if (after === 'agree') agreed++;
     if (after === 'differ' && before !== 'differ') differing++;
-    changes.tell();
+    changes.notify();
   }
 
-  function turned(tally: LaneTally, state: LaneState, how: string | undefined): void {
+  function setState(tally: Tally, state: ClientState, detail: string | undefined): void {
     if (state === 'open') {
-      if (tally.isAway) back(tally);
-      if (tally.resume !== null && how !== undefined) tally.resume.how = how;
+      if (tally.isAway) resumed(tally);
+      if (tally.resume !== null && detail !== undefined) tally.resume.how = detail;
       tally.wasOpen = true;
     } else if (tally.wasOpen) tally.isAway = true;
-    // What brought it down after the button is the button.
+    // After a cut the client also reports that it is down; the cut is the better word.
     if (!(state === 'down' && tally.state === 'cut')) tally.state = state;
-    tally.reason = state === 'down' ? (how ?? '') : '';
-    changes.tell();
+    tally.reason = state === 'down' ? (detail ?? '') : '';
+    changes.notify();
   }
 
-  function back(tally: LaneTally): void {
+  function resumed(tally: Tally): void {
     tally.isAway = false;
-    tally.resume = { missed: Math.max(0, distinct - tally.received), receivedBefore: tally.received, how: '' };
+    tally.resume = { missed: Math.max(0, seen - tally.received), receivedBefore: tally.received, how: '' };
   }
 
   function stop(): void {
-    over.abort();
-    for (const tally of tallies.values()) tally.lane?.close();
-    for (const tally of tallies.values()) tally.lane = null;
+    ending.abort();
+    for (const tally of tallies.values()) {
+      tally.client?.close();
+      tally.client = null;
+    }
     room = null;
-    burst = null;
-    changes.tell();
+    publishing = null;
+    changes.notify();
   }
 
-  async function publishBurst(tenantId: string): Promise<void> {
-    if (room === null || burst !== null) return;
-    const { signal } = over;
-    const mine = { sent: 0, of: BURST.events };
-    burst = mine;
+  async function publishTestEvents(tenantId: string): Promise<void> {
+    if (room === null || publishing !== null) return;
+    const { signal } = ending;
+    const progress = { sent: 0, of: TEST_EVENTS };
+    publishing = progress;
     error = null;
-    changes.tell();
+    changes.notify();
     const ids = { tenantId, ticketId: 'parity-test', [ID_FIELDS[kindOf(room)]]: idOf(room) };
     try {
-      while (mine.sent < mine.of && !signal.aborted) {
+      while (progress.sent < progress.of && !signal.aborted) {
         const sentAtMs = performance.now();
-        const { id } = await publish(access.http, TICKETS_UPDATED, sampleTicket(ids, mine.sent), signal);
-        mine.sent++;
-        // All four may be cut: what they miss is known by this.
-        const row = signal.aborted ? null : rowOf(id, TICKETS_UPDATED);
-        if (row !== null) row.sentAtMs = sentAtMs;
-        changes.tell();
-        await new Promise((resolve) => setTimeout(resolve, BURST.everyMs));
+        const { id } = await publish(access, TICKETS_UPDATED, sampleTicket(ids, progress.sent), signal);
+        progress.sent++;
+        // Counted here too: while all four clients are cut, none of them knows what it misses.
+        const event = signal.aborted ? null : comparedEvent(id, TICKETS_UPDATED);
+        if (event !== null) event.sentAtMs = sentAtMs;
+        changes.notify();
+        await new Promise((resolve) => setTimeout(resolve, TEST_EVENT_MS));
       }
     } catch (problem) {
-      if (!signal.aborted) error = problem as RoomcastError;
+      if (!signal.aborted) error = problem as Error;
     }
-    if (burst === mine) burst = null;
-    changes.tell();
+    if (publishing === progress) publishing = null;
+    changes.notify();
   }
 
-  access.changes.on(stop);
+  access.changes.subscribe(stop);
 
   return {
     changes,
@@ -263,18 +256,18 @@ export function createProof(access: Access): Proof {
     get error() {
       return error;
     },
-    get lanes() {
-      return [...tallies].map(([name, { state, reason, received, doubles, disorder, resets, resume }]) => ({
-        ...{ name, state, reason, received, doubles, disorder, resets },
-        resume: resume && {
+    get clients() {
+      return [...tallies].map(([transport, { state, reason, received, duplicates, outOfOrder, resets, resume }]) => ({
+        ...{ transport, state, reason, received, duplicates, outOfOrder, resets },
+        lastResume: resume && {
           missed: resume.missed,
           caughtUp: Math.min(resume.missed, received - resume.receivedBefore),
           how: resume.how,
         },
       }));
     },
-    get rows() {
-      return [...rows.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1)).slice(0, MOST_SHOWN);
+    get events() {
+      return [...events.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1)).slice(0, MAX_SHOWN);
     },
     get agreed() {
       return agreed;
@@ -282,30 +275,49 @@ export function createProof(access: Access): Proof {
     get differing() {
       return differing;
     },
-    get burst() {
-      return burst;
+    get publishing() {
+      return publishing;
     },
     start,
     stop,
-    cut(name) {
-      tallies.get(name)?.lane?.cut();
+    cut(transport) {
+      tallies.get(transport)?.client?.cut();
     },
-    publishBurst,
+    publishTestEvents,
   };
 }
 
-function newTally(): LaneTally {
+function newTally(): Tally {
   return {
     state: 'connecting',
     reason: '',
     received: 0,
-    doubles: 0,
-    disorder: 0,
+    duplicates: 0,
+    outOfOrder: 0,
     resets: 0,
-    last: '',
+    lastCursor: '',
     isAway: false,
     wasOpen: false,
     resume: null,
-    lane: null,
+    client: null,
   };
+}
+
+/** Over plain http from another host, browsers offer no SHA-256. */
+export const HAS_SHA256 = globalThis.crypto?.subtle !== undefined;
+const HASH_BYTES = 5;
+
+/** A short hash, to compare texts at a glance. */
+async function hashOf(text: string): Promise<string> {
+  const bytes = new TextEncoder().encode(text);
+  if (!HAS_SHA256) return fnv1a(bytes);
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return [...hash.subarray(0, HASH_BYTES)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** FNV-1a of 32 bits (RFC 9923): detects accidents, not forgeries. */
+function fnv1a(bytes: Uint8Array): string {
+  let hash = 0x811c9dc5;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash.toString(16).padStart(8, '0');
 }

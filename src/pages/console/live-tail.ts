@@ -1,183 +1,199 @@
 /**
- * The live tail: the events of some rooms through `roomcast/client`, newest kept, as any customer would hear them.
+ * The live tail: the events of some rooms, received through `roomcast/client` as any application receives them.
  *
- * A room begins with its newest events and goes on from their cursor, with no gap. What is kept is bounded by number and
- * by size; an event is its JSON text, made into something to look at only when somebody does.
+ * A room starts with its newest events from the log and continues from their cursor without a gap. The tail keeps a
+ * bounded number and size of events, each as JSON text, which is parsed only when the operator opens the event.
  */
 import { connect, type Live, type RoomcastError, type RoomIds, type Status } from '../../client/client.ts';
-import type { Room, RoomKind } from '../../contract/rooms.ts';
-import { ID_FIELDS, idOf, kindOf } from '../../contract/rooms.ts';
-import { type Access, BASE, PATIENCE_MS, SOCKET_PATH } from './access.ts';
-import { type Changes, createChanges } from './model.ts';
+import { ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { type Access, BASE, SOCKET_PATH } from './access.ts';
+import { createChanges, type Model } from './model.ts';
 
-export interface Heard {
+export interface TailEvent {
   readonly cursor: string;
   readonly event: string;
   /** JSON. */
   readonly text: string;
   readonly ids: Readonly<Partial<Record<RoomKind, string>>>;
-  /** Null for what was there before the room was tailed. */
+  /** When it arrived; null for history from the log. */
   readonly atMs: number | null;
   readonly transport: string;
 }
 
-export interface Tailed {
+export interface TailRoom {
   readonly room: Room;
-  /** Why it is not heard. */
+  /** Why the room is not live. */
   error: RoomcastError | null;
 }
 
-/** Refused, and not for now only. */
-export const isRefused = ({ error }: Tailed): boolean => error !== null && !error.passing;
+/** The bridge refused the room for good. */
+export const isRefused = ({ error }: TailRoom): boolean => error !== null && !error.passing;
 
-export interface Tailing {
-  readonly changes: Changes;
-  readonly rooms: readonly Tailed[];
+export interface LiveTail extends Model {
+  readonly rooms: readonly TailRoom[];
   readonly status: Status;
-  /** Newest first; stands still while paused. */
-  readonly shown: readonly Heard[];
-  /** How many came while it stands still. */
-  readonly held: number;
+  /** Newest first. Does not change while paused. */
+  readonly events: readonly TailEvent[];
+  /** How many events arrived since the pause. */
+  readonly arrivedWhilePaused: number;
   readonly isPaused: boolean;
-  /** Null: all events. */
-  readonly event: string | null;
+  /** The only event name that is kept; null: all. */
+  readonly filter: string | null;
   add(room: Room): void;
   remove(room: Room): void;
   pause(isPaused: boolean): void;
-  keepOnly(event: string | null): void;
+  setFilter(event: string | null): void;
   clear(): void;
-  hears(room: string): boolean;
+  isListening(room: Room): boolean;
 }
 
-export const MOST_SHOWN = 500;
-/** Characters of payload that are kept, of all events together. */
-const MOST_CHARS = 16 * 1024 * 1024;
-export const MOST_ROOMS = 20;
-const FIRST = 50;
-const DRAW_MS = 100;
-const IDLE: Status = { state: 'connecting', transport: null, error: null };
+export const MAX_EVENTS = 500;
+/** Limit for the JSON text of all kept events. Past it, the oldest are dropped. */
+const MAX_CHARACTERS = 16 * 1024 * 1024;
+export const MAX_ROOMS = 20;
+const HISTORY_EVENTS = 50;
+const RENDER_MS = 100;
+const RETRY_MS = 2_000;
+const NOT_CONNECTED: Status = { state: 'connecting', transport: null, error: null };
 
-export function createTailing(access: Access): Tailing {
-  const changes = createChanges(DRAW_MS);
-  const rooms = new Map<Room, Tailed>();
-  let live: Live | null = null;
-  let kept: Heard[] = [];
-  let keptChars = 0;
-  let still: readonly Heard[] | null = null;
-  let held = 0;
-  let event: string | null = null;
-  /** The newest first, made when it is looked at. */
-  let shown: readonly Heard[] | null = null;
+type Payload = Readonly<Record<string, unknown>>;
 
-  function open(): Live {
-    const opened = connect({
+interface HistoryPage {
+  readonly events: readonly { readonly id: string; readonly event: string; readonly payload: Payload }[];
+  readonly cursor: string;
+}
+
+const idsOf = (room: Room): RoomIds => ({ [ID_FIELDS[kindOf(room)]]: idOf(room) });
+
+export function createLiveTail(access: Access): LiveTail {
+  const changes = createChanges(RENDER_MS);
+  const rooms = new Map<Room, TailRoom>();
+  let live: Live<Record<string, Payload>> | null = null;
+  /** Oldest first. */
+  let kept: TailEvent[] = [];
+  let keptCharacters = 0;
+  /** What the paused list shows. */
+  let paused: readonly TailEvent[] | null = null;
+  let arrivedWhilePaused = 0;
+  let filter: string | null = null;
+  /** The newest first; built when it is read. */
+  let events: readonly TailEvent[] | null = null;
+
+  function open(): Live<Record<string, Payload>> {
+    const { token } = access;
+    const opened = connect<Record<string, Payload>>({
       url: BASE,
       socketPath: SOCKET_PATH,
-      ...(access.token === null ? {} : { token: access.token }),
+      ...(token === null ? {} : { token }),
     });
-    opened.on('status', () => changes.tell());
-    void read(opened);
+    opened.on('status', () => changes.notify());
+    void receive(opened);
     return opened;
   }
 
-  async function read(from: Live): Promise<void> {
+  async function receive(from: Live<Record<string, Payload>>): Promise<void> {
     try {
       for await (const { event, cursor, transport, payload } of from) {
         if (from !== live) return;
-        take([heard(event, cursor, payload as never, transport, Date.now())]);
+        keep(tailEvent(event, cursor, payload, transport, Date.now()));
       }
     } catch {
-      changes.tell(); // the status says why it closed
+      changes.notify(); // The status holds the reason.
     }
   }
 
-  function heard(
-    name: string,
+  function tailEvent(
+    event: string,
     cursor: string,
-    payload: Readonly<Record<string, unknown>>,
+    payload: Payload,
     transport: string,
     atMs: number | null,
-  ): Heard {
+  ): TailEvent {
     const ids: Partial<Record<RoomKind, string>> = {};
     for (const [kind, field] of Object.entries(ID_FIELDS)) {
       const id = payload[field];
       if (typeof id === 'string' && id !== '') ids[kind as RoomKind] = id;
     }
-    return { cursor, event: name, text: JSON.stringify(payload), ids, atMs, transport };
+    return { cursor, event, text: JSON.stringify(payload), ids, atMs, transport };
   }
 
-  function take(added: readonly Heard[]): void {
-    for (const one of added) {
-      if (event !== null && one.event !== event) continue;
-      kept.push(one);
-      keptChars += one.text.length;
-      if (still !== null) held++;
+  function keep(added: TailEvent): void {
+    if (filter !== null && added.event !== filter) return;
+    kept.push(added);
+    keptCharacters += added.text.length;
+    if (paused !== null) arrivedWhilePaused++;
+    // Trimming at twice the limit makes it cheap per event.
+    if (kept.length > 2 * MAX_EVENTS || keptCharacters > MAX_CHARACTERS) trim();
+    changed();
+  }
+
+  function trim(): void {
+    kept = kept.slice(-MAX_EVENTS);
+    keptCharacters = kept.reduce((sum, { text }) => sum + text.length, 0);
+    let first = 0;
+    for (const { text } of kept.slice(0, -1)) {
+      if (keptCharacters <= MAX_CHARACTERS) break;
+      keptCharacters -= text.length;
+      first++;
     }
-    // Twice as many may lie there for a while, so that letting go costs little per event.
-    if (kept.length > 2 * MOST_SHOWN || keptChars > MOST_CHARS) letGo();
-    shown = null;
-    changes.tell();
+    kept = kept.slice(first);
   }
 
-  function letGo(): void {
-    kept = kept.slice(-MOST_SHOWN);
-    keptChars = kept.reduce((sum, { text }) => sum + text.length, 0);
-    let from = 0;
-    for (; keptChars > MOST_CHARS && from < kept.length - 1; from++) keptChars -= (kept[from] as Heard).text.length;
-    kept = kept.slice(from);
+  function changed(): void {
+    events = null;
+    changes.notify();
   }
 
-  async function start(tailed: Tailed): Promise<void> {
+  const newestFirst = (): readonly TailEvent[] => kept.slice(-MAX_EVENTS).reverse();
+
+  async function start(entry: TailRoom): Promise<void> {
     live ??= open();
-    const mine = live;
-    const { room } = tailed;
-    const ids = { [ID_FIELDS[kindOf(room)]]: idOf(room) } as RoomIds;
-    const isMine = (): boolean => mine === live && rooms.get(room) === tailed;
+    const joining = live;
+    const { room } = entry;
+    const isCurrent = (): boolean => joining === live && rooms.get(room) === entry;
     try {
-      const page = (await access.http.json('events', {
-        query: { ...(ids as Record<string, string>), limit: FIRST },
-        signal: new AbortController().signal,
-        timeoutMs: PATIENCE_MS,
-      })) as { readonly events: readonly { id: string; event: string; payload: never }[]; readonly cursor: string };
-      if (!isMine()) return;
-      before(page.events.map(({ id, event, payload }) => heard(event, id, payload, 'history', null)));
-      await mine.join(ids, { after: page.cursor });
-      if (!isMine() && !rooms.has(room) && mine === live) await mine.leave(ids);
+      const query = { [ID_FIELDS[kindOf(room)]]: idOf(room), limit: HISTORY_EVENTS };
+      const page = await access.request<HistoryPage>('events', { query });
+      if (!isCurrent()) return;
+      addHistory(page.events.map(({ id, event, payload }) => tailEvent(event, id, payload, 'history', null)));
+      await joining.join(idsOf(room), { after: page.cursor });
+      if (joining === live && !rooms.has(room)) await joining.leave(idsOf(room));
     } catch (error) {
-      if (!isMine()) return;
-      tailed.error = error as RoomcastError;
-      if (tailed.error.passing) setTimeout(() => isMine() && void start(tailed), 2_000);
+      if (!isCurrent()) return;
+      entry.error = error as RoomcastError;
+      if (entry.error.passing) setTimeout(() => isCurrent() && void start(entry), RETRY_MS);
     }
-    changes.tell();
+    changes.notify();
   }
 
-  /** What came before, among what is there, in the order of the log and once. */
-  function before(history: readonly Heard[]): void {
-    const known = new Set(kept.map(({ cursor }) => cursor));
-    const news = history.filter((one) => !known.has(one.cursor) && (event === null || one.event === event));
-    kept = [...news, ...kept].sort((a, b) => (a.cursor < b.cursor ? -1 : 1));
-    letGo();
-    shown = null;
+  /** Merges history into the kept events: in the order of the log, each event once. */
+  function addHistory(history: readonly TailEvent[]): void {
+    const cursors = new Set(kept.map(({ cursor }) => cursor));
+    const added = history.filter(({ cursor, event }) => !cursors.has(cursor) && (filter === null || event === filter));
+    kept = [...added, ...kept].sort((a, b) => (a.cursor < b.cursor ? -1 : 1));
+    trim();
+    events = null;
   }
 
   function stop(): void {
-    const old = live;
+    live?.close();
     live = null;
-    old?.close();
   }
 
-  /** All rooms, over a new connection. */
+  /** Joins all rooms over a new connection. */
   function restart(): void {
     stop();
-    for (const room of [...rooms.keys()]) {
-      const tailed: Tailed = { room, error: null };
-      rooms.set(room, tailed);
-      void start(tailed);
-    }
-    changes.tell();
+    for (const room of [...rooms.keys()]) startRoom(room);
+    changes.notify();
   }
 
-  access.changes.on(restart);
+  function startRoom(room: Room): void {
+    const entry: TailRoom = { room, error: null };
+    rooms.set(room, entry);
+    void start(entry);
+  }
+
+  access.changes.subscribe(restart);
 
   return {
     changes,
@@ -185,61 +201,58 @@ export function createTailing(access: Access): Tailing {
       return [...rooms.values()];
     },
     get status() {
-      return live?.status ?? IDLE;
+      return live?.status ?? NOT_CONNECTED;
     },
-    get shown() {
-      if (still !== null) return still;
-      shown ??= kept.slice(-MOST_SHOWN).reverse();
-      return shown;
+    get events() {
+      events ??= newestFirst();
+      return paused ?? events;
     },
-    get held() {
-      return held;
+    get arrivedWhilePaused() {
+      return arrivedWhilePaused;
     },
     get isPaused() {
-      return still !== null;
+      return paused !== null;
     },
-    get event() {
-      return event;
+    get filter() {
+      return filter;
     },
     add(room) {
-      if (rooms.has(room) && rooms.get(room)?.error === null) return;
-      if (!rooms.has(room) && rooms.size >= MOST_ROOMS) return;
-      const tailed: Tailed = { room, error: null };
-      rooms.set(room, tailed);
-      // Closed for good, as by a token that has expired.
-      if (live?.status.state === 'closed') return restart();
-      void start(tailed);
-      changes.tell();
+      const entry = rooms.get(room);
+      if (entry === undefined ? rooms.size >= MAX_ROOMS : entry.error === null) return;
+      // A connection that is closed for good, as with an expired token, joins no more rooms.
+      if (live?.status.state === 'closed') {
+        rooms.set(room, { room, error: null });
+        return restart();
+      }
+      startRoom(room);
+      changes.notify();
     },
     remove(room) {
-      const tailed = rooms.get(room);
-      if (tailed === undefined) return;
+      const entry = rooms.get(room);
+      if (entry === undefined) return;
       rooms.delete(room);
       if (rooms.size === 0) stop();
-      else if (tailed.error === null) void live?.leave({ [ID_FIELDS[kindOf(room)]]: idOf(room) } as RoomIds);
-      changes.tell();
+      else if (entry.error === null) void live?.leave(idsOf(room));
+      changes.notify();
     },
     pause(isPaused) {
-      still = isPaused ? (still ?? kept.slice(-MOST_SHOWN).reverse()) : null;
-      held = 0;
-      shown = null;
-      changes.tell();
+      paused = isPaused ? (paused ?? newestFirst()) : null;
+      arrivedWhilePaused = 0;
+      changed();
     },
-    keepOnly(name) {
-      event = name;
-      if (name !== null) kept = kept.filter((one) => one.event === name);
-      letGo();
-      shown = null;
-      changes.tell();
+    setFilter(event) {
+      filter = event;
+      if (event !== null) kept = kept.filter((one) => one.event === event);
+      trim();
+      changed();
     },
     clear() {
       kept = [];
-      keptChars = 0;
-      held = 0;
-      if (still !== null) still = [];
-      shown = null;
-      changes.tell();
+      keptCharacters = 0;
+      arrivedWhilePaused = 0;
+      if (paused !== null) paused = [];
+      changed();
     },
-    hears: (room) => rooms.get(room as Room)?.error === null,
+    isListening: (room) => rooms.get(room)?.error === null,
   };
 }

@@ -1,117 +1,109 @@
 /**
- * One room on four transports, each as raw as a browser has it: stock `socket.io-client` over a websocket and over
- * polling, `EventSource`, and a long poll by `fetch`. A lane starts after a given cursor, tells what arrives, and can be
- * cut underneath: the transport ends, the session does not, and it comes back as such a client does.
+ * One room on one transport, with the stock client of each: `socket.io-client` over WebSocket and over polling,
+ * `EventSource`, and `fetch` for the long poll. A client starts after a cursor and reports what arrives. `cut` ends the
+ * connection underneath it; the client then reconnects and resumes by its own means.
  */
-
-import { io, type Socket } from 'socket.io-client';
-import type { Http } from '../../client/http.ts';
-import { BRIDGE_CURSOR, BRIDGE_RESET } from '../../contract/names.ts';
+import { io } from 'socket.io-client';
+import { BRIDGE_CURSOR, BRIDGE_RESET, type TransportName } from '../../contract/names.ts';
 import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
-import { BASE, PATIENCE_MS, SOCKET_PATH } from './access.ts';
+import { type Access, BASE, SOCKET_PATH } from './access.ts';
 
-export const LANES = ['websocket', 'polling', 'sse', 'longpoll'] as const;
-export type LaneName = (typeof LANES)[number];
+/** `cut`: by the button. `down`: for another reason. */
+export type ClientState = 'connecting' | 'open' | 'cut' | 'down';
 
-/** `cut`: by the button. `down`: by something else. */
-export type LaneState = 'connecting' | 'open' | 'cut' | 'down';
-
-export interface LaneEvents {
-  /** `text` is the payload's JSON text as it came. */
-  arrived(event: string, cursor: string, text: string): void;
-  /** How it came to be open, in words, when it had been open before. */
-  state(state: LaneState, how?: string): void;
-  /** What was missed is gone: the log keeps it no longer. */
-  reset(): void;
+export interface ClientEvents {
+  /** `text` is the payload's JSON text, byte for byte. */
+  onEvent(event: string, cursor: string, text: string): void;
+  /** `detail` says how the client resumed, or why it is down. */
+  onState(state: ClientState, detail?: string): void;
+  /** The log no longer holds the events that the client missed. */
+  onReset(): void;
 }
 
-export interface Lane {
+export interface StockClient {
   cut(): void;
   close(): void;
 }
 
-export interface LaneOptions {
+export interface ClientOptions {
   readonly room: Room;
-  /** Hears what comes after it. */
+  /** The cursor after which the client starts. */
   readonly after: string;
-  /** Names of the events that `EventSource` is to hear: it takes none that it was not told of. */
+  /** `EventSource` receives only the event names that it has listeners for. */
   readonly eventNames: readonly string[];
-  /** A pass for URLs and handshakes; null where none is needed. */
+  /** A pass for URLs and handshakes; null if the bridge needs none. */
   readonly pass: () => Promise<string | null>;
 }
 
-/** How long a lane that was cut stays away. */
+/** How long a client stays away after a cut. */
 export const CUT_MS = 3_000;
 const RETRY_MS = 1_000;
 const WAIT_SECONDS = 20;
-/** How the text of a Socket.IO EVENT packet begins. */
-const EVENT = '2';
+/** The first character of an Engine.IO message that holds a Socket.IO EVENT packet. */
+const EVENT_PACKET = '2';
 
-export function openLane(name: LaneName, options: LaneOptions, events: LaneEvents): Lane {
-  if (name === 'sse') return openEventSource(options, events);
-  if (name === 'longpoll') return openLongPoll(options, events);
-  return openSocket(name, options, events);
+export function openStockClient(transport: TransportName, options: ClientOptions, events: ClientEvents): StockClient {
+  if (transport === 'sse') return openEventSource(options, events);
+  if (transport === 'longpoll') return openLongPoll(options, events);
+  return openSocket(transport, options, events);
 }
 
-/** A frame that is what JSON.stringify gives of it holds its payload's very bytes. */
-function textWithin(frame: string, parsed: unknown, payload: unknown): string {
-  return JSON.stringify(parsed) === frame ? JSON.stringify(payload) : frame;
-}
-
-function openSocket(name: 'websocket' | 'polling', options: LaneOptions, events: LaneEvents): Lane {
+function openSocket(transport: 'websocket' | 'polling', options: ClientOptions, events: ClientEvents): StockClient {
   const { room, pass } = options;
-  let after = options.after;
+  let { after } = options;
   let hasJoined = false;
-  /** What came in of events, not handed on yet: Socket.IO does that a moment later, in the same order. */
-  let frames: string[] = [];
-  const socket: Socket = io(new URL(BASE).origin, {
+  /** Messages that Engine.IO has received and Socket.IO has not handed out yet: it does so later, in the same order. */
+  let messages: string[] = [];
+  const socket = io(new URL(BASE).origin, {
     path: SOCKET_PATH,
-    transports: [name],
+    transports: [transport],
     forceNew: true,
     reconnectionDelay: RETRY_MS,
     reconnectionDelayMax: 2 * RETRY_MS,
     withCredentials: true,
-    auth: (tell) => {
+    auth: (send) => {
       pass().then(
-        (text) => tell({ legacy: false, ...(text === null ? {} : { pass: text }) }),
-        () => tell({ legacy: false }),
+        (text) => send({ legacy: false, ...(text === null ? {} : { pass: text }) }),
+        () => send({ legacy: false }),
       );
     },
   });
   const manager = socket.io;
 
   manager.on('open', () => {
-    frames = [];
+    messages = [];
     manager.engine.on('packet', ({ type, data }: { type: string; data?: unknown }) => {
-      if (type === 'message' && typeof data === 'string' && data.startsWith(EVENT)) frames.push(data);
+      if (type === 'message' && typeof data === 'string' && data.startsWith(EVENT_PACKET)) messages.push(data);
     });
   });
   socket.on('connect', () => {
     manager.reconnectionDelay(RETRY_MS);
     if (socket.recovered && hasJoined) {
-      events.state('open', 'recovered by Socket.IO');
+      events.onState('open', 'recovered by Socket.IO');
       return;
     }
-    const how = hasJoined ? 'joined again with its cursor' : undefined;
+    const how = hasJoined ? 'rejoined with its cursor' : undefined;
     socket.emit(`join-${kindOf(room)}`, idOf(room), { after }, ({ ok, error }: { ok: boolean; error?: string }) => {
       hasJoined = ok;
-      if (ok) events.state('open', how);
-      else events.state('down', error);
+      if (ok) events.onState('open', how);
+      else events.onState('down', error);
     });
   });
-  socket.on('disconnect', () => events.state('down'));
+  socket.on('disconnect', () => events.onState('down'));
   socket.on('connect_error', (error) => {
-    events.state('down', error.message);
-    // A refusal by the server is for good with a stock client; the next pass may be better.
+    events.onState('down', error.message);
+    // After a refusal a stock client stays down; the next attempt may have a better pass.
     if (!socket.active) setTimeout(() => socket.connect(), 2 * RETRY_MS);
   });
-  socket.on(BRIDGE_RESET, () => events.reset());
+  socket.on(BRIDGE_RESET, () => events.onReset());
   socket.onAny((event: string, payload: unknown, cursor: unknown, meta: unknown) => {
-    const frame = frames.shift() ?? '';
+    const message = messages.shift() ?? '';
     if (event.startsWith('bridge.') || typeof cursor !== 'string') return;
     if (cursor > after) after = cursor;
+    const text = message.slice(EVENT_PACKET.length);
     const parsed = meta === undefined ? [event, payload, cursor] : [event, payload, cursor, meta];
-    events.arrived(event, cursor, textWithin(frame.slice(EVENT.length), parsed, payload));
+    // If JSON.stringify reproduces the message, it also reproduces the payload's own bytes.
+    events.onEvent(event, cursor, JSON.stringify(parsed) === text ? JSON.stringify(payload) : text);
   });
 
   return {
@@ -120,7 +112,7 @@ function openSocket(name: 'websocket' | 'polling', options: LaneOptions, events:
       manager.reconnectionDelayMax(CUT_MS);
       manager.randomizationFactor(0);
       manager.engine.close();
-      events.state('cut');
+      events.onState('cut');
     },
     close() {
       socket.disconnect();
@@ -128,42 +120,41 @@ function openSocket(name: 'websocket' | 'polling', options: LaneOptions, events:
   };
 }
 
-function queryOf(room: Room, more: Readonly<Record<string, string>>): URLSearchParams {
-  return new URLSearchParams({ [ID_FIELDS[kindOf(room)]]: idOf(room), legacy: 'false', ...more });
+function urlOf(path: string, room: Room, pass: string | null, more: Readonly<Record<string, string>>): URL {
+  const query = { [ID_FIELDS[kindOf(room)]]: idOf(room), legacy: 'false', ...more, ...(pass !== null && { pass }) };
+  return new URL(`${path}?${new URLSearchParams(query)}`, BASE);
 }
 
-function openEventSource({ room, after: first, eventNames, pass }: LaneOptions, events: LaneEvents): Lane {
-  let after = first;
+function openEventSource(options: ClientOptions, events: ClientEvents): StockClient {
+  let { after } = options;
   let source: EventSource | null = null;
   let isClosed = false;
   let wasOpen = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   async function open(): Promise<void> {
-    const text = await pass().catch(() => null);
+    const pass = await options.pass().catch(() => null);
     if (isClosed) return;
-    const opened = new EventSource(
-      new URL(`sse?${queryOf(room, { after, ...(text === null ? {} : { pass: text }) })}`, BASE),
-    );
+    const opened = new EventSource(urlOf('sse', options.room, pass, { after }));
     source = opened;
-    const heard = (message: MessageEvent<string>): void => {
-      if (message.lastEventId !== '') after = message.lastEventId;
-      if (message.type === BRIDGE_RESET) events.reset();
-      else if (!message.type.startsWith('bridge.')) events.arrived(message.type, message.lastEventId, message.data);
+    const onMessage = ({ type, lastEventId, data }: MessageEvent<string>): void => {
+      if (lastEventId !== '') after = lastEventId;
+      if (type === BRIDGE_RESET) events.onReset();
+      else if (!type.startsWith('bridge.')) events.onEvent(type, lastEventId, data);
     };
-    for (const name of [...eventNames, BRIDGE_CURSOR, BRIDGE_RESET]) opened.addEventListener(name, heard);
+    for (const name of [...options.eventNames, BRIDGE_CURSOR, BRIDGE_RESET]) opened.addEventListener(name, onMessage);
     opened.onopen = () => {
-      events.state('open', wasOpen ? 'reopened after its last id' : undefined);
+      events.onState('open', wasOpen ? 'resumed from the last id' : undefined);
       wasOpen = true;
     };
     opened.onerror = () => {
-      events.state('down');
-      // Refused for good, as with a pass that has expired: a new one with a new pass.
-      if (opened.readyState === EventSource.CLOSED) later(RETRY_MS);
+      events.onState('down');
+      // Refused for good, as with an expired pass. A new EventSource gets a new pass.
+      if (opened.readyState === EventSource.CLOSED) reopen(RETRY_MS);
     };
   }
 
-  function later(afterMs: number): void {
+  function reopen(afterMs: number): void {
     clearTimeout(timer);
     source?.close();
     timer = setTimeout(() => void open(), afterMs);
@@ -172,8 +163,8 @@ function openEventSource({ room, after: first, eventNames, pass }: LaneOptions, 
   void open();
   return {
     cut() {
-      later(CUT_MS);
-      events.state('cut');
+      reopen(CUT_MS);
+      events.onState('cut');
     },
     close() {
       isClosed = true;
@@ -183,8 +174,8 @@ function openEventSource({ room, after: first, eventNames, pass }: LaneOptions, 
   };
 }
 
-function openLongPoll({ room, after: first, pass }: LaneOptions, events: LaneEvents): Lane {
-  let after = first;
+function openLongPoll(options: ClientOptions, events: ClientEvents): StockClient {
+  let { after } = options;
   let request = new AbortController();
   let isClosed = false;
   let isCut = false;
@@ -201,20 +192,19 @@ function openLongPoll({ room, after: first, pass }: LaneOptions, events: LaneEve
     });
 
   async function poll(wait: number): Promise<void> {
-    const text = await pass();
-    const query = queryOf(room, { after, wait: String(wait), ...(text === null ? {} : { pass: text }) });
-    const response = await fetch(new URL(`events?${query}`, BASE), { signal: request.signal, cache: 'no-store' });
+    const url = urlOf('events', options.room, await options.pass(), { after, wait: String(wait) });
+    const response = await fetch(url, { signal: request.signal, cache: 'no-store' });
     const body = await response.text();
     const page = JSON.parse(body) as {
       readonly events: readonly { id: string; event: string; payload: unknown }[];
       readonly cursor: string;
     };
-    if (response.status === 410) events.reset();
+    if (response.status === 410) events.onReset();
     else if (!response.ok) throw new Error(`The answer was ${response.status}.`);
     else {
       const isExact = JSON.stringify(page) === body;
       for (const { id, event, payload } of page.events) {
-        events.arrived(event, id, isExact ? JSON.stringify(payload) : body);
+        events.onEvent(event, id, isExact ? JSON.stringify(payload) : body);
       }
     }
     after = page.cursor;
@@ -224,15 +214,15 @@ function openLongPoll({ room, after: first, pass }: LaneOptions, events: LaneEve
     let isOpen = false;
     while (!isClosed) {
       try {
-        // The first request answers at once, and so tells that polling works.
+        // The first request does not wait, so it shows at once that polling works.
         await poll(isOpen ? WAIT_SECONDS : 0);
-        if (!isOpen) events.state('open', wasOpen ? 'polled after its cursor' : undefined);
+        if (!isOpen) events.onState('open', wasOpen ? 'resumed from its cursor' : undefined);
         isOpen = true;
         wasOpen = true;
       } catch (error) {
         if (isClosed) return;
         isOpen = false;
-        if (!isCut) events.state('down', (error as Error).message);
+        if (!isCut) events.onState('down', (error as Error).message);
         await pause(isCut ? CUT_MS : RETRY_MS);
         isCut = false;
         request = new AbortController();
@@ -244,7 +234,7 @@ function openLongPoll({ room, after: first, pass }: LaneOptions, events: LaneEve
   return {
     cut() {
       isCut = true;
-      events.state('cut');
+      events.onState('cut');
       request.abort();
     },
     close() {
@@ -255,16 +245,15 @@ function openLongPoll({ room, after: first, pass }: LaneOptions, events: LaneEve
   };
 }
 
-/** For a pass where there is a token. */
-export function createPasses(http: Http, hasToken: boolean): () => Promise<string | null> {
-  let held: { readonly pass: string; readonly untilMs: number } | null = null;
+/** @returns a function for a pass, renewed when 80% of its life is over; null without a token */
+export function createPasses(access: Access): () => Promise<string | null> {
+  let current: { readonly pass: string; readonly untilMs: number } | null = null;
   return async () => {
-    if (!hasToken) return null;
-    if (held === null || Date.now() > held.untilMs) {
-      const asked = { method: 'POST', signal: new AbortController().signal, timeoutMs: PATIENCE_MS } as const;
-      const minted = (await http.json('pass', asked)) as { pass: string; expiresInSeconds: number };
-      held = { pass: minted.pass, untilMs: Date.now() + minted.expiresInSeconds * 800 };
+    if (access.token === null) return null;
+    if (current === null || Date.now() > current.untilMs) {
+      const answer = await access.request<{ pass: string; expiresInSeconds: number }>('pass', { method: 'POST' });
+      current = { pass: answer.pass, untilMs: Date.now() + answer.expiresInSeconds * 800 };
     }
-    return held.pass;
+    return current.pass;
   };
 }

@@ -1,10 +1,10 @@
-/** Test events: the names that may be published, a valid payload to begin with for each, and the way in. */
-import type { Http } from '../../client/http.ts';
-import { PATIENCE_MS } from './access.ts';
+/** Test events: which names the bridge accepts, a valid payload for each, and how to publish one. */
+import type { Access } from './access.ts';
 
 export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
 
+/** The answer of `POST /events`. */
 export interface Published {
   readonly id: string;
   readonly event: string;
@@ -18,46 +18,44 @@ export interface Field {
   readonly isRequired: boolean;
   /** A JSON object rather than a string. */
   readonly isObject?: boolean;
-  /** What to begin with. */
-  readonly first: () => string;
+  readonly initial: () => string;
 }
 
-let made = 0;
-const fresh = (kind: string): string => `${kind}-${Date.now().toString(36)}-${++made}`;
+let messages = 0;
+const newMessageId = (): string => `message-${Date.now().toString(36)}-${++messages}`;
 const now = (): string => new Date().toISOString();
-const none = (): string => '';
+const required = (name: string, initial: () => string): Field => ({ name, isRequired: true, initial });
+const optional = (name: string): Field => ({ name, isRequired: false, initial: () => '' });
+const object = (name: string, initial: string): Field => ({ ...required(name, () => initial), isObject: true });
 
 const ENVELOPE: readonly Field[] = [
-  { name: 'tenantId', isRequired: true, first: () => 'console' },
-  { name: 'ticketId', isRequired: true, first: () => 'test-ticket' },
-  { name: 'agreementId', isRequired: false, first: none },
-  { name: 'ticketStatus', isRequired: true, first: () => 'OPEN' },
-  { name: 'ticketUpdatedAt', isRequired: true, first: now },
+  required('tenantId', () => 'console'),
+  required('ticketId', () => 'test-ticket'),
+  optional('agreementId'),
+  required('ticketStatus', () => 'OPEN'),
+  required('ticketUpdatedAt', now),
 ];
 
 const FIELDS: Readonly<Record<string, readonly Field[]>> = {
-  [TICKETS_UPDATED]: [
-    ...ENVELOPE,
-    { name: 'ticket', isRequired: true, isObject: true, first: () => '{ "subject": "A test from the console" }' },
-  ],
+  [TICKETS_UPDATED]: [...ENVELOPE, object('ticket', '{ "subject": "A test from the console" }')],
+  // The bridge drops a second message with the same id as a duplicate.
   [MESSAGES_NEW]: [
     ...ENVELOPE,
-    // Twice the same id is a repeat, which nobody gets again.
-    { name: 'messageId', isRequired: true, first: () => fresh('message') },
-    { name: 'message', isRequired: true, isObject: true, first: () => '{ "content": "A test from the console" }' },
+    required('messageId', newMessageId),
+    object('message', '{ "content": "A test from the console" }'),
   ],
 };
 
-const DECLARED: readonly Field[] = [
-  { name: 'tenantId', isRequired: true, first: () => 'console' },
-  { name: 'ticketId', isRequired: false, first: none },
-  { name: 'agreementId', isRequired: false, first: none },
-  { name: 'userId', isRequired: false, first: none },
+const DECLARED_EVENT: readonly Field[] = [
+  required('tenantId', () => 'console'),
+  optional('ticketId'),
+  optional('agreementId'),
+  optional('userId'),
 ];
 
-export const fieldsOf = (event: string): readonly Field[] => FIELDS[event] ?? DECLARED;
+export const fieldsOf = (event: string): readonly Field[] => FIELDS[event] ?? DECLARED_EVENT;
 
-/** A valid payload of `tickets.updated` with text that shows whether bytes are kept. */
+/** A valid payload of `tickets.updated` whose text shows whether the bytes survive. */
 export function sampleTicket(ids: Readonly<Record<string, string>>, number: number): object {
   return {
     ...ids,
@@ -72,19 +70,28 @@ export function sampleTicket(ids: Readonly<Record<string, string>>, number: numb
   };
 }
 
-export function publish(http: Http, event: string, payload: unknown, signal: AbortSignal): Promise<Published> {
-  const body = JSON.stringify({ event, payload });
-  const headers = { 'content-type': 'application/json' };
-  return http.json('events', { method: 'POST', body, headers, signal, timeoutMs: PATIENCE_MS }) as Promise<Published>;
+/** @throws {RoomcastError} */
+export function publish(access: Access, event: string, payload: unknown, signal?: AbortSignal): Promise<Published> {
+  return access.request('events', {
+    method: 'POST',
+    body: JSON.stringify({ event, payload }),
+    headers: { 'content-type': 'application/json' },
+    ...(signal && { signal }),
+  });
 }
 
-/** The names that the bridge takes, as its own description says; it is open to everyone. */
-export async function readEventNames(http: Http): Promise<string[]> {
-  const asked = { signal: new AbortController().signal, timeoutMs: PATIENCE_MS };
-  const { components } = (await http.json('openapi.json', asked)) as {
-    components: {
-      schemas: { PublishOne: { oneOf: { properties: { event: { const?: string; enum?: string[] } } }[] } };
+interface OpenApi {
+  readonly components: {
+    readonly schemas: {
+      readonly PublishOne: {
+        readonly oneOf: readonly { properties: { event: { const?: string; enum?: string[] } } }[];
+      };
     };
   };
+}
+
+/** The event names that the bridge accepts, from its own API description. */
+export async function readEventNames(access: Access): Promise<string[]> {
+  const { components } = await access.request<OpenApi>('openapi.json');
   return components.schemas.PublishOne.oneOf.flatMap(({ properties: { event } }) => event.enum ?? event.const ?? []);
 }

@@ -1,30 +1,26 @@
-/** Light, dark, or as the system has it; the choice is this browser's. */
-import { type Changes, createChanges } from './model.ts';
-import { remembered } from './remembering.ts';
+/** The theme: light, dark, or the system's. The browser remembers the choice. */
+import { createChanges, type Model, storedValue } from './model.ts';
 
 export const THEMES = ['system', 'light', 'dark'] as const;
 export type Theme = (typeof THEMES)[number];
 
-const KEY = 'roomcast:theme';
-
-export interface ThemeChoice {
-  /** Told when colours may be others than before. */
-  readonly changes: Changes;
+/** Announces a change whenever the colours may have changed. */
+export interface ThemeChoice extends Model {
   readonly theme: Theme;
   choose(theme: Theme): void;
 }
 
 export function createThemeChoice(): ThemeChoice {
   const changes = createChanges();
-  const stored = remembered('localStorage', KEY);
-  let theme = THEMES.find((known) => known === stored.get()) ?? 'system';
-  const show = (): void => {
+  const stored = storedValue('localStorage', 'roomcast:theme');
+  let theme = THEMES.find((name) => name === stored.get()) ?? 'system';
+  const apply = (): void => {
     if (theme === 'system') delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
-    changes.tell();
+    changes.notify();
   };
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => changes.tell());
-  show();
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => changes.notify());
+  apply();
   return {
     changes,
     get theme() {
@@ -33,7 +29,7 @@ export function createThemeChoice(): ThemeChoice {
     choose(next) {
       theme = next;
       stored.set(next === 'system' ? null : next);
-      show();
+      apply();
     },
   };
 }
