@@ -229,10 +229,13 @@ function TransportRow({ verdict, isTested, isFinished, isUsed, language }: Trans
         {isTested && <Mark level={level} />}
         {result}
       </p>
-      <p class="facts">{facts.length === 0 ? texts.about[transport] : facts.join(' · ')}</p>
+      <p class="facts">{facts.length === 0 ? texts.about[transport] : unbroken(facts.join('\u00a0· '))}</p>
     </li>
   );
 }
+
+/** Keeps each number and its unit on one line. */
+const unbroken = (text: string): string => text.replaceAll(/(\d) (?=m?s\b)/g, '$1\u00a0');
 
 function Report({ finished: { verdict, atMs }, language }: { finished: Finished; language: Language }) {
   const texts = TEXTS[language];

@@ -51,7 +51,7 @@ export function Overview({ feed, theme, openTail }: OverviewProps) {
             { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
           ]}
           format={milliseconds}
-          empty="No deliveries yet"
+          empty="No deliveries to show"
           theme={theme}
         />
       </div>
@@ -110,7 +110,7 @@ function Tiles({ stats, published, delivered }: TilesProps) {
         {failed > 0 && <strong class="bad">, {count(failed)} failed</strong>}
       </Tile>
       <Tile title="Delivered" figure={rate(delivered)}>
-        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since the start
+        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since start
         {stats.slowConsumers > 0 && `, ${count(stats.slowConsumers)} slow consumers cut`}
       </Tile>
       <Tile title="Delivery lag, p99" figure={milliseconds(deliveryLag.recent.p99Seconds)}>
@@ -175,7 +175,7 @@ function Rooms({ rooms, openTail }: Pick<OverviewProps, 'openTail'> & { readonly
                 <th scope="col">Room</th>
                 {hasTenants && <th scope="col">Tenant</th>}
                 {header('listeners', 'Listeners')}
-                {header('events', `Events, ${span}`)}
+                {header('events', `Events, last ${span}`)}
               </tr>
             </thead>
             <tbody>

@@ -217,7 +217,7 @@ function EventRow({ compared }: { readonly compared: ComparedEvent }) {
       <th scope="row">
         <span>{event}</span>
         <code>{cursor}</code>
-        {sentAtMs !== null && firstAtMs !== null && <span class="note">first after {inMs(firstAtMs - sentAtMs)}</span>}
+        {sentAtMs !== null && firstAtMs !== null && <span class="note">delivered in {inMs(firstAtMs - sentAtMs)}</span>}
       </th>
       {TRANSPORTS.map((transport) => (
         <ArrivalCell key={transport} compared={compared} transport={transport} />
