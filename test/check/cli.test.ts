@@ -1,4 +1,4 @@
-/** `roomcast check`, as a process of its own: what it says and how it exits, on a free way and behind obstacles. */
+/** `roomcast check` as a process: its output and exit codes, on a free network and behind obstacles. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -89,10 +89,10 @@ describe('roomcast check', () => {
     return url;
   }
 
-  test('on a free way: a report in either language, exit 0', async () => {
+  test('on a free network: a report in each language, exit 0', async () => {
     const { code, stdout, stderr } = await check([bridge.url, '--idle', '1']);
     assert.equal(code, 0, stdout);
-    assert.equal(stderr, '', 'no progress where nobody watches');
+    assert.equal(stderr, '', 'no progress unless standard error is a terminal');
     assert.match(stdout, /Everything works\. Live updates arrive by WebSocket\./);
     assert.match(stdout, /^WebSocket +\d+ ms +\d+ ms +\d+ ms +✓ 1 s +works$/m);
     const portuguese = await check([bridge.url, ...QUICK], { LANG: 'pt_BR.UTF-8' });
@@ -134,7 +134,7 @@ describe('roomcast check', () => {
     );
   });
 
-  test('under a base path, with another Socket.IO path, from an address as it is pasted', async (t) => {
+  test('under a base path, with another Socket.IO path, from an address pasted from a browser', async (t) => {
     const based = await startBridge({ basePath: '/rt', socketPath: '/live' });
     t.after(() => based.close());
     for (const url of [based.url, `${based.url}/`, `${based.url}/check?lang=pt#x`]) {
@@ -176,7 +176,7 @@ describe('roomcast check', () => {
     });
   }
 
-  test('where idle connections are cut: which, after how long, and what heartbeats keep', async (t) => {
+  test('where idle connections are cut: which ones, after how long, and which ones heartbeats keep', async (t) => {
     const { hostname, port } = new URL(bridge.url);
     const idleMs = 1800;
     const relay = createTcpServer((client) => {
@@ -239,7 +239,7 @@ describe('roomcast check', () => {
       answers((_, response) => void response.writeHead(302, { location: 'https://portal.example/?secret=1' }).end()),
     ],
     ['a firewall says no', 'blocked', answers((_, response) => void response.writeHead(403).end('no'))],
-    ['nothing ever comes', 'timeout', answers(() => {})],
+    ['no answer comes', 'timeout', answers(() => {})],
     ['an endless page answers', 'notOurs', answers((_, response) => endless(response))],
     ['the connection breaks', 'unreachable', answers((_, response) => void response.destroy())],
   ] as const) {
@@ -253,7 +253,7 @@ describe('roomcast check', () => {
     });
   }
 
-  test('where nobody listens, or the name is not known: exit 2', async (t) => {
+  test('where no server listens, or the name is unknown: exit 2', async (t) => {
     const gone = createServer();
     const port = await listen(t, gone);
     await new Promise((resolve) => gone.close(resolve));
@@ -266,7 +266,7 @@ describe('roomcast check', () => {
     }
   });
 
-  test('used wrongly: one line that says what is right, exit 64', async () => {
+  test('wrong usage: one line that says what is right, exit 64', async () => {
     for (const args of [
       ['not a url'],
       ['ftp://bridge.example'],
@@ -318,7 +318,7 @@ describe('roomcast check', () => {
     });
   }
 
-  test('through a proxy that tunnels, by HTTP_PROXY: everything passes, with its password', async (t) => {
+  test('through an HTTP_PROXY that tunnels and has a password: everything passes', async (t) => {
     const seen: string[] = [];
     const proxy = await startForwardProxy(t, seen);
     const { code } = await documentOf([bridge.url, ...QUICK], { http_proxy: `http://me:p%40ss@127.0.0.1:${proxy}` });
@@ -330,7 +330,7 @@ describe('roomcast check', () => {
   });
 
   const noOpenssl = programPath('openssl') === null ? 'openssl is not installed' : false;
-  test('over TLS: an unknown certificate is said; known, everything passes, by HTTPS_PROXY too', {
+  test('over TLS: reports an unknown certificate; with a known one everything passes, through HTTPS_PROXY too', {
     skip: noOpenssl,
   }, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'roomcast-check-'));
@@ -377,7 +377,7 @@ describe('roomcast check', () => {
   });
 });
 
-test('which proxy, by the environment', () => {
+test('which proxy the environment names', () => {
   const proxy = 'http://proxy.example:3128/';
   for (const [url, env, expected] of [
     ['http://a.example', {}, null],
@@ -425,7 +425,7 @@ function missing(name: ProxyName): string | false {
   return programPath(programOf(name)) === null ? `${programOf(name)} is not installed` : false;
 }
 
-/** A forward proxy that takes absolute-form and CONNECT from who knows the password, and notes what it was asked. */
+/** A forward proxy for absolute-form and CONNECT, with a password. It records the requests in `seen`. */
 async function startForwardProxy(t: TestContext, seen: string[]): Promise<number> {
   const isKnown = ({ headers }: IncomingMessage): boolean =>
     headers['proxy-authorization'] === `Basic ${Buffer.from('me:p@ss').toString('base64')}`;
