@@ -1,7 +1,7 @@
 /**
- * `/console` in a real Chromium against a real bridge: what an operator sees and does, by mouse and by keyboard, with
- * and without tokens, and what the page must never do (ask another origin, break its policy, run what an event holds).
- * Needs the pages built: `npm run build:pages`.
+ * `/console` in a real Chromium against a real bridge: what an operator sees and does, by mouse and keyboard, with and
+ * without tokens; and what the page must never do: contact another origin, break its policy, or run an event's content.
+ * Needs `npm run build:pages`.
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
 import type { Config } from '../src/config.ts';
+import { TRANSPORTS } from '../src/contract/names.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { CHROMIUM, FLAGS } from './support/browser.ts';
 import { freePort } from './support/redis.ts';
@@ -26,7 +27,7 @@ const token = (claims: object): Promise<string> =>
     .setExpirationTime('1h')
     .sign(new TextEncoder().encode(SECRET));
 
-/** What the page did that it should not have. */
+/** A page, its errors and the URLs that it requested. */
 interface Watched {
   readonly page: Page;
   readonly faults: string[];
@@ -51,7 +52,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     return bridge;
   }
 
-  /** A fresh page on a view. Console errors, page errors and policy violations end up in `faults`. */
+  /** Opens a view in a fresh page. `faults` collects console errors, page errors and policy violations. */
   async function open(url: string, view = 'overview', options: BrowserContextOptions = {}): Promise<Watched> {
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
     closing.push(() => context.close());
@@ -66,7 +67,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     page.on('request', (request) => urls.push(request.url()));
     page.on('websocket', (socket) => urls.push(socket.url().replace(/^ws/, 'http')));
     await page.goto(`${url}/console#${view}`);
-    await page.getByText('Bridge lives').or(page.getByText('Bridge answers')).waitFor();
+    await page.getByText('Server up').waitFor();
     return { page, faults, urls };
   }
 
@@ -77,20 +78,31 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByText('Tail: live over').waitFor();
   }
 
+  async function goTo(page: Page, view: (typeof VIEWS)[number]): Promise<void> {
+    await page.locator(`nav a[href="#${view}"]`).click();
+    await page.locator(`nav a[href="#${view}"][aria-current=page]`).waitFor();
+  }
+
+  async function connectAll(page: Page): Promise<void> {
+    await page.getByRole('button', { name: 'Connect all four' }).click();
+    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+  }
+
   const events = (page: Page): Locator => page.locator('[role=listbox] [role=option]');
 
   const overflow = (page: Page): Promise<number> =>
     page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
 
-  test('every view loads without an error, and asks nobody but the bridge', async () => {
+  test('every view loads without an error and contacts only the bridge', async () => {
     const bridge = await start({ extraEvents: ['leads.updated'] });
     await bridge.publish('tickets.updated', ticketUpdated());
     const { page, faults, urls } = await open(bridge.url);
     for (const view of VIEWS) {
-      await page.locator(`nav a[href="#${view}"]`).click();
-      await page.locator(`nav a[href="#${view}"][aria-current=page]`).waitFor();
+      await goTo(page, view);
     }
-    await tailAndParity(page);
+    await connectAll(page);
+    await goTo(page, 'tail');
+    await tail(page, 'tenant-1');
     assert.deepEqual(faults, []);
     const { origin } = new URL(bridge.url);
     assert.deepEqual(
@@ -99,16 +111,8 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     );
   });
 
-  async function tailAndParity(page: Page): Promise<void> {
-    await page.locator('nav a[href="#parity"]').click();
-    await page.getByRole('button', { name: 'Connect all four' }).click();
-    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
-    await page.locator('nav a[href="#tail"]').click();
-    await tail(page, 'tenant-1');
-  }
-
   for (const address of ['', '/a/b', '/a/b/']) {
-    test(`the address ${address || '/'} alone leads to it, and it to the check and the reference`, async () => {
+    test(`the address ${address || '/'} redirects to it, and it links to the check and the reference`, async () => {
       const bridge = await start({ basePath: address.replace(/\/$/, '') });
       const { page } = await open(bridge.url);
       for (const [link, title] of [
@@ -116,7 +120,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
         ['reference', 'Roomcast API'],
       ] as const) {
         await page.goto(new URL(address, bridge.url).href);
-        await page.getByText('Bridge lives').waitFor();
+        await page.getByText('Server up', { exact: true }).waitFor();
         assert.equal(page.url(), `${bridge.url}/console`);
         await page.getByRole('link', { name: link }).click();
         await until(title, async () => (await page.title()) === title);
@@ -124,7 +128,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     });
   }
 
-  test('figures, charts and rooms, from which one is tailed', async () => {
+  test('statistics, charts and rooms; a click tails a room', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url);
     await bridge.publish('tickets.updated', ticketUpdated());
@@ -133,16 +137,16 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByText('As a table').first().click();
     await until('a table of the chart', async () => (await page.locator('.chart tbody tr').count()) > 1);
     await page.getByRole('button', { name: 'Listeners' }).click();
-    await page.getByText('Nobody listens on this node').waitFor();
+    await page.getByText('No listeners on this node').waitFor();
     await page.getByRole('button', { name: 'Show rooms with traffic' }).click();
     await page.getByRole('button', { name: 'tenant:tenant-1' }).click();
     await page.getByText('Tail: live over websocket').waitFor();
     assert.match(page.url(), /#tail$/);
-    // What the log has of the room stands there at once.
+    // The room's history from the log appears at once.
     await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
   });
 
-  test('the tail shows what is published, filters, pauses and copies', async () => {
+  test('the tail shows new events, filters, pauses and copies', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'tail');
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
@@ -158,24 +162,24 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
 
     await page.getByRole('button', { name: 'Pause' }).click();
     await bridge.publish('tickets.updated', ticketUpdated());
-    await page.getByText('Paused: 1 came since').waitFor();
+    await page.getByText('Paused: 1 new').waitFor();
     assert.equal(await events(page).count(), 1);
-    await page.getByRole('button', { name: 'Go on' }).click();
+    await page.getByRole('button', { name: 'Continue' }).click();
     await until('both', async () => (await events(page).count()) === 2);
 
-    await page.getByLabel('Event to show').selectOption('messages.new');
+    await page.getByLabel('Filter by event').selectOption('messages.new');
     await until('filtered', async () => (await events(page).count()) === 1);
     await bridge.publish('tickets.updated', ticketUpdated());
     const { id } = await bridge.publish('messages.new', messageNew());
     await events(page).filter({ hasText: id }).waitFor();
     assert.equal(await events(page).count(), 2);
     await page.getByRole('button', { name: 'Clear' }).click();
-    await page.getByText('Nothing yet').waitFor();
+    await page.getByText('No events yet').waitFor();
     await page.getByRole('button', { name: 'Stop tailing tenant:tenant-1' }).click();
-    await page.getByText('Tail: no room').waitFor();
+    await page.getByText('Tail: no rooms').waitFor();
   });
 
-  test('keeps no more than 500 events, however many come', async () => {
+  test('the tail keeps the newest 500 events', async () => {
     const bridge = await start();
     const { page, faults } = await open(bridge.url, 'tail');
     await tail(page, 'tenant-1');
@@ -187,7 +191,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await events(page).filter({ hasText: last }).waitFor();
     await page.getByText('The newest 500').waitFor();
     assert.equal(await events(page).first().getAttribute('aria-setsize'), '500');
-    assert.ok((await events(page).count()) < 100, 'only what can be seen is drawn');
+    assert.ok((await events(page).count()) < 100, 'only the visible rows are rendered');
     await until('it scrolls as if all were there', () =>
       page.evaluate<boolean>(`(() => {
         const list = document.querySelector('[role=listbox]');
@@ -202,7 +206,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.deepEqual(faults, []);
   });
 
-  test('whoever has scrolled down the tail keeps the row that is read, however many come', async () => {
+  test('new events do not move the rows of a list that is scrolled down', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'tail');
     await tail(page, 'tenant-1');
@@ -224,7 +228,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await publishMore();
     await page.getByText('100 shown').waitFor();
     assert.equal(await topmost(), read);
-    // A row that was clicked goes when it is scrolled away; the arrows still work.
+    // A clicked row is removed when it scrolls away; the arrow keys still work.
     await page.locator(`#${read}`).click();
     await page.getByRole('listbox').evaluate((list) => list.scrollTo({ top: 0 }));
     await page.keyboard.press('ArrowDown');
@@ -232,15 +236,14 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.notEqual(await page.locator('[aria-selected=true]').getAttribute('id'), read);
   });
 
-  test('on a narrow screen every control and every word of a refusal lies within its panel', async () => {
+  test('on a narrow screen every control and every word of a refusal fits its panel', async () => {
     const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
     const { page } = await open(bridge.url, 'tail', { viewport: { width: 360, height: 800 } });
     await page.getByLabel('Id', { exact: true }).fill('a-tenant-with-a-long-name');
     await page.getByRole('button', { name: 'Tail this room' }).click();
     await page.getByText('Tail: refused').waitFor();
     for (const view of VIEWS) {
-      await page.locator(`nav a[href="#${view}"]`).click();
-      await page.locator(`nav a[href="#${view}"][aria-current=page]`).waitFor();
+      await goTo(page, view);
       const outside = await page.evaluate<
         string[]
       >(`[...document.querySelectorAll('.panel :is(input, select, button, bdi, p)')]
@@ -254,7 +257,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     }
   });
 
-  test('the form publishes, says what is wrong at the field, and the event shows up', async () => {
+  test('the form publishes, shows errors at their fields, and the tail shows the event', async () => {
     const bridge = await start({ extraEvents: ['leads.updated'] });
     const { page } = await open(bridge.url, 'publish');
     await page.getByLabel('ticketStatus').fill('');
@@ -284,52 +287,51 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await events(page).filter({ hasText: 'messages.new' }).first().waitFor();
     await page.getByLabel('Event', { exact: true }).selectOption('leads.updated');
-    await page.getByLabel('Further keys').fill('{ "stage": "won" }');
+    await page.getByLabel('More keys').fill('{ "stage": "won" }');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await events(page).filter({ hasText: 'leads.updated' }).first().waitFor();
   });
 
-  test('with tokens: asks for one, says what it lacks, never shows it in a URL, forgets it', async () => {
+  test('with tokens: asks for one, says what it lacks, keeps it out of URLs, forgets it', async () => {
     const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
     const { page, urls } = await open(bridge.url);
     const use = async (text: string): Promise<void> => {
       await page.locator('input[type=password]').fill(text);
-      await page.getByRole('button', { name: 'Use it' }).click();
+      await page.getByRole('button', { name: 'Use token' }).click();
     };
-    await page.getByText('This bridge wants a token').waitFor();
+    await page.getByText('This server needs a token').waitFor();
     await use('not a token');
     await page.getByText('unauthorized').waitFor();
 
     const listener = await token({ tenantId: 'acme', scope: 'subscribe publish' });
     await use(listener);
-    await page.getByText('Without admin: no figures').waitFor();
-    await page.locator('nav a[href="#publish"]').click();
+    await page.getByText('Without admin: no statistics').waitFor();
+    await goTo(page, 'publish');
     await until('its tenant filled in', async () => (await page.getByLabel('tenantId').inputValue()) === 'acme');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await page.getByText('Published.').waitFor();
     await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
-    await page.locator('nav a[href="#tail"]').click();
+    await goTo(page, 'tail');
     await page.getByLabel('Id', { exact: true }).fill('globex');
     await page.getByRole('button', { name: 'Tail this room' }).click();
     await page.getByText('Listening needs a token with the scope').waitFor();
-    await page.locator('nav a[href="#parity"]').click();
-    await page.getByRole('button', { name: 'Connect all four' }).click();
-    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    await goTo(page, 'parity');
+    await connectAll(page);
 
     const admin = await token({ tenantId: '*', scope: 'admin' });
     await use(admin);
-    await page.getByText('Bridge lives').waitFor();
-    await page.locator('nav a[href="#publish"]').click();
+    await page.getByText('Server up', { exact: true }).waitFor();
+    await goTo(page, 'publish');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
     await page.getByText('Publishing needs a token with the scope').waitFor();
     await page.reload();
-    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Server up', { exact: true }).waitFor();
     assert.deepEqual(
       urls.filter((url) => url.includes(listener) || url.includes(admin) || url.includes('access_token')),
       [],
     );
-    await page.getByRole('button', { name: 'Forget the token' }).click();
-    await page.getByText('This bridge wants a token').waitFor();
+    await page.getByRole('button', { name: 'Forget token' }).click();
+    await page.getByText('This server needs a token').waitFor();
     const kept = () =>
       page.evaluate<string>(
         'Object.keys(sessionStorage).concat(Object.keys(localStorage).filter((key) => localStorage[key].includes("ey"))).join()',
@@ -337,7 +339,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await until('nothing is kept', async () => (await kept()) === '');
   });
 
-  test('ids and payloads of any kind are text, and break nothing', async () => {
+  test('hostile ids and payloads stay text and break nothing', async () => {
     const bridge = await start();
     const ids = [
       '<img/src=x/onerror=document.title="owned">',
@@ -359,16 +361,16 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await until('all shown', async () => (await events(page).count()) === ids.length);
     const outside = await page.evaluate<number>(`[...document.querySelectorAll('.chip button')].filter((button) =>
       button.scrollWidth > button.clientWidth || button.getBoundingClientRect().right > innerWidth).length`);
-    assert.equal(outside, 0, 'each can be taken off');
+    assert.equal(outside, 0, 'each room can be removed');
     for (const at of ids.keys()) {
       await events(page).nth(at).click();
       const shown = await page.getByLabel('Payload as JSON').textContent();
-      assert.doesNotMatch(shown ?? '', /\u202E/, 'what turns the text around it is told, not obeyed');
+      assert.doesNotMatch(shown ?? '', /\u202E/, 'direction marks are escaped');
       const { ticket } = JSON.parse(shown ?? '') as { ticket: { html: string } };
       assert.equal(ticket.html, `<b>${ids[ids.length - 1 - at]}</b>`);
     }
     assert.equal(await overflow(page), 0);
-    await page.locator('nav a[href="#overview"]').click();
+    await goTo(page, 'overview');
     await until(
       'rooms named',
       async () => (await page.locator('section.panel th[scope=row] button').count()) > ids.length,
@@ -379,7 +381,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.deepEqual(faults, []);
   });
 
-  test('a payload of a megabyte shows its beginning, and all of it when asked', async () => {
+  test('a payload of a megabyte shows its beginning, and the rest on request', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'tail');
     await tail(page, 'tenant-1');
@@ -394,40 +396,38 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     assert.equal(await overflow(page), 0);
   });
 
-  test('the parity view: a burst, each transport cut once, and all four agree', async () => {
+  test('the parity view: test events, each transport cut once, and all four agree', async () => {
     const bridge = await start();
     const { page, faults } = await open(bridge.url, 'parity');
-    await page.getByRole('button', { name: 'Connect all four' }).click();
-    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    await connectAll(page);
     await page.getByRole('button', { name: /^Publish \d+ test events/ }).click();
-    await page.locator('tr[data-verdict=agree]').first().waitFor();
-    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
-      const card = page.locator(`[data-lane=${lane}]`);
+    await page.locator('tr[data-agreement=agree]').first().waitFor();
+    for (const transport of TRANSPORTS) {
+      const card = page.locator(`[data-transport=${transport}]`);
       await card.getByRole('button').click();
       await card.and(page.locator('[data-state=cut]')).waitFor();
     }
     await page.locator('.verdict', { hasText: '40 events agree on all four.' }).waitFor();
-    for (const lane of ['websocket', 'polling', 'sse', 'longpoll']) {
-      const card = page.locator(`[data-lane=${lane}]`);
+    for (const transport of TRANSPORTS) {
+      const card = page.locator(`[data-transport=${transport}]`);
       const [, missed, caughtUp, how] =
         /missed (\d+), caught up (\d+); (.*?)(?:Cut|$)/.exec((await card.textContent()) ?? '') ?? [];
-      assert.ok(Number(missed) > 0, `${lane} missed some`);
-      assert.equal(caughtUp, missed, lane);
-      const expected = lane === 'sse' ? /last id/ : lane === 'longpoll' ? /cursor/ : /recovered/;
+      assert.ok(Number(missed) > 0, `${transport} missed some`);
+      assert.equal(caughtUp, missed, transport);
+      const expected = transport === 'sse' ? /last id/ : transport === 'longpoll' ? /cursor/ : /recovered/;
       assert.match(how ?? '', expected);
-      assert.match((await card.textContent()) ?? '', /order0, 0/);
+      assert.match((await card.textContent()) ?? '', /Duplicates0Out of order0/);
     }
-    assert.equal(await page.locator('tr[data-verdict=agree]').count(), 40);
+    assert.equal(await page.locator('tr[data-agreement=agree]').count(), 40);
     assert.deepEqual(faults, []);
   });
 
-  test('the parity view in a busy room: what a cut lane missed is counted once, and every event agrees', async () => {
+  test('the parity view in a busy room: missed events count once, and all events agree', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'parity');
     await page.getByLabel('Id', { exact: true }).fill('tenant-1');
-    await page.getByRole('button', { name: 'Connect all four' }).click();
-    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
-    const card = page.locator('[data-lane=sse]');
+    await connectAll(page);
+    const card = page.locator('[data-transport=sse]');
     const cutWhile = async (batches: number, total: number): Promise<string> => {
       await card.getByRole('button').click();
       await card.and(page.locator('[data-state=cut]')).waitFor();
@@ -439,21 +439,21 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
       await page.locator('.verdict', { hasText: `${total} events agree on all four.` }).waitFor();
       return (await card.textContent()) ?? '';
     };
-    assert.match(await cutWhile(5, 500), /Received500Twice.*missed (\d+), caught up \1;/);
-    assert.match(await cutWhile(1, 600), /Received600Twice.*missed (\d+), caught up \1;/);
-    assert.equal(await page.locator('tr[data-verdict]').count(), 150, 'the newest are shown');
+    assert.match(await cutWhile(5, 500), /Received500Duplicates.*missed (\d+), caught up \1;/);
+    assert.match(await cutWhile(1, 600), /Received600Duplicates.*missed (\d+), caught up \1;/);
+    assert.equal(await page.locator('tr[data-agreement]').count(), 150, 'the newest are shown');
   });
 
-  test('a bridge that goes away is missed, and found again by itself', async () => {
+  test('the console reports that the server is gone, and reconnects by itself', async () => {
     const port = await freePort();
     const first = await startBridge({ port, drainMs: 200 });
     closing.push(first.close);
     const { page } = await open(first.url, 'tail');
     await tail(page, 'tenant-1');
     await first.close();
-    await page.getByText('Bridge does not answer').waitFor();
+    await page.getByText('Server does not answer').waitFor();
     const second = await start({ port });
-    await page.getByText('Bridge lives').waitFor();
+    await page.getByText('Server up', { exact: true }).waitFor();
     await page.getByText('Tail: live over').waitFor();
     const { id } = await second.publish('tickets.updated', ticketUpdated());
     await events(page).filter({ hasText: id }).waitFor();
@@ -466,13 +466,12 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await page.getByText('Tail: live over websocket').waitFor();
     const { id } = await bridge.publish('tickets.updated', ticketUpdated());
     await events(page).filter({ hasText: id }).waitFor();
-    await page.locator('nav a[href="#parity"]').click();
-    await page.getByRole('button', { name: 'Connect all four' }).click();
-    await until('all four open', async () => (await page.locator('[data-state=open]').count()) === 4);
+    await goTo(page, 'parity');
+    await connectAll(page);
     assert.deepEqual(faults, []);
   });
 
-  test('the keyboard alone reaches and works the controls', async () => {
+  test('the keyboard reaches and operates all controls', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'overview');
     const focused = (): Promise<string> =>
@@ -507,16 +506,16 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
   });
 
   for (const colorScheme of ['light', 'dark'] as const) {
-    test(`nothing that an accessibility audit finds serious, ${colorScheme}; no sideways scrolling`, async () => {
+    test(`the accessibility audit finds nothing serious, ${colorScheme}; no horizontal scrolling`, async () => {
       const bridge = await start();
       const axe = await readFile(AXE, 'utf8');
       await bridge.publish('tickets.updated', ticketUpdated());
       const { page } = await open(bridge.url, 'tail', { colorScheme, bypassCSP: true });
       await tail(page, 'tenant-1');
       await events(page).first().click();
-      await page.locator('nav a[href="#publish"]').click();
+      await goTo(page, 'publish');
       for (const view of VIEWS) {
-        await page.locator(`nav a[href="#${view}"]`).click();
+        await goTo(page, view);
         if (view === 'publish') {
           await page.getByLabel('tenantId').fill('');
           await page.getByRole('button', { name: 'Publish', exact: true }).click();
@@ -525,7 +524,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
         if (view === 'parity') {
           await page.getByRole('button', { name: 'Connect all four' }).click();
           await page.getByRole('button', { name: /^Publish \d+/ }).click();
-          await page.locator('tr[data-verdict=agree]').first().waitFor();
+          await page.locator('tr[data-agreement=agree]').first().waitFor();
         }
         for (const width of [360, 768, 1440]) {
           await page.setViewportSize({ width, height: 900 });

@@ -46,7 +46,7 @@ const LANGUAGES = ['sh', 'js', 'python', 'html'] as const;
 type Language = (typeof LANGUAGES)[number];
 /** More than these, and somebody marks what should run. */
 const MOST_NOT_RUN = 20;
-/** `doctor` watches idle connections for half a minute. */
+/** `roomcast check` watches quiet connections for half a minute. */
 const LONGEST_MS = 150_000;
 const SECRET = 'a secret of the docs, of 32 bytes or more';
 

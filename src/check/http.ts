@@ -1,251 +1,254 @@
 /**
- * The probes over plain HTTP (http/probe.ts on the server): the greeting, ticks by a stream and by polls, and both with
- * nothing to say. Only `greet` throws; the others note what went wrong.
+ * The HTTP side of the check: `GET /check/poll` and `GET /check/stream` (http/routes/check.ts on the server). Only
+ * `greet` throws; the other functions return the fault as part of their result.
  */
-import type { Answer, ProbeDeps } from './measure.ts';
-import { Fault, type FaultFacts, type Greeting, type Passage, type Quiet, type Tick } from './measurement.ts';
+import type { CheckContext, CheckResponse } from './network.ts';
+import {
+  CheckError,
+  type Fault,
+  faultOf,
+  type Greeting,
+  type QuietPeriod,
+  type Tick,
+  type TickDelivery,
+} from './result.ts';
 
 const TICKS = 5;
 const TICK_MS = 300;
-/** Seconds that the polls of `pollTicks` wait for their answers. */
+/** How many seconds each poll of `pollTicks` asks the server to wait. */
 const POLL_WAITS = [0, 1, 1];
-/** Longest that `/check/poll` waits. */
-const MOST_WAIT_SECONDS = 25;
-/** The quickest of them says most about clocks: the first may also have to open a connection. */
+/** The longest `wait` that `/check/poll` takes. */
+const MAX_WAIT_SECONDS = 25;
+/** The quickest greeting measures the clocks best; the first one may include the time to connect. */
 const GREETINGS = 3;
 
-/** @throws {Fault} when there is nobody, or somebody else */
-export async function greet(deps: ProbeDeps): Promise<Greeting> {
-  let best: Greeting | null = null;
-  for (let n = 0; n < GREETINGS; n++) {
-    const greeting = await greetOnce(deps);
-    if (best === null || greeting.roundTripMs < best.roundTripMs) best = greeting;
+/** @throws {CheckError} if the server does not answer, or the answer is not Roomcast's */
+export async function greet(context: CheckContext): Promise<Greeting> {
+  let best = await greetOnce(context);
+  for (let n = 1; n < GREETINGS; n++) {
+    const greeting = await greetOnce(context);
+    if (greeting.roundTripMs < best.roundTripMs) best = greeting;
   }
-  return best as Greeting;
+  return best;
 }
 
-async function greetOnce(deps: ProbeDeps): Promise<Greeting> {
-  const begunAtMs = Date.now();
-  const { facts, elapsedMs, answer } = await poll(deps, 0);
+async function greetOnce(context: CheckContext): Promise<Greeting> {
+  const startedAtMs = Date.now();
+  const { facts, elapsedMs, response } = await poll(context, 0);
   const { timeMs, heartbeatMs, socketPath, ready, httpVersion, proxyHeaders } = facts;
   const isOurs =
     Number.isSafeInteger(timeMs) &&
     Number.isSafeInteger(heartbeatMs) &&
     typeof socketPath === 'string' &&
     Array.isArray(proxyHeaders) &&
-    // They go to a terminal and into a report.
+    // These texts reach a terminal and the report, so they must hold no control characters.
     [socketPath, httpVersion, ...proxyHeaders].every((text) => /^[\w./~-]{1,200}$/.test(String(text)));
-  if (!isOurs) throw new Fault('notOurs', describe(answer));
+  if (!isOurs) throw new CheckError('notOurs', describe(response));
   return {
     roundTripMs: Math.round(elapsedMs),
-    skewMs: Math.round(Number(timeMs) - (begunAtMs + elapsedMs / 2)),
+    skewMs: Math.round(Number(timeMs) - (startedAtMs + elapsedMs / 2)),
     skewErrorMs: Math.ceil(elapsedMs / 2),
     heartbeatMs: Number(heartbeatMs),
     socketPath,
     isReady: ready === true,
     httpVersion: String(httpVersion),
     proxyHeaders: proxyHeaders.map(String),
-    via: answer.header('via'),
+    via: response.header('via'),
   };
 }
 
-export async function pollTicks(deps: ProbeDeps): Promise<Passage> {
+export async function pollTicks(context: CheckContext): Promise<TickDelivery> {
   const ticks: Tick[] = [];
-  let fault: FaultFacts | null = null;
-  let connectMs: number | null = null;
+  let fault: Fault | null = null;
   for (const wait of POLL_WAITS) {
     try {
-      const { elapsedMs } = await poll(deps, wait);
-      connectMs ??= elapsedMs;
+      const { elapsedMs } = await poll(context, wait);
       ticks.push({ sentMs: wait * 1000, arrivedMs: Math.round(elapsedMs) });
     } catch (error) {
-      fault = factsOf(error);
+      fault = faultOf(error);
       break;
     }
   }
-  return { connectMs: connectMs === null ? null : Math.round(connectMs), ticks, expected: POLL_WAITS.length, fault };
+  return { connectMs: ticks[0]?.arrivedMs ?? null, ticks, expected: POLL_WAITS.length, fault };
 }
 
-/** One long poll, as long as the server allows. */
-export async function quietPoll(deps: ProbeDeps, seconds: number): Promise<Quiet> {
-  const wait = Math.min(MOST_WAIT_SECONDS, seconds);
-  const begunMs = performance.now();
+/** Watches one long poll, for `seconds` or as long as the server allows. */
+export async function quietPoll(context: CheckContext, seconds: number): Promise<QuietPeriod> {
+  const wait = Math.min(MAX_WAIT_SECONDS, seconds);
+  const startedMs = performance.now();
   try {
-    await poll(deps, wait);
+    await poll(context, wait);
     return { watchedMs: wait * 1000, cutMs: null, isDead: false };
   } catch (error) {
-    const isDead = factsOf(error).kind === 'timeout';
-    return { watchedMs: wait * 1000, cutMs: isDead ? null : Math.round(performance.now() - begunMs), isDead };
+    const isDead = faultOf(error).kind === 'timeout';
+    return { watchedMs: wait * 1000, cutMs: isDead ? null : Math.round(performance.now() - startedMs), isDead };
   }
 }
 
-export async function streamTicks(deps: ProbeDeps, { padding }: { readonly padding: number }): Promise<Passage> {
-  const begunMs = performance.now();
-  const elapsedMs = (): number => Math.round(performance.now() - begunMs);
+export async function streamTicks(context: CheckContext, { padding }: { readonly padding: number }) {
+  const startedMs = performance.now();
+  const elapsedMs = (): number => Math.round(performance.now() - startedMs);
   const ticks: Tick[] = [];
   let connectMs: number | null = null;
-  let fault: FaultFacts | null = null;
+  let fault: Fault | null = null;
   try {
     const query = `ticks=${TICKS}&every=${TICK_MS}&padding=${padding}`;
-    await readStream(deps, query, TICKS * TICK_MS + deps.patienceMs, {
-      opened: () => {
+    await readStream(context, query, TICKS * TICK_MS + context.timeoutMs, {
+      onOpen: () => {
         connectMs = elapsedMs();
       },
-      ticked: (sentMs) => ticks.push({ sentMs, arrivedMs: elapsedMs() }) === TICKS,
+      onTick: (sentMs) => ticks.push({ sentMs, arrivedMs: elapsedMs() }) === TICKS,
     });
     if (ticks.length < TICKS) fault = { kind: 'ended', detail: '' };
   } catch (error) {
-    fault = factsOf(error);
-    // It was accepted, so it is not the way there that takes long.
+    fault = faultOf(error);
+    // The connection was accepted, so the delay is in the response.
     if (fault.kind === 'timeout' && connectMs !== null) fault = { kind: 'silent', detail: '' };
   }
-  return { connectMs, ticks, expected: TICKS, fault };
+  return { connectMs, ticks, expected: TICKS, fault } satisfies TickDelivery;
 }
 
-/** A stream of two ticks with nothing but heartbeats, or nothing at all, between them. */
+/** Watches a stream that sends two ticks, with only heartbeats or nothing at all between them. */
 export async function quietStream(
-  deps: ProbeDeps,
+  context: CheckContext,
   seconds: number,
   { heartbeats }: { readonly heartbeats: boolean },
-): Promise<Quiet> {
+): Promise<QuietPeriod> {
   const watchedMs = seconds * 1000;
   let sinceMs = performance.now();
   let ticks = 0;
   let isDead = false;
   try {
-    await readStream(deps, `ticks=1&hold=${seconds}&heartbeats=${heartbeats}`, watchedMs + deps.patienceMs, {
-      opened() {},
-      ticked() {
+    await readStream(context, `ticks=1&hold=${seconds}&heartbeats=${heartbeats}`, watchedMs + context.timeoutMs, {
+      onOpen() {},
+      onTick() {
         ticks++;
         if (ticks === 1) sinceMs = performance.now();
         return ticks === 2;
       },
     });
   } catch (error) {
-    isDead = factsOf(error).kind === 'timeout';
+    isDead = faultOf(error).kind === 'timeout';
   }
   const cutMs = ticks === 2 || isDead ? null : Math.round(performance.now() - sinceMs);
   return { watchedMs, cutMs, isDead };
 }
 
-interface Reader {
-  opened(): void;
-  /** @returns whether that was all */
-  ticked(sentMs: number): boolean;
+interface StreamHandler {
+  onOpen(): void;
+  /** @returns true to stop reading */
+  onTick(sentMs: number): boolean;
 }
 
-/** Resolves when `ticked` has all, or the stream has ended. @throws {Fault} */
-function readStream(deps: ProbeDeps, query: string, timeoutMs: number, reader: Reader): Promise<void> {
-  return within(deps, timeoutMs, async (signal) => {
-    const answer = await deps.network.request(`check/stream?${query}`, { accept: 'text/event-stream', signal });
-    await demand(answer, 'text/event-stream');
-    reader.opened();
+/** Resolves when `onTick` returns true or the stream ends. @throws {CheckError} */
+function readStream(context: CheckContext, query: string, timeoutMs: number, handler: StreamHandler): Promise<void> {
+  return withTimeout(context, timeoutMs, async (signal) => {
+    const response = await context.network.request(`check/stream?${query}`, { accept: 'text/event-stream', signal });
+    await expectSuccess(response, 'text/event-stream');
+    handler.onOpen();
     const decoder = new TextDecoder();
     let text = '';
-    for await (const piece of answer.pieces) {
-      text += decoder.decode(piece, { stream: true });
+    for await (const chunk of response.body) {
+      text += decoder.decode(chunk, { stream: true });
       const blocks = text.split(/\r?\n\r?\n/);
       text = blocks.pop() ?? '';
       for (const block of blocks) {
         const data = /^event: ?check\.tick\r?\ndata: ?(.*)$/m.exec(block)?.[1];
-        if (data === undefined) continue;
-        const { atMs } = parseObject(data);
-        if (reader.ticked(Number(atMs))) return;
+        if (data !== undefined && handler.onTick(Number(parseObject(data).atMs))) return;
       }
     }
   });
 }
 
-interface Polled {
+interface PollAnswer {
   readonly facts: Readonly<Record<string, unknown>>;
-  readonly answer: Answer;
+  readonly response: CheckResponse;
   readonly elapsedMs: number;
 }
 
-/** @throws {Fault} */
-function poll(deps: ProbeDeps, wait: number): Promise<Polled> {
-  const begunMs = performance.now();
-  return within(deps, wait * 1000 + deps.patienceMs, async (signal) => {
-    const answer = await deps.network.request(`check/poll?wait=${wait}`, { accept: 'application/json', signal });
-    await demand(answer, 'application/json');
-    const facts = parseObject(await textOf(answer));
-    if (facts.roomcast !== 'check') throw new Fault('notOurs', describe(answer));
-    return { facts, answer, elapsedMs: performance.now() - begunMs };
+/** @throws {CheckError} */
+function poll(context: CheckContext, wait: number): Promise<PollAnswer> {
+  const startedMs = performance.now();
+  return withTimeout(context, wait * 1000 + context.timeoutMs, async (signal) => {
+    const response = await context.network.request(`check/poll?wait=${wait}`, { accept: 'application/json', signal });
+    await expectSuccess(response, 'application/json');
+    const facts = parseObject(await textOf(response));
+    if (facts.roomcast !== 'check') throw new CheckError('notOurs', describe(response));
+    return { facts, response, elapsedMs: performance.now() - startedMs };
   });
 }
 
-/** Runs `act` until it ends, the time is up or the check is abandoned. @throws {Fault} */
-async function within<T>(deps: ProbeDeps, timeoutMs: number, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const over = new AbortController();
+/** Runs `action` until it ends, the time is up or the check is aborted. @throws {CheckError} */
+async function withTimeout<T>(
+  context: CheckContext,
+  timeoutMs: number,
+  action: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const ending = new AbortController();
+  const abort = (): void => ending.abort();
   let isLate = false;
   const timer = setTimeout(() => {
     isLate = true;
-    over.abort();
+    abort();
   }, timeoutMs);
-  const abandon = (): void => over.abort();
-  if (deps.signal.aborted) abandon();
-  deps.signal.addEventListener('abort', abandon);
+  if (context.signal.aborted) abort();
+  context.signal.addEventListener('abort', abort);
   try {
-    return await act(over.signal);
+    return await action(ending.signal);
   } catch (error) {
-    if (isLate) throw new Fault('timeout', `${timeoutMs / 1000} s`, { cause: error });
-    // What breaks off in the middle of an answer.
-    throw error instanceof Fault ? error : new Fault('ended', '', { cause: error });
+    if (isLate) throw new CheckError('timeout', `${timeoutMs / 1000} s`, { cause: error });
+    // Anything else broke off in the middle of the response.
+    throw error instanceof CheckError ? error : new CheckError('ended', '', { cause: error });
   } finally {
     clearTimeout(timer);
-    deps.signal.removeEventListener('abort', abandon);
+    context.signal.removeEventListener('abort', abort);
     // A body that was not read to its end would keep its connection.
-    over.abort();
+    abort();
   }
 }
 
-/** @throws {Fault} when the answer is not the bridge's 200 of this type */
-async function demand(answer: Answer, type: string): Promise<void> {
-  const { status } = answer;
-  const given = answer.header('content-type') ?? '';
-  if (answer.wasRedirected) {
-    // Where to, but not the rest of it: sign-in pages are given much in their query. A browser tells nothing.
-    const to = /^https?:\/\/[\w.:[\]-]+/.exec(answer.header('location') ?? '')?.[0];
-    throw new Fault('redirected', to === undefined ? '' : `${status} ${to}`);
+/** @throws {CheckError} unless the response is the bridge's 200 of this type */
+async function expectSuccess(response: CheckResponse, type: string): Promise<void> {
+  const { status } = response;
+  const contentType = response.header('content-type') ?? '';
+  if (response.wasRedirected) {
+    // Only the origin: the queries of sign-in pages hold personal data. A browser hides the location.
+    const target = /^https?:\/\/[\w.:[\]-]+/.exec(response.header('location') ?? '')?.[0];
+    throw new CheckError('redirected', target === undefined ? '' : `${status} ${target}`);
   }
-  if (given.startsWith('application/problem+json')) {
-    const { code } = parseObject(await textOf(answer));
-    if (code === 'too_many_connections') throw new Fault('busy');
-    if (code === 'unavailable') throw new Fault('draining');
+  if (contentType.startsWith('application/problem+json')) {
+    const { code } = parseObject(await textOf(response));
+    if (code === 'too_many_connections') throw new CheckError('busy');
+    if (code === 'unavailable') throw new CheckError('draining');
   }
-  if (status >= 400) throw new Fault(status === 404 ? 'notOurs' : 'blocked', describe(answer));
-  if (status !== 200 || !given.startsWith(type)) throw new Fault('notOurs', describe(answer));
+  if (status >= 400) throw new CheckError(status === 404 ? 'notOurs' : 'blocked', describe(response));
+  if (status !== 200 || !contentType.startsWith(type)) throw new CheckError('notOurs', describe(response));
 }
 
-function describe(answer: Answer): string {
-  return `${answer.status} ${answer.header('content-type') ?? ''}`.trim();
+function describe(response: CheckResponse): string {
+  return `${response.status} ${response.header('content-type') ?? ''}`.trim();
 }
 
-/** Answers of others may be large. */
-const MOST_CHARACTERS = 10_000;
+/** Other servers may send anything; a longer body is not ours. */
+const MAX_BODY_CHARACTERS = 10_000;
 
-async function textOf(answer: Answer): Promise<string> {
+async function textOf(response: CheckResponse): Promise<string> {
   const decoder = new TextDecoder();
   let text = '';
-  for await (const piece of answer.pieces) {
-    text += decoder.decode(piece, { stream: true });
-    if (text.length > MOST_CHARACTERS) throw new Fault('notOurs', describe(answer));
+  for await (const chunk of response.body) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.length > MAX_BODY_CHARACTERS) throw new CheckError('notOurs', describe(response));
   }
   return text;
 }
 
-/** @throws {Fault} */
+/** @throws {CheckError} */
 function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>;
   } catch {
-    // Said below.
+    // Reported below, like JSON that is no object.
   }
-  throw new Fault('notOurs', 'not JSON');
-}
-
-function factsOf(error: unknown): FaultFacts {
-  if (!(error instanceof Fault)) throw error;
-  return { kind: error.kind, detail: error.detail };
+  throw new CheckError('notOurs', 'not JSON');
 }

@@ -1,20 +1,20 @@
 /**
- * A check as plain text, to copy for support and for the terminal. What a person needs who was not there: no cookies, no
- * tokens, no addresses but the server's origin.
+ * A verdict as plain text, for the terminal and to send to support: what a person needs who was not there. It holds no
+ * cookies, no tokens and no address except the server's origin.
  */
-import { type Judgement, secondsOf, type TransportJudgement } from './judge.ts';
-import { adviceTitle, fill, type Language, numberText, say, TEXTS, verdictText } from './texts.ts';
+import { adviceTitle, fill, type Language, messageText, numberText, TEXTS, verdictText } from './texts.ts';
+import { isCut, secondsOf, type TransportVerdict, type Verdict } from './verdict.ts';
 
 export interface ReportFacts {
   readonly atMs: number;
   readonly origin: string;
-  /** A browser's user agent, or Node's version. */
+  /** The browser's user agent, or Node's version. */
   readonly from: string;
 }
 
-export function reportText(judgement: Judgement, facts: ReportFacts, language: Language): string {
+export function reportText(verdict: Verdict, facts: ReportFacts, language: Language): string {
   const texts = TEXTS[language];
-  const { level, rung, advice, notes, transports } = judgement;
+  const { level, transport, advice, notes, transports } = verdict;
   const list = (title: string, lines: readonly string[]): string[] =>
     lines.length === 0 ? [] : ['', `${title}:`, ...lines.map((line) => `- ${line}`)];
   return [
@@ -23,50 +23,50 @@ export function reportText(judgement: Judgement, facts: ReportFacts, language: L
     `${texts.server}: ${facts.origin}`,
     `${texts.from}: ${facts.from}`,
     '',
-    `${texts.verdictLabel}: ${texts.levels[level]}. ${verdictText(judgement, language)}`,
-    `${texts.rungLabel}: ${rung === null ? texts.noRung : texts.rungs[rung]}`,
+    `${texts.verdict}: ${texts.levels[level]}. ${verdictText(verdict, language)}`,
+    `${texts.transportUsed}: ${transport === null ? texts.noTransport : texts.clientTransports[transport]}`,
     ...(transports.every(({ fault, firstMs }) => fault === null && firstMs === null)
       ? []
       : ['', ...table(transports, language)]),
     ...list(
-      adviceTitle(judgement, language),
-      advice.map((one) => say(texts.advices, one, language)),
+      adviceTitle(verdict, language),
+      advice.map((message) => messageText(texts.advice, message, language)),
     ),
     ...list(
-      texts.notes,
-      notes.map((one) => say(texts.noteTexts, one, language)),
+      texts.notesTitle,
+      notes.map((message) => messageText(texts.notes, message, language)),
     ),
     '',
   ].join('\n');
 }
 
-/** What came of one transport, in a word or two. */
-export function resultText({ outcome, fault, quiet }: TransportJudgement, language: Language): string {
+/** One transport's result in a few words. */
+export function resultText({ outcome, fault, quiet }: TransportVerdict, language: Language): string {
   const { outcomes, faults, cut } = TEXTS[language];
-  if (outcome === 'passes' && quiet !== null && (quiet.cutMs !== null || quiet.isDead)) return cut;
+  if (outcome === 'passes' && isCut(quiet)) return cut;
   if (outcome !== 'fails' || fault === null) return outcomes[outcome];
   const detail = fault.detail === '' ? '' : ` (${fault.detail})`;
   return `${faults[fault.kind]}${detail}`;
 }
 
-/** What was measured, as sentences for the page. */
-export function factTexts({ connectMs, firstMs, heldMs, quiet }: TransportJudgement, language: Language): string[] {
+/** What was measured of one transport, for the page. */
+export function factTexts({ connectMs, firstMs, heldMs, quiet }: TransportVerdict, language: Language): string[] {
   const texts = TEXTS[language];
   const facts: string[] = [];
-  if (connectMs !== null) facts.push(fill(texts.connects, { ms: connectMs }, language));
-  if (firstMs !== null) facts.push(fill(texts.first, { ms: firstMs }, language));
-  if (heldMs !== null) facts.push(fill(texts.held, { ms: heldMs }, language));
+  if (connectMs !== null) facts.push(fill(texts.connected, { ms: connectMs }, language));
+  if (firstMs !== null) facts.push(fill(texts.firstUpdate, { ms: firstMs }, language));
+  if (heldMs !== null) facts.push(fill(texts.extraDelay, { ms: heldMs }, language));
   if (quiet?.isDead) facts.push(texts.wentDead);
   else if (quiet?.cutMs != null) facts.push(fill(texts.cutAfter, { seconds: secondsOf(quiet.cutMs) }, language));
-  else if (quiet != null) facts.push(fill(texts.open, { seconds: secondsOf(quiet.watchedMs) }, language));
+  else if (quiet != null) facts.push(fill(texts.staysOpen, { seconds: secondsOf(quiet.watchedMs) }, language));
   return facts;
 }
 
-function table(transports: readonly TransportJudgement[], language: Language): string[] {
+function table(transports: readonly TransportVerdict[], language: Language): string[] {
   const { columns, transports: names } = TEXTS[language];
   const ms = (value: number | null): string => (value === null ? '-' : `${value} ms`);
   const rows = [
-    [columns.transport, columns.connects, columns.first, columns.held, columns.quiet, columns.result],
+    [columns.transport, columns.connected, columns.first, columns.delay, columns.quiet, columns.result],
     ...transports.map((one) => [
       names[one.transport],
       ms(one.connectMs),
@@ -76,25 +76,16 @@ function table(transports: readonly TransportJudgement[], language: Language): s
       resultText(one, language),
     ]),
   ];
-  const widths = columnWidths(rows);
+  const widthOf = (column: number): number => Math.max(...rows.map((row) => row[column]?.length ?? 0));
   return rows.map((row) =>
     row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .map((cell, column) => cell.padEnd(widthOf(column)))
       .join('  ')
       .trimEnd(),
   );
 }
 
-function quietText({ quiet }: TransportJudgement, language: Language): string {
+function quietText({ quiet }: TransportVerdict, language: Language): string {
   if (quiet === null) return '-';
-  const mark = quiet.isDead || quiet.cutMs !== null ? '✗' : '✓';
-  return `${mark} ${numberText(secondsOf(quiet.cutMs ?? quiet.watchedMs), language)} s`;
-}
-
-function columnWidths(rows: readonly (readonly string[])[]): number[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
-  }
-  return widths;
+  return `${isCut(quiet) ? '✗' : '✓'} ${numberText(secondsOf(quiet.cutMs ?? quiet.watchedMs), language)} s`;
 }

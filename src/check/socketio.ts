@@ -1,51 +1,50 @@
 /**
- * The probes over Socket.IO (transports/probe.ts on the server): ticks by the namespace `/check`, then the same
- * connection with nothing to say. What goes wrong is noted, never thrown.
+ * The Socket.IO side of the check (transports/socketio/check.ts on the server): ticks in the namespace `/check`, then
+ * the same connection kept quiet. Faults are part of the results; nothing is thrown.
  */
-import type { Socket } from 'socket.io-client';
-import type { ProbeDeps } from './measure.ts';
-import type { FaultFacts, Passage, Quiet, Tick } from './measurement.ts';
+import type { CheckContext } from './network.ts';
+import type { Fault, QuietPeriod, Tick, TickDelivery } from './result.ts';
 
 const TICKS = 5;
 const TICK_MS = 300;
 
-export interface SocketProbe {
-  ticks(): Promise<Passage>;
-  quiet(seconds: number): Promise<Quiet>;
+export interface CheckSocket {
+  ticks(): Promise<TickDelivery>;
+  quiet(seconds: number): Promise<QuietPeriod>;
   close(): void;
 }
 
-/** What socket.io-client's error of a transport holds besides its message. */
+/** The `connect_error` of socket.io-client, as its transports fill it. */
 interface ConnectError extends Error {
   readonly data?: { readonly code?: string };
-  /** A status, or what the websocket's error event says. */
+  /** A status, or the WebSocket's error event. */
   readonly description?: number | { readonly message?: string; readonly error?: { readonly code?: string } };
   readonly context?: { readonly responseText?: string };
 }
 
-export function openSocketProbe(
-  { network, patienceMs, signal }: ProbeDeps,
+export function openCheckSocket(
+  { network, timeoutMs, signal }: CheckContext,
   transport: 'websocket' | 'polling',
   socketPath: string,
-): SocketProbe {
-  const begunMs = performance.now();
-  const elapsedMs = (): number => Math.round(performance.now() - begunMs);
-  const socket: Socket = network.connect(transport, socketPath, patienceMs);
-  const abandon = (): void => void socket.disconnect();
-  signal.addEventListener('abort', abandon);
+): CheckSocket {
+  const startedMs = performance.now();
+  const elapsedMs = (): number => Math.round(performance.now() - startedMs);
+  const socket = network.connect(transport, socketPath, timeoutMs);
+  const abort = (): void => void socket.disconnect();
+  signal.addEventListener('abort', abort);
 
-  function ticks(): Promise<Passage> {
+  function ticks(): Promise<TickDelivery> {
     return new Promise((resolve) => {
-      const seen: Tick[] = [];
+      const arrived: Tick[] = [];
       let connectMs: number | null = null;
-      const done = (fault: FaultFacts | null): void => {
+      const finish = (fault: Fault | null): void => {
         clearTimeout(timer);
         socket.off('connect').off('connect_error').off('disconnect').off('check.tick');
-        resolve({ connectMs, ticks: seen, expected: TICKS, fault });
+        resolve({ connectMs, ticks: arrived, expected: TICKS, fault });
       };
-      // A timeout that socket.io-client tells of comes before this one.
-      const timer = setTimeout(() => done({ kind: 'silent', detail: '' }), 2 * patienceMs + TICKS * TICK_MS);
-      // A websocket's handshake: what it does not let through afterwards is another matter.
+      // socket.io-client's own timeout fires first, so this one means that the ticks stopped.
+      const timer = setTimeout(() => finish({ kind: 'silent', detail: '' }), 2 * timeoutMs + TICKS * TICK_MS);
+      // The WebSocket handshake. Whether anything passes after it is a separate question.
       socket.io.engine.transport.once('open', () => {
         connectMs = elapsedMs();
       });
@@ -54,31 +53,31 @@ export function openSocketProbe(
         socket.emit('check.start', { ticks: TICKS, every: TICK_MS });
       });
       socket.on('check.tick', ({ atMs }: { readonly atMs: number }) => {
-        seen.push({ sentMs: atMs, arrivedMs: elapsedMs() });
-        if (seen.length === TICKS) done(null);
+        arrived.push({ sentMs: atMs, arrivedMs: elapsedMs() });
+        if (arrived.length === TICKS) finish(null);
       });
-      socket.on('connect_error', (error) => done(faultOf(error, connectMs !== null)));
-      socket.on('disconnect', (reason) => done({ kind: 'ended', detail: reason }));
+      socket.on('connect_error', (error) => finish(connectFault(error, connectMs !== null)));
+      socket.on('disconnect', (reason) => finish({ kind: 'ended', detail: reason }));
     });
   }
 
-  function quiet(seconds: number): Promise<Quiet> {
+  function quiet(seconds: number): Promise<QuietPeriod> {
     return new Promise((resolve) => {
       const sinceMs = performance.now();
       const watchedMs = seconds * 1000;
-      const done = (outcome: Pick<Quiet, 'cutMs' | 'isDead'>): void => {
+      const finish = (outcome: Pick<QuietPeriod, 'cutMs' | 'isDead'>): void => {
         clearTimeout(timer);
-        socket.off('disconnect', cut);
+        socket.off('disconnect', onCut);
         resolve({ watchedMs, ...outcome });
       };
-      const cut = (): void => done({ cutMs: Math.round(performance.now() - sinceMs), isDead: false });
+      const onCut = (): void => finish({ cutMs: Math.round(performance.now() - sinceMs), isDead: false });
       const timer = setTimeout(() => {
-        socket.timeout(patienceMs).emit('check.echo', 'still there?', (error: Error | null) => {
-          done({ cutMs: null, isDead: error !== null });
+        socket.timeout(timeoutMs).emit('check.echo', 'still there?', (error: Error | null) => {
+          finish({ cutMs: null, isDead: error !== null });
         });
       }, watchedMs);
-      socket.on('disconnect', cut);
-      if (!socket.connected) cut();
+      socket.on('disconnect', onCut);
+      if (!socket.connected) onCut();
     });
   }
 
@@ -86,18 +85,18 @@ export function openSocketProbe(
     ticks,
     quiet,
     close() {
-      signal.removeEventListener('abort', abandon);
+      signal.removeEventListener('abort', abort);
       socket.disconnect();
     },
   };
 }
 
-function faultOf({ data, description, context, message }: ConnectError, wasAccepted: boolean): FaultFacts {
-  const code = data?.code ?? codeIn(context?.responseText);
+function connectFault({ data, description, context, message }: ConnectError, wasAccepted: boolean): Fault {
+  const code = data?.code ?? problemCode(context?.responseText);
   if (code === 'too_many_connections') return { kind: 'busy', detail: '' };
   if (code === 'unavailable') return { kind: 'draining', detail: '' };
   if (message === 'timeout') return { kind: wasAccepted ? 'silent' : 'timeout', detail: '' };
-  // npm `ws` tells the status of a refused handshake in its message; a browser tells nobody.
+  // The npm package `ws` puts the status of a refused handshake into its message; a browser hides it.
   const event = typeof description === 'object' ? description : {};
   const text = event.message ?? '';
   if (event.error?.code?.startsWith('ERR_PROXY')) return { kind: 'proxy', detail: text };
@@ -107,7 +106,7 @@ function faultOf({ data, description, context, message }: ConnectError, wasAccep
 }
 
 /** The code of a problem document (RFC 9457). */
-function codeIn(body: string | undefined): unknown {
+function problemCode(body: string | undefined): unknown {
   try {
     return (JSON.parse(body ?? '') as { readonly code?: unknown }).code;
   } catch {

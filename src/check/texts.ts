@@ -1,105 +1,72 @@
 /**
- * Every word of the connection check, in English and Portuguese, for the page and for `roomcast doctor`. A text's
- * `{name}` is replaced by a value. The reader is who helps a customer, not who runs a network.
+ * All texts of the connection check, in English and Portuguese, for the page and for `roomcast check`. `{name}` is
+ * replaced by a value. The readers help customers; they need not know networks.
  */
+import type { TransportName as ClientTransport } from '../client/events.ts';
 import type { TransportName } from '../contract/names.ts';
-import type { AdviceCode, Judgement, Level, NoteCode, Outcome, Rung, Said, VerdictCode } from './judge.ts';
-import type { FaultKind } from './measurement.ts';
+import type { FaultKind } from './result.ts';
+import type { AdviceCode, Level, Message, NoteCode, Outcome, Values, Verdict, VerdictCode } from './verdict.ts';
 
 export const LANGUAGES = ['en', 'pt'] as const;
 export type Language = (typeof LANGUAGES)[number];
 
-interface Texts {
-  readonly title: string;
-  readonly intro: string;
-  readonly again: string;
-  readonly language: string;
-  readonly measuring: string;
-  readonly asking: string;
-  readonly frames: string;
-  readonly watching: string;
-  readonly left: string;
-  readonly tried: string;
-  readonly usedHere: string;
-  /** Above advice for the network's people, and above what the reader can do. */
-  readonly advice: string;
-  readonly toDo: string;
-  readonly notes: string;
-  readonly report: string;
-  readonly reportHint: string;
-  readonly copy: string;
-  readonly copied: string;
-  readonly notCopied: string;
-  readonly waiting: string;
-  readonly columns: Readonly<Record<'transport' | 'connects' | 'first' | 'held' | 'quiet' | 'result', string>>;
-  readonly connects: string;
-  readonly first: string;
-  readonly held: string;
-  readonly open: string;
-  readonly cutAfter: string;
-  readonly wentDead: string;
-  readonly time: string;
-  readonly server: string;
-  readonly from: string;
-  readonly verdictLabel: string;
+/** The compiler checks that every code has its text. */
+interface TextsByCode {
   readonly levels: Readonly<Record<Level, string>>;
-  readonly rungs: Readonly<Record<Rung, string>>;
-  readonly noRung: string;
-  readonly rungLabel: string;
+  readonly clientTransports: Readonly<Record<ClientTransport, string>>;
   readonly transports: Readonly<Record<TransportName, string>>;
   readonly about: Readonly<Record<TransportName, string>>;
   readonly outcomes: Readonly<Record<Outcome, string>>;
-  readonly cut: string;
   readonly faults: Readonly<Record<FaultKind, string>>;
   readonly verdicts: Readonly<Record<VerdictCode, string>>;
-  readonly advices: Readonly<Record<AdviceCode, string>>;
-  readonly noteTexts: Readonly<Record<NoteCode, string>>;
+  readonly advice: Readonly<Record<AdviceCode, string>>;
+  readonly notes: Readonly<Record<NoteCode, string>>;
 }
 
-const en: Texts = {
+const en = {
   title: 'Connection check',
   intro:
-    'Finds out whether live updates reach this device, through the network that it is in. It takes about half a minute and reads no one’s data.',
+    'Checks whether live updates reach this device through its current network. It takes about half a minute and reads no customer data.',
   again: 'Run again',
   language: 'Language',
-  measuring: 'Checking…',
-  asking: 'Looking for the server…',
-  frames: 'Trying each way for updates to come…',
-  watching: 'Watching whether quiet connections stay open.',
-  left: '{seconds} s to go.',
-  tried: 'What was tried',
+  running: 'Checking…',
+  contacting: 'Contacting the server…',
+  testing: 'Testing each transport…',
+  watching: 'Checking that quiet connections stay open.',
+  timeLeft: '{seconds} s to go.',
+  tested: 'Transports tested',
   usedHere: 'used here',
-  advice: 'What to tell the people who run the network',
-  toDo: 'What to do',
-  notes: 'Also seen',
+  adviceForNetwork: 'What to ask the network administrator',
+  adviceForReader: 'What to do',
+  notesTitle: 'Also seen',
   report: 'Report for support',
-  reportHint: 'Plain text to send to support. It holds no passwords, tokens or customer data.',
+  reportHint: 'Plain text to send to support. It contains no passwords, tokens or customer data.',
   copy: 'Copy the report',
   copied: 'Copied.',
-  notCopied: 'The report is marked: copy it by hand.',
+  notCopied: 'Could not copy. The report is selected: copy it by hand.',
   waiting: 'waiting',
   columns: {
-    transport: 'way',
-    connects: 'connects',
-    first: 'first',
-    held: 'held back',
-    quiet: 'quiet',
+    transport: 'transport',
+    connected: 'connected',
+    first: 'first update',
+    delay: 'extra delay',
+    quiet: 'when quiet',
     result: 'result',
   },
-  connects: 'connected in {ms} ms',
-  first: 'first update after {ms} ms',
-  held: 'held back at most {ms} ms',
-  open: 'stays open while quiet ({seconds} s watched)',
-  cutAfter: 'ended after {seconds} s of quiet',
-  wentDead: 'stays open while quiet, but nothing comes through any more',
+  connected: 'connected in {ms} ms',
+  firstUpdate: 'first update after {ms} ms',
+  extraDelay: 'extra delay up to {ms} ms',
+  staysOpen: 'stays open when quiet (watched for {seconds} s)',
+  cutAfter: 'cut after {seconds} s of quiet',
+  wentDead: 'stays open when quiet, but then delivers nothing',
   time: 'Time',
   server: 'Server',
   from: 'From',
-  verdictLabel: 'Verdict',
-  levels: { good: 'All is well', fair: 'It works, but not at its best', bad: 'It does not work' },
-  rungs: { websocket: 'WebSocket', sse: 'SSE (server-sent events)', poll: 'polling' },
-  noRung: 'none',
-  rungLabel: 'Used here',
+  verdict: 'Verdict',
+  transportUsed: 'Used here',
+  noTransport: 'none',
+  levels: { good: 'All good', fair: 'It works, with limitations', bad: 'It does not work' },
+  clientTransports: { websocket: 'WebSocket', sse: 'SSE (server-sent events)', poll: 'long polling' },
   transports: {
     websocket: 'WebSocket',
     polling: 'Socket.IO polling',
@@ -107,143 +74,141 @@ const en: Texts = {
     longpoll: 'Long polling',
   },
   about: {
-    websocket: 'The quickest way, and the first choice.',
-    polling: 'What Socket.IO itself falls back to.',
-    sse: 'The second choice: one long answer.',
+    websocket: 'The fastest transport and the first choice.',
+    polling: 'Socket.IO’s own fallback.',
+    sse: 'The second choice: one response that stays open.',
     longpoll: 'The last resort: one request after another.',
   },
   outcomes: {
     passes: 'works',
-    late: 'works, late',
-    held: 'held back',
-    stops: 'breaks off',
+    late: 'works, but late',
+    held: 'buffered on the way',
+    stops: 'stops midway',
     fails: 'does not work',
   },
-  cut: 'works, is cut',
+  cut: 'works, but is cut when quiet',
   faults: {
     offline: 'no network',
     dns: 'name not found',
     refused: 'connection refused',
     tls: 'no secure connection',
-    proxy: 'the proxy refused',
+    proxy: 'refused by the proxy',
     unreachable: 'no connection',
     timeout: 'no answer',
-    redirected: 'sent elsewhere',
-    notOurs: 'answered by something else',
-    blocked: 'refused on the way',
+    redirected: 'redirected',
+    notOurs: 'not a Roomcast server',
+    blocked: 'blocked on the way',
     busy: 'server full',
     draining: 'server restarting',
-    silent: 'opens, but nothing comes through',
-    ended: 'broken off',
+    silent: 'opens, but nothing arrives',
+    ended: 'cut off',
   },
   verdicts: {
     good: 'Everything works. Live updates arrive by WebSocket.',
-    notReady: 'The network is fine, but the server cannot take new events at the moment.',
+    notReady: 'The network is fine, but the server cannot store new events right now.',
     websocketBlocked:
-      'WebSockets are blocked by something between this device and the server; live updates go on by SSE.',
+      'Something between this device and the server blocks WebSockets. Live updates arrive by SSE instead.',
     websocketSilent:
-      'A WebSocket opens, but something between this device and the server lets nothing through it; live updates go on by SSE.',
+      'A WebSocket opens, but something between this device and the server lets no data through. Live updates arrive by SSE instead.',
     onlyPoll:
-      'Something between this device and the server lets through neither WebSockets nor streams; updates still come, by repeated requests.',
-    onlyShort:
-      'Only short requests get through to the server; updates still come, a little late, by repeated requests.',
-    fallbackFails:
-      'Live updates arrive by WebSocket. What would stand in for it does not work here, though: {transports}.',
-    cut: 'Live updates arrive, but something in between ends quiet connections after about {seconds} s. Applications reconnect by themselves and miss nothing.',
+      'Something between this device and the server blocks WebSockets and streams. Updates still arrive, by long polling.',
+    onlyShort: 'Only short requests reach the server. Updates still arrive by polling, with a small delay.',
+    fallbackFails: 'Live updates arrive by WebSocket, but these fallbacks do not work here: {transports}.',
+    cut: 'Live updates arrive, but something on the way closes quiet connections after about {seconds} s. Applications reconnect by themselves and miss nothing.',
     late: 'Live updates arrive, but up to {seconds} s late.',
-    clock: 'Live updates arrive, but the clock of this device is {minutes} min off: signing in may fail.',
-    nothing: 'The server answers, but no way for live updates gets through to it.',
-    offline: 'This device has no network at the moment.',
-    dns: 'The server’s name cannot be found. The address may be mistyped, or this network does not know it.',
-    refused: 'Nothing answers at this address: the server may be down, or the address is wrong.',
-    tls: 'No secure connection can be made: the certificate is not accepted here ({detail}).',
-    proxy: 'The proxy that is configured here does not let the request through ({detail}).',
-    unreachable: 'The server cannot be reached from here.',
+    clock: 'Live updates arrive, but this device’s clock is {minutes} min off, so signing in may fail.',
+    nothing: 'The server answers, but no transport for live updates works.',
+    offline: 'This device has no network right now.',
+    dns: 'The server’s name was not found. The address may be mistyped, or this network’s DNS does not know it.',
+    refused: 'Nothing answers at this address. The server may be down, or the address may be wrong.',
+    tls: 'No secure connection is possible ({detail}). Usually, this device does not accept the server’s certificate.',
+    proxy: 'The configured proxy does not let the request through ({detail}).',
+    unreachable: 'This device cannot reach the server.',
     timeout: 'The server does not answer.',
-    redirected: 'This device is sent elsewhere ({detail}), as networks do that ask to sign in first.',
-    notOurs: 'Something else than Roomcast answers at this address ({detail}).',
-    blocked: 'Something between this device and the server refuses the request ({detail}).',
-    busy: 'The server takes no more connections or checks at the moment.',
-    draining: 'The server is restarting, or its log cannot be reached.',
-    silent: 'The server can be reached, but nothing comes back.',
-    ended: 'The connection to the server was broken off.',
+    redirected: 'The network redirects this device to another page ({detail}), as networks with a sign-in page do.',
+    notOurs: 'Something other than Roomcast answers at this address ({detail}).',
+    blocked: 'Something between this device and the server rejects the request ({detail}).',
+    busy: 'The server accepts no more connections or checks right now.',
+    draining: 'The server is restarting, or it cannot reach its log.',
+    silent: 'The server accepts the connection, but no data comes back.',
+    ended: 'The connection to the server was cut off.',
   },
-  advices: {
+  advice: {
     allowWebsocket:
-      'Allow WebSockets to {origin} (the HTTP upgrade to “websocket”, path {path}). A proxy, antivirus or firewall that looks into HTTPS often needs an exception for this address.',
+      'Allow WebSockets to {origin} (the HTTP upgrade to “websocket”, path {path}). A proxy, antivirus or firewall that inspects HTTPS often needs an exception for this address.',
     letStreams:
-      'Let answers of type text/event-stream from {origin} through as they come: no buffering, no scanning until the end. If a reverse proxy of one’s own stands before the server, switch response buffering off there.',
+      'Pass responses of type text/event-stream from {origin} on as they arrive, without buffering them or scanning them to the end first. If your own reverse proxy is in front of the server, turn response buffering off there.',
     letPolls: 'Let requests to {origin} last at least 30 s.',
     raiseIdle:
-      'Raise the idle time-out for {origin} to more than 60 s: something ended connections after {seconds} s of quiet.',
-    setClock: 'Set the clock of this device, best by automatic time.',
+      'Raise the idle timeout for {origin} above 60 s. Something closed connections after {seconds} s of quiet.',
+    setClock: 'Set this device’s clock, preferably with automatic time.',
     signIn:
-      'Open any web page here. If the network asks to sign in or to accept terms, do so, and run the check again. If only {origin} does so, check that address: https:// instead of http://, for one.',
-    fixAddress: 'Check the address, {origin}; if it is right, ask who runs the server or this network’s names (DNS).',
+      'Open any web page on this device. If the network asks you to sign in or to accept its terms, do that and run the check again. If only {origin} redirects, check that address: try https:// instead of http://.',
+    fixAddress: 'Check the address, {origin}. If it is right, ask the people who run the server or this network’s DNS.',
     fixTls:
-      'If this network looks into HTTPS, its certificate authority must be known to this device; else the certificate of {origin} is to be renewed by who runs it.',
+      'If this network inspects HTTPS, install its certificate authority on this device. If it does not, ask the people who run {origin} to check its certificate.',
     fixProxy: 'Check the proxy’s address and password, and whether it allows {origin} (and CONNECT to its port).',
     goOnline: 'Connect this device to a network, and run the check again.',
     askServer:
-      'Try from another network, such as a phone’s. If it works there, this network blocks {origin}; if not, the server is down.',
-    askOperator: 'Tell the people who run the server: /readyz says that the log takes no events.',
+      'Try another network, such as a phone’s. If the check works there, this network blocks {origin}. If it fails there too, the server may be down.',
+    askOperator: 'Tell the people who run the server: /readyz reports that the log accepts no events.',
     wait: 'Wait a minute, and run the check again.',
   },
-  noteTexts: {
+  notes: {
     silentCut:
-      'Connections without any traffic are ended after {seconds} s; the server’s heartbeats, every {heartbeat} s, keep them open.',
-    padding: 'Behind 8 KB of padding, SSE does come through (`padding=8192`).',
-    via: 'A proxy names itself in the answers: {via}',
+      'Something closes connections without traffic after {seconds} s. The server’s heartbeats, every {heartbeat} s, keep them open.',
+    padding: 'With 8 KB of padding, SSE gets through (`padding=8192`).',
+    via: 'A proxy names itself in the responses: {via}',
     proxyHeaders: 'Proxies added headers to the requests: {headers}',
-    oldHttp: 'Requests reach the server as HTTP/1.0, which is what nginx does by default.',
-    clock: 'The clocks of this device and of the server are {minutes} min apart.',
+    oldHttp: 'Requests reach the server as HTTP/1.0, which is what nginx sends by default.',
+    clock: 'The clocks of this device and the server are {minutes} min apart.',
   },
-};
+} satisfies TextsByCode & Readonly<Record<string, string | Readonly<Record<string, string>>>>;
 
-const pt: Texts = {
+const pt: typeof en = {
   title: 'Teste de conexão',
   intro:
-    'Descobre se as atualizações ao vivo chegam a este dispositivo, pela rede em que ele está. Leva cerca de meio minuto e não lê dados de ninguém.',
+    'Verifica se as atualizações ao vivo chegam a este dispositivo pela rede em que ele está. Leva cerca de meio minuto e não lê dados de clientes.',
   again: 'Testar de novo',
   language: 'Idioma',
-  measuring: 'Testando…',
-  asking: 'Procurando o servidor…',
-  frames: 'Experimentando cada caminho por onde as atualizações podem vir…',
-  watching: 'Observando se conexões sem tráfego continuam abertas.',
-  left: 'Mais {seconds} s.',
-  tried: 'O que foi testado',
+  running: 'Testando…',
+  contacting: 'Contatando o servidor…',
+  testing: 'Testando cada transporte…',
+  watching: 'Verificando se conexões em silêncio continuam abertas.',
+  timeLeft: 'Faltam {seconds} s.',
+  tested: 'Transportes testados',
   usedHere: 'usado aqui',
-  advice: 'O que dizer a quem cuida da rede',
-  toDo: 'O que fazer',
-  notes: 'Também observado',
+  adviceForNetwork: 'O que pedir a quem administra a rede',
+  adviceForReader: 'O que fazer',
+  notesTitle: 'Outras observações',
   report: 'Relatório para o suporte',
   reportHint: 'Texto simples para enviar ao suporte. Não contém senhas, tokens nem dados de clientes.',
   copy: 'Copiar o relatório',
   copied: 'Copiado.',
-  notCopied: 'O relatório está selecionado: copie manualmente.',
+  notCopied: 'Não foi possível copiar. O relatório está selecionado: copie manualmente.',
   waiting: 'aguardando',
   columns: {
-    transport: 'caminho',
-    connects: 'conecta',
-    first: 'primeira',
-    held: 'retenção',
-    quiet: 'ociosa',
+    transport: 'transporte',
+    connected: 'conexão',
+    first: '1ª atualização',
+    delay: 'atraso extra',
+    quiet: 'em silêncio',
     result: 'resultado',
   },
-  connects: 'conectou em {ms} ms',
-  first: 'primeira atualização após {ms} ms',
-  held: 'retida no máximo {ms} ms',
-  open: 'continua aberta sem tráfego ({seconds} s observados)',
-  cutAfter: 'encerrada após {seconds} s sem tráfego',
-  wentDead: 'continua aberta sem tráfego, mas nada mais passa por ela',
+  connected: 'conectou em {ms} ms',
+  firstUpdate: 'primeira atualização após {ms} ms',
+  extraDelay: 'atraso extra de até {ms} ms',
+  staysOpen: 'continua aberta em silêncio (observada por {seconds} s)',
+  cutAfter: 'cai após {seconds} s em silêncio',
+  wentDead: 'continua aberta em silêncio, mas depois não entrega mais nada',
   time: 'Hora',
   server: 'Servidor',
   from: 'De',
-  verdictLabel: 'Veredito',
-  levels: { good: 'Tudo certo', fair: 'Funciona, mas não do melhor jeito', bad: 'Não funciona' },
-  rungs: { websocket: 'WebSocket', sse: 'SSE (server-sent events)', poll: 'polling' },
-  noRung: 'nenhum',
-  rungLabel: 'Usado aqui',
+  verdict: 'Veredito',
+  transportUsed: 'Usado aqui',
+  noTransport: 'nenhum',
+  levels: { good: 'Tudo certo', fair: 'Funciona, mas com limitações', bad: 'Não funciona' },
+  clientTransports: { websocket: 'WebSocket', sse: 'SSE (server-sent events)', poll: 'long polling' },
   transports: {
     websocket: 'WebSocket',
     polling: 'Polling do Socket.IO',
@@ -251,19 +216,19 @@ const pt: Texts = {
     longpoll: 'Long polling',
   },
   about: {
-    websocket: 'O caminho mais rápido e a primeira escolha.',
-    polling: 'O plano B do próprio Socket.IO.',
-    sse: 'A segunda escolha: uma resposta longa.',
+    websocket: 'O transporte mais rápido e a primeira escolha.',
+    polling: 'A alternativa do próprio Socket.IO.',
+    sse: 'A segunda escolha: uma resposta que fica aberta.',
     longpoll: 'O último recurso: uma requisição após a outra.',
   },
   outcomes: {
     passes: 'funciona',
-    late: 'funciona com atraso',
-    held: 'retido',
-    stops: 'interrompido',
+    late: 'funciona, com atraso',
+    held: 'retido no caminho',
+    stops: 'para no meio',
     fails: 'não funciona',
   },
-  cut: 'funciona, mas é cortado',
+  cut: 'funciona, mas cai quando em silêncio',
   faults: {
     offline: 'sem rede',
     dns: 'nome não encontrado',
@@ -272,90 +237,89 @@ const pt: Texts = {
     proxy: 'recusado pelo proxy',
     unreachable: 'sem conexão',
     timeout: 'sem resposta',
-    redirected: 'desviado',
-    notOurs: 'outra coisa respondeu',
-    blocked: 'recusado no caminho',
+    redirected: 'redirecionado',
+    notOurs: 'não é um servidor Roomcast',
+    blocked: 'bloqueado no caminho',
     busy: 'servidor lotado',
     draining: 'servidor reiniciando',
-    silent: 'abre, mas nada passa',
+    silent: 'abre, mas nada chega',
     ended: 'interrompido',
   },
   verdicts: {
     good: 'Tudo funciona. As atualizações ao vivo chegam por WebSocket.',
-    notReady: 'A rede está bem, mas o servidor não consegue receber novos eventos no momento.',
+    notReady: 'A rede está bem, mas o servidor não consegue gravar novos eventos no momento.',
     websocketBlocked:
-      'Algo entre este dispositivo e o servidor bloqueia WebSockets; as atualizações ao vivo continuam por SSE.',
+      'Algo entre este dispositivo e o servidor bloqueia WebSockets. As atualizações ao vivo chegam por SSE.',
     websocketSilent:
-      'O WebSocket abre, mas algo entre este dispositivo e o servidor não deixa nada passar por ele; as atualizações ao vivo continuam por SSE.',
+      'O WebSocket abre, mas algo entre este dispositivo e o servidor não deixa os dados passarem. As atualizações ao vivo chegam por SSE.',
     onlyPoll:
-      'Algo entre este dispositivo e o servidor não deixa passar nem WebSockets nem streams; as atualizações ainda chegam, por requisições repetidas.',
+      'Algo entre este dispositivo e o servidor bloqueia WebSockets e streams. As atualizações ainda chegam, por long polling.',
     onlyShort:
-      'Só requisições curtas chegam ao servidor; as atualizações ainda chegam, com um pequeno atraso, por requisições repetidas.',
+      'Só requisições curtas chegam ao servidor. As atualizações ainda chegam por polling, com um pequeno atraso.',
     fallbackFails:
-      'As atualizações ao vivo chegam por WebSocket. Mas o que poderia substituí-lo não funciona aqui: {transports}.',
-    cut: 'As atualizações ao vivo chegam, mas algo no caminho encerra conexões sem tráfego após cerca de {seconds} s. Os aplicativos reconectam sozinhos e não perdem nada.',
+      'As atualizações ao vivo chegam por WebSocket, mas estas alternativas não funcionam aqui: {transports}.',
+    cut: 'As atualizações ao vivo chegam, mas algo no caminho encerra conexões em silêncio após cerca de {seconds} s. Os aplicativos reconectam sozinhos e não perdem nada.',
     late: 'As atualizações ao vivo chegam, mas com até {seconds} s de atraso.',
     clock:
-      'As atualizações ao vivo chegam, mas o relógio deste dispositivo tem {minutes} min de diferença: o login pode falhar.',
-    nothing: 'O servidor responde, mas nenhum caminho para atualizações ao vivo passa até ele.',
+      'As atualizações ao vivo chegam, mas o relógio deste dispositivo tem {minutes} min de diferença, e o login pode falhar.',
+    nothing: 'O servidor responde, mas nenhum transporte de atualizações ao vivo funciona.',
     offline: 'Este dispositivo está sem rede no momento.',
-    dns: 'O nome do servidor não foi encontrado. O endereço pode estar errado, ou esta rede não o conhece.',
-    refused: 'Nada responde neste endereço: o servidor pode estar fora do ar, ou o endereço está errado.',
-    tls: 'Não é possível fazer uma conexão segura: o certificado não é aceito aqui ({detail}).',
-    proxy: 'O proxy configurado aqui não deixa a requisição passar ({detail}).',
-    unreachable: 'Não é possível chegar ao servidor a partir daqui.',
+    dns: 'O nome do servidor não foi encontrado. O endereço pode estar errado, ou o DNS desta rede não o conhece.',
+    refused: 'Nada responde neste endereço. O servidor pode estar fora do ar, ou o endereço pode estar errado.',
+    tls: 'Não é possível fazer uma conexão segura ({detail}). Em geral, este dispositivo não aceita o certificado do servidor.',
+    proxy: 'O proxy configurado não deixa a requisição passar ({detail}).',
+    unreachable: 'Este dispositivo não consegue acessar o servidor.',
     timeout: 'O servidor não responde.',
     redirected:
-      'Este dispositivo é desviado para outro lugar ({detail}), como fazem as redes que pedem login primeiro.',
+      'A rede redireciona este dispositivo para outra página ({detail}), como fazem as redes que pedem login.',
     notOurs: 'Algo que não é o Roomcast responde neste endereço ({detail}).',
-    blocked: 'Algo entre este dispositivo e o servidor recusa a requisição ({detail}).',
-    busy: 'O servidor não aceita mais conexões ou testes no momento.',
-    draining: 'O servidor está reiniciando, ou seu log está inacessível.',
-    silent: 'É possível chegar ao servidor, mas nada volta.',
+    blocked: 'Algo entre este dispositivo e o servidor rejeita a requisição ({detail}).',
+    busy: 'O servidor não aceita mais conexões nem testes no momento.',
+    draining: 'O servidor está reiniciando, ou não consegue acessar o log.',
+    silent: 'O servidor aceita a conexão, mas nenhum dado volta.',
     ended: 'A conexão com o servidor foi interrompida.',
   },
-  advices: {
+  advice: {
     allowWebsocket:
-      'Liberar WebSockets para {origin} (o upgrade HTTP para “websocket”, caminho {path}). Um proxy, antivírus ou firewall que inspeciona HTTPS costuma precisar de uma exceção para este endereço.',
+      'Libere WebSockets para {origin} (o upgrade HTTP para “websocket”, caminho {path}). Um proxy, antivírus ou firewall que inspeciona HTTPS costuma precisar de uma exceção para este endereço.',
     letStreams:
-      'Deixar passar respostas do tipo text/event-stream de {origin} à medida que chegam: sem buffer e sem varredura até o fim. Se houver um proxy reverso próprio na frente do servidor, desligar nele o buffer de respostas.',
-    letPolls: 'Deixar que requisições a {origin} durem pelo menos 30 s.',
+      'Deixe as respostas do tipo text/event-stream de {origin} passarem à medida que chegam, sem buffer e sem esperar a varredura completa. Se houver um proxy reverso seu na frente do servidor, desligue nele o buffer de respostas.',
+    letPolls: 'Deixe as requisições a {origin} durarem pelo menos 30 s.',
     raiseIdle:
-      'Aumentar o tempo limite de inatividade para {origin} acima de 60 s: algo encerrou conexões após {seconds} s sem tráfego.',
-    setClock: 'Acertar o relógio deste dispositivo, de preferência pelo horário automático.',
+      'Aumente o tempo limite de inatividade para {origin} acima de 60 s. Algo encerrou conexões após {seconds} s em silêncio.',
+    setClock: 'Acerte o relógio deste dispositivo, de preferência com o horário automático.',
     signIn:
-      'Abrir qualquer página aqui. Se a rede pedir login ou aceite de termos, fazê-lo e testar de novo. Se só {origin} fizer isso, conferir o endereço: https:// em vez de http://, por exemplo.',
-    fixAddress:
-      'Conferir o endereço, {origin}; se estiver certo, falar com quem cuida do servidor ou dos nomes desta rede (DNS).',
+      'Abra qualquer página neste dispositivo. Se a rede pedir login ou aceite de termos, conclua essa etapa e teste de novo. Se só {origin} redirecionar, confira esse endereço: experimente https:// em vez de http://.',
+    fixAddress: 'Confira o endereço, {origin}. Se estiver certo, fale com quem cuida do servidor ou do DNS desta rede.',
     fixTls:
-      'Se esta rede inspeciona HTTPS, a autoridade certificadora dela precisa ser conhecida por este dispositivo; senão, o certificado de {origin} precisa ser renovado por quem cuida dele.',
-    fixProxy: 'Conferir o endereço e a senha do proxy, e se ele permite {origin} (e CONNECT para a porta dele).',
-    goOnline: 'Conectar este dispositivo a uma rede e testar de novo.',
+      'Se esta rede inspeciona HTTPS, instale a autoridade certificadora dela neste dispositivo. Se não, peça a quem cuida de {origin} que verifique o certificado.',
+    fixProxy: 'Confira o endereço e a senha do proxy, e se ele permite {origin} (e CONNECT para a porta dele).',
+    goOnline: 'Conecte este dispositivo a uma rede e teste de novo.',
     askServer:
-      'Tentar de outra rede, como a de um celular. Se lá funcionar, esta rede bloqueia {origin}; se não, o servidor está fora do ar.',
-    askOperator: 'Avisar quem cuida do servidor: /readyz diz que o log não aceita eventos.',
-    wait: 'Esperar um minuto e testar de novo.',
+      'Tente de outra rede, como a de um celular. Se lá funcionar, esta rede bloqueia {origin}. Se lá também falhar, o servidor pode estar fora do ar.',
+    askOperator: 'Avise quem cuida do servidor: /readyz informa que o log não aceita eventos.',
+    wait: 'Espere um minuto e teste de novo.',
   },
-  noteTexts: {
+  notes: {
     silentCut:
-      'Conexões sem nenhum tráfego são encerradas após {seconds} s; os sinais de vida do servidor, a cada {heartbeat} s, as mantêm abertas.',
+      'Algo encerra conexões sem tráfego após {seconds} s. Os heartbeats do servidor, a cada {heartbeat} s, as mantêm abertas.',
     padding: 'Com 8 KB de preenchimento, o SSE passa (`padding=8192`).',
     via: 'Um proxy se identifica nas respostas: {via}',
     proxyHeaders: 'Proxies acrescentaram cabeçalhos às requisições: {headers}',
     oldHttp: 'As requisições chegam ao servidor como HTTP/1.0, que é o padrão do nginx.',
-    clock: 'Os relógios deste dispositivo e do servidor diferem em {minutes} min.',
+    clock: 'Os relógios deste dispositivo e do servidor têm {minutes} min de diferença.',
   },
 };
 
-export const TEXTS: Readonly<Record<Language, Texts>> = { en, pt };
+export const TEXTS: Readonly<Record<Language, typeof en>> = { en, pt };
 
-/** The first of the reader's languages that there are words in; else English. */
+/** The first language of the reader that has texts, else English. */
 export function languageOf(tags: readonly string[]): Language {
-  const known = tags.map((tag) => LANGUAGES.find((language) => tag.toLowerCase().startsWith(language)));
-  return known.find((language) => language !== undefined) ?? 'en';
+  const supported = tags.map((tag) => LANGUAGES.find((language) => tag.toLowerCase().startsWith(language)));
+  return supported.find((language) => language !== undefined) ?? 'en';
 }
 
-export function fill(text: string, values: Readonly<Record<string, string | number>>, language: Language): string {
+export function fill(text: string, values: Values, language: Language): string {
   return text.replaceAll(/\{(\w+)\}/g, (whole, name: string) => {
     const value = values[name] ?? whole;
     return typeof value === 'number' ? numberText(value, language) : value;
@@ -366,24 +330,25 @@ export function numberText(value: number, language: Language): string {
   return language === 'pt' ? String(value).replace('.', ',') : String(value);
 }
 
-export function verdictText({ verdict: { code, values } }: Judgement, language: Language): string {
-  const { verdicts, transports } = TEXTS[language];
-  if (typeof values.transports !== 'string') return say(verdicts, { code, values }, language).replace(' ()', '');
-  const names = values.transports.split(' ').map((name) => transports[name as TransportName]);
-  return fill(verdicts[code], { transports: names.join(', ') }, language);
-}
-
-const FOR_THE_NETWORK: ReadonlySet<AdviceCode> = new Set(['allowWebsocket', 'letStreams', 'letPolls', 'raiseIdle']);
-
-export function adviceTitle({ advice }: Judgement, language: Language): string {
-  const { toDo, advice: tell } = TEXTS[language];
-  return advice.some(({ code }) => FOR_THE_NETWORK.has(code)) ? tell : toDo;
-}
-
-export function say<Code extends string>(
+export function messageText<Code extends string>(
   texts: Readonly<Record<Code, string>>,
-  { code, values }: Said<Code>,
+  { code, values }: Message<Code>,
   language: Language,
 ): string {
   return fill(texts[code], values, language);
+}
+
+export function verdictText({ code, values }: Verdict, language: Language): string {
+  const { verdicts, transports } = TEXTS[language];
+  const names = String(values.transports ?? '').split(' ');
+  const named = names.map((name) => transports[name as TransportName]).join(', ');
+  // A fault without a detail leaves empty parentheses.
+  return messageText(verdicts, { code, values: { ...values, transports: named } }, language).replace(' ()', '');
+}
+
+const FOR_NETWORK: ReadonlySet<AdviceCode> = new Set(['allowWebsocket', 'letStreams', 'letPolls', 'raiseIdle']);
+
+export function adviceTitle({ advice }: Verdict, language: Language): string {
+  const { adviceForReader, adviceForNetwork } = TEXTS[language];
+  return advice.some(({ code }) => FOR_NETWORK.has(code)) ? adviceForNetwork : adviceForReader;
 }

@@ -1,42 +1,42 @@
 /**
- * `roomcast doctor URL`: the connection check of the page `/check`, from a terminal: the same probes, the same judging.
- * Standard output has the report, or with `--json` one document and nothing else; progress goes to standard error, for
- * people only.
+ * `roomcast check URL`: the connection check of the page `/check`, in a terminal, with the same tests and the same verdict.
+ * Standard output has the report or, with `--json`, one document and nothing else. Progress goes to standard error, and
+ * only if that is a terminal.
  */
-import { type Judgement, judge } from '../check/judge.ts';
-import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../check/measure.ts';
-import { type Measurement, NOTHING_YET } from '../check/measurement.ts';
 import { createProgress } from '../check/progress.ts';
-import { reportText } from '../check/report.ts';
-import { LANGUAGES, type Language, languageOf, say, TEXTS, verdictText } from '../check/texts.ts';
+import { type ReportFacts, reportText } from '../check/report.ts';
+import { type CheckResult, EMPTY_RESULT } from '../check/result.ts';
+import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../check/run.ts';
+import { LANGUAGES, type Language, languageOf, messageText, TEXTS, verdictText } from '../check/texts.ts';
+import { type Verdict, verdictOf } from '../check/verdict.ts';
 import { parseFlags, UsageError } from './arguments.ts';
 import { createNodeNetwork } from './network.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';
 
-export const CHECK_HELP = `Tries each transport between here and a bridge, and says which one an application would have.
+export const CHECK_HELP = `Tests every transport between this machine and a bridge, and reports which one an application would use.
 
 Usage: roomcast check [URL] [options]
        roomcast doctor is the older name of this command.
 
-URL is where the bridge is, with its base path (default: ROOMCAST_URL, else http://127.0.0.1:4003).
-It needs no token and reads no event.
+URL is the bridge's address with its base path (default: ROOMCAST_URL, else http://127.0.0.1:4003).
+The check needs no token and reads no events.
 
-  --idle SECONDS      how long connections with nothing to say are watched, 0 to ${MOST_QUIET_SECONDS}
-                      (default: a little longer than between two heartbeats, at most 35)
-  --timeout SECONDS   longest wait for an answer, 1 to 60 (default ${PATIENCE_MS / 1000})
-  --socket-path PATH  Socket.IO's path (default: what the bridge says)
-  --lang en|pt        the words of the report (default: as LC_ALL, LC_MESSAGES, LANG say)
-  --json              one JSON document instead of the report
+  --idle SECONDS      how long to watch quiet connections, 0 to ${MAX_QUIET_SECONDS}
+                      (default: a little longer than a heartbeat, at most 35)
+  --timeout SECONDS   longest wait for an answer, 1 to 60 (default ${DEFAULT_TIMEOUT_MS / 1000})
+  --socket-path PATH  Socket.IO's path (default: the one that the bridge reports)
+  --lang en|pt        language of the report (default: from LC_ALL, LC_MESSAGES, LANG)
+  --json              print one JSON document in place of the report
 
 Environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; NODE_EXTRA_CA_CERTS.
 
-Exit codes: 0 everything works, 1 something does not but an application would still be served,
-2 nothing works, 64 used wrongly.
+Exit codes: 0 everything works; 1 something fails, but an application still gets updates;
+2 nothing works; 64 wrong usage.
 
-Example: HTTPS_PROXY=http://proxy:3128 roomcast doctor https://bridge.example --lang pt
+Example: HTTPS_PROXY=http://proxy:3128 roomcast check https://bridge.example --lang pt
 `;
 
-const USED_WRONGLY = 64;
+const WRONG_USAGE = 64;
 const EXIT_CODES = { good: 0, fair: 1, bad: 2 } as const;
 const PROGRESS_MS = 250;
 
@@ -49,11 +49,11 @@ const FLAGS = {
 } as const;
 
 interface Options {
-  /** Ends in a slash. */
+  /** Ends with a slash. */
   readonly base: URL;
   readonly proxy: URL | null;
   readonly quietSeconds: number | null;
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
   readonly socketPath: string | null;
   readonly language: Language;
   readonly isJson: boolean;
@@ -66,60 +66,56 @@ export async function check(argv: readonly string[]): Promise<number> {
     options = parseOptions(argv, process.env);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    // 2 is taken: nothing works.
-    process.stderr.write(`roomcast: ${error.message} (see roomcast doctor --help)\n`);
-    return USED_WRONGLY;
+    // Here, not in main.ts: exit code 2 means that nothing works.
+    process.stderr.write(`roomcast: ${error.message} (see roomcast check --help)\n`);
+    return WRONG_USAGE;
   }
   const { base, language, isJson } = options;
-  let { proxy } = options;
-  if (proxy !== null && !canUseProxies()) {
-    process.stderr.write('roomcast: this Node cannot use a proxy (22.21 and 24.5 can); measuring without it\n');
-    proxy = null;
+  if (options.proxy !== null && !canUseProxies()) {
+    process.stderr.write('roomcast: this Node cannot use a proxy (22.21 and 24.5 can); checking without the proxy\n');
+    options = { ...options, proxy: null };
   }
-  const atMs = Date.now();
-  const measurement = await observe(options, proxy);
-  const judgement = judge(measurement, base.origin);
-  const facts = { atMs, origin: base.origin, from: `Node.js ${process.versions.node}, ${process.platform}` };
+  const facts = {
+    atMs: Date.now(),
+    origin: base.origin,
+    from: `Node.js ${process.versions.node}, ${process.platform}`,
+  };
+  const result = await run(options);
+  const verdict = verdictOf(result, base.origin);
   const output = isJson
-    ? `${JSON.stringify(documentOf(judgement, measurement, facts, language), null, 2)}\n`
-    : reportText(judgement, facts, language);
+    ? `${JSON.stringify(jsonOf(verdict, result, facts, language), null, 2)}\n`
+    : reportText(verdict, facts, language);
   await new Promise<void>((resolve) => process.stdout.write(output, () => resolve()));
-  return EXIT_CODES[judgement.level];
+  return EXIT_CODES[verdict.level];
 }
 
-async function observe(options: Options, proxy: URL | null): Promise<Measurement> {
-  const { base, socketPath, patienceMs, quietSeconds, language } = options;
+async function run({ base, proxy, socketPath, timeoutMs, quietSeconds, language }: Options): Promise<CheckResult> {
   const network = createNodeNetwork(base, proxy, socketPath);
-  const line = createLine(language);
+  const line = createProgressLine(language);
+  const { signal } = new AbortController();
   try {
-    return await measure(network, {
-      quietSeconds,
-      patienceMs,
-      signal: new AbortController().signal,
-      progress: line.show,
-    });
+    return await runCheck(network, { quietSeconds, timeoutMs, signal, onProgress: line.show });
   } finally {
     line.end();
     network.close();
   }
 }
 
-/** One line on the terminal that tells how far it is; nothing where standard error is no terminal. */
-function createLine(language: Language): { show(measurement: Measurement): void; end(): void } {
+function createProgressLine(language: Language): { show(result: CheckResult): void; end(): void } {
   if (!process.stderr.isTTY) return { show() {}, end() {} };
   const progressOf = createProgress();
-  let latest = NOTHING_YET;
+  let latest = EMPTY_RESULT;
   const draw = (): void => {
     const progress = progressOf(latest, performance.now());
-    const text = `${progress.phase(language)} ${progress.left(language)}`;
-    // A line that wraps could not be drawn over.
+    const text = `${progress.phase(language)} ${progress.timeLeft(language)}`;
+    // A line that wraps cannot be overwritten.
     process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns || 80) - 1)}`);
   };
   const drawing = setInterval(draw, PROGRESS_MS);
   draw();
   return {
-    show(measurement) {
-      latest = measurement;
+    show(result) {
+      latest = result;
     },
     end() {
       clearInterval(drawing);
@@ -128,55 +124,51 @@ function createLine(language: Language): { show(measurement: Measurement): void;
   };
 }
 
-interface Facts {
-  readonly atMs: number;
-  readonly origin: string;
-  readonly from: string;
-}
-
-function documentOf(judgement: Judgement, measurement: Measurement, { atMs, ...facts }: Facts, language: Language) {
-  const { level, rung, verdict, advice, notes, transports } = judgement;
-  const { advices, noteTexts } = TEXTS[language];
+/** The document of `--json`. Its keys are public (docs/check.md). */
+function jsonOf(verdict: Verdict, measurement: CheckResult, { atMs, ...facts }: ReportFacts, language: Language) {
+  const { level, code, transport, advice, notes, transports } = verdict;
+  const texts = TEXTS[language];
   return {
     time: new Date(atMs).toISOString(),
     ...facts,
     level,
-    verdict: { code: verdict.code, text: verdictText(judgement, language) },
-    transport: rung,
+    verdict: { code, text: verdictText(verdict, language) },
+    transport,
     transports,
-    advice: advice.map((one) => ({ code: one.code, text: say(advices, one, language) })),
-    notes: notes.map((one) => ({ code: one.code, text: say(noteTexts, one, language) })),
+    advice: advice.map((message) => ({ code: message.code, text: messageText(texts.advice, message, language) })),
+    notes: notes.map((message) => ({ code: message.code, text: messageText(texts.notes, message, language) })),
     measurement,
   };
 }
 
 /** @throws {UsageError} */
 function parseOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Options {
-  const { values, positionals } = parseFlags('doctor', argv, FLAGS, 1);
+  const { values, positionals } = parseFlags('check', argv, FLAGS, 1);
   const base = baseOf(positionals[0] ?? (env.ROOMCAST_URL || 'http://127.0.0.1:4003'));
   const { idle, timeout, lang, json } = values;
-  const language = lang === undefined ? languageOf([localeOf(env)]) : LANGUAGES.find((known) => known === lang);
-  if (language === undefined) throw new UsageError(`--lang takes ${LANGUAGES.join(' or ')}`, 'doctor');
+  const locale = env.LC_ALL || env.LC_MESSAGES || env.LANG || 'en';
+  const language = lang === undefined ? languageOf([locale]) : LANGUAGES.find((language) => language === lang);
+  if (language === undefined) throw new UsageError(`--lang must be ${LANGUAGES.join(' or ')}`);
   const socketPath = values['socket-path'] ?? null;
   if (socketPath !== null && !/^\/[\w./~-]*$/.test(socketPath)) {
-    throw new UsageError('--socket-path takes a path such as /socket.io', 'doctor');
+    throw new UsageError('--socket-path must be a path such as /socket.io');
   }
   return {
     base,
     proxy: proxyFor(base, env),
-    quietSeconds: idle === undefined ? null : wholeSeconds('idle', idle, 0, MOST_QUIET_SECONDS),
-    patienceMs: timeout === undefined ? PATIENCE_MS : wholeSeconds('timeout', timeout, 1, 60) * 1000,
+    quietSeconds: idle === undefined ? null : wholeSeconds('idle', idle, 0, MAX_QUIET_SECONDS),
+    timeoutMs: timeout === undefined ? DEFAULT_TIMEOUT_MS : wholeSeconds('timeout', timeout, 1, 60) * 1000,
     socketPath,
     language,
     isJson: json,
   };
 }
 
-/** People paste what stands in their browser: the page itself is not the base. */
+/** People paste the address of `/check` or `/console` from their browser; the base is the part before it. */
 function baseOf(text: string): URL {
   const url = URL.parse(text);
   if (url === null || !['http:', 'https:'].includes(url.protocol) || url.username !== '' || url.password !== '') {
-    throw new UsageError('URL takes http://… or https://… without a user name or password', 'doctor');
+    throw new UsageError('URL must start with http:// or https:// and hold no user name or password');
   }
   url.search = '';
   url.hash = '';
@@ -184,12 +176,8 @@ function baseOf(text: string): URL {
   return url;
 }
 
-function wholeSeconds(flag: string, text: string, least: number, most: number): number {
+function wholeSeconds(flag: string, text: string, min: number, max: number): number {
   const value = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  throw new UsageError(`--${flag} takes a whole number of seconds from ${least} to ${most}`, 'doctor');
-}
-
-function localeOf({ LC_ALL, LC_MESSAGES, LANG }: NodeJS.ProcessEnv): string {
-  return LC_ALL || LC_MESSAGES || LANG || 'en';
+  if (value >= min && value <= max) return value;
+  throw new UsageError(`--${flag} must be a whole number of seconds from ${min} to ${max}`);
 }

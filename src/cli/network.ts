@@ -1,9 +1,9 @@
-/** How `roomcast doctor` reaches a bridge: Node's own HTTP, through the proxy if there is one; each fault by its kind. */
+/** The `Network` of `roomcast check`: Node's own HTTP client, through a forward proxy if the environment names one. */
 import { type Agent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { io } from 'socket.io-client';
-import type { Answer, Ask, Network } from '../check/measure.ts';
-import { Fault, type FaultKind } from '../check/measurement.ts';
+import type { CheckRequest, CheckResponse, Network } from '../check/network.ts';
+import { CheckError, type FaultKind } from '../check/result.ts';
 import { createAgents } from './proxy.ts';
 
 export interface NodeNetwork extends Network {
@@ -11,38 +11,38 @@ export interface NodeNetwork extends Network {
 }
 
 /**
- * @param base the bridge, ending in a slash
- * @param socketPath goes before what the server says of itself; null: it does not
+ * @param base the bridge's URL, ending with a slash
+ * @param socketPath overrides the path that the server reports; null: use that path
  */
 export function createNodeNetwork(base: URL, proxy: URL | null, socketPath: string | null): NodeNetwork {
   const agents = createAgents(base, proxy);
   const send = base.protocol === 'https:' ? requestHttps : requestHttp;
 
-  function request(path: string, { accept, signal }: Ask): Promise<Answer> {
+  function request(path: string, { accept, signal }: CheckRequest): Promise<CheckResponse> {
     return new Promise((resolve, reject) => {
-      const headers = { accept, 'user-agent': 'roomcast-doctor', 'cache-control': 'no-cache' };
+      const headers = { accept, 'user-agent': 'roomcast-check', 'cache-control': 'no-cache' };
       const outgoing = send(new URL(path, base), { agent: agents.requests, headers, signal });
       outgoing.once('response', (incoming) => {
-        // What comes over a body that broke off is told to whoever reads it.
+        // An error in the body also rejects the loop that reads it; without a listener it would end the process.
         incoming.on('error', () => {});
-        if (incoming.statusCode === 407) reject(new Fault('proxy', '407'));
-        else resolve(answerOf(incoming));
+        if (incoming.statusCode === 407) reject(new CheckError('proxy', '407'));
+        else resolve(responseOf(incoming));
       });
-      outgoing.once('error', (error) => reject(faultOf(error, proxy !== null)));
+      outgoing.once('error', (error) => reject(checkErrorOf(error, proxy !== null)));
       outgoing.end();
     });
   }
 
   return {
     request,
-    connect(transport, itsPath, timeoutMs) {
+    connect(transport, reportedPath, timeoutMs) {
       return io(new URL('/check', base).href, {
-        path: socketPath ?? itsPath,
+        path: socketPath ?? reportedPath,
         transports: [transport],
         forceNew: true,
         reconnection: false,
         timeout: timeoutMs,
-        // The types know browsers only.
+        // Engine.IO's types know only the browser's string; in Node the option takes an http.Agent.
         agent: (transport === 'websocket' ? agents.websocket : agents.requests) as Agent & string,
       });
     },
@@ -50,7 +50,7 @@ export function createNodeNetwork(base: URL, proxy: URL | null, socketPath: stri
   };
 }
 
-function answerOf(incoming: IncomingMessage): Answer {
+function responseOf(incoming: IncomingMessage): CheckResponse {
   const { statusCode: status = 0 } = incoming;
   return {
     status,
@@ -59,7 +59,7 @@ function answerOf(incoming: IncomingMessage): Answer {
       const value = incoming.headers[name];
       return (Array.isArray(value) ? value.join(', ') : value) ?? null;
     },
-    pieces: incoming,
+    body: incoming,
   };
 }
 
@@ -76,7 +76,7 @@ const KIND_OF_CODE: Readonly<Record<string, FaultKind>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'tls',
 };
 
-function faultOf(cause: NodeJS.ErrnoException, hasProxy: boolean): Fault {
+function checkErrorOf(cause: NodeJS.ErrnoException, hasProxy: boolean): CheckError {
   const { code = '', message } = cause;
   const kind = /^(CERT_|ERR_TLS|ERR_SSL)/.test(code)
     ? 'tls'
@@ -85,7 +85,7 @@ function faultOf(cause: NodeJS.ErrnoException, hasProxy: boolean): Fault {
       : code.startsWith('HPE_')
         ? 'notOurs'
         : (KIND_OF_CODE[code] ?? 'unreachable');
-  // It is the proxy's name that is looked up, and the proxy that refuses.
-  const isProxys = hasProxy && (kind === 'dns' || kind === 'refused');
-  return new Fault(isProxys ? 'proxy' : kind, code || message, { cause });
+  // With a proxy, Node resolves and connects to the proxy's host, so these faults are the proxy's.
+  const isProxyFault = hasProxy && (kind === 'dns' || kind === 'refused');
+  return new CheckError(isProxyFault ? 'proxy' : kind, code || message, { cause });
 }

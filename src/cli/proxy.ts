@@ -1,9 +1,9 @@
 /**
- * The forward proxy that the environment names, as other command lines understand it: `HTTPS_PROXY` for https targets,
- * `HTTP_PROXY` for http ones (small letters go before capitals), `NO_PROXY` for what is reached without.
+ * The forward proxy that the environment names, by the usual rules: `HTTPS_PROXY` for https targets, `HTTP_PROXY` for
+ * http targets (lower-case names win), `NO_PROXY` for targets that need no proxy.
  *
- * Node's own agents take requests through it: absolute-form for http, CONNECT for https. A websocket to an http target
- * needs a CONNECT too, as browsers make it, since proxies do not pass an upgrade on; that agent is here.
+ * Node's agents send requests through the proxy: absolute-form for http, CONNECT for https. A WebSocket to an http target
+ * also needs CONNECT, as browsers do it, because proxies do not forward an upgrade. `TunnelAgent` does that.
  */
 import { Agent, type ClientRequestArgs, type IncomingMessage, request as requestHttp } from 'node:http';
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https';
@@ -13,19 +13,19 @@ import { UsageError } from './arguments.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** @throws {UsageError} when the variable does not name a proxy that can be used */
+/** @throws {UsageError} if the variable holds no http or https URL */
 export function proxyFor(target: URL, env: Env): URL | null {
   const name = target.protocol === 'https:' ? 'https_proxy' : 'http_proxy';
-  const given = (env[name] ?? env[name.toUpperCase()] ?? '').trim();
-  if (given === '' || isExempt(target, env.no_proxy ?? env.NO_PROXY ?? '')) return null;
-  const proxy = URL.parse(/^[a-z0-9+.-]+:\/\//i.test(given) ? given : `http://${given}`);
+  const text = (env[name] ?? env[name.toUpperCase()] ?? '').trim();
+  if (text === '' || isExempt(target, env.no_proxy ?? env.NO_PROXY ?? '')) return null;
+  const proxy = URL.parse(/^[a-z0-9+.-]+:\/\//i.test(text) ? text : `http://${text}`);
   if (proxy === null || !['http:', 'https:'].includes(proxy.protocol)) {
-    throw new UsageError(`${name.toUpperCase()} takes http://host:port`, 'doctor');
+    throw new UsageError(`${name.toUpperCase()} must be a proxy's address such as http://host:port`);
   }
   return proxy;
 }
 
-/** `*`, a host, a host with a port, or a domain with or without its leading dot, which stands for all below it too. */
+/** Entries of NO_PROXY: `*`, a host, a host with a port, or a domain (with or without a leading dot) and its subdomains. */
 function isExempt(target: URL, list: string): boolean {
   const host = bareHost(target);
   const port = target.port || (target.protocol === 'https:' ? '443' : '80');
@@ -34,9 +34,9 @@ function isExempt(target: URL, list: string): boolean {
     .filter((entry) => entry !== '')
     .some((entry) => {
       if (entry === '*') return true;
-      const [, name = entry, itsPort = port] = (isIPv6(entry) ? null : /^(.*?)(?::(\d+))?$/.exec(entry)) ?? [];
+      const [, name = entry, entryPort = port] = (isIPv6(entry) ? null : /^(.*?)(?::(\d+))?$/.exec(entry)) ?? [];
       const bare = name.toLowerCase().replace(/^\*?\.|^\[|\]$/g, '');
-      return itsPort === port && (host === bare || host.endsWith(`.${bare}`));
+      return entryPort === port && (host === bare || host.endsWith(`.${bare}`));
     });
 }
 
@@ -44,7 +44,7 @@ function bareHost({ hostname }: URL): string {
   return hostname.replace(/^\[|\]$/g, '').toLowerCase();
 }
 
-/** Node 22.21 and 24.5 brought proxies to `http.Agent`. */
+/** `http.Agent` supports proxies since Node 22.21 and 24.5. */
 export function canUseProxies(version = process.versions.node): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   return major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
@@ -56,10 +56,9 @@ export interface Agents {
   close(): void;
 }
 
-/** What requests and websockets to the target go through. */
 export function createAgents(target: URL, proxy: URL | null): Agents {
   const isSecure = target.protocol === 'https:';
-  // Each request on a connection of its own: a proxy may close one just as it is used again, and Node does not try anew.
+  // No keep-alive: a proxy may close an idle connection just as the next request uses it, and Node does not retry.
   const options = proxy === null ? {} : { proxyEnv: { http_proxy: proxy.href, https_proxy: proxy.href } };
   const requests = isSecure ? new HttpsAgent(options) : new Agent(options);
   const websocket = proxy === null || isSecure ? requests : new TunnelAgent(proxy);
@@ -73,7 +72,7 @@ export function createAgents(target: URL, proxy: URL | null): Agents {
   };
 }
 
-type Connected = (error: Error | null, socket?: Duplex) => void;
+type OnConnect = (error: Error | null, socket?: Duplex) => void;
 
 class TunnelAgent extends Agent {
   readonly #proxy: URL;
@@ -83,7 +82,7 @@ class TunnelAgent extends Agent {
     this.#proxy = proxy;
   }
 
-  override createConnection({ host, port }: ClientRequestArgs, connected: Connected): undefined {
+  override createConnection({ host, port }: ClientRequestArgs, onConnect: OnConnect): undefined {
     const { protocol, username, password } = this.#proxy;
     const authority = `${host?.includes(':') ? `[${host}]` : host}:${port}`;
     const login = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
@@ -99,17 +98,13 @@ class TunnelAgent extends Agent {
       agent: false,
     });
     request.once('connect', ({ statusCode }: IncomingMessage, socket: Duplex) => {
-      if (statusCode === 200) return connected(null, socket);
+      if (statusCode === 200) return onConnect(null, socket);
       socket.destroy();
-      connected(tunnelError(`CONNECT ${statusCode}`));
+      // The code that Node's own tunnels use.
+      onConnect(Object.assign(new Error(`CONNECT ${statusCode}`), { code: 'ERR_PROXY_TUNNEL' }));
     });
-    request.once('error', connected);
+    request.once('error', onConnect);
     request.end();
     return undefined;
   }
-}
-
-/** With the code that Node's own tunnels have. */
-function tunnelError(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ERR_PROXY_TUNNEL' });
 }

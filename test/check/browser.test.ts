@@ -1,4 +1,4 @@
-/** The page `/check` in a real Chromium: what it says on a good way and behind obstacles, to whom, and how it looks. */
+/** The page `/check` in a real Chromium, on a free network and behind obstacles: its verdicts, languages and layout. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -12,7 +12,7 @@ import { type ProxyName, programOf, programPath, startProxy } from '../support/p
 import { until } from '../support/until.ts';
 
 const AXE = readFileSync(new URL('../../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
-/** Past the default patience and the ticks. */
+/** Longer than the check's default timeout and its ticks. */
 const VERDICT_MS = 40_000;
 
 interface Finding {
@@ -53,8 +53,8 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     await page.locator('[data-verdict]').waitFor({ timeout: VERDICT_MS });
     return page.locator('[data-verdict]').getAttribute('data-verdict');
   };
-  /** A machine that is busy with other tests may hold frames back itself, and be told so. */
-  const atLast = async (page: Page, verdict: string) => {
+  /** A machine that is busy with other tests may delay ticks itself, so a check that says so runs again. */
+  const untilVerdict = async (page: Page, verdict: string) => {
     for (let runs = 0; (await verdictOf(page)) !== verdict; runs++) {
       assert.ok(runs < 5, await reportOf(page));
       await page.locator('.verdict button').click();
@@ -63,7 +63,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
   };
   const reportOf = (page: Page) => page.locator('textarea').inputValue();
 
-  /** Nothing serious for axe, and nothing wider than the window. */
+  /** The audit finds nothing serious, and nothing is wider than the window. */
   async function assertSound(page: Page, what: string): Promise<void> {
     await page.evaluate(AXE);
     const { violations } = (await page.evaluate('axe.run()')) as { violations: Finding[] };
@@ -79,12 +79,12 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
   for (const locale of ['en-US', 'pt-BR']) {
     for (const colorScheme of ['light', 'dark'] as const) {
       for (const width of [360, 1440]) {
-        test(`on a good way, in ${locale}, ${colorScheme}, ${width} px`, async () => {
+        test(`on a free network, in ${locale}, ${colorScheme}, ${width} px`, async () => {
           const { url } = await obstacle({ upgrade: width === 360 ? 'refuse' : 'pass' });
           const page = await open(`${url}/check?idle=1`, { locale, colorScheme, viewport: { width, height: 800 } });
           await page.locator('progress').waitFor();
-          await assertSound(page, 'while it measures');
-          await atLast(page, width === 360 ? 'websocketBlocked' : 'good');
+          await assertSound(page, 'while it runs');
+          await untilVerdict(page, width === 360 ? 'websocketBlocked' : 'good');
           assert.equal(await page.getAttribute('html', 'lang'), locale === 'pt-BR' ? 'pt-BR' : 'en');
           await assertSound(page, 'when it is done');
         });
@@ -92,7 +92,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     }
   }
 
-  test('has its colours in a browser that is older than light-dark()', async () => {
+  test('keeps its colours in a browser without light-dark()', async () => {
     const page = await open('about:blank', { colorScheme: 'dark' });
     await page.route('**/assets/check.css', async (route) => {
       const response = await route.fetch();
@@ -115,9 +115,9 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     return started;
   }
 
-  test('runs by itself, says one sentence in either language, and has a report to copy', async () => {
+  test('starts by itself, says one sentence in each language, and offers a report to copy', async () => {
     const page = await open(`${bridge.url}/check?idle=1`, { permissions: ['clipboard-read', 'clipboard-write'] });
-    await atLast(page, 'good');
+    await untilVerdict(page, 'good');
     assert.match(
       (await page.locator('.verdict').textContent()) ?? '',
       /Everything works\. Live updates arrive by WebSocket\./,
@@ -142,7 +142,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     assert.equal(await page.title(), 'Teste de conexão · Roomcast');
   });
 
-  test('runs again by the keyboard alone, and the button keeps the focus', async () => {
+  test('runs again by keyboard, and the button keeps the focus', async () => {
     const page = await open(`${bridge.url}/check?idle=0`);
     await verdictOf(page);
     for (let n = 0; n < 3; n++) await page.keyboard.press('Tab');
@@ -175,7 +175,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     assert.equal(await verdictOf(page), 'good');
   });
 
-  test('offline, and when the server has gone: said, and well again afterwards', async () => {
+  test('reports that the device is offline or the server gone, and recovers', async () => {
     const page = await open(`${bridge.url}/check?idle=0`);
     await verdictOf(page);
     const again = () => page.getByRole('button', { name: 'Run again' }).click();
@@ -192,7 +192,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     assert.equal(await page.locator('.verdict').getAttribute('data-level'), 'bad');
   });
 
-  test('a sign-in page in between, and a page that is not ours', async () => {
+  test('a sign-in page, a page of another server, and a firewall', async () => {
     const page = await open(`${bridge.url}/check?idle=0`);
     await verdictOf(page);
     const portal = createServer((_, response) => void response.end('<h1>Sign in</h1>'));
@@ -211,7 +211,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     }
   });
 
-  test('a server that is full, or whose clock is wrong', async () => {
+  test('a full server, and a wrong clock', async () => {
     const full = await startBridge({ maxConnections: 1 });
     closing.push(() => full.close());
     const leaving = new AbortController();
@@ -226,7 +226,7 @@ describe('/check in Chromium', { skip: CHROMIUM === null ? 'chromium is not inst
     assert.match(await reportOf(page), /10 min/);
   });
 
-  test('closed in the middle of it, it leaves nothing open', async () => {
+  test('leaves no connection open when the page closes during a check', async () => {
     const page = await open(`${bridge.url}/check?idle=60`);
     await page.getByText(/s to go/).waitFor({ timeout: VERDICT_MS });
     await page.close();

@@ -1,6 +1,5 @@
 /**
- * The probe endpoints of the connection check: open to anyone, bounded, and with nothing of anyone's in them; and what
- * the judge makes of a measurement.
+ * The server's side of the connection check (open to anyone, bounded, free of anyone's data), and the verdict on a result.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -9,10 +8,10 @@ import { type AddressInfo, connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { Server } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
-import { judge } from '../../src/check/judge.ts';
-import type { Measurement, Passage, Quiet } from '../../src/check/measurement.ts';
 import { reportText } from '../../src/check/report.ts';
+import type { CheckResult, QuietPeriod, TickDelivery } from '../../src/check/result.ts';
 import { LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
+import { verdictOf } from '../../src/check/verdict.ts';
 import type { Config } from '../../src/config.ts';
 import { TRANSPORTS } from '../../src/contract/names.ts';
 import { openCheckNamespace } from '../../src/transports/socketio/check.ts';
@@ -49,7 +48,7 @@ function eventsOf(text: string): string[] {
   return [...text.matchAll(/^event: (\S+)$/gm)].map(([, name]) => name as string);
 }
 
-test('in jwt mode the stream ticks for anyone, under the headers of /sse, and ends by itself', async (t) => {
+test('in jwt mode the stream ticks without a token, with the headers of /sse, and ends by itself', async (t) => {
   const bridge = await start(t, { ...JWT, heartbeatMs: 100, basePath: '/rt' });
   const response = await fetch(`${bridge.url}/check/stream?ticks=3&every=50&hold=1&padding=100`);
   assert.equal(response.status, 200);
@@ -74,7 +73,7 @@ test('a stream without heartbeats is silent between its ticks', async (t) => {
   assert.deepEqual(eventsOf(text), ['check.tick', 'check.tick']);
 });
 
-test('the poll tells the server’s clock and what a check needs, and no more', async (t) => {
+test('the poll reveals the server’s clock and what a check needs, and no more', async (t) => {
   const bridge = await start(t, { ...JWT, socketPath: '/live', heartbeatMs: 1234 });
   const beforeMs = Date.now();
   const response = await fetch(`${bridge.url}/check/poll?wait=1`, { headers: { via: '1.1 secret-name' } });
@@ -90,7 +89,7 @@ test('the poll tells the server’s clock and what a check needs, and no more', 
   });
 });
 
-test('values out of range are a 400 that names them; bodies and other methods are not taken', async (t) => {
+test('values out of range get a 400 that names them; other methods get a 405', async (t) => {
   const bridge = await start(t);
   for (const query of [
     'stream?ticks=0',
@@ -122,7 +121,7 @@ test('values out of range are a 400 that names them; bodies and other methods ar
   }
 });
 
-test('probes count as connections while they last, and a client that leaves is counted out', async (t) => {
+test('checks count as connections until they end or the client leaves', async (t) => {
   const bridge = await start(t, { maxConnections: 2 });
   const leaving = new AbortController();
   const held = await Promise.all(
@@ -144,7 +143,7 @@ test('probes count as connections while they last, and a client that leaves is c
   assert.equal((await fetch(`${bridge.url}/check/stream?ticks=1`)).status, 200);
 });
 
-test('probes leave most connections to those who listen', async (t) => {
+test('checks leave most connections to listeners', async (t) => {
   const bridge = await start(t, { maxConnections: 40 });
   const leaving = new AbortController();
   t.after(() => leaving.abort());
@@ -188,16 +187,16 @@ for (const transport of ['websocket', 'polling']) {
     for (const text of ['x'.repeat(1025), 5, { a: 1 }, Buffer.from('x')]) {
       assert.equal((await socket.emitWithAck('check.echo', text)).code, 'body_too_large');
     }
-    // An offset and a session id of one's own making restore nothing.
+    // A client cannot recover a session here, even with a session id and an offset.
     const again = await connected(t, bridge.url, {
       transports: [transport],
-      auth: { pid: (socket as unknown as { _pid: string })._pid, offset: 'x' },
+      auth: { pid: Reflect.get(socket, '_pid'), offset: 'x' },
     });
     assert.equal(again.recovered, false);
   });
 }
 
-test('who sends without end, or joins and leaves without end, is cut off', async (t) => {
+test('a client that sends endlessly, or joins and leaves endlessly, is cut', async (t) => {
   const bridge = await start(t);
   const chatty = await connected(t, bridge.url, { transports: ['websocket'] });
   const ended = next(chatty, 'disconnect');
@@ -218,7 +217,7 @@ test('who sends without end, or joins and leaves without end, is cut off', async
   assert.ok(connects < 60, String(connects));
 });
 
-test('a connection with a probe on it ends after its time, also when it has left the namespace', async (t) => {
+test('a connection that was used for a check ends after its time, even if it left the namespace', async (t) => {
   const server = createServer();
   const namespaces = new Server(server);
   let held = 0;
@@ -238,15 +237,15 @@ test('a connection with a probe on it ends after its time, also when it has left
   await until('counted out', () => held === 0);
 });
 
-test('a stock client in the main namespace shares its connection with a probe, and is recovered as ever', async (t) => {
+test('a stock client that shares its connection with a check is still recovered', async (t) => {
   const bridge = await start(t, { recoverySeconds: 60 });
   const main = io(bridge.url, { forceNew: true, transports: ['websocket'], reconnectionDelay: 10 });
   t.after(() => main.disconnect());
   await next(main, 'connect');
   await main.emitWithAck('join-tenant', 'tenant-1');
-  const probe = main.io.socket('/check').connect();
-  t.after(() => probe.disconnect());
-  await next(probe, 'connect');
+  const check = main.io.socket('/check').connect();
+  t.after(() => check.disconnect());
+  await next(check, 'connect');
   const heard: string[] = [];
   main.on('messages.new', (_payload, cursor) => heard.push(cursor));
   const { id: first } = await bridge.publish('messages.new', messageNew());
@@ -278,7 +277,7 @@ test('a drain ends streams, polls and sockets', async () => {
   await ended;
 });
 
-test('a listed origin may embed the check; another reads nothing', async (t) => {
+test('only a listed origin may read the check’s answers', async (t) => {
   const bridge = await start(t, { corsOrigins: ['https://app.example'] });
   const allowed = async (origin: string) =>
     (await fetch(`${bridge.url}/check/poll`, { headers: { origin } })).headers.get('access-control-allow-origin');
@@ -286,7 +285,7 @@ test('a listed origin may embed the check; another reads nothing', async (t) => 
   assert.equal(await allowed('https://other.example'), null);
 });
 
-test('over HTTP/1.0 the stream is plain bytes, ended by the close', async (t) => {
+test('over HTTP/1.0 the stream is unchunked and ends with the connection', async (t) => {
   const bridge = await start(t);
   const { hostname, port } = new URL(bridge.url);
   const socket = connect(Number(port), hostname);
@@ -297,7 +296,7 @@ test('over HTTP/1.0 the stream is plain bytes, ended by the close', async (t) =>
   assert.equal(eventsOf(text).length, 2);
 });
 
-test('a client that reads nothing holds its probe no longer than the probe lasts', async (t) => {
+test('a client that reads nothing counts no longer than its check lasts', async (t) => {
   const bridge = await start(t);
   const asking = request(`${bridge.url}/check/stream?ticks=1&padding=8192`).end();
   const [response] = await once(asking, 'response');
@@ -305,28 +304,28 @@ test('a client that reads nothing holds its probe no longer than the probe lasts
   await until('counted out', async () => (await metric(bridge, 'roomcast_connections{transport="sse"}')) === 0);
 });
 
-// What the judge says.
+// The verdict.
 
-const PASSES: Passage = {
+const PASSES: TickDelivery = {
   connectMs: 10,
   ticks: [0, 300, 600, 900, 1200].map((sentMs) => ({ sentMs, arrivedMs: sentMs + 20 })),
   expected: 5,
   fault: null,
 };
-const HELD: Passage = { ...PASSES, ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: 1230 })) };
-const LATE: Passage = {
+const HELD: TickDelivery = { ...PASSES, ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: 1230 })) };
+const LATE: TickDelivery = {
   ...PASSES,
   ticks: PASSES.ticks.map(({ sentMs }) => ({ sentMs, arrivedMs: sentMs === 600 ? 2000 : sentMs + 20 })),
 };
-const failed = (kind: 'blocked' | 'silent' | 'timeout' | 'busy', connectMs: number | null = null): Passage => ({
+const failed = (kind: 'blocked' | 'silent' | 'timeout' | 'busy', connectMs: number | null = null): TickDelivery => ({
   connectMs,
   ticks: [],
   expected: 5,
   fault: { kind, detail: '' },
 });
-const STOPS: Passage = { ...PASSES, ticks: PASSES.ticks.slice(0, 1), fault: { kind: 'timeout', detail: '' } };
-const STAYS: Quiet = { watchedMs: 28_000, cutMs: null, isDead: false };
-const CUT: Quiet = { ...STAYS, cutMs: 10_040 };
+const STOPS: TickDelivery = { ...PASSES, ticks: PASSES.ticks.slice(0, 1), fault: { kind: 'timeout', detail: '' } };
+const STAYS: QuietPeriod = { watchedMs: 28_000, cutMs: null, isDead: false };
+const CUT: QuietPeriod = { ...STAYS, cutMs: 10_040 };
 const GREETING = {
   roundTripMs: 10,
   skewMs: 5,
@@ -339,7 +338,7 @@ const GREETING = {
   via: null,
 };
 const FINE = { frames: PASSES, quiet: STAYS, isOver: true };
-const GOOD: Measurement = {
+const GOOD: CheckResult = {
   greeting: GREETING,
   fault: null,
   quietMs: 28_000,
@@ -348,7 +347,7 @@ const GOOD: Measurement = {
   sse: { ...FINE, padded: null, silent: STAYS },
   longpoll: FINE,
 };
-const trial = (frames: Passage, quiet: Quiet | null = null) => ({
+const trial = (frames: TickDelivery, quiet: QuietPeriod | null = null) => ({
   frames,
   quiet,
   isOver: true,
@@ -356,7 +355,7 @@ const trial = (frames: Passage, quiet: Quiet | null = null) => ({
   silent: null,
 });
 
-for (const [name, measurement, verdict, level, rung] of [
+for (const [name, result, code, level, transport] of [
   ['all is well', GOOD, 'good', 'good', 'websocket'],
   ['websocket refused', { ...GOOD, websocket: trial(failed('blocked')) }, 'websocketBlocked', 'fair', 'sse'],
   ['websocket swallowed', { ...GOOD, websocket: trial(failed('silent', 9)) }, 'websocketSilent', 'fair', 'sse'],
@@ -415,35 +414,35 @@ for (const [name, measurement, verdict, level, rung] of [
     null,
   ],
   ['nobody there', { ...GOOD, greeting: null, fault: { kind: 'refused', detail: '' } }, 'refused', 'bad', null],
-] as readonly [string, Measurement, string, string, string | null][]) {
-  test(`judged: ${name}`, () => {
-    const judgement = judge(measurement, 'https://bridge.example');
-    assert.deepEqual([judgement.verdict.code, judgement.level, judgement.rung], [verdict, level, rung]);
-    for (const language of LANGUAGES) assert.doesNotMatch(verdictText(judgement, language), /[{}]|\(\)/);
-    if (level !== 'good') assert.ok(judgement.advice.length > 0 || verdict === 'late', 'what to do');
+] as readonly [string, CheckResult, string, string, string | null][]) {
+  test(`the verdict: ${name}`, () => {
+    const verdict = verdictOf(result, 'https://bridge.example');
+    assert.deepEqual([verdict.code, verdict.level, verdict.transport], [code, level, transport]);
+    for (const language of LANGUAGES) assert.doesNotMatch(verdictText(verdict, language), /[{}]|\(\)/);
+    if (level !== 'good') assert.ok(verdict.advice.length > 0 || code === 'late', 'what to do');
   });
 }
 
-test('a silent connection’s end is noted with the heartbeat that prevents it', () => {
-  const { notes } = judge({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
+test('a cut of a connection without heartbeats is noted with the heartbeat that prevents it', () => {
+  const { notes } = verdictOf({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
   assert.deepEqual(notes, [{ code: 'silentCut', values: { seconds: 10, heartbeat: 15 } }]);
 });
 
-test('a wrong clock on either side changes nothing of how frames are judged', () => {
+test('a wrong clock does not change how ticks are judged', () => {
   const shifted = PASSES.ticks.map(({ sentMs, arrivedMs }) => ({ sentMs: sentMs + 5e9, arrivedMs }));
-  const judgement = judge({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
-  assert.equal(judgement.verdict.code, 'good');
+  const verdict = verdictOf({ ...GOOD, sse: trial({ ...PASSES, ticks: shifted }, STAYS) }, 'https://bridge.example');
+  assert.equal(verdict.code, 'good');
 });
 
-test('parts of seconds are written as each language writes them', () => {
+test('each language writes fractions of seconds in its own way', () => {
   const quiet = { ...CUT, cutMs: 4_800 };
-  const judgement = judge({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
+  const verdict = verdictOf({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
   const facts = { atMs: 0, origin: 'http://here', from: 'a test' };
-  assert.match(reportText(judgement, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
-  assert.match(reportText(judgement, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s sem/);
+  assert.match(reportText(verdict, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
+  assert.match(reportText(verdict, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s em silêncio/);
 });
 
-test('both languages have every word, with the same values in it', () => {
+test('both languages have all texts, with the same values in them', () => {
   const valuesOf = (value: unknown): unknown =>
     typeof value === 'string'
       ? [...value.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort()

@@ -1,4 +1,4 @@
-/** `roomcast doctor`, as a process of its own: what it says and how it exits, on a free way and behind obstacles. */
+/** `roomcast check` as a process: its output and exit codes, on a free network and behind obstacles. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -19,10 +19,10 @@ interface Run {
   readonly stderr: string;
 }
 
-function doctor(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Run> {
+function check(args: readonly string[], env: Readonly<Record<string, string>> = {}, command = 'check'): Promise<Run> {
   const child = spawn(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', 'doctor', ...args],
+    ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', command, ...args],
     {
       env: { PATH: process.env.PATH, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -53,7 +53,7 @@ interface Document {
 }
 
 async function documentOf(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const { code, stdout, stderr } = await doctor([...args, '--json'], env);
+  const { code, stdout, stderr } = await check([...args, '--json'], env);
   assert.equal(stderr, '');
   const document = JSON.parse(stdout) as Document;
   const of = (name: string) =>
@@ -72,7 +72,7 @@ async function listen(t: TestContext, server: Server): Promise<number> {
 
 const QUICK = ['--idle', '0', '--timeout', '2'];
 
-describe('roomcast doctor', () => {
+describe('roomcast check', () => {
   let bridge: TestBridge;
   before(async () => {
     bridge = await startBridge({
@@ -89,15 +89,21 @@ describe('roomcast doctor', () => {
     return url;
   }
 
-  test('on a free way: a report in either language, exit 0', async () => {
-    const { code, stdout, stderr } = await doctor([bridge.url, '--idle', '1']);
+  test('on a free network: a report in each language, exit 0', async () => {
+    const { code, stdout, stderr } = await check([bridge.url, '--idle', '1']);
     assert.equal(code, 0, stdout);
-    assert.equal(stderr, '', 'no progress where nobody watches');
+    assert.equal(stderr, '', 'no progress unless standard error is a terminal');
     assert.match(stdout, /Everything works\. Live updates arrive by WebSocket\./);
     assert.match(stdout, /^WebSocket +\d+ ms +\d+ ms +\d+ ms +✓ 1 s +works$/m);
-    const portuguese = await doctor([bridge.url, ...QUICK], { LANG: 'pt_BR.UTF-8' });
+    const portuguese = await check([bridge.url, ...QUICK], { LANG: 'pt_BR.UTF-8' });
     assert.match(portuguese.stdout, /Tudo funciona\. As atualizações ao vivo chegam por WebSocket\./);
     assert.equal(portuguese.code, 0);
+  });
+
+  test('doctor, its older name, still works', async () => {
+    const [older, newer] = [await check(['--help'], {}, 'doctor'), await check(['--help'])];
+    assert.deepEqual(older, newer);
+    assert.match(older.stdout, /^Usage: roomcast check /m);
   });
 
   test('--json: one document, and nothing else', async () => {
@@ -128,7 +134,7 @@ describe('roomcast doctor', () => {
     );
   });
 
-  test('under a base path, with another Socket.IO path, from an address as it is pasted', async (t) => {
+  test('under a base path, with another Socket.IO path, from an address pasted from a browser', async (t) => {
     const based = await startBridge({ basePath: '/rt', socketPath: '/live' });
     t.after(() => based.close());
     for (const url of [based.url, `${based.url}/`, `${based.url}/check?lang=pt#x`]) {
@@ -170,7 +176,7 @@ describe('roomcast doctor', () => {
     });
   }
 
-  test('where idle connections are cut: which, after how long, and what heartbeats keep', async (t) => {
+  test('where idle connections are cut: which ones, after how long, and which ones heartbeats keep', async (t) => {
     const { hostname, port } = new URL(bridge.url);
     const idleMs = 1800;
     const relay = createTcpServer((client) => {
@@ -233,7 +239,7 @@ describe('roomcast doctor', () => {
       answers((_, response) => void response.writeHead(302, { location: 'https://portal.example/?secret=1' }).end()),
     ],
     ['a firewall says no', 'blocked', answers((_, response) => void response.writeHead(403).end('no'))],
-    ['nothing ever comes', 'timeout', answers(() => {})],
+    ['no answer comes', 'timeout', answers(() => {})],
     ['an endless page answers', 'notOurs', answers((_, response) => endless(response))],
     ['the connection breaks', 'unreachable', answers((_, response) => void response.destroy())],
   ] as const) {
@@ -241,13 +247,13 @@ describe('roomcast doctor', () => {
       const url = `http://127.0.0.1:${await listen(t, server)}`;
       const { code, document } = await documentOf([url, ...QUICK]);
       assert.deepEqual([document.verdict.code, code, document.transport], [verdict, 2, null]);
-      const { stdout } = await doctor([url, ...QUICK]);
+      const { stdout } = await check([url, ...QUICK]);
       assert.equal(stdout.match(/^Verdict: .+$/gm)?.length, 1);
       assert.doesNotMatch(stdout, /secret|\p{Cc}\[| {3}at /u);
     });
   }
 
-  test('where nobody listens, or the name is not known: exit 2', async (t) => {
+  test('where no server listens, or the name is unknown: exit 2', async (t) => {
     const gone = createServer();
     const port = await listen(t, gone);
     await new Promise((resolve) => gone.close(resolve));
@@ -260,7 +266,7 @@ describe('roomcast doctor', () => {
     }
   });
 
-  test('used wrongly: one line that says what is right, exit 64', async () => {
+  test('wrong usage: one line that says what is right, exit 64', async () => {
     for (const args of [
       ['not a url'],
       ['ftp://bridge.example'],
@@ -274,13 +280,13 @@ describe('roomcast doctor', () => {
       [bridge.url, '--socket-path', 'x y'],
       [bridge.url, '--nonsense'],
     ]) {
-      const { code, stdout, stderr } = await doctor(args);
+      const { code, stdout, stderr } = await check(args);
       assert.equal(code, 64, args.join(' '));
       assert.equal(stdout, '');
       assert.match(stderr, /^roomcast: .+\n$/);
       assert.doesNotMatch(stderr, /hunter2/);
     }
-    const odd = await doctor([bridge.url], { HTTP_PROXY: 'socks5://user:hunter2@127.0.0.1:1' });
+    const odd = await check([bridge.url], { HTTP_PROXY: 'socks5://user:hunter2@127.0.0.1:1' });
     assert.equal(odd.code, 64);
     assert.doesNotMatch(odd.stderr, /hunter2/);
   });
@@ -312,7 +318,7 @@ describe('roomcast doctor', () => {
     });
   }
 
-  test('through a proxy that tunnels, by HTTP_PROXY: everything passes, with its password', async (t) => {
+  test('through an HTTP_PROXY that tunnels and has a password: everything passes', async (t) => {
     const seen: string[] = [];
     const proxy = await startForwardProxy(t, seen);
     const { code } = await documentOf([bridge.url, ...QUICK], { http_proxy: `http://me:p%40ss@127.0.0.1:${proxy}` });
@@ -324,10 +330,10 @@ describe('roomcast doctor', () => {
   });
 
   const noOpenssl = programPath('openssl') === null ? 'openssl is not installed' : false;
-  test('over TLS: an unknown certificate is said; known, everything passes, by HTTPS_PROXY too', {
+  test('over TLS: reports an unknown certificate; with a known one everything passes, through HTTPS_PROXY too', {
     skip: noOpenssl,
   }, async (t) => {
-    const directory = mkdtempSync(join(tmpdir(), 'roomcast-doctor-'));
+    const directory = mkdtempSync(join(tmpdir(), 'roomcast-check-'));
     t.after(() => rmSync(directory, { recursive: true }));
     const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
     execFileSync(
@@ -371,7 +377,7 @@ describe('roomcast doctor', () => {
   });
 });
 
-test('which proxy, by the environment', () => {
+test('which proxy the environment names', () => {
   const proxy = 'http://proxy.example:3128/';
   for (const [url, env, expected] of [
     ['http://a.example', {}, null],
@@ -419,7 +425,7 @@ function missing(name: ProxyName): string | false {
   return programPath(programOf(name)) === null ? `${programOf(name)} is not installed` : false;
 }
 
-/** A forward proxy that takes absolute-form and CONNECT from who knows the password, and notes what it was asked. */
+/** A forward proxy for absolute-form and CONNECT, with a password. It records the requests in `seen`. */
 async function startForwardProxy(t: TestContext, seen: string[]): Promise<number> {
   const isKnown = ({ headers }: IncomingMessage): boolean =>
     headers['proxy-authorization'] === `Basic ${Buffer.from('me:p@ss').toString('base64')}`;

@@ -1,11 +1,11 @@
 /**
- * A day in an inbox, made up and without end: people write in, agents answer, tickets are opened and closed. Each
- * message is followed by the update of its ticket, as an API server publishes them.
+ * An endless synthetic day in an inbox: customers write, agents answer, tickets open and close. Each message is followed by
+ * the update of its ticket, as an API server publishes them.
  */
-export interface Happening {
+export interface DayEvent {
   readonly event: 'messages.new' | 'tickets.updated';
   readonly payload: Record<string, unknown>;
-  /** Milliseconds after the one before. */
+  /** The pause before this event. */
   readonly afterMs: number;
 }
 
@@ -19,24 +19,24 @@ const PEOPLE = [
   'Gabi Melo',
   'نور',
 ];
-const ASKED = [
+const QUESTIONS = [
   'Olá! Ainda tem vaga?',
   'Qual o prazo?',
   'Consegue um desconto?',
   'Enviei os documentos 📎',
   'Obrigada! 🙏',
 ];
-const ANSWERED = ['Oi! Tudo bem?', 'Sai hoje ainda.', 'Vou verificar e já volto.', 'Recebido ✅', 'Por nada!'];
+const ANSWERS = ['Oi! Tudo bem?', 'Sai hoje ainda.', 'Vou verificar e já volto.', 'Recebido ✅', 'Por nada!'];
 const STATUSES = ['OPEN', 'PENDING', 'CLOSED'];
 
 const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
 
-export function* createDay(): Generator<Happening, never> {
+export function* createDay(): Generator<DayEvent, never> {
   const run = Date.now().toString(36);
   for (let count = 1; ; count++) {
     const person = Math.floor(Math.random() * PEOPLE.length);
     const direction = Math.random() < 0.5 ? 'inbound' : 'outbound';
-    const content = pick(direction === 'inbound' ? ASKED : ANSWERED);
+    const content = pick(direction === 'inbound' ? QUESTIONS : ANSWERS);
     const ids = {
       tenantId: 'demo',
       ticketId: `ticket-${person + 1}`,

@@ -1,8 +1,8 @@
 /**
- * `npm run demo`: a bridge, a page with an inbox, and a lively synthetic day that is published for as long as it runs.
+ * `npm run demo`: a bridge, an inbox page, and a synthetic day of events that are published until you stop it.
  *
- * The page is of another origin than the bridge, as a front end is. `BRIDGE_PORT` and `PAGE_PORT` choose the ports
- * (default 4003 and 4004; 0: any free one); stop and start it, or put a bad proxy between, to see the page go on.
+ * The page has another origin than the bridge, as a front end usually has. `BRIDGE_PORT` and `PAGE_PORT` choose the ports
+ * (default 4003 and 4004; 0 takes any free port). Stop and restart the demo to see the page reconnect.
  */
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -50,11 +50,11 @@ const files = new Map<string, { readonly type: string; readonly text: string }>(
 console.log(`The bridge: ${url}\nThe inbox:  ${origin}`);
 
 const publisher = createPublisher({ url });
-const over = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => over.abort());
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
 for (const { event, payload, afterMs } of createDay()) {
-  await pause(afterMs, undefined, { signal: over.signal }).catch(() => {}); // the end is below
-  if (over.signal.aborted) break;
+  await pause(afterMs, undefined, { signal: stopping.signal }).catch(() => {});
+  if (stopping.signal.aborted) break;
   publisher.publish(event, payload).catch((error: Error) => console.error(error.message));
 }
 await publisher.close();

@@ -1,4 +1,4 @@
-// An inbox on roomcast/client: read the state, go on from its cursor, and let each event change one entry.
+// An inbox on roomcast/client: read the state, continue from its cursor, and update one entry per event.
 import { connect } from 'roomcast/client';
 
 const url = document.location.hash.slice(1) || '__BRIDGE__';
@@ -20,8 +20,9 @@ live.on('status', ({ state, transport }) => {
   element('status').textContent = transport === null ? state : `${state} over ${transport}`;
 });
 live.on('tickets.updated', (payload) => {
-  const known = tickets.get(payload.ticketId);
-  if (known === undefined || known.ticketUpdatedAt <= payload.ticketUpdatedAt) tickets.set(payload.ticketId, payload);
+  const current = tickets.get(payload.ticketId);
+  if (current === undefined || current.ticketUpdatedAt <= payload.ticketUpdatedAt)
+    tickets.set(payload.ticketId, payload);
   renderTickets();
 });
 live.on('messages.new', (payload) => {
@@ -40,7 +41,7 @@ async function show(ticketId) {
   element('messages').replaceChildren();
   const { items } = await read(`tickets/${encodeURIComponent(ticketId)}/messages?limit=1000&`);
   if (open !== ticketId) return;
-  // What came in while this was read stands there already.
+  // Messages may have arrived during the request: append those that the answer lacks.
   const arrived = [...element('messages').children];
   element('messages').replaceChildren();
   for (const payload of items) appendMessage(payload);

@@ -1,96 +1,90 @@
 /**
- * `/check`: which transport works from this browser, through whatever lies between. Open to anyone, and read by people
- * who know nothing of networks: it runs by itself, says one sentence, and has a report to send on.
+ * `/check`: which transports work between this browser and the bridge. It is open to anyone and made for people who know
+ * nothing of networks: it runs by itself, says one sentence, and writes a report to send to support.
  *
- * `?idle=SECONDS` watches quiet connections for longer, `?lang=pt` chooses the language.
+ * `?idle=SECONDS` watches quiet connections for longer; `?lang=pt` chooses the language.
  */
-
 import { render } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { type Judgement, judge, type Level, type Rung, type TransportJudgement } from '../../check/judge.ts';
-import { MOST_QUIET_SECONDS, measure, PATIENCE_MS } from '../../check/measure.ts';
-import { type Measurement, NOTHING_YET } from '../../check/measurement.ts';
 import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
-import { adviceTitle, LANGUAGES, type Language, languageOf, say, TEXTS, verdictText } from '../../check/texts.ts';
-import type { TransportName } from '../../contract/names.ts';
-import { createBrowserNetwork } from './network.ts';
+import { type CheckResult, EMPTY_RESULT } from '../../check/result.ts';
+import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../../check/run.ts';
+import {
+  adviceTitle,
+  LANGUAGES,
+  type Language,
+  languageOf,
+  messageText,
+  TEXTS,
+  verdictText,
+} from '../../check/texts.ts';
+import { type Level, type TransportVerdict, type Verdict, verdictOf } from '../../check/verdict.ts';
+import { browserNetwork } from './network.ts';
 
 const LANGUAGE_NAMES: Readonly<Record<Language, string>> = { en: 'English', pt: 'Português' };
 const MARKS: Readonly<Record<Level, string>> = { good: '✓', fair: '!', bad: '✕' };
-const TRANSPORT_OF_RUNG: Readonly<Record<Rung, TransportName>> = {
-  websocket: 'websocket',
-  sse: 'sse',
-  poll: 'longpoll',
-};
+/** The row of the transport that `roomcast/client` would use. */
+const ROW_OF_CLIENT_TRANSPORT = { websocket: 'websocket', sse: 'sse', poll: 'longpoll' } as const;
 const PROGRESS_MS = 250;
 
 const query = new URLSearchParams(location.search);
-const network = createBrowserNetwork();
 
 interface Finished {
-  readonly judgement: Judgement;
+  readonly verdict: Verdict;
   readonly atMs: number;
 }
 
-interface Check {
-  readonly measurement: Measurement;
-  readonly progress: Progress | null;
-  readonly finished: Finished | null;
-  again(): void;
-}
-
-/** Runs at once, and again when asked; what runs ends with the page. */
-function useCheck(): Check {
-  const [run, setRun] = useState(0);
-  const [measurement, setMeasurement] = useState<Measurement>(NOTHING_YET);
+/** Starts the check at once, and again on request. Leaving the page ends it. */
+function useCheck() {
+  const [runs, setRuns] = useState(0);
+  const [result, setResult] = useState<CheckResult>(EMPTY_RESULT);
   const [progress, setProgress] = useState<Progress | null>(null);
   const [finished, setFinished] = useState<Finished | null>(null);
 
   useEffect(() => {
-    const over = new AbortController();
+    const ending = new AbortController();
+    const { signal } = ending;
     const progressOf = createProgress();
-    let latest = NOTHING_YET;
+    let latest = EMPTY_RESULT;
     const draw = (): void => setProgress(progressOf(latest, performance.now()));
     const drawing = setInterval(draw, PROGRESS_MS);
-    const show = (sofar: Measurement): void => {
-      latest = sofar;
-      setMeasurement(sofar);
+    const onProgress = (result: CheckResult): void => {
+      latest = result;
+      setResult(result);
       draw();
     };
-    show(NOTHING_YET);
+    onProgress(EMPTY_RESULT);
     setFinished(null);
-    measure(network, { quietSeconds: quietAsked(), patienceMs: PATIENCE_MS, signal: over.signal, progress: show }).then(
-      (whole) => {
-        clearInterval(drawing);
-        if (over.signal.aborted) return;
-        setProgress(null);
-        setFinished({ judgement: judge(whole, location.origin), atMs: Date.now() });
-      },
-    );
+    const options = { quietSeconds: quietSeconds(), timeoutMs: DEFAULT_TIMEOUT_MS, signal, onProgress };
+    runCheck(browserNetwork, options).then((result) => {
+      clearInterval(drawing);
+      if (signal.aborted) return;
+      setProgress(null);
+      setFinished({ verdict: verdictOf(result, location.origin), atMs: Date.now() });
+    });
     return () => {
       clearInterval(drawing);
-      over.abort();
+      ending.abort();
     };
-  }, [run]);
-  return { measurement, progress, finished, again: () => setRun(run + 1) };
+  }, [runs]);
+  return { result, progress, finished, again: () => setRuns(runs + 1) };
 }
 
-function quietAsked(): number | null {
+function quietSeconds(): number | null {
   const text = query.get('idle') ?? '';
-  return /^\d{1,3}$/.test(text) ? Math.min(Number(text), MOST_QUIET_SECONDS) : null;
+  return /^\d{1,3}$/.test(text) ? Math.min(Number(text), MAX_QUIET_SECONDS) : null;
 }
 
 function Page() {
   const [language, setLanguage] = useState(() => languageOf([query.get('lang') ?? '', ...navigator.languages]));
-  const { measurement, progress, finished, again } = useCheck();
+  const { result, progress, finished, again } = useCheck();
   const texts = TEXTS[language];
   useLayoutEffect(() => {
     document.documentElement.lang = language === 'pt' ? 'pt-BR' : language;
     document.title = `${texts.title} · Roomcast`;
   }, [language, texts]);
-  const current = finished?.judgement ?? judge(measurement, location.origin);
-  const { advice, notes } = finished?.judgement ?? { advice: [], notes: [] };
+  const verdict = finished?.verdict ?? verdictOf(result, location.origin);
 
   return (
     <main>
@@ -99,52 +93,60 @@ function Page() {
         <LanguageSwitch language={language} choose={setLanguage} />
       </header>
       <p class="intro">{texts.intro}</p>
-      <Verdict judgement={finished?.judgement ?? null} progress={progress} language={language} again={again} />
-      <section aria-labelledby="tried">
-        <h2 id="tried">{texts.tried}</h2>
+      <VerdictPanel verdict={finished?.verdict ?? null} progress={progress} language={language} again={again} />
+      <section aria-labelledby="tested">
+        <h2 id="tested">{texts.tested}</h2>
         <ul class="transports">
-          {current.transports.map((one) => (
+          {verdict.transports.map((one) => (
             <TransportRow
               key={one.transport}
-              one={one}
-              // Nothing was tried where nobody answered.
-              isKnown={measurement[one.transport].frames !== null}
-              isOver={finished !== null || measurement[one.transport].isOver}
-              isUsed={finished !== null && current.rung !== null && TRANSPORT_OF_RUNG[current.rung] === one.transport}
+              verdict={one}
+              // Without a greeting no transport was tested.
+              isTested={result[one.transport].frames !== null}
+              isFinished={finished !== null || result[one.transport].isOver}
+              isUsed={
+                finished !== null &&
+                verdict.transport !== null &&
+                ROW_OF_CLIENT_TRANSPORT[verdict.transport] === one.transport
+              }
               language={language}
             />
           ))}
         </ul>
       </section>
-      {advice.length > 0 && (
-        <section aria-labelledby="advice">
-          <h2 id="advice">{adviceTitle(current, language)}</h2>
-          <ul>
-            {advice.map((one) => (
-              <li key={one.code}>{say(texts.advices, one, language)}</li>
-            ))}
-          </ul>
-        </section>
+      {finished !== null && (
+        <>
+          <List id="advice" title={adviceTitle(verdict, language)}>
+            {verdict.advice.map((message) => messageText(texts.advice, message, language))}
+          </List>
+          <List id="notes" title={texts.notesTitle}>
+            {verdict.notes.map((message) => messageText(texts.notes, message, language))}
+          </List>
+          <Report finished={finished} language={language} />
+        </>
       )}
-      {notes.length > 0 && (
-        <section aria-labelledby="notes">
-          <h2 id="notes">{texts.notes}</h2>
-          <ul>
-            {notes.map((one) => (
-              <li key={one.code}>{say(texts.noteTexts, one, language)}</li>
-            ))}
-          </ul>
-        </section>
-      )}
-      {finished !== null && <Report finished={finished} language={language} />}
     </main>
+  );
+}
+
+function List({ id, title, children }: { id: string; title: string; children: readonly string[] }) {
+  if (children.length === 0) return null;
+  return (
+    <section aria-labelledby={id}>
+      <h2 id={id}>{title}</h2>
+      <ul>
+        {children.map((text) => (
+          <li key={text}>{text}</li>
+        ))}
+      </ul>
+    </section>
   );
 }
 
 function LanguageSwitch({ language, choose }: { language: Language; choose: (language: Language) => void }) {
   return (
     <fieldset class="languages">
-      <legend class="unseen">{TEXTS[language].language}</legend>
+      <legend class="hidden">{TEXTS[language].language}</legend>
       {LANGUAGES.map((one) => (
         <button
           key={one}
@@ -160,41 +162,34 @@ function LanguageSwitch({ language, choose }: { language: Language; choose: (lan
   );
 }
 
-interface VerdictProps {
-  readonly judgement: Judgement | null;
+interface VerdictPanelProps {
+  /** Null while the check runs. */
+  readonly verdict: Verdict | null;
   readonly progress: Progress | null;
   readonly language: Language;
   readonly again: () => void;
 }
 
-/** One section from the start to the end, so that the button keeps the focus of who pressed it. */
-function Verdict({ judgement, progress, language, again }: VerdictProps) {
+/** One section before and after the verdict, so that the button keeps the focus. */
+function VerdictPanel({ verdict, progress, language, again }: VerdictPanelProps) {
   const texts = TEXTS[language];
-  const title = judgement === null ? texts.measuring : texts.levels[judgement.level];
-  const text = judgement === null ? (progress?.phase(language) ?? texts.asking) : verdictText(judgement, language);
+  const title = verdict === null ? texts.running : texts.levels[verdict.level];
+  const text = verdict === null ? (progress?.phase(language) ?? texts.contacting) : verdictText(verdict, language);
   return (
-    <section
-      class={`verdict ${judgement?.level ?? ''}`}
-      data-level={judgement?.level}
-      data-verdict={judgement?.verdict.code}
-    >
+    <section class={`verdict ${verdict?.level ?? ''}`} data-level={verdict?.level} data-verdict={verdict?.code}>
       <h2>
-        {judgement !== null && (
-          <span class="mark" aria-hidden="true">
-            {MARKS[judgement.level]}
-          </span>
-        )}
+        {verdict !== null && <Mark level={verdict.level} />}
         {title}
       </h2>
       <p>
         <span role="status">
-          {judgement !== null && <span class="unseen">{title}. </span>}
+          {verdict !== null && <span class="hidden">{title}. </span>}
           {text}
         </span>
-        {/* Not read out: it changes every second. */}
-        {judgement === null && progress !== null && ` ${progress.left(language)}`}
+        {/* Outside of the status: it changes every second. */}
+        {verdict === null && progress !== null && ` ${progress.timeLeft(language)}`}
       </p>
-      {judgement === null && <progress aria-label={texts.measuring} max={1} value={progress?.share ?? 0} />}
+      {verdict === null && <progress aria-label={texts.running} max={1} value={progress?.share ?? 0} />}
       <button type="button" onClick={again}>
         {texts.again}
       </button>
@@ -202,52 +197,60 @@ function Verdict({ judgement, progress, language, again }: VerdictProps) {
   );
 }
 
-interface RowProps {
-  readonly one: TransportJudgement;
-  readonly isKnown: boolean;
-  readonly isOver: boolean;
+function Mark({ level }: { level: Level }) {
+  return (
+    <span class="mark" aria-hidden="true">
+      {MARKS[level]}
+    </span>
+  );
+}
+
+interface TransportRowProps {
+  readonly verdict: TransportVerdict;
+  readonly isTested: boolean;
+  readonly isFinished: boolean;
   readonly isUsed: boolean;
   readonly language: Language;
 }
 
-function TransportRow({ one, isKnown, isOver, isUsed, language }: RowProps) {
+function TransportRow({ verdict, isTested, isFinished, isUsed, language }: TransportRowProps) {
   const texts = TEXTS[language];
-  const facts = isKnown ? factTexts(one, language) : [];
-  const result = isKnown ? resultText(one, language) : isOver ? '–' : texts.waiting;
+  const { transport, outcome, level } = verdict;
+  const facts = isTested ? factTexts(verdict, language) : [];
+  let result = isFinished ? '–' : texts.waiting;
+  if (isTested) result = `${resultText(verdict, language)}${isFinished ? '' : '…'}`;
   return (
-    <li data-transport={one.transport} data-outcome={isKnown ? one.outcome : 'unknown'}>
+    <li data-transport={transport} data-outcome={isTested ? outcome : 'unknown'}>
       <h3>
-        {texts.transports[one.transport]}
+        {texts.transports[transport]}
         {isUsed && <span class="used">{texts.usedHere}</span>}
       </h3>
-      <p class={`result ${isKnown ? one.level : 'waiting'}`}>
-        {isKnown && (
-          <span class="mark" aria-hidden="true">
-            {MARKS[one.level]}
-          </span>
-        )}
+      <p class={`result ${isTested ? level : 'waiting'}`}>
+        {isTested && <Mark level={level} />}
         {result}
-        {isKnown && !isOver && '…'}
       </p>
-      <p class="facts">{facts.length === 0 ? texts.about[one.transport] : `${facts.join(' · ')}`}</p>
+      <p class="facts">{facts.length === 0 ? texts.about[transport] : unbroken(facts.join('\u00a0· '))}</p>
     </li>
   );
 }
 
-function Report({ finished: { judgement, atMs }, language }: { finished: Finished; language: Language }) {
+/** Keeps each number and its unit on one line. */
+const unbroken = (text: string): string => text.replaceAll(/(\d) (?=m?s\b)/g, '$1\u00a0');
+
+function Report({ finished: { verdict, atMs }, language }: { finished: Finished; language: Language }) {
   const texts = TEXTS[language];
   const area = useRef<HTMLTextAreaElement>(null);
-  const [told, setTold] = useState('');
-  const text = reportText(judgement, { atMs, origin: location.origin, from: navigator.userAgent }, language);
+  const [status, setStatus] = useState('');
+  const text = reportText(verdict, { atMs, origin: location.origin, from: navigator.userAgent }, language);
   async function copy(): Promise<void> {
     try {
       await navigator.clipboard.writeText(text);
-      setTold(texts.copied);
+      setStatus(texts.copied);
     } catch {
-      // Without HTTPS, browsers have no clipboard for pages.
+      // Over plain http, browsers give a page no clipboard.
       area.current?.focus();
       area.current?.select();
-      setTold(document.execCommand('copy') ? texts.copied : texts.notCopied);
+      setStatus(document.execCommand('copy') ? texts.copied : texts.notCopied);
     }
   }
   return (
@@ -268,7 +271,7 @@ function Report({ finished: { judgement, atMs }, language }: { finished: Finishe
         <button type="button" onClick={copy}>
           {texts.copy}
         </button>
-        <span role="status">{told}</span>
+        <span role="status">{status}</span>
       </p>
     </section>
   );

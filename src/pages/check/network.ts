@@ -1,47 +1,44 @@
-/** How the page reaches the bridge: `fetch` and socket.io-client, as any application in this browser does. */
+/** The `Network` of the page: `fetch` and socket.io-client, as any application in this browser uses them. */
 import { io } from 'socket.io-client';
-import type { Network } from '../../check/measure.ts';
-import { Fault } from '../../check/measurement.ts';
+import type { Network } from '../../check/network.ts';
+import { CheckError } from '../../check/result.ts';
 
-/** The bridge's base: what stands before `/check` in the page's address. */
+/** The page is `{base}/check`. */
 const BASE = new URL('.', location.href);
 
-export function createBrowserNetwork(): Network {
-  return {
-    async request(path, { accept, signal }) {
-      try {
-        // A redirect is told as such, and not followed to a page of the network's.
-        const answer = await fetch(new URL(path, BASE), {
-          headers: { accept },
-          cache: 'no-store',
-          redirect: 'manual',
-          signal,
-        });
-        return {
-          status: answer.status,
-          wasRedirected: answer.type === 'opaqueredirect',
-          header: (name) => answer.headers.get(name),
-          pieces: piecesOf(answer),
-        };
-      } catch (cause) {
-        throw new Fault(navigator.onLine ? 'unreachable' : 'offline', '', { cause });
-      }
-    },
-    connect(transport, socketPath, timeoutMs) {
-      return io(new URL('/check', BASE).href, {
-        path: socketPath,
-        transports: [transport],
-        forceNew: true,
-        reconnection: false,
-        timeout: timeoutMs,
-        withCredentials: true,
+export const browserNetwork: Network = {
+  async request(path, { accept, signal }) {
+    try {
+      const response = await fetch(new URL(path, BASE), {
+        headers: { accept },
+        cache: 'no-store',
+        redirect: 'manual',
+        signal,
       });
-    },
-  };
-}
+      return {
+        status: response.status,
+        wasRedirected: response.type === 'opaqueredirect',
+        header: (name) => response.headers.get(name),
+        body: chunksOf(response),
+      };
+    } catch (cause) {
+      throw new CheckError(navigator.onLine ? 'unreachable' : 'offline', '', { cause });
+    }
+  },
+  connect(transport, socketPath, timeoutMs) {
+    return io(new URL('/check', BASE).href, {
+      path: socketPath,
+      transports: [transport],
+      forceNew: true,
+      reconnection: false,
+      timeout: timeoutMs,
+      withCredentials: true,
+    });
+  },
+};
 
-/** Not every browser's streams can be iterated over. */
-async function* piecesOf({ body }: Response): AsyncGenerator<Uint8Array> {
+/** Not every browser can iterate over a ReadableStream. */
+async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
   const reader = body?.getReader();
   for (;;) {
     const { done = true, value } = (await reader?.read()) ?? {};

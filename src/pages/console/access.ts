@@ -1,50 +1,41 @@
 /**
- * Who the operator is: a token, when the bridge wants one, kept in this tab's session storage and sent in a header only.
- * Without one the browser's cookie may do. What the token says of itself is read here to explain refusals; whether it
- * is good is for the bridge to say.
+ * The operator's access to the bridge. If the bridge needs a token, the page keeps it in the tab's session storage and
+ * sends it in a header only; without a token, the browser's cookie may do. The page reads a token's claims only to
+ * explain refusals; the bridge decides whether the token is good.
  */
 import { createHttp, type Http } from '../../client/http.ts';
-import { type Changes, createChanges } from './changes.ts';
-import { remembered } from './remembering.ts';
+import { createChanges, type Model, storedValue } from './model.ts';
 
-/** The page is `{base}/console`: all that it asks for lies beside it. */
+/** The page is `{base}/console`, and every URL that it uses is relative to the base. */
 export const BASE = new URL('.', location.href).href;
 export const SOCKET_PATH =
   document.querySelector<HTMLMetaElement>('meta[name="roomcast-socket-path"]')?.content ?? '/socket.io';
 
-const KEY = 'roomcast:console:token';
-/** For a plain request; the bridge answers within 5 s also when its log hangs. */
-export const PATIENCE_MS = 8_000;
+/** Longest wait for an answer. The bridge answers within 5 s even if its log hangs. */
+const TIMEOUT_MS = 8_000;
 
-/** What a token says of itself; null where it says nothing that is understood. */
+/** What a token claims, as far as it can be read. */
 export interface Claims {
   readonly scopes: readonly string[];
   readonly tenants: readonly string[];
   readonly expiresAtMs: number | null;
 }
 
-export interface Access {
-  readonly changes: Changes;
+type RequestOptions = Partial<Omit<Parameters<Http['json']>[1], 'timeoutMs'>>;
+
+export interface Access extends Model {
   readonly token: string | null;
   readonly claims: Claims | null;
-  /** Requests as this operator. Another one after each change. */
-  readonly http: Http;
-  use(token: string): void;
-  forget(): void;
+  /** Sends a request with this operator's token. @throws {RoomcastError} */
+  request<Answer>(path: string, options?: RequestOptions): Promise<Answer>;
+  setToken(token: string | null): void;
 }
 
 export function createAccess(): Access {
   const changes = createChanges();
-  const stored = remembered('sessionStorage', KEY);
+  const stored = storedValue('sessionStorage', 'roomcast:console:token');
   let token = stored.get();
   let http = createHttp(BASE, token ?? undefined);
-
-  function set(next: string | null): void {
-    token = next;
-    stored.set(next);
-    http = createHttp(BASE, next ?? undefined);
-    changes.tell();
-  }
 
   return {
     changes,
@@ -54,11 +45,16 @@ export function createAccess(): Access {
     get claims() {
       return token === null ? null : claimsOf(token);
     },
-    get http() {
-      return http;
+    async request<Answer>(path: string, options: RequestOptions = {}) {
+      const { signal } = new AbortController();
+      return (await http.json(path, { signal, ...options, timeoutMs: TIMEOUT_MS })) as Answer;
     },
-    use: (given) => set(given.trim().replace(/^bearer\s+/i, '') || null),
-    forget: () => set(null),
+    setToken(text) {
+      token = text?.trim().replace(/^bearer\s+/i, '') || null;
+      stored.set(token);
+      http = createHttp(BASE, token ?? undefined);
+      changes.notify();
+    },
   };
 }
 
@@ -68,11 +64,16 @@ function claimsOf(token: string): Claims | null {
     const text = new TextDecoder().decode(Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0)));
     const { scope, tenantId, exp } = JSON.parse(text) as Readonly<Record<string, unknown>>;
     return {
-      scopes: typeof scope === 'string' ? scope.split(' ').filter((one) => one !== '') : [],
-      tenants: [tenantId].flat().filter((one): one is string => typeof one === 'string'),
+      scopes: typeof scope === 'string' ? scope.split(' ').filter((name) => name !== '') : [],
+      tenants: [tenantId].flat().filter((id): id is string => typeof id === 'string'),
       expiresAtMs: typeof exp === 'number' ? exp * 1000 : null,
     };
   } catch {
     return null;
   }
+}
+
+/** The tenant that a form starts with: the token's, if it names one. */
+export function defaultTenant({ claims }: Access): string {
+  return claims?.tenants.find((id) => id !== '*') ?? 'console';
 }

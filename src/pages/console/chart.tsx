@@ -1,15 +1,15 @@
-/** A live chart (uPlot), with its figures in words and as a table for those who do not see it. */
+/** A live chart (uPlot). People who cannot see it get its newest values in words and its data as a table. */
 import { useEffect, useRef } from 'preact/hooks';
 import UPlot from 'uplot';
-import type { ThemeChoice } from '../theme.ts';
-import { HISTORY_MS } from './figures.ts';
 import { NOTHING, timeOfDay } from './format.ts';
+import { HISTORY_MS } from './stats.ts';
+import type { ThemeChoice } from './theme.ts';
 
 export interface Series {
   readonly label: string;
-  /** A custom property of the theme. */
+  /** A CSS custom property. */
   readonly color: string;
-  /** One for each instant; null where nothing is known. */
+  /** One per instant; null while unknown. */
   readonly values: readonly (number | null)[];
 }
 
@@ -18,32 +18,32 @@ interface ChartProps {
   readonly instants: readonly number[];
   readonly series: readonly Series[];
   readonly format: (value: number | null) => string;
-  /** Said in place of lines while nothing is known. */
+  /** What to show while no value is known. */
   readonly empty: string;
   readonly theme: ThemeChoice;
 }
 
 const HEIGHT = 180;
-const SHORTEST_MS = 60_000;
+const MIN_WINDOW_MS = 60_000;
 const TABLE_ROWS = 15;
-/** Pixels: half of a label of the time axis, less what may lie beside the plot. */
-const LABEL_ROOM = 22;
+/** Pixels: half the width of a time label, less what may reach beyond the plot. */
+const LABEL_MARGIN = 22;
 
 export function Chart({ title, instants, series, format, empty, theme }: ChartProps) {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
 
   useEffect(() => {
-    const element = place.current as HTMLDivElement;
-    const drawn = new UPlot(options(element, series, format), [[], ...series.map(() => [])], element);
-    plot.current = drawn;
-    const resized = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
-    resized.observe(element);
-    const off = theme.changes.on(() => drawn.redraw(false, true));
+    const element = container.current as HTMLDivElement;
+    const created = new UPlot(options(element, series, format), [[], ...series.map(() => [])], element);
+    plot.current = created;
+    const observer = new ResizeObserver(() => created.setSize({ width: element.clientWidth, height: HEIGHT }));
+    observer.observe(element);
+    const unsubscribe = theme.changes.subscribe(() => created.redraw(false, true));
     return () => {
-      off();
-      resized.disconnect();
-      drawn.destroy();
+      unsubscribe();
+      observer.disconnect();
+      created.destroy();
     };
   }, []);
 
@@ -68,7 +68,7 @@ export function Chart({ title, instants, series, format, empty, theme }: ChartPr
       </figcaption>
       <div
         class="plot"
-        ref={place}
+        ref={container}
         role="img"
         aria-label={`${title}, the last five minutes. Now: ${words}.`}
         data-empty={isEmpty ? empty : undefined}
@@ -108,21 +108,21 @@ export function Chart({ title, instants, series, format, empty, theme }: ChartPr
   );
 }
 
-/** The window grows with what is known, from one minute to five. */
+/** The chart's window grows with the history, from one minute to five. */
 function rangeFrom(firstSeconds: number | null): number {
   const nowMs = Date.now();
   const firstMs = firstSeconds === null ? nowMs : firstSeconds * 1000;
-  return Math.max(nowMs - HISTORY_MS, Math.min(nowMs - SHORTEST_MS, firstMs)) / 1000;
+  return Math.max(nowMs - HISTORY_MS, Math.min(nowMs - MIN_WINDOW_MS, firstMs)) / 1000;
 }
 
-/** Near an edge a label would be cut off, or run into the other axis. */
-function hasRoom(plot: UPlot, at: number): boolean {
+/** Near an edge, a label would be cut off or overlap the other axis. */
+function fitsLabel(plot: UPlot, at: number): boolean {
   const left = plot.valToPos(at, 'x');
-  return left > LABEL_ROOM && left < plot.over.clientWidth - LABEL_ROOM;
+  return left > LABEL_MARGIN && left < plot.over.clientWidth - LABEL_MARGIN;
 }
 
 function options(element: HTMLElement, series: readonly Series[], format: ChartProps['format']): UPlot.Options {
-  // A canvas knows no custom properties, and `light-dark()` is not resolved in them.
+  // A canvas cannot use custom properties, and reading one does not resolve its `light-dark()`.
   const color = (property: string) => (): string => {
     element.style.color = `var(${property})`;
     const resolved = getComputedStyle(element).color;
@@ -148,7 +148,7 @@ function options(element: HTMLElement, series: readonly Series[], format: ChartP
         size: 26,
         space: 70,
         incrs: [15, 30, 60, 120],
-        values: (plot, splits) => splits.map((at) => (hasRoom(plot, at) ? timeOfDay(at * 1000) : '')),
+        values: (plot, splits) => splits.map((at) => (fitsLabel(plot, at) ? timeOfDay(at * 1000) : '')),
       },
       {
         ...axis,

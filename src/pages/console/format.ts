@@ -1,15 +1,24 @@
-/** Figures as people read them: short, of one width where they stand in columns, always with their unit. */
+/** Numbers as people read them: short, and with their unit. */
+import type { TransportName } from '../../contract/names.ts';
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const hundredth = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 
+/** In place of an unknown value. */
 export const NOTHING = '–';
+
+export const TRANSPORT_LABELS: Readonly<Record<TransportName, string>> = {
+  websocket: 'WebSocket',
+  polling: 'Socket.IO polling',
+  sse: 'SSE',
+  longpoll: 'Long poll',
+};
 
 export const count = (value: number): string => whole.format(value);
 
-/** About three digits, so that a quarter on an axis is not told as 0.3. */
+/** About three digits, so that an axis shows 0.25 and not 0.3. */
 const short = (value: number): string => (value < 2 ? hundredth : value < 100 ? tenth : whole).format(value);
 
 export const rate = (perSecond: number | null): string => (perSecond === null ? NOTHING : `${short(perSecond)}/s`);

@@ -1,36 +1,33 @@
-/** The first look: who is connected, what flows, how fast, and how the log, Redis and the nodes are. */
+/** The overview: who is connected, how many events flow and how fast, and the state of the log, Redis and the nodes. */
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
 import { TRANSPORTS } from '../../contract/names.ts';
+import type { Room } from '../../contract/rooms.ts';
 import type { RoomFigures, Stats } from '../../contract/stats.ts';
-import type { ThemeChoice } from '../theme.ts';
-import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
 import { Chart } from './chart.tsx';
-import type { Figures } from './figures.ts';
-import { bytes, count, duration, milliseconds, NOTHING, rate, timeOfDay } from './format.ts';
-import { Scroll } from './scroll.tsx';
-
-const LABELS = { websocket: 'WebSocket', polling: 'Socket.IO polling', sse: 'SSE', longpoll: 'Long poll' } as const;
+import { Fact, Scroll, State } from './elements.tsx';
+import { bytes, count, duration, milliseconds, NOTHING, rate, TRANSPORT_LABELS, timeOfDay } from './format.ts';
+import { useModels } from './model.ts';
+import type { StatsFeed } from './stats.ts';
+import type { ThemeChoice } from './theme.ts';
 
 interface OverviewProps {
-  readonly access: Access;
-  readonly figures: Figures;
+  readonly feed: StatsFeed;
   readonly theme: ThemeChoice;
-  readonly tail: (room: string) => void;
+  readonly openTail: (room: Room) => void;
 }
 
-export function Overview({ access, figures, theme, tail }: OverviewProps) {
-  useChanges(figures.changes, access.changes);
-  const { stats, history, state, error } = figures;
-  if (stats === null) return <NoFigures state={state} />;
+export function Overview({ feed, theme, openTail }: OverviewProps) {
+  useModels(feed);
+  const { stats, history, state, error } = feed;
+  if (stats === null) return <NoStats state={state} />;
   const now = history.at(-1);
   const instants = history.map(({ atMs }) => atMs);
   return (
     <>
-      {state === 'away' && (
+      {state === 'unreachable' && (
         <p class="fault">
-          These figures are of {timeOfDay(Date.parse(stats.at))}. {error?.message}
+          These numbers are from {timeOfDay(Date.parse(stats.at))}. {error?.message}
         </p>
       )}
       <Tiles stats={stats} published={now?.published ?? null} delivered={now?.delivered ?? null} />
@@ -43,7 +40,7 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
             { label: 'Delivered', color: '--series-2', values: history.map(({ delivered }) => delivered) },
           ]}
           format={rate}
-          empty="Counting…"
+          empty="Waiting for data…"
           theme={theme}
         />
         <Chart
@@ -54,12 +51,12 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
             { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
           ]}
           format={milliseconds}
-          empty="No delivery to measure"
+          empty="No deliveries to show"
           theme={theme}
         />
       </div>
       <div class="columns">
-        <Rooms rooms={stats.rooms} tail={tail} />
+        <Rooms rooms={stats.rooms} openTail={openTail} />
         <div class="stack">
           <Log log={stats.log} />
           {stats.redis !== null && <Redis redis={stats.redis} />}
@@ -71,13 +68,13 @@ export function Overview({ access, figures, theme, tail }: OverviewProps) {
   );
 }
 
-function NoFigures({ state }: { readonly state: Figures['state'] }) {
-  if (state === 'asking') return <p class="empty">Asking the bridge…</p>;
-  if (state === 'away') return <p class="empty">No answer from the bridge yet. It is asked again by itself.</p>;
+function NoStats({ state }: { readonly state: StatsFeed['state'] }) {
+  if (state === 'loading') return <p class="empty">Loading statistics…</p>;
+  if (state === 'unreachable') return <p class="empty">The server does not answer. The page keeps trying.</p>;
   return (
     <p class="empty">
-      The figures need a token with the scope <code>admin</code>. The tail needs <code>subscribe</code>, publishing
-      needs <code>publish</code>: with either, those tabs work without the figures.
+      Statistics need a token with the scope <code>admin</code>. The other views work without it: the tail needs{' '}
+      <code>subscribe</code>, publishing needs <code>publish</code>.
     </p>
   );
 }
@@ -100,7 +97,7 @@ function Tiles({ stats, published, delivered }: TilesProps) {
         <dl class="row">
           {TRANSPORTS.map((name) => (
             <div key={name}>
-              <dt>{LABELS[name]}</dt>
+              <dt>{TRANSPORT_LABELS[name]}</dt>
               <dd>{count(connections[name])}</dd>
             </div>
           ))}
@@ -108,21 +105,21 @@ function Tiles({ stats, published, delivered }: TilesProps) {
       </section>
       <Tile title="Published" figure={rate(published)}>
         {count(publishes.accepted)} accepted
-        {duplicate > 0 && `, ${count(duplicate)} repeated`}
+        {duplicate > 0 && `, ${count(duplicate)} duplicate`}
         {rejected > 0 && `, ${count(rejected)} rejected`}
         {failed > 0 && <strong class="bad">, {count(failed)} failed</strong>}
       </Tile>
       <Tile title="Delivered" figure={rate(delivered)}>
-        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since the start
-        {stats.slowConsumers > 0 && `, ${count(stats.slowConsumers)} slow clients cut off`}
+        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since start
+        {stats.slowConsumers > 0 && `, ${count(stats.slowConsumers)} slow consumers cut`}
       </Tile>
       <Tile title="Delivery lag, p99" figure={milliseconds(deliveryLag.recent.p99Seconds)}>
         {deliveryLag.recent.count === 0
-          ? 'nothing delivered in the last minute'
+          ? 'no deliveries in the last minute'
           : `median ${milliseconds(deliveryLag.recent.p50Seconds)}, last minute`}
       </Tile>
       <Tile title="Records kept" figure={log.records === null ? NOTHING : count(log.records)}>
-        in the log{log.bytes !== null && `, ${bytes(log.bytes)}`}
+        {log.bytes === null ? 'in the log' : `${bytes(log.bytes)} in the log`}
       </Tile>
     </div>
   );
@@ -145,7 +142,7 @@ function Tile({ title, figure, children }: TileProps) {
   );
 }
 
-function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail: (room: string) => void }) {
+function Rooms({ rooms, openTail }: Pick<OverviewProps, 'openTail'> & { readonly rooms: Stats['rooms'] }) {
   const [order, setOrder] = useState<'listeners' | 'events'>('events');
   const { byListeners, byEvents } = rooms;
   const { top } = order === 'listeners' ? byListeners : byEvents;
@@ -165,7 +162,7 @@ function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail:
       <h3 id="rooms">Rooms</h3>
       {top.length === 0 ? (
         <p class="empty">
-          {order === 'listeners' ? 'Nobody listens on this node.' : `No events in the last ${span}.`}{' '}
+          {order === 'listeners' ? 'No listeners on this node.' : `No events in the last ${span}.`}{' '}
           <button type="button" class="link" onClick={() => setOrder(order === 'listeners' ? 'events' : 'listeners')}>
             {order === 'listeners' ? 'Show rooms with traffic' : 'Show rooms with listeners'}
           </button>
@@ -178,12 +175,17 @@ function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail:
                 <th scope="col">Room</th>
                 {hasTenants && <th scope="col">Tenant</th>}
                 {header('listeners', 'Listeners')}
-                {header('events', `Events, ${span}`)}
+                {header('events', `Events, last ${span}`)}
               </tr>
             </thead>
             <tbody>
               {top.map((room) => (
-                <RoomRow key={`${room.tenantId}\n${room.room}`} room={room} hasTenants={hasTenants} tail={tail} />
+                <RoomRow
+                  key={`${room.tenantId}\n${room.room}`}
+                  figures={room}
+                  hasTenants={hasTenants}
+                  openTail={openTail}
+                />
               ))}
             </tbody>
           </table>
@@ -191,7 +193,7 @@ function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail:
       )}
       {others.rooms > 0 && (
         <p class="note">
-          and {count(others.rooms)} further rooms with{' '}
+          and {count(others.rooms)} more rooms with{' '}
           {'listeners' in others ? `${count(others.listeners)} listeners` : `${count(others.events)} events`}
         </p>
       )}
@@ -200,16 +202,16 @@ function Rooms({ rooms, tail }: { readonly rooms: Stats['rooms']; readonly tail:
 }
 
 interface RoomRowProps {
-  readonly room: RoomFigures;
+  readonly figures: RoomFigures;
   readonly hasTenants: boolean;
-  readonly tail: (room: string) => void;
+  readonly openTail: (room: Room) => void;
 }
 
-function RoomRow({ room: { room, tenantId, listeners, events }, hasTenants, tail }: RoomRowProps) {
+function RoomRow({ figures: { room, tenantId, listeners, events }, hasTenants, openTail }: RoomRowProps) {
   return (
     <tr>
       <th scope="row" class="name">
-        <button type="button" class="link" title={`Tail ${room}`} onClick={() => tail(room)}>
+        <button type="button" class="link" title={`Tail ${room}`} onClick={() => openTail(room as Room)}>
           <bdi>{room}</bdi>
         </button>
       </th>
@@ -233,11 +235,11 @@ function Log({ log }: { readonly log: Stats['log'] }) {
         <Fact name="Engine">{engine === 'redis' ? 'Redis' : 'SQLite'}</Fact>
         <Fact name="State">
           <State isGood={healthy && reached}>
-            {!reached ? 'does not answer' : healthy ? 'takes events' : 'takes no events'}
+            {!reached ? 'does not answer' : healthy ? 'accepts events' : 'accepts no events'}
           </State>
         </Fact>
         <Fact name="Records">{records === null ? NOTHING : count(records)}</Fact>
-        <Fact name={engine === 'redis' ? 'Memory of Redis' : 'File'}>{bytes(log.bytes)}</Fact>
+        <Fact name={engine === 'redis' ? 'Redis memory' : 'File size'}>{bytes(log.bytes)}</Fact>
         <Fact name="Oldest">
           <Edge edge={oldest} />
         </Fact>
@@ -270,11 +272,11 @@ function Redis({ redis: { reached, takesWrites, tailLag } }: { readonly redis: N
           <State isGood={reached}>{reached ? 'answers' : 'does not answer'}</State>
         </Fact>
         <Fact name="Writes">
-          <State isGood={takesWrites}>{takesWrites ? 'taken' : 'not taken'}</State>
+          <State isGood={takesWrites}>{takesWrites ? 'accepted' : 'refused'}</State>
         </Fact>
         <Fact name="Tail lag, last minute">
           {tailLag.count === 0
-            ? 'nothing came'
+            ? 'no records'
             : `median ${milliseconds(tailLag.p50Seconds)}, 99th percentile ${milliseconds(tailLag.p99Seconds)}`}
         </Fact>
       </dl>
@@ -293,7 +295,7 @@ function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) 
           </Fact>
         )}
         <Fact name="Version">{node.version}</Fact>
-        <Fact name="Up for">
+        <Fact name="Uptime">
           {duration(node.uptimeSeconds)}
           {node.draining && <strong class="bad">, draining</strong>}
         </Fact>
@@ -305,7 +307,7 @@ function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) 
           {bytes(node.memory.rssBytes)}, heap {bytes(node.memory.heapUsedBytes)}
         </Fact>
         <Fact name="Replayed records">{count(replayed)}</Fact>
-        <Fact name="Resets told">{count(resets)}</Fact>
+        <Fact name="Resets sent">{count(resets)}</Fact>
       </dl>
     </section>
   );
@@ -315,7 +317,7 @@ function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; r
   const inOrder = [...nodes].sort((a, b) => (`${a.host} ${a.pid}` < `${b.host} ${b.pid}` ? -1 : 1));
   return (
     <section class="panel" aria-labelledby="nodes">
-      <h3 id="nodes">Nodes on this log</h3>
+      <h3 id="nodes">Nodes that share this log</h3>
       <Scroll label="Nodes">
         <table>
           <thead>
@@ -324,11 +326,11 @@ function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; r
               <th scope="col">Version</th>
               {TRANSPORTS.map((name) => (
                 <th key={name} scope="col" class="number">
-                  {LABELS[name]}
+                  {TRANSPORT_LABELS[name]}
                 </th>
               ))}
               <th scope="col" class="number">
-                Up for
+                Uptime
               </th>
             </tr>
           </thead>
@@ -337,7 +339,7 @@ function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; r
               <tr key={id}>
                 <th scope="row" class="name">
                   <bdi>{host}</bdi> {pid}
-                  {id === here && ' (answered)'}
+                  {id === here && ' (this node)'}
                 </th>
                 <td>{version}</td>
                 {TRANSPORTS.map((name) => (
@@ -353,17 +355,4 @@ function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; r
       </Scroll>
     </section>
   );
-}
-
-function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
-  );
-}
-
-function State({ isGood, children }: { readonly isGood: boolean; readonly children: ComponentChildren }) {
-  return <span class={isGood ? 'state good' : 'state bad'}>{children}</span>;
 }

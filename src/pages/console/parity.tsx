@@ -1,53 +1,53 @@
-/** The parity view: one room on four transports side by side, with a button to cut each and see it come back. */
+/** The parity view: one room on four transports side by side, with a button that cuts each. */
 import { useEffect, useState } from 'preact/hooks';
-import { formatRoom, ID_RULE, isRoomId, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
-import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
-import { HAS_SHA } from './digest.ts';
-import { count } from './format.ts';
-import { CUT_MS, LANES, type LaneName } from './lanes.ts';
-import { BURST, type LaneView, type Proof, type Row, verdictOf } from './proof.ts';
-import { Scroll } from './scroll.tsx';
+import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
+import { formatRoom, ID_RULE, isRoomId, type RoomKind } from '../../contract/rooms.ts';
+import { type Access, defaultTenant } from './access.ts';
+import {
+  agreementOf,
+  type ClientSummary,
+  type ComparedEvent,
+  type Comparison,
+  HAS_SHA256,
+  TEST_EVENTS,
+} from './comparison.ts';
+import { Fact, RoomFields, Scroll, State } from './elements.tsx';
+import { count, TRANSPORT_LABELS } from './format.ts';
+import { useModels } from './model.ts';
+import { CUT_MS } from './stock-clients.ts';
 
-const LABELS = {
-  websocket: 'Socket.IO, websocket',
-  polling: 'Socket.IO, polling',
-  sse: 'SSE',
-  longpoll: 'Long poll',
-} as const;
-const SHORT = { websocket: 'WebSocket', polling: 'Polling', sse: 'SSE', longpoll: 'Long poll' } as const;
-const STATES = { connecting: 'connecting', open: 'open', cut: 'cut', down: 'down, comes back' } as const;
+const STATES = { connecting: 'connecting', open: 'open', cut: 'cut', down: 'down, reconnecting' } as const;
 
 interface ParityProps {
   readonly access: Access;
-  readonly proof: Proof;
+  readonly comparison: Comparison;
   readonly eventNames: readonly string[];
 }
 
-export function Parity({ access, proof, eventNames }: ParityProps) {
-  useChanges(proof.changes, access.changes);
-  // Four connections are not kept open for a page that nobody looks at; what they brought stays.
-  useEffect(() => proof.stop, []);
-  const tenant = access.claims?.tenants.find((name) => name !== '*') ?? 'console';
+export function Parity({ access, comparison, eventNames }: ParityProps) {
+  useModels(comparison, access);
+  // Leaving the view closes the four connections; the results stay.
+  useEffect(() => comparison.stop, []);
+  const tenant = defaultTenant(access);
   const [kind, setKind] = useState<RoomKind>('tenant');
   const [id, setId] = useState(tenant);
   const [publisher, setPublisher] = useState(tenant);
   const [fault, setFault] = useState('');
-  const { room, lanes, rows, agreed, differing, burst, error } = proof;
+  const { room, clients, events, agreed, differing, publishing, error } = comparison;
   const tenantId = kind === 'tenant' ? id : publisher;
-  const verdict =
+  const conclusion =
     differing > 0
       ? `${count(differing)} events differ.`
       : agreed === 0
-        ? 'Nothing to compare yet: publish test events, or wait for others.'
+        ? 'No events to compare yet. Publish test events, or wait for others.'
         : `${count(agreed)} events agree on all four.`;
 
   function submit(event: Event): void {
     event.preventDefault();
     const isValid = isRoomId(id) && isRoomId(tenantId);
     setFault(isValid ? '' : `An id is ${ID_RULE}.`);
-    if (room !== null) proof.stop();
-    else if (isValid) void proof.start(formatRoom(kind, id), eventNames);
+    if (room !== null) comparison.stop();
+    else if (isValid) void comparison.start(formatRoom(kind, id), eventNames);
   }
 
   return (
@@ -55,37 +55,22 @@ export function Parity({ access, proof, eventNames }: ParityProps) {
       <section class="panel" aria-labelledby="parity-room">
         <h3 id="parity-room">One room, four transports</h3>
         <p class="note">
-          Each transport is used as a stock client would use it. A row agrees once all four brought the same bytes of an
-          event, once, under the same cursor.
+          A stock client listens on each transport. An event agrees when all four received the same bytes, exactly once,
+          under the same cursor.
         </p>
         <form class="inline" onSubmit={submit} noValidate>
-          <label>
-            Kind
-            <select
-              value={kind}
-              disabled={room !== null}
-              onChange={(event) => setKind(event.currentTarget.value as RoomKind)}
-            >
-              {ROOM_KINDS.map((name) => (
-                <option key={name}>{name}</option>
-              ))}
-            </select>
-          </label>
-          <label class="grow">
-            Id
-            <input
-              value={id}
-              readOnly={room !== null}
-              autocomplete="off"
-              spellcheck={false}
-              aria-invalid={fault !== ''}
-              aria-describedby="parity-fault"
-              onInput={(event) => {
-                setId(event.currentTarget.value);
-                setFault('');
-              }}
-            />
-          </label>
+          <RoomFields
+            kind={kind}
+            id={id}
+            isFixed={room !== null}
+            isInvalid={fault !== ''}
+            faultId="parity-fault"
+            setKind={setKind}
+            setId={(typed) => {
+              setId(typed);
+              setFault('');
+            }}
+          />
           {kind !== 'tenant' && kind !== 'user' && (
             <label class="grow">
               Tenant of the test events
@@ -104,10 +89,12 @@ export function Parity({ access, proof, eventNames }: ParityProps) {
           {kind !== 'user' && (
             <button
               type="button"
-              aria-disabled={room === null || burst !== null}
-              onClick={() => room !== null && void proof.publishBurst(tenantId)}
+              aria-disabled={room === null || publishing !== null}
+              onClick={() => room !== null && void comparison.publishTestEvents(tenantId)}
             >
-              {burst === null ? `Publish ${BURST.events} test events` : `Publishing ${burst.sent} of ${burst.of}`}
+              {publishing === null
+                ? `Publish ${TEST_EVENTS} test events`
+                : `Publishing ${publishing.sent} of ${publishing.of}`}
             </button>
           )}
         </form>
@@ -116,109 +103,105 @@ export function Parity({ access, proof, eventNames }: ParityProps) {
         </p>
         {error !== null && (
           <p class="fault" role="alert">
-            {error.message} Connecting needs a token with the scope <code>subscribe</code> for this room, test events
-            one with <code>publish</code> for this tenant.
+            {error.message} To connect, you need a token with the scope <code>subscribe</code> for this room; to publish
+            test events, one with <code>publish</code> for this tenant.
           </p>
         )}
         {kind === 'user' && (
           <p class="note">
-            Test events are <code>tickets.updated</code>, which goes to no user’s room: what others publish is compared.
+            No user room receives the test events (<code>tickets.updated</code>). The page compares the events that
+            others publish.
           </p>
         )}
-        {!HAS_SHA && (
+        {!HAS_SHA256 && (
           <p class="note">
-            This page came over plain http, where browsers offer no SHA-256: payloads are compared by a 32-bit FNV-1a.
+            Over plain http, browsers offer no SHA-256. The page compares payloads by a 32-bit FNV-1a hash instead.
           </p>
         )}
       </section>
-      {lanes.length > 0 && (
+      {clients.length > 0 && (
         <>
-          <div class="lanes">
-            {lanes.map((lane) => (
-              <LaneCard key={lane.name} lane={lane} isConnected={room !== null} cut={() => proof.cut(lane.name)} />
+          <div class="clients">
+            {clients.map((client) => (
+              <ClientCard
+                key={client.transport}
+                client={client}
+                isConnected={room !== null}
+                cut={() => comparison.cut(client.transport)}
+              />
             ))}
           </div>
-          <p class={differing > 0 ? 'verdict bad' : 'verdict'}>{verdict}</p>
-          {/* Told once it is over, not with each event. */}
+          <p class={differing > 0 ? 'verdict bad' : 'verdict'}>{conclusion}</p>
+          {/* Screen readers hear it at the end, not after each event. */}
           <p class="hidden" role="status">
-            {burst === null ? verdict : ''}
+            {publishing === null ? conclusion : ''}
           </p>
-          {rows.length > 0 && <Rows rows={rows} />}
+          {events.length > 0 && <Events events={events} />}
         </>
       )}
     </>
   );
 }
 
-interface LaneCardProps {
-  readonly lane: LaneView;
+interface ClientCardProps {
+  readonly client: ClientSummary;
   readonly isConnected: boolean;
   readonly cut: () => void;
 }
 
-function LaneCard({ lane, isConnected, cut }: LaneCardProps) {
-  const { name, state, reason, received, doubles, disorder, resets, resume } = lane;
+function ClientCard({ client, isConnected, cut }: ClientCardProps) {
+  const { transport, state, reason, received, duplicates, outOfOrder, resets, lastResume } = client;
   const shown = isConnected ? state : 'closed';
   return (
-    <section class="lane panel" aria-labelledby={`lane-${name}`} data-lane={name} data-state={shown}>
-      <h3 id={`lane-${name}`}>{LABELS[name]}</h3>
+    <section class="client panel" aria-labelledby={`client-${transport}`} data-transport={transport} data-state={shown}>
+      <h3 id={`client-${transport}`}>{TRANSPORT_LABELS[transport]}</h3>
       <p>
-        <span class={shown === 'open' ? 'state good' : shown === 'cut' || shown === 'down' ? 'state bad' : 'state'}>
+        <State isGood={shown === 'open' ? true : shown === 'cut' || shown === 'down' ? false : null}>
           {isConnected ? STATES[state] : 'closed'}
-        </span>{' '}
+        </State>{' '}
         <span class="note">{reason}</span>
       </p>
       <dl class="facts">
-        <div>
-          <dt>Received</dt>
-          <dd>{count(received)}</dd>
-        </div>
-        <div>
-          <dt>Twice, out of order</dt>
-          <dd class={doubles + disorder > 0 ? 'bad' : ''}>
-            {count(doubles)}, {count(disorder)}
-          </dd>
-        </div>
-        <div>
-          <dt>Last resume</dt>
-          <dd>
-            {resume === null ? (
-              'none yet'
-            ) : (
-              <>
-                missed {count(resume.missed)}, caught up {count(resume.caughtUp)}
-                {resume.how !== '' && `; ${resume.how}`}
-              </>
-            )}
-            {resets > 0 && <strong class="bad"> {count(resets)} resets</strong>}
-          </dd>
-        </div>
+        <Fact name="Received">{count(received)}</Fact>
+        <Fact name="Duplicates">
+          <span class={duplicates > 0 ? 'bad' : ''}>{count(duplicates)}</span>
+        </Fact>
+        <Fact name="Out of order">
+          <span class={outOfOrder > 0 ? 'bad' : ''}>{count(outOfOrder)}</span>
+        </Fact>
+        <Fact name="Last resume">
+          {lastResume === null
+            ? 'none yet'
+            : `missed ${count(lastResume.missed)}, caught up ${count(lastResume.caughtUp)}`}
+          {lastResume !== null && lastResume.how !== '' && `; ${lastResume.how}`}
+          {resets > 0 && <strong class="bad"> {count(resets)} resets</strong>}
+        </Fact>
       </dl>
       <button type="button" aria-disabled={shown !== 'open'} onClick={() => shown === 'open' && cut()}>
-        Cut for {CUT_MS / 1000} s<span class="hidden">: {LABELS[name]}</span>
+        Cut for {CUT_MS / 1000} s<span class="hidden">: {TRANSPORT_LABELS[transport]}</span>
       </button>
     </section>
   );
 }
 
-function Rows({ rows }: { readonly rows: readonly Row[] }) {
+function Events({ events }: { readonly events: readonly ComparedEvent[] }) {
   return (
     <Scroll label="Events compared" class="tall panel">
       <table class="parity">
         <thead>
           <tr>
             <th scope="col">Event</th>
-            {LANES.map((name) => (
-              <th key={name} scope="col">
-                {SHORT[name]}
+            {TRANSPORTS.map((transport) => (
+              <th key={transport} scope="col">
+                {TRANSPORT_LABELS[transport]}
               </th>
             ))}
             <th scope="col">Agree</th>
           </tr>
         </thead>
         <tbody>
-          {rows.map((row) => (
-            <CompareRow key={row.cursor} row={row} />
+          {events.map((event) => (
+            <EventRow key={event.cursor} compared={event} />
           ))}
         </tbody>
       </table>
@@ -226,30 +209,33 @@ function Rows({ rows }: { readonly rows: readonly Row[] }) {
   );
 }
 
-function CompareRow({ row }: { readonly row: Row }) {
-  const verdict = verdictOf(row);
-  const { sentAtMs, firstAtMs } = row;
+function EventRow({ compared }: { readonly compared: ComparedEvent }) {
+  const agreement = agreementOf(compared);
+  const { event, cursor, sentAtMs, firstAtMs } = compared;
   return (
-    <tr data-verdict={verdict}>
+    <tr data-agreement={agreement}>
       <th scope="row">
-        <span>{row.event}</span>
-        <code>{row.cursor}</code>
-        {sentAtMs !== null && firstAtMs !== null && (
-          <span class="note">{inMs(firstAtMs - sentAtMs)} after the publish</span>
-        )}
+        <span>{event}</span>
+        <code>{cursor}</code>
+        {sentAtMs !== null && firstAtMs !== null && <span class="note">delivered in {inMs(firstAtMs - sentAtMs)}</span>}
       </th>
-      {LANES.map((name) => (
-        <LaneCell key={name} row={row} name={name} />
+      {TRANSPORTS.map((transport) => (
+        <ArrivalCell key={transport} compared={compared} transport={transport} />
       ))}
-      <td class={verdict === 'agree' ? 'good' : verdict === 'differ' ? 'bad' : 'note'}>
-        {verdict === 'agree' ? '✓ yes' : verdict === 'differ' ? '✗ no' : 'waiting'}
+      <td class={agreement === 'agree' ? 'good' : agreement === 'differ' ? 'bad' : 'note'}>
+        {agreement === 'agree' ? '✓ yes' : agreement === 'differ' ? '✗ no' : 'waiting'}
       </td>
     </tr>
   );
 }
 
-function LaneCell({ row: { by, firstAtMs }, name }: { readonly row: Row; readonly name: LaneName }) {
-  const arrival = by[name];
+interface ArrivalCellProps {
+  readonly compared: ComparedEvent;
+  readonly transport: TransportName;
+}
+
+function ArrivalCell({ compared: { arrivals, firstAtMs }, transport }: ArrivalCellProps) {
+  const arrival = arrivals[transport];
   if (arrival === undefined) return <td class="note">–</td>;
   const { atMs, hash, times, isLate } = arrival;
   return (

@@ -1,25 +1,26 @@
-/** A form that publishes a test event as any publisher would, and shows what the bridge says, at the field at fault. */
+/** A form that publishes a test event as any publisher does, and shows the bridge's errors at their fields. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
-import type { Room } from '../../contract/rooms.ts';
-import type { Access } from './access.ts';
-import { useChanges } from './changes.ts';
-import { type Field, fieldsOf, type Published, publish } from './publishing.ts';
-import type { Tailing } from './tailing.ts';
+import { formatRoom, type Room } from '../../contract/rooms.ts';
+import { type Access, defaultTenant } from './access.ts';
+import type { LiveTail } from './live-tail.ts';
+import { useModels } from './model.ts';
+import { type Field, fieldsOf, type Published, publish } from './test-events.ts';
 
 interface PublishProps {
   readonly access: Access;
-  readonly tailing: Tailing;
+  readonly tail: LiveTail;
   readonly eventNames: readonly string[];
 }
 
 type Values = Readonly<Record<string, string>>;
 type Faults = Readonly<Record<string, string>>;
 
-const REST = 'further keys';
+/** The input for keys that have no input of their own. */
+const MORE_KEYS: Field = { name: 'more keys', isRequired: false, isObject: true, initial: () => '' };
 
-export function Publish({ access, tailing, eventNames }: PublishProps) {
-  useChanges(access.changes);
+export function Publish({ access, tail, eventNames }: PublishProps) {
+  useModels(access);
   const [event, setEvent] = useState(eventNames[0] ?? '');
   const fields = fieldsOf(event);
   const [values, setValues] = useState<Values>({});
@@ -28,15 +29,14 @@ export function Publish({ access, tailing, eventNames }: PublishProps) {
   const [isBusy, setBusy] = useState(false);
   const form = useRef<HTMLFormElement>(null);
 
-  // What was typed is kept; what begins each time anew is not. Before anything is shown, and so before anything is typed.
-  useLayoutEffect(() => setValues((typed) => begun(fields, typed, access)), [event, access.claims?.tenants[0]]);
+  // A layout effect fills the form before anyone can type into it.
+  useLayoutEffect(() => setValues((typed) => initialValues(fields, typed, access)), [event, access.claims?.tenants[0]]);
 
-  // Whoever sent a wrong form goes on at the first field that is wrong.
   useEffect(() => {
     if (Object.keys(faults).length > 0) form.current?.querySelector<HTMLElement>('[aria-invalid=true]')?.focus();
   }, [faults]);
 
-  async function send(submitted: Event): Promise<void> {
+  async function submit(submitted: Event): Promise<void> {
     submitted.preventDefault();
     if (isBusy) return;
     const { payload, faults: found } = payloadOf(fields, values);
@@ -44,10 +44,9 @@ export function Publish({ access, tailing, eventNames }: PublishProps) {
     setOutcome(null);
     if (Object.keys(found).length > 0) return;
     setBusy(true);
-    hear(payload);
+    tailTenant(payload);
     try {
-      const published = await publish(access.http, event, payload, new AbortController().signal);
-      setOutcome(published);
+      setOutcome(await publish(access, event, payload));
       setValues((typed) => renewed(fields, typed));
     } catch (error) {
       setOutcome(error as RoomcastError);
@@ -56,17 +55,17 @@ export function Publish({ access, tailing, eventNames }: PublishProps) {
     setBusy(false);
   }
 
-  /** The event is to be seen in the tail: its tenant's room is listened to before it goes out. */
-  function hear({ tenantId, ticketId }: Readonly<Record<string, unknown>>): void {
-    if (typeof tenantId !== 'string' || tailing.hears(`ticket:${ticketId}`)) return;
-    tailing.add(`tenant:${tenantId}`);
+  /** Joins the event's tenant room before the event goes out, so that the tail shows it. */
+  function tailTenant({ tenantId, ticketId }: Readonly<Record<string, unknown>>): void {
+    if (typeof tenantId !== 'string' || tail.isListening(formatRoom('ticket', String(ticketId)))) return;
+    tail.add(formatRoom('tenant', tenantId));
   }
 
   return (
     <section class="panel" aria-labelledby="publish">
       <h3 id="publish">Publish a test event</h3>
-      <p class="note">A real event: everyone who hears its rooms gets it, and the log keeps it.</p>
-      <form ref={form} onSubmit={(submitted) => void send(submitted)} noValidate>
+      <p class="note">This is a real event: all listeners of its rooms receive it, and the log keeps it.</p>
+      <form ref={form} onSubmit={(submitted) => void submit(submitted)} noValidate>
         <div class="field">
           <label for="input-event">Event</label>
           <select
@@ -83,7 +82,7 @@ export function Publish({ access, tailing, eventNames }: PublishProps) {
             ))}
           </select>
         </div>
-        {[...fields, REST_FIELD].map((field) => (
+        {[...fields, MORE_KEYS].map((field) => (
           <Input
             key={field.name}
             field={field}
@@ -99,13 +98,11 @@ export function Publish({ access, tailing, eventNames }: PublishProps) {
         </p>
       </form>
       <div role="status">
-        <Outcome outcome={outcome} tailing={tailing} />
+        <Outcome outcome={outcome} tail={tail} />
       </div>
     </section>
   );
 }
-
-const REST_FIELD: Field = { name: REST, isRequired: false, isObject: true, first: () => '' };
 
 interface InputProps {
   readonly field: Field;
@@ -114,7 +111,8 @@ interface InputProps {
   readonly change: (value: string) => void;
 }
 
-function Input({ field: { name, isRequired, isObject }, value, fault, change }: InputProps) {
+function Input({ field, value, fault, change }: InputProps) {
+  const { name, isRequired, isObject } = field;
   const inputId = `input-${name.replaceAll(' ', '-')}`;
   const faultId = `fault-${inputId}`;
   const shared = {
@@ -126,15 +124,19 @@ function Input({ field: { name, isRequired, isObject }, value, fault, change }: 
     'aria-invalid': fault !== null,
     'aria-describedby': faultId,
   } as const;
-  const label = name === REST ? 'Further keys (JSON object)' : isObject ? `${name} (JSON object)` : name;
+  const title = field === MORE_KEYS ? 'More keys' : name;
   return (
     <div class="field">
       <label for={inputId}>
-        {label}
+        {isObject ? `${title} (JSON object)` : title}
         {!isRequired && <span class="note"> optional</span>}
       </label>
       {isObject ? (
-        <textarea {...shared} rows={name === REST ? 2 : 4} onInput={(event) => change(event.currentTarget.value)} />
+        <textarea
+          {...shared}
+          rows={field === MORE_KEYS ? 2 : 4}
+          onInput={(event) => change(event.currentTarget.value)}
+        />
       ) : (
         <input {...shared} onInput={(event) => change(event.currentTarget.value)} />
       )}
@@ -147,68 +149,62 @@ function Input({ field: { name, isRequired, isObject }, value, fault, change }: 
 
 interface OutcomeProps {
   readonly outcome: Published | RoomcastError | null;
-  readonly tailing: Tailing;
+  readonly tail: LiveTail;
 }
 
-function Outcome({ outcome, tailing }: OutcomeProps) {
+function Outcome({ outcome, tail }: OutcomeProps) {
   if (outcome === null) return null;
   if (outcome instanceof Error) {
-    const isAtFields = outcome.problem.errors !== undefined;
     return (
       <div class="outcome bad">
         <p>
-          <strong>Not published.</strong> {isAtFields ? 'What is wrong stands at the fields.' : outcome.message}{' '}
+          <strong>Not published.</strong>{' '}
+          {outcome.problem.errors === undefined ? outcome.message : 'Correct the marked fields.'}{' '}
           <code>{outcome.code}</code>
         </p>
         {(outcome.status === 401 || outcome.status === 403) && (
           <p>
-            Publishing needs a token with the scope <code>publish</code> that names this tenant.
+            Publishing needs a token with the scope <code>publish</code> for this tenant.
           </p>
         )}
       </div>
     );
   }
   const { id, rooms, duplicate } = outcome;
-  const isHeard = rooms.some((room) => tailing.hears(room as Room));
+  const isListening = rooms.some((room) => tail.isListening(room as Room));
   return (
     <div class="outcome good">
       <p>
-        <strong>{duplicate ? 'A repeat: published before, and nobody gets it again.' : 'Published.'}</strong>{' '}
+        <strong>{duplicate ? 'Duplicate: already published, and not delivered again.' : 'Published.'}</strong>{' '}
         <code>{id}</code>
       </p>
       <p>
-        Goes to{' '}
+        Rooms:{' '}
         {rooms.map((room, index) => (
           <span key={room}>
             {index > 0 && ', '}
             <bdi>{room}</bdi>
           </span>
         ))}
-        .{!isHeard && ' None of them could be tailed with this token.'}
+        .{!isListening && ' This token cannot tail any of them.'}
       </p>
     </div>
   );
 }
 
-function begun(fields: readonly Field[], typed: Values, access: Access): Values {
-  const tenant = access.claims?.tenants.find((name) => name !== '*');
-  return {
-    ...typed,
-    ...Object.fromEntries(
-      fields
-        .filter(({ name }) => typed[name] === undefined || typed[name] === '')
-        .map(({ name, first }) => [name, name === 'tenantId' ? (tenant ?? first()) : first()]),
-    ),
-  };
+function initialValues(fields: readonly Field[], typed: Values, access: Access): Values {
+  const empty = fields.filter(({ name }) => (typed[name] ?? '') === '');
+  const entries = empty.map(({ name, initial }) => [name, name === 'tenantId' ? defaultTenant(access) : initial()]);
+  return { ...typed, ...Object.fromEntries(entries) };
 }
 
-/** The next event is another one: its instant and its message's id are new. */
+/** The next event needs a new instant and a new message id. */
 function renewed(fields: readonly Field[], typed: Values): Values {
   const again = fields.filter(({ name }) => name === 'ticketUpdatedAt' || name === 'messageId');
-  return { ...typed, ...Object.fromEntries(again.map(({ name, first }) => [name, first()])) };
+  return { ...typed, ...Object.fromEntries(again.map(({ name, initial }) => [name, initial()])) };
 }
 
-/** What is left empty is left out, unless it is required: then the bridge may say what it misses. */
+/** Leaves out empty optional fields. Empty required ones go out, so that the bridge says what it needs. */
 function payloadOf(fields: readonly Field[], values: Values): { payload: Record<string, unknown>; faults: Faults } {
   const faults: Record<string, string> = {};
   const payload: Record<string, unknown> = {};
@@ -217,8 +213,8 @@ function payloadOf(fields: readonly Field[], values: Values): { payload: Record<
     if (value === '' && !isRequired) continue;
     payload[name] = isObject ? parsed(value, name, faults) : value;
   }
-  const rest = values[REST] ?? '';
-  if (rest.trim() !== '') Object.assign(payload, parsed(rest, REST, faults));
+  const more = values[MORE_KEYS.name] ?? '';
+  if (more.trim() !== '') Object.assign(payload, parsed(more, MORE_KEYS.name, faults));
   return { payload, faults };
 }
 
@@ -233,13 +229,13 @@ function parsed(text: string, name: string, faults: Record<string, string>): unk
   return null;
 }
 
-/** From the problem's JSON Pointers to the inputs that they point into. */
+/** Maps the problem's JSON Pointers to the inputs. */
 function faultsOf({ problem }: RoomcastError, fields: readonly Field[]): Faults {
   const faults: Record<string, string> = {};
   for (const { path, message } of (problem.errors ?? []) as readonly { path: string; message: string }[]) {
-    const name = path.split('/')[2] ?? '';
-    const field = fields.some((known) => known.name === name) ? name : REST;
-    faults[field] ??= field === name ? message : `${path} ${message}`;
+    const key = path.split('/')[2] ?? '';
+    if (fields.some(({ name }) => name === key)) faults[key] ??= message;
+    else faults[MORE_KEYS.name] ??= `${path} ${message}`;
   }
   return faults;
 }

@@ -1,51 +1,48 @@
-/** The live tail: which rooms, what came, one event at a time. The list is one stop for the keyboard; arrows move in it. */
-import { useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { formatRoom, ID_RULE, isRoomId, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
-import { useChanges } from './changes.ts';
-import type { Figures } from './figures.ts';
-import { count, timeOfDay } from './format.ts';
-import { PayloadViewer } from './payload.tsx';
-import { type Heard, isRefused, MOST_ROOMS, MOST_SHOWN, type Tailed, type Tailing } from './tailing.ts';
+/** The live tail: its rooms, its events, and one event in full. The list is one tab stop; arrow keys move within it. */
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { printableJson } from '../../contract/printable.ts';
+import { formatRoom, ID_RULE, isRoomId, type RoomKind } from '../../contract/rooms.ts';
+import { Fact, RoomFields, Scroll } from './elements.tsx';
+import { bytes, count, timeOfDay } from './format.ts';
+import { isRefused, type LiveTail, MAX_EVENTS, MAX_ROOMS, type TailEvent, type TailRoom } from './live-tail.ts';
+import { useModels } from './model.ts';
+import type { StatsFeed } from './stats.ts';
 
 interface TailProps {
-  readonly tailing: Tailing;
-  readonly figures: Figures;
+  readonly tail: LiveTail;
+  readonly feed: StatsFeed;
   readonly eventNames: readonly string[];
 }
 
-export function Tail({ tailing, figures, eventNames }: TailProps) {
-  const [chosen, setChosen] = useState<Heard | null>(null);
+export function Tail({ tail, feed, eventNames }: TailProps) {
+  const [selected, setSelected] = useState<TailEvent | null>(null);
   return (
     <>
-      <TailRooms tailing={tailing} figures={figures} />
+      <TailRooms tail={tail} feed={feed} />
       <div class="columns tailing">
-        <TailList tailing={tailing} eventNames={eventNames} chosen={chosen} choose={setChosen} />
-        <PayloadViewer heard={chosen} />
+        <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
+        <PayloadViewer event={selected} />
       </div>
     </>
   );
 }
 
-export function TailRooms({ tailing, figures }: Pick<TailProps, 'tailing' | 'figures'>) {
-  useChanges(tailing.changes);
+export function TailRooms({ tail, feed }: Pick<TailProps, 'tail' | 'feed'>) {
+  useModels(tail);
   const [kind, setKind] = useState<RoomKind>('tenant');
   const [id, setId] = useState('');
   const [fault, setFault] = useState('');
-  const known = [...new Set((figures.stats?.rooms.byEvents.top ?? []).map(({ room }) => room))]
+  const suggestions = [...new Set((feed.stats?.rooms.byEvents.top ?? []).map(({ room }) => room))]
     .filter((room) => room.startsWith(`${kind}:`))
     .map((room) => room.slice(kind.length + 1));
 
   function add(event: Event): void {
     event.preventDefault();
-    const isFull = tailing.rooms.length >= MOST_ROOMS;
-    const refusal = !isRoomId(id)
-      ? `An id is ${ID_RULE}.`
-      : isFull
-        ? `At most ${MOST_ROOMS} rooms are tailed at once.`
-        : '';
-    setFault(refusal);
-    if (refusal !== '') return;
-    tailing.add(formatRoom(kind, id));
+    const isFull = tail.rooms.length >= MAX_ROOMS;
+    const found = !isRoomId(id) ? `An id is ${ID_RULE}.` : isFull ? `You can tail at most ${MAX_ROOMS} rooms.` : '';
+    setFault(found);
+    if (found !== '') return;
+    tail.add(formatRoom(kind, id));
     setId('');
   }
 
@@ -53,32 +50,21 @@ export function TailRooms({ tailing, figures }: Pick<TailProps, 'tailing' | 'fig
     <section class="panel" aria-labelledby="tailed">
       <h3 id="tailed">Rooms tailed</h3>
       <form class="inline" onSubmit={add} noValidate>
-        <label>
-          Kind
-          <select value={kind} onChange={(event) => setKind(event.currentTarget.value as RoomKind)}>
-            {ROOM_KINDS.map((name) => (
-              <option key={name}>{name}</option>
-            ))}
-          </select>
-        </label>
-        <label class="grow">
-          Id
-          <input
-            value={id}
-            list="known-rooms"
-            autocomplete="off"
-            spellcheck={false}
-            aria-invalid={fault !== ''}
-            aria-describedby="room-fault"
-            onInput={(event) => {
-              setId(event.currentTarget.value);
-              setFault('');
-            }}
-          />
-        </label>
+        <RoomFields
+          kind={kind}
+          id={id}
+          isInvalid={fault !== ''}
+          faultId="room-fault"
+          list="known-rooms"
+          setKind={setKind}
+          setId={(typed) => {
+            setId(typed);
+            setFault('');
+          }}
+        />
         <datalist id="known-rooms">
-          {known.map((room) => (
-            <option key={room} value={room} />
+          {suggestions.map((suggestion) => (
+            <option key={suggestion} value={suggestion} />
           ))}
         </datalist>
         <button type="submit" class="primary">
@@ -88,21 +74,21 @@ export function TailRooms({ tailing, figures }: Pick<TailProps, 'tailing' | 'fig
       <p id="room-fault" class="fault" role="alert">
         {fault}
       </p>
-      {tailing.rooms.length === 0 ? (
-        <p class="note">None yet. Name one here, or choose one in the overview.</p>
+      {tail.rooms.length === 0 ? (
+        <p class="note">No rooms yet. Enter a room here, or choose one in the overview.</p>
       ) : (
         <ul class="chips" aria-label="Rooms tailed">
-          {tailing.rooms.map((tailed) => (
-            <RoomChip key={tailed.room} tailed={tailed} tailing={tailing} />
+          {tail.rooms.map((entry) => (
+            <RoomChip key={entry.room} entry={entry} tail={tail} />
           ))}
         </ul>
       )}
-      <TailFault tailing={tailing} />
+      <TailFault tail={tail} />
     </section>
   );
 }
 
-function RoomChip({ tailed: { room, error }, tailing }: { readonly tailed: Tailed; readonly tailing: Tailing }) {
+function RoomChip({ entry: { room, error }, tail }: { readonly entry: TailRoom; readonly tail: LiveTail }) {
   return (
     <li class={error === null ? 'chip' : 'chip bad'}>
       <bdi title={room}>{room}</bdi>
@@ -111,88 +97,84 @@ function RoomChip({ tailed: { room, error }, tailing }: { readonly tailed: Taile
           {error.message} <code>{error.code}</code>
         </span>
       )}
-      <button type="button" aria-label={`Stop tailing ${room}`} onClick={() => tailing.remove(room)}>
+      <button type="button" aria-label={`Stop tailing ${room}`} onClick={() => tail.remove(room)}>
         ×
       </button>
     </li>
   );
 }
 
-function TailFault({ tailing }: { readonly tailing: Tailing }) {
-  const { state, error } = tailing.status;
-  if (tailing.rooms.some(isRefused)) {
+function TailFault({ tail }: { readonly tail: LiveTail }) {
+  const { state, error } = tail.status;
+  if (tail.rooms.some(isRefused)) {
     return (
       <p class="fault">
-        Listening needs a token with the scope <code>subscribe</code> and the room’s tenant. A service token (
-        <code>tenantId: "*"</code>) listens to nothing.
+        Listening needs a token with the scope <code>subscribe</code> for the room’s tenant. A service token (
+        <code>tenantId: "*"</code>) cannot listen.
       </p>
     );
   }
-  if (state === 'closed' && error !== null) return <p class="fault">The tail was closed: {error.message}</p>;
+  if (state === 'closed' && error !== null) return <p class="fault">The tail is closed. {error.message}</p>;
   return null;
 }
 
-/** Until a row is there to be measured. */
+/** Until the first row can be measured. */
 const ROW_PIXELS = 28;
-const ROWS_DRAWN = 60;
+const ROWS_RENDERED = 60;
 const ROWS_AROUND = 15;
 
 interface TailListProps {
-  readonly tailing: Tailing;
+  readonly tail: LiveTail;
   readonly eventNames: readonly string[];
-  readonly chosen: Heard | null;
-  readonly choose: (heard: Heard | null) => void;
+  readonly selected: TailEvent | null;
+  readonly select: (event: TailEvent | null) => void;
 }
 
-export function TailList({ tailing, eventNames, chosen, choose }: TailListProps) {
-  useChanges(tailing.changes);
+export function TailList({ tail, eventNames, selected, select }: TailListProps) {
+  useModels(tail);
   const list = useRef<HTMLDivElement>(null);
-  const [scrolled, setScrolled] = useState(0);
-  const { rooms, shown, isPaused, held, event } = tailing;
-  // Only what can be seen is drawn, and a little around it: at 1000 events a second the whole list would be too much.
+  const [scrollTop, setScrollTop] = useState(0);
+  const { rooms, events, isPaused, arrivedWhilePaused, filter } = tail;
+  // Renders only the visible rows and some around them: at 1000 events a second the whole list is too slow.
   const rowHeight = list.current?.querySelector('.event')?.getBoundingClientRect().height ?? ROW_PIXELS;
-  const first = Math.max(0, Math.min(Math.floor(scrolled / rowHeight) - ROWS_AROUND, shown.length - 1));
-  const drawn = shown.slice(first, first + ROWS_DRAWN);
-  const at = chosen === null ? -1 : shown.findIndex(({ cursor }) => cursor === chosen.cursor);
+  const first = Math.max(0, Math.min(Math.floor(scrollTop / rowHeight) - ROWS_AROUND, events.length - 1));
+  const rendered = events.slice(first, first + ROWS_RENDERED);
+  const selectedIndex = selected === null ? -1 : events.findIndex(({ cursor }) => cursor === selected.cursor);
 
-  // Whoever has scrolled down keeps the rows that are read where they are; at the top the newest comes into view.
-  const newest = useRef(shown[0]?.cursor);
+  // While the list is scrolled down, new events must not move the rows; at the top, they come into view.
+  const newest = useRef(events[0]?.cursor);
   useLayoutEffect(() => {
     const box = list.current as HTMLDivElement;
-    const added = shown.findIndex(({ cursor }) => cursor === newest.current);
-    newest.current = shown[0]?.cursor;
+    const added = events.findIndex(({ cursor }) => cursor === newest.current);
+    newest.current = events[0]?.cursor;
     if (added > 0 && box.scrollTop > 0) box.scrollTop += added * rowHeight;
-  }, [shown]);
+  }, [events]);
 
   function move(pressed: KeyboardEvent): void {
-    const last = shown.length - 1;
-    const steps: Readonly<Record<string, number>> = {
-      ArrowDown: Math.min(last, at + 1),
-      ArrowUp: Math.max(0, at - 1),
-      PageDown: Math.min(last, at + 10),
-      PageUp: Math.max(0, at - 10),
+    const last = events.length - 1;
+    const targets: Readonly<Record<string, number>> = {
+      ArrowDown: Math.min(last, selectedIndex + 1),
+      ArrowUp: Math.max(0, selectedIndex - 1),
+      PageDown: Math.min(last, selectedIndex + 10),
+      PageUp: Math.max(0, selectedIndex - 10),
       Home: 0,
       End: last,
     };
-    const next = steps[pressed.key];
-    if (next === undefined || last < 0) return;
+    const target = targets[pressed.key];
+    if (target === undefined || last < 0) return;
     pressed.preventDefault();
-    choose(shown[next] ?? null);
-    bringIntoView(next);
-  }
-
-  function bringIntoView(index: number): void {
+    select(events[target] ?? null);
     const box = list.current as HTMLDivElement;
-    const least = (index + 1) * rowHeight - box.clientHeight;
-    box.scrollTop = Math.min(index * rowHeight, Math.max(least, box.scrollTop));
+    const minScrollTop = (target + 1) * rowHeight - box.clientHeight;
+    box.scrollTop = Math.min(target * rowHeight, Math.max(minScrollTop, box.scrollTop));
   }
 
-  function pick(event: MouseEvent): void {
-    const row = (event.target as Element).closest('[role=option]');
-    const picked = shown.find((heard) => optionId(heard) === row?.id);
-    if (picked === undefined) return;
-    choose(picked);
-    // A row goes when it is scrolled out of view, and would take the focus with it.
+  function click({ target }: MouseEvent): void {
+    const row = (target as Element).closest('[role=option]');
+    const clicked = events.find((event) => optionId(event) === row?.id);
+    if (clicked === undefined) return;
+    select(clicked);
+    // A row is removed when it scrolls out of view, and would take the focus with it.
     list.current?.focus({ preventScroll: true });
   }
 
@@ -201,8 +183,8 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
       <div class="bar">
         <h3 id="events">Events</h3>
         <label>
-          <span class="hidden">Event to show</span>
-          <select value={event ?? ''} onChange={(picked) => tailing.keepOnly(picked.currentTarget.value || null)}>
+          <span class="hidden">Filter by event</span>
+          <select value={filter ?? ''} onChange={(picked) => tail.setFilter(picked.currentTarget.value || null)}>
             <option value="">All events</option>
             {eventNames.map((name) => (
               <option key={name} value={name}>
@@ -211,17 +193,16 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
             ))}
           </select>
         </label>
-        <button type="button" class={isPaused ? 'primary' : ''} onClick={() => tailing.pause(!isPaused)}>
-          {isPaused ? 'Go on' : 'Pause'}
+        <button type="button" class={isPaused ? 'primary' : ''} onClick={() => tail.pause(!isPaused)}>
+          {isPaused ? 'Continue' : 'Pause'}
         </button>
-        <button type="button" onClick={() => tailing.clear()}>
+        <button type="button" onClick={() => tail.clear()}>
           Clear
         </button>
       </div>
       <p class="note">
-        {shown.length === MOST_SHOWN ? `The newest ${count(MOST_SHOWN)}` : `${count(shown.length)} shown`}, newest
-        first.
-        {isPaused && ` Paused: ${count(held)} came since.`}
+        {events.length === MAX_EVENTS ? `The newest ${count(MAX_EVENTS)}` : count(events.length)} shown, newest first.
+        {isPaused && ` Paused: ${count(arrivedWhilePaused)} new.`}
       </p>
       <div class="framed">
         <div
@@ -230,59 +211,59 @@ export function TailList({ tailing, eventNames, chosen, choose }: TailListProps)
           role="listbox"
           tabIndex={0}
           aria-label="Events, newest first"
-          aria-activedescendant={at === -1 ? undefined : optionId(shown[at] as Heard)}
+          aria-activedescendant={selectedIndex === -1 ? undefined : optionId(events[selectedIndex] as TailEvent)}
           onKeyDown={move}
-          onClick={pick}
-          onScroll={(event) => setScrolled(event.currentTarget.scrollTop)}
+          onClick={click}
+          onScroll={(event) => setScrollTop(event.currentTarget.scrollTop)}
         >
           <div
             role="presentation"
             style={{
               paddingTop: `${first * rowHeight}px`,
-              paddingBottom: `${Math.max(0, shown.length - first - drawn.length) * rowHeight}px`,
+              paddingBottom: `${Math.max(0, events.length - first - rendered.length) * rowHeight}px`,
             }}
           >
-            {drawn.map((heard, index) => (
+            {rendered.map((event, index) => (
               <EventRow
-                key={heard.cursor}
-                heard={heard}
-                isChosen={heard.cursor === chosen?.cursor}
-                place={first + index + 1}
-                of={shown.length}
+                key={event.cursor}
+                tailEvent={event}
+                isSelected={event.cursor === selected?.cursor}
+                position={first + index + 1}
+                size={events.length}
               />
             ))}
           </div>
         </div>
-        {shown.length === 0 && (
-          <p class="empty">{rooms.length === 0 ? 'Tail a room to see its events here.' : 'Nothing yet.'}</p>
+        {events.length === 0 && (
+          <p class="empty">{rooms.length === 0 ? 'Tail a room to see its events here.' : 'No events yet.'}</p>
         )}
       </div>
     </section>
   );
 }
 
-const optionId = ({ cursor }: Heard): string => `event-${cursor}`;
+const optionId = ({ cursor }: TailEvent): string => `event-${cursor}`;
 
 interface EventRowProps {
-  readonly heard: Heard;
-  readonly isChosen: boolean;
-  readonly place: number;
-  readonly of: number;
+  readonly tailEvent: TailEvent;
+  readonly isSelected: boolean;
+  readonly position: number;
+  readonly size: number;
 }
 
-function EventRow({ heard, isChosen, place, of }: EventRowProps) {
-  const { event, ids, atMs, cursor } = heard;
+function EventRow({ tailEvent, isSelected, position, size }: EventRowProps) {
+  const { event, ids, atMs, cursor } = tailEvent;
   return (
     <div
-      id={optionId(heard)}
+      id={optionId(tailEvent)}
       class="event"
       role="option"
       tabIndex={-1}
-      aria-selected={isChosen}
-      aria-posinset={place}
-      aria-setsize={of}
+      aria-selected={isSelected}
+      aria-posinset={position}
+      aria-setsize={size}
     >
-      <span class="when">{atMs === null ? 'before' : timeOfDay(atMs)}</span>
+      <span class="when">{atMs === null ? 'history' : timeOfDay(atMs)}</span>
       <span class="what">{event}</span>
       <span class="where">
         {(['tenant', 'ticket'] as const).map((kind) => (
@@ -294,4 +275,85 @@ function EventRow({ heard, isChosen, place, of }: EventRowProps) {
       <code class="cursor">{cursor}</code>
     </div>
   );
+}
+
+/** A page of a megabyte takes a moment to lay out, so the rest of a large payload waits for a click. */
+const FIRST_CHARACTERS = 20_000;
+
+function PayloadViewer({ event }: { readonly event: TailEvent | null }) {
+  const [isWhole, setWhole] = useState(false);
+  useEffect(() => setWhole(false), [event?.cursor]);
+  const pretty = useMemo(
+    () => (event === null ? '' : printableJson(JSON.stringify(JSON.parse(event.text), null, 2))),
+    [event],
+  );
+  return (
+    <section class="panel viewer" aria-labelledby="payload">
+      <h3 id="payload">Payload</h3>
+      {event === null ? (
+        <p class="empty">Choose an event to see its payload.</p>
+      ) : (
+        <>
+          <dl class="facts">
+            <Fact name="Event">{event.event}</Fact>
+            <Fact name="Cursor">
+              <code>{event.cursor}</code>
+            </Fact>
+            <Fact name="Received">
+              {event.atMs === null ? 'from the log, as history' : `${timeOfDay(event.atMs)}, over ${event.transport}`}
+            </Fact>
+            <Fact name="Size">{bytes(new Blob([event.text]).size)} of JSON</Fact>
+          </dl>
+          <CopyButton text={event.text} label="Copy payload" />
+          <Scroll label="Payload as JSON">
+            <pre dir="ltr">{isWhole ? pretty : pretty.slice(0, FIRST_CHARACTERS)}</pre>
+          </Scroll>
+          {!isWhole && pretty.length > FIRST_CHARACTERS && (
+            <p>
+              <span class="note">These are the first {bytes(FIRST_CHARACTERS)}. </span>
+              <button type="button" onClick={() => setWhole(true)}>
+                Show all
+              </button>
+            </p>
+          )}
+        </>
+      )}
+    </section>
+  );
+}
+
+function CopyButton({ text, label }: { readonly text: string; readonly label: string }) {
+  const [status, setStatus] = useState('');
+  useEffect(() => {
+    if (status === '') return;
+    const timer = setTimeout(() => setStatus(''), 2_000);
+    return () => clearTimeout(timer);
+  }, [status]);
+  const click = async (): Promise<void> => setStatus((await copy(text)) ? 'Copied' : 'Could not copy');
+  return (
+    <p class="actions">
+      <button type="button" onClick={() => void click()}>
+        {label}
+      </button>
+      <span class="note" role="status">
+        {status}
+      </span>
+    </p>
+  );
+}
+
+/** Over plain http, browsers give a page no clipboard; copying a selection still works. */
+async function copy(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement('textarea');
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const isCopied = document.execCommand('copy');
+    area.remove();
+    return isCopied;
+  }
 }

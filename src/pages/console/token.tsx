@@ -1,32 +1,32 @@
-/** Asks for a token when the bridge wants one, says what a token lacks, and forgets it. */
+/** Asks for a token if the bridge needs one, and says what the token allows. */
 import { useState } from 'preact/hooks';
 import type { Access, Claims } from './access.ts';
-import { useChanges } from './changes.ts';
-import type { Figures } from './figures.ts';
 import { duration } from './format.ts';
+import { useModels } from './model.ts';
+import type { StatsFeed } from './stats.ts';
 
 const NEEDS = [
-  ['admin', 'no figures'],
+  ['admin', 'no statistics'],
   ['subscribe', 'no tail and no parity view'],
   ['publish', 'no publishing'],
 ] as const;
 
 interface TokenPanelProps {
   readonly access: Access;
-  readonly figures: Figures;
+  readonly feed: StatsFeed;
 }
 
-export function TokenPanel({ access, figures }: TokenPanelProps) {
-  useChanges(access.changes, figures.changes);
+export function TokenPanel({ access, feed }: TokenPanelProps) {
+  useModels(access, feed);
   const [typed, setTyped] = useState('');
   const { token, claims } = access;
-  const { state, error } = figures;
+  const { state, error } = feed;
   if (token === null && state !== 'refused') return null;
 
-  function use(event: Event): void {
+  function submit(event: Event): void {
     event.preventDefault();
     if (typed.trim() === '') return;
-    access.use(typed);
+    access.setToken(typed);
     setTyped('');
   }
 
@@ -35,25 +35,25 @@ export function TokenPanel({ access, figures }: TokenPanelProps) {
       <h3 id="token">Token</h3>
       {token === null ? (
         <p>
-          This bridge wants a token. It stays in this browser tab, is sent in a header only, and is gone when the tab is
-          closed.
+          This server needs a token. The page keeps it in this tab until you close the tab, and sends it in a header
+          only.
         </p>
       ) : (
         <div class="bar">
-          <p>{claims === null ? 'A token is in use; what it says cannot be read here.' : saysOf(claims)}</p>
-          <button type="button" onClick={() => access.forget()}>
-            Forget the token
+          <p>{claims === null ? 'A token is in use, but this page cannot read its claims.' : summaryOf(claims)}</p>
+          <button type="button" onClick={() => access.setToken(null)}>
+            Forget token
           </button>
         </div>
       )}
       {state === 'refused' && error !== null && (
         <p class="fault">
-          Figures refused: {error.message} <code>{error.code}</code>
+          Statistics refused: {error.message} <code>{error.code}</code>
         </p>
       )}
-      {claims !== null && <Lacks claims={claims} />}
+      {claims !== null && <Limits claims={claims} />}
       {state === 'refused' && (
-        <form class="inline" onSubmit={use}>
+        <form class="inline" onSubmit={submit}>
           <label class="grow">
             {token === null ? 'Token' : 'Another token'}
             <input
@@ -65,7 +65,7 @@ export function TokenPanel({ access, figures }: TokenPanelProps) {
             />
           </label>
           <button type="submit" class="primary">
-            Use it
+            Use token
           </button>
         </form>
       )}
@@ -73,36 +73,37 @@ export function TokenPanel({ access, figures }: TokenPanelProps) {
   );
 }
 
-const MOST_NAMED = 5;
+const MAX_NAMED = 5;
 
-function named(tenants: readonly string[]): string {
-  const more = tenants.length - MOST_NAMED;
-  return `${tenants.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more tenants` : ''}`;
-}
-
-function saysOf({ scopes, tenants, expiresAtMs }: Claims): string {
+function summaryOf({ scopes, tenants, expiresAtMs }: Claims): string {
   const leftMs = expiresAtMs === null ? null : expiresAtMs - Date.now();
-  const ends =
-    leftMs === null ? 'does not expire' : leftMs <= 0 ? 'has expired' : `expires in ${duration(leftMs / 1000)}`;
-  const whose = tenants.includes('*') ? 'all tenants' : tenants.length === 0 ? 'no tenant' : named(tenants);
-  return `The token is for ${whose}, with ${scopes.length === 0 ? 'no scope' : scopes.join(', ')}; it ${ends}.`;
+  const expiry =
+    leftMs === null
+      ? 'It does not expire'
+      : leftMs <= 0
+        ? 'It has expired'
+        : `It expires in ${duration(leftMs / 1000)}`;
+  const more = tenants.length - MAX_NAMED;
+  const named = `${tenants.slice(0, MAX_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  const whose = tenants.includes('*') ? 'all' : tenants.length === 0 ? 'none' : named;
+  return `Tenants: ${whose}. Scopes: ${scopes.length === 0 ? 'none' : scopes.join(', ')}. ${expiry}.`;
 }
 
-function Lacks({ claims: { scopes, tenants } }: { readonly claims: Claims }) {
-  const lacking = NEEDS.filter(([scope]) => !scopes.includes(scope));
+function Limits({ claims: { scopes, tenants } }: { readonly claims: Claims }) {
+  const missing = NEEDS.filter(([scope]) => !scopes.includes(scope));
   const cannotListen = tenants.includes('*') && scopes.includes('subscribe');
   return (
     <>
-      {lacking.length > 0 && (
+      {missing.length > 0 && (
         <ul class="note">
-          {lacking.map(([scope, what]) => (
+          {missing.map(([scope, effect]) => (
             <li key={scope}>
-              Without <code>{scope}</code>: {what}.
+              Without <code>{scope}</code>: {effect}.
             </li>
           ))}
         </ul>
       )}
-      {cannotListen && <p class="note">A token for all tenants listens to none: no tail and no parity view.</p>}
+      {cannotListen && <p class="note">A token for all tenants cannot listen: no tail and no parity view.</p>}
     </>
   );
 }

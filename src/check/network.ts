@@ -1,0 +1,30 @@
+/** What the check needs of its surroundings: the browser page and the terminal each implement `Network`. */
+import type { Socket } from 'socket.io-client';
+
+export interface CheckRequest {
+  readonly accept: string;
+  readonly signal: AbortSignal;
+}
+
+export interface CheckResponse {
+  readonly status: number;
+  readonly wasRedirected: boolean;
+  header(name: string): string | null;
+  /** The body, chunk by chunk as it arrives. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+export interface Network {
+  /** MUST NOT follow redirects. @param path relative to the bridge's base URL @throws {CheckError} */
+  request(path: string, request: CheckRequest): Promise<CheckResponse>;
+  /** Starts to connect to the namespace `/check`. MUST NOT reconnect. */
+  connect(transport: 'websocket' | 'polling', socketPath: string, timeoutMs: number): Socket;
+}
+
+export interface CheckContext {
+  readonly network: Network;
+  /** Longest wait for a connection or an answer. Past it the transport has the fault `timeout` or `silent`. */
+  readonly timeoutMs: number;
+  /** Ends the check. */
+  readonly signal: AbortSignal;
+}

@@ -1,0 +1,101 @@
+/**
+ * Runs one connection check, in a browser or a terminal. It tests all transports at once: first whether ticks arrive as
+ * they are sent, then whether a quiet connection stays open. It never holds more than six connections, the number that
+ * browsers allow to one origin over HTTP/1.1.
+ */
+import type { TransportName } from '../contract/names.ts';
+import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
+import type { CheckContext, Network } from './network.ts';
+import { type CheckResult, EMPTY_RESULT, faultOf, type SseResult, type TickDelivery } from './result.ts';
+import { openCheckSocket } from './socketio.ts';
+import { isLive, outcomeOf } from './verdict.ts';
+
+export interface CheckOptions {
+  /** How long quiet connections are watched, at most `MAX_QUIET_SECONDS`; null: a little longer than a heartbeat. */
+  readonly quietSeconds: number | null;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (result: CheckResult) => void;
+}
+
+export const DEFAULT_TIMEOUT_MS = 6_000;
+/** The longest `hold` that `/check/stream` takes. */
+export const MAX_QUIET_SECONDS = 120;
+const MAX_DEFAULT_QUIET_SECONDS = 35;
+/** Engine.IO's `pingInterval`: the heartbeat of both Socket.IO transports. */
+const PING_MS = 25_000;
+/** How late a heartbeat may arrive. */
+const SLACK_MS = 3_000;
+
+export async function runCheck(network: Network, options: CheckOptions): Promise<CheckResult> {
+  const { timeoutMs, signal, onProgress } = options;
+  const context: CheckContext = { network, timeoutMs, signal };
+  let result: CheckResult = EMPTY_RESULT;
+
+  function update(changed: Partial<CheckResult>): void {
+    result = { ...result, ...changed };
+    if (!signal.aborted) onProgress(result);
+  }
+
+  function updateTransport(transport: TransportName, changed: Partial<SseResult>): void {
+    update({ [transport]: { ...result[transport], ...changed } });
+  }
+
+  try {
+    const greeting = await greet(context);
+    const heartbeatMs = Math.max(PING_MS, greeting.heartbeatMs) + SLACK_MS;
+    const quietSeconds = options.quietSeconds ?? Math.min(MAX_DEFAULT_QUIET_SECONDS, Math.ceil(heartbeatMs / 1000));
+    update({ greeting, quietMs: quietSeconds * 1000 });
+    await Promise.all([
+      checkSocket('websocket', greeting.socketPath, quietSeconds),
+      checkSocket('polling', greeting.socketPath, quietSeconds),
+      checkSse(quietSeconds),
+      checkLongPoll(quietSeconds),
+    ]);
+  } catch (error) {
+    update({ fault: faultOf(error) });
+  }
+  return result;
+
+  async function checkSocket(transport: 'websocket' | 'polling', socketPath: string, quietSeconds: number) {
+    const socket = openCheckSocket(context, transport, socketPath);
+    try {
+      const frames = await socket.ticks();
+      updateTransport(transport, { frames });
+      if (isWatched(frames, quietSeconds)) updateTransport(transport, { quiet: await socket.quiet(quietSeconds) });
+    } finally {
+      socket.close();
+      updateTransport(transport, { isOver: true });
+    }
+  }
+
+  async function checkSse(quietSeconds: number): Promise<void> {
+    const frames = await streamTicks(context, { padding: 0 });
+    updateTransport('sse', { frames });
+    const outcome = outcomeOf(frames);
+    if (outcome === 'held' || outcome === 'stops' || frames.fault?.kind === 'silent') {
+      updateTransport('sse', { padded: await streamTicks(context, { padding: 8192 }) });
+    } else if (isWatched(frames, quietSeconds)) {
+      const [quiet, silent] = await Promise.all([
+        quietStream(context, quietSeconds, { heartbeats: true }),
+        quietStream(context, quietSeconds, { heartbeats: false }),
+      ]);
+      updateTransport('sse', { quiet, silent });
+    }
+    updateTransport('sse', { isOver: true });
+  }
+
+  async function checkLongPoll(quietSeconds: number): Promise<void> {
+    const frames = await pollTicks(context);
+    updateTransport('longpoll', { frames });
+    if (isWatched(frames, quietSeconds)) {
+      updateTransport('longpoll', { quiet: await quietPoll(context, quietSeconds) });
+    }
+    updateTransport('longpoll', { isOver: true });
+  }
+}
+
+/** Only a transport that delivers is worth watching. */
+function isWatched(frames: TickDelivery, quietSeconds: number): boolean {
+  return quietSeconds > 0 && isLive(outcomeOf(frames));
+}
