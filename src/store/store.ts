@@ -2,10 +2,9 @@
  * The store ports: what the bridge needs from the engine behind its log. SQLite (sqlite/) and Redis (redis/) implement
  * them, and test/store/conformance.ts checks both engines against every law below.
  *
- * Each port is small, so that a consumer names only what it uses. Each method documents the laws that bind it. One law
- * binds every method: a call MUST NOT block the event loop, and the number of calls that wait for the engine is bounded.
- * Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (or `outcome_unknown`, see
- * {@link Log.append}).
+ * Each port is small, so that a consumer names only what it uses. The laws are on the methods that they bind, but for
+ * one that binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
+ * engine. Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (`append`: or `outcome_unknown`).
  */
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -40,9 +39,8 @@ export interface AppendedEvent {
 /**
  * `appended`: the records are durable. Every event is a duplicate if the idempotency key was used with the same body. A
  * `messages.new` is a duplicate of one with the same tenant and `messageId`, or the same tenant, ticket and
- * `providerMessageId`, in an earlier or the same request, for as long as the state keeps that message.
- *
- * `conflict`: the idempotency key was used with another body.
+ * `providerMessageId`, in an earlier or the same request, for as long as the state keeps that message. `conflict`: the
+ * idempotency key was used with another body.
  */
 export type AppendResult =
   | {
@@ -67,17 +65,21 @@ export interface LogBounds {
  * `ok`: no record after the cursor was trimmed. `expired`: at least one was. `unknown`: the cursor names no record of
  * this log (wrong epoch, wrong nonce, ahead of the head). The cursor of an erased record stays valid.
  */
-export type Resolution = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & LogBounds);
+export type Resolution = { readonly kind: 'ok' } | Missed;
+type Missed = { readonly kind: 'expired' | 'unknown' } & LogBounds;
 
-export interface ReadQuery {
+export interface NewestQuery {
   /** Returns the records of any of these audiences, each once. */
   readonly audiences: readonly string[];
-  /** Exclusive. */
-  readonly after: Cursor;
   /** The maximum number of records, 1 to 1000. */
   readonly limit: number;
   /** Ends with the record that brings the total length of the payloads past this many characters. */
   readonly maxChars: number;
+}
+
+export interface ReadQuery extends NewestQuery {
+  /** Exclusive. */
+  readonly after: Cursor;
 }
 
 export type ReadResult =
@@ -89,14 +91,7 @@ export type ReadResult =
       readonly position: Cursor;
       readonly more: boolean;
     }
-  | ({ readonly kind: 'expired' | 'unknown' } & LogBounds);
-
-export interface NewestQuery {
-  readonly audiences: readonly string[];
-  readonly limit: number;
-  /** As in {@link ReadQuery}. */
-  readonly maxChars: number;
-}
+  | Missed;
 
 /** The newest `limit` records of the audiences, oldest first, and the head of the log at the time of the read. */
 export interface NewestResult {
@@ -119,8 +114,15 @@ export function invalidPage(): BridgeError {
   return new BridgeError('invalid_request', `page ${message}.`, { errors: [{ path: 'page', message }] });
 }
 
-export interface TicketsQuery {
+interface PageQuery {
   readonly tenantId: string;
+  readonly limit: number;
+  /** The page ends, even short of `limit`, with the item that brings the payloads' length past this many characters. */
+  readonly maxChars: number;
+  readonly page: string | null;
+}
+
+export interface TicketsQuery extends PageQuery {
   /** The scope of a token: only tickets with these ids, or in these agreements. Both null: all. At most 1000 each. */
   readonly ticketIds: readonly string[] | null;
   readonly agreementIds: readonly string[] | null;
@@ -129,20 +131,11 @@ export interface TicketsQuery {
   readonly status: string | null;
   /** Exclusive, an `instantKey`. */
   readonly updatedAfter: string | null;
-  readonly limit: number;
-  /** The page ends, even short of `limit`, with the item that brings the payloads' length past this many characters. */
-  readonly maxChars: number;
-  readonly page: string | null;
 }
 
-export interface MessagesQuery {
-  readonly tenantId: string;
+export interface MessagesQuery extends PageQuery {
   readonly ticketId: string;
   readonly order: 'asc' | 'desc';
-  readonly limit: number;
-  /** As in {@link TicketsQuery}. */
-  readonly maxChars: number;
-  readonly page: string | null;
 }
 
 /** The newest `tickets.updated` payload of a ticket, or null. */

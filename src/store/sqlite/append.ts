@@ -10,18 +10,7 @@ import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import type { AppendArgs, AppendReply, EventRow, Position } from './operations.ts';
 import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
 
-export interface Appender {
-  append(request: AppendArgs): AppendReply;
-  /** Writes what the appends have put off: before COMMIT, and before rows are removed in the same transaction. */
-  flush(): void;
-  /** Reads the caches again after a rollback. */
-  reset(): void;
-  readonly log: Readonly<LogState>;
-  updateLog(change: Partial<LogState>): void;
-  audienceId(name: string): number;
-  forgetAudience(name: string): void;
-  forgetTicket(tenant: string, ticket: string): void;
-}
+export type Appender = ReturnType<typeof createAppender>;
 
 /** Entries in the caches of audience ids and of tickets; a full cache is emptied. */
 const MAX_CACHED = 50_000;
@@ -51,7 +40,7 @@ export const hourOf = (atMs: number): number => Math.floor(atMs / HOUR_MS);
 /** 22 characters of base64url: 128 bits. */
 export const keyOf = (...parts: string[]): string => hash('sha256', parts.join('\n'), 'base64url').slice(0, 22);
 
-export function createAppender(db: DatabaseSync, keying: Keying): Appender {
+export function createAppender(db: DatabaseSync, keying: Keying) {
   const sql = (text: string) => db.prepare(text);
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
   const readLog = prepareLogState(db);
@@ -93,6 +82,7 @@ export function createAppender(db: DatabaseSync, keying: Keying): Appender {
   const nextNonce = createNonces();
   reset();
 
+  /** Reads the caches again after a rollback. */
   function reset(): void {
     Object.assign(log, readLog());
     isLogChanged = false;
@@ -105,6 +95,7 @@ export function createAppender(db: DatabaseSync, keying: Keying): Appender {
     index.clear();
   }
 
+  /** Writes what the appends have put off: before COMMIT, and before rows are removed in the same transaction. */
   function flush(): void {
     for (const t of dirtyTickets) {
       const hour = hourOf(t.lastAt);
@@ -214,14 +205,14 @@ export function createAppender(db: DatabaseSync, keying: Keying): Appender {
     append,
     flush,
     reset,
-    log,
-    updateLog(change) {
+    log: log as Readonly<LogState>,
+    updateLog(change: Partial<LogState>): void {
       Object.assign(log, change);
       isLogChanged = true;
     },
     audienceId,
-    forgetAudience: (name) => audienceIds.delete(name),
-    forgetTicket: (tenant, ticket) => tickets.delete(`${tenant}\n${ticket}`),
+    forgetAudience: (name: string) => audienceIds.delete(name),
+    forgetTicket: (tenant: string, ticket: string) => tickets.delete(`${tenant}\n${ticket}`),
   };
 }
 
@@ -254,13 +245,6 @@ function createNonces(): () => string {
   };
 }
 
-interface BulkInsert {
-  add(...row: SQLInputValue[]): void;
-  flush(): void;
-  /** Drops the rows that were added. */
-  clear(): void;
-}
-
 /** Rows of one insert. */
 const BULK_ROWS = 32;
 
@@ -269,7 +253,7 @@ const BULK_ROWS = 32;
  * journal that it keeps to undo a statement that fails halfway. An ignored row is an error all the same, and the
  * transaction is rolled back.
  */
-function createBulkInsert(db: DatabaseSync, table: string, columns: number): BulkInsert {
+function createBulkInsert(db: DatabaseSync, table: string, columns: number) {
   const row = `(${Array(columns).fill('?').join(', ')})`;
   const insertOne = db.prepare(`INSERT OR IGNORE INTO ${table} VALUES ${row}`);
   const insertMany = db.prepare(`INSERT OR IGNORE INTO ${table} VALUES ${Array(BULK_ROWS).fill(row).join(', ')}`);
@@ -278,8 +262,8 @@ function createBulkInsert(db: DatabaseSync, table: string, columns: number): Bul
   let values: SQLInputValue[] = [];
 
   return {
-    add: (...row) => values.push(...row),
-    flush() {
+    add: (...row: SQLInputValue[]) => values.push(...row),
+    flush(): void {
       let at = 0;
       let inserted = 0;
       for (; at + many <= values.length; at += many) {
@@ -292,7 +276,7 @@ function createBulkInsert(db: DatabaseSync, table: string, columns: number): Bul
       values = [];
       if (ignored > 0) throw new Error(`${ignored} rows are already in ${table}`);
     },
-    clear() {
+    clear(): void {
       values = [];
     },
   };

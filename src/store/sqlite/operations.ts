@@ -6,7 +6,16 @@
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.
  */
 import type { Keying } from '../../contract/audiences.ts';
-import type { EraseTarget, MessagesQuery, Retention, Session, StoreStats, TicketsQuery } from '../store.ts';
+import type {
+  EraseTarget,
+  MessagesQuery,
+  NewestQuery,
+  ReadQuery,
+  Retention,
+  Session,
+  StoreStats,
+  TicketsQuery,
+} from '../store.ts';
 
 /** A cursor within one log. */
 export type Position = readonly [seq: number, nonce: string];
@@ -50,34 +59,26 @@ export type AppendReply = readonly (readonly [seq: number, nonce: string, duplic
 export interface WriteOperations {
   /** Replies with one row per event, or null if the idempotency key was used with another body. */
   append: {
-    args: {
-      readonly atMs: number;
-      readonly key: string | null;
-      readonly fingerprint: string;
-      readonly events: readonly EventRow[];
-    };
+    args: { atMs: number; key: string | null; fingerprint: string; events: readonly EventRow[] };
     reply: AppendReply;
   };
   saveSession: { args: Session; reply: boolean };
   claimSession: {
-    args: { readonly pid: string; readonly owner: string; readonly nowMs: number };
+    args: { pid: string; owner: string; nowMs: number };
     reply: readonly [data: string, expiresAtMs: number] | null;
   };
   touchSessions: {
-    args: { readonly sessions: readonly (readonly [pid: string, owner: string, expiresAtMs: number])[] };
+    args: { sessions: readonly (readonly [pid: string, owner: string, expiresAtMs: number])[] };
     reply: null;
   };
-  dropSession: { args: { readonly pid: string; readonly owner: string }; reply: null };
-  secret: { args: { readonly name: string }; reply: string };
+  dropSession: { args: { pid: string; owner: string }; reply: null };
+  secret: { args: { name: string }; reply: string };
   /** Removes one slice. `trimmed` is the new end of the trimmed part, null if it did not move. */
-  trim: {
-    args: { readonly retention: Retention };
-    reply: { readonly trimmed: Position | null; readonly more: boolean };
-  };
+  trim: { args: { retention: Retention }; reply: { trimmed: Position | null; more: boolean } };
   /** Erases one slice. `next` is the `after` of the next slice, null after the last. */
   erase: {
-    args: { readonly target: EraseTarget; readonly after: number };
-    reply: { readonly erased: number; readonly next: number | null; readonly head: Position };
+    args: { target: EraseTarget; after: number };
+    reply: { erased: number; next: number | null; head: Position };
   };
   /** Rewrites the file to remove erased data from it. Runs outside a transaction, so it must be a group of its own. */
   rewrite: { args: object; reply: null };
@@ -85,59 +86,44 @@ export interface WriteOperations {
   probe: { args: object; reply: null };
 }
 
-export type Resolved = { readonly kind: 'ok' } | ({ readonly kind: 'expired' | 'unknown' } & Bounds);
+type Missed = { kind: 'expired' | 'unknown' } & Bounds;
+export type Resolved = { kind: 'ok' } | Missed;
 
-/** A page is named by the position of the last item on the page before. */
+/** `page` and `next` name a page by the position of the last item on the page before it. */
 interface Paged<Query, Last> {
-  args: Omit<Query, 'page'> & { readonly page: Last | null };
-  reply: { readonly items: readonly string[]; readonly next: Last | null; readonly head: Position };
-}
-
-interface AudienceQuery {
-  readonly audiences: readonly string[];
-  readonly limit: number;
-  readonly maxChars: number;
+  args: Omit<Query, 'page'> & { page: Last | null };
+  reply: { items: readonly string[]; next: Last | null; head: Position };
 }
 
 /** `after` is null for a cursor of another log. */
 export interface ReadOperations {
   bounds: { args: object; reply: Bounds };
-  resolve: { args: { readonly after: Position | null }; reply: Resolved };
+  resolve: { args: { after: Position | null }; reply: Resolved };
   read: {
-    args: AudienceQuery & { readonly after: Position | null };
-    reply:
-      | {
-          readonly kind: 'ok';
-          readonly records: readonly RecordRow[];
-          readonly position: Position;
-          readonly more: boolean;
-        }
-      | Exclude<Resolved, { kind: 'ok' }>;
+    args: Omit<ReadQuery, 'after'> & { after: Position | null };
+    reply: { kind: 'ok'; records: readonly RecordRow[]; position: Position; more: boolean } | Missed;
   };
-  newest: { args: AudienceQuery; reply: { readonly records: readonly RecordRow[]; readonly head: Position } };
+  newest: { args: NewestQuery; reply: { records: readonly RecordRow[]; head: Position } };
   tickets: Paged<TicketsQuery, readonly [updatedAt: string, seq: number]>;
-  ticket: {
-    args: { readonly tenantId: string; readonly ticketId: string };
-    reply: { readonly payload: string | null; readonly head: Position };
-  };
+  ticket: { args: { tenantId: string; ticketId: string }; reply: { payload: string | null; head: Position } };
   messages: Paged<MessagesQuery, number>;
   stats: { args: object; reply: StoreStats };
 }
 
-export type OperationMap<Map> = { [Kind in keyof Map]: { args: object; reply: unknown } };
-/** One operation of the map; by default, any of them. */
-export type Operation<Map extends OperationMap<Map>, Kind extends keyof Map = keyof Map> = {
+export type OperationMap<Ops> = { [Kind in keyof Ops]: { args: object; reply: unknown } };
+/** One kind of operation; by default, any. */
+export type Operation<Ops extends OperationMap<Ops>, Kind extends keyof Ops = keyof Ops> = {
   readonly kind: Kind;
-} & Map[Kind]['args'];
-export type ReplyTo<Map extends OperationMap<Map>, Kind extends keyof Map = keyof Map> = Map[Kind]['reply'];
-export type Handlers<Map extends OperationMap<Map>> = {
-  readonly [Kind in keyof Map]: (args: Map[Kind]['args']) => Map[Kind]['reply'];
+} & Ops[Kind]['args'];
+export type ReplyTo<Ops extends OperationMap<Ops>, Kind extends keyof Ops = keyof Ops> = Ops[Kind]['reply'];
+export type Handlers<Ops extends OperationMap<Ops>> = {
+  readonly [Kind in keyof Ops]: (args: Ops[Kind]['args']) => Ops[Kind]['reply'];
 };
 
-export function handle<Map extends OperationMap<Map>, Kind extends keyof Map>(
-  handlers: Handlers<Map>,
-  operation: Operation<Map, Kind>,
-): ReplyTo<Map, Kind> {
+export function handle<Ops extends OperationMap<Ops>, Kind extends keyof Ops>(
+  handlers: Handlers<Ops>,
+  operation: Operation<Ops, Kind>,
+): ReplyTo<Ops, Kind> {
   return handlers[operation.kind](operation);
 }
 

@@ -8,9 +8,9 @@
 import { BridgeError } from '../../contract/errors.ts';
 import type { Failure, Operation, OperationMap, ReplyTo } from './operations.ts';
 
-export interface JobQueueOptions<Map extends OperationMap<Map>> {
+export interface JobQueueOptions<Ops extends OperationMap<Ops>> {
   /** Sends a group to the thread. Report its reply with `done` or `failed`. */
-  send(group: readonly Operation<Map>[]): void;
+  send(group: readonly Operation<Ops>[]): void;
   /** Runs after `onDone` of each job in a group, before any of their promises resolves. */
   onGroupDone?(): void;
   /** The error code of a job that was under way at its deadline. */
@@ -27,23 +27,6 @@ export interface JobOptions<Reply> {
   onDone?(reply: Reply, doneAtMs: number): void;
 }
 
-export interface JobQueue<Map extends OperationMap<Map>> {
-  submit<Kind extends keyof Map>(
-    operation: Operation<Map, Kind>,
-    options?: JobOptions<ReplyTo<Map, Kind>>,
-  ): Promise<ReplyTo<Map, Kind>>;
-  /** `replies` are in the order of the group's operations. */
-  done(replies: readonly ReplyTo<Map>[]): void;
-  failed(failure: Failure): void;
-  /** Rejects all jobs from now on: the thread has ended or can never work again. */
-  end(failure: Failure): void;
-  isIdle(): boolean;
-  /** Whether the group under way is past its deadline. */
-  isStalled(): boolean;
-  /** Accepts no more jobs. Resolves when every job has its outcome. */
-  drain(): Promise<void>;
-}
-
 /** Past either bound, a new job is rejected at once. */
 const MAX_WAITING = { jobs: 20_000, chars: 64 * 1024 * 1024 } as const;
 /** A group holds at least one job and ends at either bound, so that a commit stays short. */
@@ -54,8 +37,8 @@ const MAX_GATHER_MS = 2;
 /** A group waits at most this share of the time that the last group took, because that is the time it can save. */
 const GATHER_SHARE = 0.5;
 
-interface Job<Map extends OperationMap<Map>> {
-  readonly operation: Operation<Map>;
+interface Job<Ops extends OperationMap<Ops>> {
+  readonly operation: Operation<Ops>;
   readonly chars: number;
   readonly isAlone: boolean;
   readonly expiresAtMs: number;
@@ -68,11 +51,11 @@ interface Job<Map extends OperationMap<Map>> {
 const unavailable = (message: string) => new BridgeError('unavailable', message);
 const NO_RESPONSE = 'The log did not respond in time.';
 
-export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueOptions<Map>): JobQueue<Map> {
+export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueOptions<Ops>) {
   const { send, onGroupDone, lateCode, deadlineMs } = options;
-  let waiting: Job<Map>[] = [];
+  let waiting: Job<Ops>[] = [];
   let waitingChars = 0;
-  let underWay: readonly Job<Map>[] = [];
+  let underWay: readonly Job<Ops>[] = [];
   let ended: Failure | null = null;
   let isDraining = false;
   let drained: (() => void) | null = null;
@@ -88,10 +71,10 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
 
   const isIdle = () => underWay.length === 0 && waiting.length === 0;
 
-  function submit<Kind extends keyof Map>(
-    operation: Operation<Map, Kind>,
-    { chars = 256, isAlone = false, onDone = () => {} }: JobOptions<ReplyTo<Map, Kind>> = {},
-  ): Promise<ReplyTo<Map, Kind>> {
+  function submit<Kind extends keyof Ops>(
+    operation: Operation<Ops, Kind>,
+    { chars = 256, isAlone = false, onDone = () => {} }: JobOptions<ReplyTo<Ops, Kind>> = {},
+  ): Promise<ReplyTo<Ops, Kind>> {
     if (ended !== null) return Promise.reject(unavailable(ended.message));
     if (isDraining) return Promise.reject(unavailable('The log is closing.'));
     if (waiting.length >= MAX_WAITING.jobs || waitingChars + chars > MAX_WAITING.chars) {
@@ -142,7 +125,7 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
     return true;
   }
 
-  function takeGroup(): Job<Map>[] {
+  function takeGroup(): Job<Ops>[] {
     let jobs = 0;
     let chars = 0;
     for (const job of waiting) {
@@ -158,7 +141,7 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
   function expire(): void {
     timer = null;
     const nowMs = performance.now();
-    const isLate = (job: Job<Map>) => job.expiresAtMs <= nowMs;
+    const isLate = (job: Job<Ops>) => job.expiresAtMs <= nowMs;
     for (const job of underWay.filter(isLate)) {
       job.reject(new BridgeError(lateCode, NO_RESPONSE, { retryAfterSeconds: 5 }));
     }
@@ -171,7 +154,8 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
     else drained?.();
   }
 
-  function done(replies: readonly ReplyTo<Map>[]): void {
+  /** `replies` are in the order of the group's operations. */
+  function done(replies: readonly ReplyTo<Ops>[]): void {
     const group = underWay;
     underWay = [];
     const doneAtMs = performance.now();
@@ -191,6 +175,7 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
     next();
   }
 
+  /** Rejects all jobs from now on: the thread has ended or can never work again. */
   function end(failure: Failure): void {
     ended = failure;
     for (const job of waiting.splice(0)) job.reject(unavailable(failure.message));
@@ -203,9 +188,11 @@ export function createJobQueue<Map extends OperationMap<Map>>(options: JobQueueO
     done,
     failed,
     end,
-    isStalled: () => underWay.some((job) => job.expiresAtMs <= performance.now()),
     isIdle,
-    drain() {
+    /** Whether the group under way is past its deadline. */
+    isStalled: () => underWay.some((job) => job.expiresAtMs <= performance.now()),
+    /** Accepts no more jobs. Resolves when every job has its outcome. */
+    drain(): Promise<void> {
       isDraining = true;
       return new Promise((resolve) => {
         drained = resolve;

@@ -20,10 +20,6 @@ import {
 } from './operations.ts';
 import { type Columns, type LogState, prepareLogState, query } from './schema.ts';
 
-export interface Reader {
-  run(operation: Operation<ReadOperations>): ReplyTo<ReadOperations>;
-}
-
 /** Rows of one audience that a merge fetches at a time: more if it reads few audiences. */
 const CHUNK = { min: 8, max: 256 } as const;
 /** Above every sequence number. */
@@ -42,7 +38,7 @@ type TicketRow = readonly [seq: number, updatedAt: string, ticket: string, agree
 type Args<Kind extends keyof ReadOperations> = ReadOperations[Kind]['args'];
 type ReplyOf<Kind extends keyof ReadOperations> = ReplyTo<ReadOperations, Kind>;
 
-export function createReader(db: DatabaseSync): Reader {
+export function createReader(db: DatabaseSync): (operation: Operation<ReadOperations>) => ReplyTo<ReadOperations> {
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
   const readLog = prepareLogState(db);
   const firstRecord = select<[seq: number, nonce: string, at: number]>(
@@ -82,9 +78,9 @@ export function createReader(db: DatabaseSync): Reader {
     'SELECT seq FROM messages WHERE ticket_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
   );
 
-  // The schema guarantees these rows: an index entry never outlives its record.
+  // These rows exist: the writer never removes a record before its index entries.
   const recordAt = (seq: number) => selectRecord.get(seq) as RecordRow;
-  const payloadAt = (seq: number) => (selectPayload.get(seq) as [string])[0];
+  const payloadAt = ([seq]: readonly [seq: number, ...unknown[]]) => (selectPayload.get(seq) as [string])[0];
 
   function boundsOf({ head, trimmed }: LogState): Bounds {
     const first = firstRecord.get(trimmed[0]);
@@ -139,34 +135,40 @@ export function createReader(db: DatabaseSync): Reader {
     }
   }
 
-  function read({ audiences, after, limit, maxChars }: Args<'read'>): ReplyOf<'read'> {
-    const log = readLog();
-    const resolved = resolve(log, after);
-    if (resolved.kind !== 'ok') return resolved;
-    const records: RecordRow[] = [];
+  /** Loads what the rows refer to, up to `limit` or past `maxChars`. `last` is null if that was every row. */
+  function load<Row, Item>(
+    rows: Iterable<Row>,
+    { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
+    itemOf: (row: Row) => Item,
+    payloadOf: (item: Item) => string,
+  ): { items: Item[]; last: Row | null } {
+    const items: Item[] = [];
+    let last: Row | null = null;
     let chars = 0;
-    for (const seq of merge(audiences, (after as Position)[0], limit, 'asc')) {
-      const last = records.at(-1);
-      if (last !== undefined && (records.length === limit || chars > maxChars)) {
-        return { kind: 'ok', records, position: [last[0], last[1]], more: true };
-      }
-      const row = recordAt(seq);
-      records.push(row);
-      chars += row[6].length;
+    for (const row of rows) {
+      if (last !== null && (items.length === limit || chars > maxChars)) return { items, last };
+      const item = itemOf(row);
+      items.push(item);
+      chars += payloadOf(item).length;
+      last = row;
     }
-    return { kind: 'ok', records, position: log.head, more: false };
+    return { items, last: null };
   }
 
-  function newest({ audiences, limit, maxChars }: Args<'newest'>): ReplyOf<'newest'> {
-    const records: RecordRow[] = [];
-    let chars = 0;
-    for (const seq of merge(audiences, BEYOND, limit, 'desc')) {
-      if (records.length === limit || chars > maxChars) break;
-      const record = recordAt(seq);
-      chars += record[6].length;
-      records.push(record);
-    }
-    return { records: records.reverse(), head: readLog().head };
+  function read(args: Args<'read'>): ReplyOf<'read'> {
+    const log = readLog();
+    const resolved = resolve(log, args.after);
+    if (resolved.kind !== 'ok') return resolved;
+    const seqs = merge(args.audiences, (args.after as Position)[0], args.limit, 'asc');
+    const { items: records, last } = load(seqs, args, recordAt, ([, , , , , , payload]) => payload);
+    const [seq, nonce] = last === null ? log.head : (records.at(-1) as RecordRow);
+    return { kind: 'ok', records, position: [seq, nonce], more: last !== null };
+  }
+
+  function newest(args: Args<'newest'>): ReplyOf<'newest'> {
+    const seqs = merge(args.audiences, BEYOND, args.limit, 'desc');
+    const { items } = load(seqs, args, recordAt, ([, , , , , , payload]) => payload);
+    return { records: items.reverse(), head: readLog().head };
   }
 
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
@@ -191,42 +193,23 @@ export function createReader(db: DatabaseSync): Reader {
       if (args.status !== null && status !== args.status) continue;
       if (found.push(row) > args.limit) break;
     }
-    return { ...pageOf(found, args, ([seq, updatedAt]) => [updatedAt, seq] as const), head };
+    const { items, last } = load(found, args, payloadAt, (payload) => payload);
+    return { items, next: last === null ? null : [last[1], last[0]], head };
   }
 
   function ticket({ tenantId, ticketId }: Args<'ticket'>): ReplyOf<'ticket'> {
     const seq = selectTicket.get(tenantId, ticketId)?.[1] ?? null;
-    return { payload: seq === null ? null : payloadAt(seq), head: readLog().head };
+    return { payload: seq === null ? null : payloadAt([seq]), head: readLog().head };
   }
 
-  function messages({ tenantId, ticketId, order, page, ...bounds }: Args<'messages'>): ReplyOf<'messages'> {
+  function messages(args: Args<'messages'>): ReplyOf<'messages'> {
     const { head } = readLog();
-    const [id] = selectTicket.get(tenantId, ticketId) ?? [];
+    const [id] = selectTicket.get(args.tenantId, args.ticketId) ?? [];
     if (id === undefined) return { items: [], next: null, head };
-    const [statement, start] = order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
-    return { ...pageOf(statement.all(id, page ?? start, bounds.limit + 1), bounds, ([seq]) => seq), head };
-  }
-
-  /** The payloads of the rows that fit on one page. `next` names the page after it, if there are more rows. */
-  function pageOf<Row extends readonly [seq: number, ...unknown[]], Next>(
-    rows: readonly Row[],
-    { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
-    nextOf: (last: Row) => Next,
-  ): { items: string[]; next: Next | null } {
-    const items: string[] = [];
-    let chars = 0;
-    let next: Next | null = null;
-    for (const [index, row] of rows.entries()) {
-      const last = rows[index - 1];
-      if (last !== undefined && (items.length === limit || chars > maxChars)) {
-        next = nextOf(last);
-        break;
-      }
-      const payload = payloadAt(row[0]);
-      items.push(payload);
-      chars += payload.length;
-    }
-    return { items, next };
+    const [statement, start] = args.order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
+    const found = statement.all(id, args.page ?? start, args.limit + 1);
+    const { items, last } = load(found, args, payloadAt, (payload) => payload);
+    return { items, next: last?.[0] ?? null, head };
   }
 
   function stats(): StoreStats {
@@ -250,15 +233,13 @@ export function createReader(db: DatabaseSync): Reader {
     stats,
   };
 
-  return {
-    run(operation) {
-      db.exec('BEGIN');
-      try {
-        return handle(handlers, operation);
-      } finally {
-        // A failed read may have ended the transaction.
-        if (db.isTransaction) db.exec('COMMIT');
-      }
-    },
+  return (operation) => {
+    db.exec('BEGIN');
+    try {
+      return handle(handlers, operation);
+    } finally {
+      // A failed read may have ended the transaction.
+      if (db.isTransaction) db.exec('COMMIT');
+    }
   };
 }

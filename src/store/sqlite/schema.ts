@@ -88,31 +88,30 @@ const SCHEMA = `
   CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 `;
 
-export interface OpenedLog {
-  readonly db: DatabaseSync;
-  readonly epoch: string;
-  /** The file with symbolic links resolved, or `:memory:`. */
-  readonly path: string;
-  close(): void;
-}
-
 /**
  * Opens the log. Creates it if it is new, and rebuilds its index if it was made under another keying.
+ * `path` of the result is the file with symbolic links resolved, or `:memory:`.
  * @throws {Error} of one line if the file cannot be the log
  */
-export function openForWriting(file: string, keying: Keying): OpenedLog {
-  const path = file === MEMORY ? MEMORY : resolveFile(file);
-  const lock = path === MEMORY ? null : lockFile(path);
-  let db: DatabaseSync | null = null;
+export function openForWriting(file: string, keying: Keying) {
+  const connections: DatabaseSync[] = [];
+  const connect = (path: string): DatabaseSync => {
+    const db = new DatabaseSync(path);
+    connections.unshift(db);
+    return db;
+  };
+  // The lock was opened first, so it is released last.
+  const close = () => {
+    for (const db of connections) db.close();
+  };
   try {
-    db = new DatabaseSync(path);
-    db.exec(`
-      PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};
-      PRAGMA cache_size = -${CACHE_KIB};
-    `);
-    const foreign = pragma(db, 'application_id') !== APPLICATION_ID;
-    if (foreign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of another program');
-    if (!foreign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
+    const path = file === MEMORY ? MEMORY : resolveFile(file);
+    if (path !== MEMORY) lock(connect(lockPathOf(path)));
+    const db = connect(path);
+    db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
+    const isForeign = pragma(db, 'application_id') !== APPLICATION_ID;
+    if (isForeign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of another program');
+    if (!isForeign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
       throw new Error(`its format is ${pragma(db, 'user_version')}; this version of Roomcast reads ${SCHEMA_VERSION}`);
     }
     db.exec(`
@@ -121,19 +120,13 @@ export function openForWriting(file: string, keying: Keying): OpenedLog {
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
       PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
     `);
-    if (foreign) create(db, keying);
+    if (isForeign) create(db, keying);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
-    const epoch = meta(db, 'epoch');
-    const opened = db;
-    const close = () => {
-      opened.close();
-      lock?.close();
-    };
-    return { db, epoch, path, close };
+    return { db, epoch: meta(db, 'epoch'), path, close };
   } catch (error) {
-    db?.close();
-    lock?.close();
-    throw refusal(file, error);
+    close();
+    const [reason] = messageOf(error).split('\n', 1);
+    throw new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
   }
 }
 
@@ -172,14 +165,11 @@ export interface LogState {
 }
 
 export function prepareLogState(db: DatabaseSync): () => LogState {
-  const select = query<[headSeq: number, headNonce: string, trimmedSeq: number, trimmedNonce: string, kept: number]>(
-    db,
-    'SELECT head_seq, head_nonce, trimmed_seq, trimmed_nonce, kept FROM log',
-  );
+  type Row = [headSeq: number, headNonce: string, trimmedSeq: number, trimmedNonce: string, kept: number];
+  const select = query<Row>(db, 'SELECT head_seq, head_nonce, trimmed_seq, trimmed_nonce, kept FROM log');
   return () => {
-    const [row] = select.all();
-    if (row === undefined) throw new Error('the table log has no row');
-    return { head: [row[0], row[1]], trimmed: [row[2], row[3]], kept: row[4] };
+    const [headSeq, headNonce, trimmedSeq, trimmedNonce, kept] = select.get() as Row;
+    return { head: [headSeq, headNonce], trimmed: [trimmedSeq, trimmedNonce], kept };
   };
 }
 
@@ -205,16 +195,12 @@ function transaction(db: DatabaseSync, work: () => void): void {
  * (fcntl).
  */
 function resolveFile(file: string): string {
-  try {
-    mkdirSync(dirname(file), { recursive: true });
-    if (!existsSync(file)) closeSync(openSync(file, 'a'));
-    const stat = statSync(file);
-    if (!stat.isFile()) throw new Error('it is not a file');
-    if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links); remove all but one`);
-    return realpathSync(file);
-  } catch (error) {
-    throw refusal(file, error);
-  }
+  mkdirSync(dirname(file), { recursive: true });
+  if (!existsSync(file)) closeSync(openSync(file, 'a'));
+  const stat = statSync(file);
+  if (!stat.isFile()) throw new Error('it is not a file');
+  if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links); remove all but one`);
+  return realpathSync(file);
 }
 
 const lockPathOf = (path: string): string => `${path}.lock`;
@@ -223,16 +209,12 @@ const lockPathOf = (path: string): string => `${path}.lock`;
 export const filesOf = (path: string): string[] => [path, `${path}-wal`, lockPathOf(path)];
 
 /** Locks a separate file beside the log. The operating system releases the lock however the process ends. */
-function lockFile(path: string): DatabaseSync {
-  const lock = new DatabaseSync(lockPathOf(path));
+function lock(db: DatabaseSync): void {
   try {
-    lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE;');
-    return lock;
+    db.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE;');
   } catch (error) {
-    lock.close();
-    throw primaryCode(error) === SQLITE_BUSY
-      ? new Error(`STORE_URL: cannot open the log ${path}: another server has it open; stop it or use another file`)
-      : refusal(path, error);
+    const isBusy = primaryCode(error) === SQLITE_BUSY;
+    throw isBusy ? new Error('another server has it open; stop it or use another file', { cause: error }) : error;
   }
 }
 
@@ -246,11 +228,6 @@ export function primaryCode(error: unknown): number | null {
 }
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-function refusal(file: string, error: unknown): Error {
-  const [reason] = messageOf(error).split('\n', 1);
-  return new Error(`STORE_URL: cannot open the log ${file}: ${reason}`, { cause: error });
-}
 
 function pragma(db: DatabaseSync, name: string): number {
   return query<[number]>(db, `PRAGMA ${name}`).get()?.[0] ?? 0;

@@ -17,7 +17,6 @@ import type {
   Bounds,
   EventRow,
   Failure,
-  Operation,
   Position,
   ReadOperations,
   RecordRow,
@@ -84,7 +83,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   for (const thread of new Set([writer, reader])) thread.serve(receive, threadEnded);
   const probing = setInterval(() => {
     // A failed probe is logged in `receive`.
-    if (!isHealthy && writes.isIdle()) write({ kind: 'probe' }).catch(() => {});
+    if (!isHealthy && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
   }, PROBE_INTERVAL_MS);
   probing.unref();
 
@@ -104,13 +103,6 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const audiences = rooms.map((room) => audienceOf(keying, tenant, room));
     return { id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs };
   };
-
-  const write = <Kind extends keyof WriteOperations>(
-    operation: Operation<WriteOperations, Kind>,
-  ): Promise<ReplyTo<WriteOperations, Kind>> => writes.submit(operation);
-  const read = <Kind extends keyof ReadOperations>(
-    operation: Operation<ReadOperations, Kind>,
-  ): Promise<ReplyTo<ReadOperations, Kind>> => reads.submit(operation);
 
   function receive(reply: Reply): void {
     if (reply.kind === 'read') reads.done(reply.replies);
@@ -146,7 +138,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     reads.end(failure);
   }
 
-  const opened = boundsOf(await read({ kind: 'bounds' }));
+  const opened = boundsOf(await reads.submit({ kind: 'bounds' }));
 
   return {
     opened,
@@ -178,61 +170,62 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       };
     },
     async bounds() {
-      return boundsOf(await read({ kind: 'bounds' }));
+      return boundsOf(await reads.submit({ kind: 'bounds' }));
     },
     async resolve(cursor) {
-      const reply = await read({ kind: 'resolve', after: positionOf(cursor) });
+      const reply = await reads.submit({ kind: 'resolve', after: positionOf(cursor) });
       return reply.kind === 'ok' ? reply : { kind: reply.kind, ...boundsOf(reply) };
     },
     async read({ audiences, after, limit, maxChars }) {
-      const reply = await read({ kind: 'read', audiences, after: positionOf(after), limit, maxChars });
+      const reply = await reads.submit({ kind: 'read', audiences, after: positionOf(after), limit, maxChars });
       if (reply.kind !== 'ok') return { kind: reply.kind, ...boundsOf(reply) };
       const { kind, records, position, more } = reply;
       return { kind, records: records.map(recordOf), position: cursorOf(position), more };
     },
     async newest({ audiences, limit, maxChars }) {
-      const { records, head } = await read({ kind: 'newest', audiences, limit, maxChars });
+      const { records, head } = await reads.submit({ kind: 'newest', audiences, limit, maxChars });
       return { records: records.map(recordOf), head: cursorOf(head) };
     },
     async tickets(query) {
       const page = query.page === null ? null : parseTicketsPage(query.page);
-      const { items, next, head } = await read({ ...query, kind: 'tickets', page });
+      const { items, next, head } = await reads.submit({ ...query, kind: 'tickets', page });
       return { items, nextPage: next === null ? null : next.join('_'), cursor: cursorOf(head) };
     },
     async ticket(tenantId, ticketId) {
-      const { payload, head } = await read({ kind: 'ticket', tenantId, ticketId });
+      const { payload, head } = await reads.submit({ kind: 'ticket', tenantId, ticketId });
       return { payload, cursor: cursorOf(head) };
     },
     async messages(query) {
       const page = query.page === null ? null : parseMessagesPage(query.page);
-      const { items, next, head } = await read({ ...query, kind: 'messages', page });
+      const { items, next, head } = await reads.submit({ ...query, kind: 'messages', page });
       return { items, nextPage: next === null ? null : String(next), cursor: cursorOf(head) };
     },
-    saveSession: ({ pid, owner, data, expiresAtMs }) => write({ kind: 'saveSession', pid, owner, data, expiresAtMs }),
+    saveSession: ({ pid, owner, data, expiresAtMs }) =>
+      writes.submit({ kind: 'saveSession', pid, owner, data, expiresAtMs }),
     async claimSession(pid, owner, nowMs) {
-      const reply = await write({ kind: 'claimSession', pid, owner, nowMs });
+      const reply = await writes.submit({ kind: 'claimSession', pid, owner, nowMs });
       return reply === null ? null : { pid, owner, data: reply[0], expiresAtMs: reply[1] };
     },
     async touchSessions(sessions) {
       const rows = sessions.map(({ pid, owner, expiresAtMs }) => [pid, owner, expiresAtMs] as const);
-      await write({ kind: 'touchSessions', sessions: rows });
+      await writes.submit({ kind: 'touchSessions', sessions: rows });
     },
     async dropSession(pid, owner) {
-      await write({ kind: 'dropSession', pid, owner });
+      await writes.submit({ kind: 'dropSession', pid, owner });
     },
     async trim(retention) {
       for (let more = true; more; ) {
-        const reply = await write({ kind: 'trim', retention });
+        const reply = await writes.submit({ kind: 'trim', retention });
         const { trimmed } = reply;
         if (trimmed !== null) notify((tail) => tail.forgotten(cursorOf(trimmed)));
         more = reply.more;
       }
     },
-    secret: (name) => write({ kind: 'secret', name }),
+    secret: (name) => writes.submit({ kind: 'secret', name }),
     async erase(target) {
       let erased = 0;
       for (let after: number | null = 0; after !== null; ) {
-        const reply: ReplyTo<WriteOperations, 'erase'> = await write({ kind: 'erase', target, after });
+        const reply: ReplyTo<WriteOperations, 'erase'> = await writes.submit({ kind: 'erase', target, after });
         notify((tail) => tail.forgotten(cursorOf(reply.head)));
         erased += reply.erased;
         after = reply.next;
@@ -240,7 +233,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       await writes.submit({ kind: 'rewrite' }, { isAlone: true });
       return erased;
     },
-    stats: () => read({ kind: 'stats' }),
+    stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
     healthy: () => isHealthy && !writes.isStalled(),

@@ -52,7 +52,7 @@ interface OpenLog {
 function openWriter(file: string, keying: Keying): OpenLog {
   const { db, path, epoch, close } = openForWriting(file, keying);
   const commit = createCommit(db, keying);
-  const reader = createReader(db);
+  const read = createReader(db);
   const findLostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
   // An erasure that an earlier process could not finish.
   if (meta(db, 'rewrite') === 'due') rewrite(db, path);
@@ -65,20 +65,20 @@ function openWriter(file: string, keying: Keying): OpenLog {
       }
       return group[0]?.kind === 'rewrite' ? [rewrite(db, path)] : commit(group);
     },
-    read: (group) => group.map(reader.run),
+    read: (group) => group.map(read),
     close,
   };
 }
 
 function openReader(path: string): OpenLog {
   const db = openForReading(path);
-  const reader = createReader(db);
+  const read = createReader(db);
   post({ kind: 'opened', path, epoch: meta(db, 'epoch') });
   return {
     write() {
       throw new Error('this thread only reads');
     },
-    read: (group) => group.map(reader.run),
+    read: (group) => group.map(read),
     close: () => db.close(),
   };
 }

@@ -1,7 +1,7 @@
 /**
  * Every operation that writes to the log. A thread runs several of them in one transaction (worker.ts).
  *
- * An operation either completes or throws; if one throws, the whole transaction is rolled back and `reset` must follow.
+ * An operation either completes or throws. If one throws, the whole transaction is rolled back.
  */
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
@@ -11,15 +11,8 @@ import { type Handlers, handle, type Operation, type ReplyTo, type WriteOperatio
 import { createRemoval } from './removal.ts';
 import { query } from './schema.ts';
 
-export interface Writer {
-  run(operation: Operation<WriteOperations>): ReplyTo<WriteOperations>;
-  /** Writes what the operations have put off. Call it before COMMIT. */
-  flush(): void;
-  /** Call it after a rollback. */
-  reset(): void;
-}
-
-export function createWriter(db: DatabaseSync, keying: Keying): Writer {
+/** Call `flush` before COMMIT and `reset` after a rollback. */
+export function createWriter(db: DatabaseSync, keying: Keying) {
   const appender = createAppender(db, keying);
   const saveSession = db.prepare(`
     INSERT INTO sessions VALUES (?, ?, ?, ?)
@@ -61,7 +54,7 @@ export function createWriter(db: DatabaseSync, keying: Keying): Writer {
   };
 
   return {
-    run: (operation) => handle(handlers, operation),
+    run: (operation: Operation<WriteOperations>): ReplyTo<WriteOperations> => handle(handlers, operation),
     flush: appender.flush,
     reset: appender.reset,
   };
