@@ -60,9 +60,7 @@ export async function startRedis(
     return started;
   }
 
-  async function answers(): Promise<boolean> {
-    return (await command('PING').catch(() => null)) === 'PONG';
-  }
+  const answers = async (): Promise<boolean> => (await command('PING').catch(() => null)) === 'PONG';
 
   async function command(...args: readonly string[]): Promise<unknown> {
     const client = createClient({
@@ -113,16 +111,8 @@ export function useRedis(): RedisServer {
   return redis;
 }
 
-export interface SentinelSetup {
-  readonly url: string;
-  readonly servers: readonly RedisServer[];
-  /** According to the Sentinels. */
-  master(): Promise<RedisServer>;
-  stop(): Promise<void>;
-}
-
 /** One master, one replica, and three Sentinels that agree within about a second. */
-export async function startSentinels(): Promise<SentinelSetup> {
+export async function startSentinels() {
   const first = await startRedis();
   const second = await startRedis([`replicaof 127.0.0.1 ${first.port}`]);
   await until('the replica is in sync', async () => /master_link_status:up/.test(String(await second.command('INFO'))));
@@ -144,7 +134,8 @@ export async function startSentinels(): Promise<SentinelSetup> {
   return {
     url: `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/roomcast`,
     servers,
-    async master() {
+    /** According to the Sentinels. */
+    async master(): Promise<RedisServer> {
       const { port } = await about(sentinels[0] as RedisServer);
       const server = servers.find((candidate) => String(candidate.port) === port);
       if (server === undefined) throw new Error(`no server has port ${port}`);

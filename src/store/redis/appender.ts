@@ -4,16 +4,18 @@
  * The queue is bounded in events, characters and time. A request that was never sent fails with `unavailable`; one that
  * was sent and got no answer fails with `outcome_unknown` (protocol §10), at the latest after WAIT_MS + ANSWER_MS.
  */
+import { formatCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import type { AppendRequest, AppendResult } from '../store.ts';
-import { APPEND, type EncodedRequest } from './append.ts';
+import type { AppendedEvent, AppendRequest, AppendResult } from '../store.ts';
+import { unavailable } from './calls.ts';
 import { type Context, NotSent, Refused } from './connection.ts';
-import { keyingMismatch } from './log.ts';
-import { encodeRecord, randomText } from './record.ts';
+import { openArgv } from './log.ts';
+import { encodeRecord, idText, kindOf, randomText } from './record.ts';
+import { defineScript } from './script.ts';
 
 /** How long a request may wait to be sent. */
 const WAIT_MS = 1_500;
-/** A script that gets no answer for so long is given up, and its connection is replaced. */
+/** If a script gets no answer for this long, its connection is replaced. */
 const ANSWER_MS = 3_000;
 const SWEEP_MS = 250;
 /** A script of this size blocks Redis for a few milliseconds. A single request may exceed it. */
@@ -34,20 +36,29 @@ export interface Appender {
   close(): Promise<void>;
 }
 
-interface PendingRequest extends EncodedRequest {
-  readonly events: number;
+interface PendingRequest {
+  readonly request: AppendRequest;
+  /** By event. */
+  readonly nonces: readonly string[];
+  readonly records: readonly string[];
   readonly characters: number;
   readonly sinceMs: number;
   readonly resolve: (result: AppendResult) => void;
   readonly reject: (error: unknown) => void;
 }
 
+const APPEND = defineScript('append', buildArguments, (reply) => {
+  const [kind, value, ...answers] = reply as [kind: 'ok' | 'keying', value: string, ...answers: string[]];
+  if (kind === 'keying') throw new Refused(`the log is keyed by ${value}; use the same AUTH_MODE on all nodes`);
+  return answers.map((answer) => parseResult(value, answer));
+});
+
 export function createAppender({ writer, keying, logger }: Context): Appender {
-  let waiting: PendingRequest[] = [];
+  const waiting: PendingRequest[] = [];
   let groupsSent = 0;
   let events = 0;
   let characters = 0;
-  let flushScheduled = false;
+  let flushing = false;
   let isRefused = false;
   let onIdle: (() => void) | null = null;
 
@@ -55,20 +66,19 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
 
   function sweep(): void {
     const due = performance.now() - WAIT_MS;
-    const late = waiting.filter((request) => request.sinceMs <= due);
-    if (late.length > 0) {
-      waiting = waiting.filter((request) => request.sinceMs > due);
-      for (const request of late) end(request, unavailable('The log did not answer in time'));
+    for (let oldest = waiting[0]; oldest !== undefined && oldest.sinceMs <= due; oldest = waiting[0]) {
+      waiting.shift();
+      end(oldest, unavailable('The log did not answer in time'));
     }
     flush();
   }
 
   function scheduleFlush(): void {
-    if (flushScheduled) return;
-    flushScheduled = true;
+    if (flushing) return;
+    flushing = true;
     // After the I/O of this event-loop turn, so that requests that arrive together are sent together.
     setImmediate(() => {
-      flushScheduled = false;
+      flushing = false;
       flush();
     });
   }
@@ -77,9 +87,9 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
     while (waiting.length > 0 && groupsSent < MAX_GROUPS_SENT && writer.ready()) {
       let count = 0;
       const size = { events: 0, characters: 0 };
-      for (const request of waiting) {
-        size.events += request.events;
-        size.characters += request.characters;
+      for (const pending of waiting) {
+        size.events += pending.request.events.length;
+        size.characters += pending.characters;
         if (count > 0 && (size.events > MAX_GROUP.events || size.characters > MAX_GROUP.characters)) break;
         count++;
       }
@@ -90,15 +100,14 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
   async function send(requests: readonly PendingRequest[]): Promise<void> {
     groupsSent++;
     try {
-      const reply = await writer.run(APPEND, { keying, requests }, ANSWER_MS);
-      if (reply.kind === 'keying') throw new Refused(`Redis ${keyingMismatch(reply.keying, keying)}`);
+      const results = await writer.run(APPEND, { keying, requests }, ANSWER_MS);
       noteAccepted();
-      requests.forEach((request, index) => {
-        end(request, reply.results[index] as AppendResult);
+      requests.forEach((pending, index) => {
+        end(pending, results[index] as AppendResult);
       });
     } catch (error) {
       const failure = failureOf(error);
-      for (const request of requests) end(request, failure);
+      for (const pending of requests) end(pending, failure);
     } finally {
       groupsSent--;
       flush();
@@ -125,11 +134,11 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
     isRefused = true;
   }
 
-  function end(request: PendingRequest, outcome: AppendResult | BridgeError): void {
-    events -= request.events;
-    characters -= request.characters;
-    if (outcome instanceof BridgeError) request.reject(outcome);
-    else request.resolve(outcome);
+  function end(pending: PendingRequest, outcome: AppendResult | BridgeError): void {
+    events -= pending.request.events.length;
+    characters -= pending.characters;
+    if (outcome instanceof BridgeError) pending.reject(outcome);
+    else pending.resolve(outcome);
     if (events === 0) onIdle?.();
   }
 
@@ -141,19 +150,14 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
       if (events >= MAX_PENDING.events || characters >= MAX_PENDING.characters) {
         return Promise.reject(unavailable('Too many events are waiting for the log'));
       }
-      const encoded: string[] = [];
-      let size = 0;
-      for (const event of request.events) {
-        const nonce = randomText(4);
-        const record = encodeRecord(event, nonce, request);
-        encoded.push(nonce, record);
-        size += record.length;
-      }
+      const nonces = request.events.map(() => randomText(4));
+      const records = request.events.map((event, index) => encodeRecord(event, nonces[index] as string, request));
+      const size = records.reduce((sum, record) => sum + record.length, 0);
       return new Promise((resolve, reject) => {
-        events += request.events.length;
+        events += records.length;
         characters += size;
         const sinceMs = performance.now();
-        waiting.push({ request, encoded, events: request.events.length, characters: size, sinceMs, resolve, reject });
+        waiting.push({ request, nonces, records, characters: size, sinceMs, resolve, reject });
         scheduleFlush();
       });
     },
@@ -170,6 +174,79 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
   };
 }
 
-function unavailable(message: string, cause?: unknown): BridgeError {
-  return new BridgeError('unavailable', `${message}. Nothing was accepted; try again.`, { cause });
+/** A reference to a name. Its number, in the order of the list of names, is known once the list is complete. */
+interface NameReference {
+  number: string;
+}
+
+/** Names by tenant, each once. */
+function createNames() {
+  const byTenant = new Map<string, Map<string, NameReference>>();
+  return {
+    refer(tenantId: string, name: string): NameReference {
+      const names = byTenant.get(tenantId) ?? new Map<string, NameReference>();
+      const reference = names.get(name) ?? { number: '' };
+      byTenant.set(tenantId, names.set(name, reference));
+      return reference;
+    },
+    /** Numbers the references. Returns the number of tenants; per tenant its id, the number of names, the names. */
+    list(): string[] {
+      const args = [String(byTenant.size)];
+      let number = 0;
+      for (const [tenantId, names] of byTenant) {
+        args.push(tenantId, String(names.size));
+        for (const [name, reference] of names) {
+          reference.number = String(++number);
+          args.push(name);
+        }
+      }
+      return args;
+    },
+  };
+}
+
+/** scripts/append.lua documents the order. Each name appears once: grouping is cheap here and would hold up Redis there. */
+function buildArguments(group: { readonly keying: string; readonly requests: readonly PendingRequest[] }): string[] {
+  const dedupe = createNames();
+  const tickets = createNames();
+  const rooms = createNames();
+  const requestArgs: (string | NameReference)[] = [String(group.requests.length)];
+  for (const { request, nonces, records } of group.requests) {
+    const { idempotency, acceptedAtMs, events } = request;
+    const moment = String(acceptedAtMs).padStart(16, '0');
+    requestArgs.push(idempotency?.key ?? '', idempotency?.fingerprint ?? '', moment, String(events.length));
+    const sizeIndex = requestArgs.push('') - 1;
+    events.forEach((event, index) => {
+      const { tenantId, ticket, message, audiences } = event;
+      requestArgs.push(nonces[index] as string, records[index] as string, kindOf(event));
+      requestArgs.push(String(audiences.length));
+      for (const audience of audiences) requestArgs.push(rooms.refer('', audience));
+      if (ticket) {
+        requestArgs.push(tickets.refer(tenantId, ticket.ticketId));
+        requestArgs.push(ticket.agreementId ?? '', ticket.status, ticket.updatedAt);
+      } else if (message) {
+        const { ticketId, messageId, providerMessageId } = message;
+        requestArgs.push(tickets.refer(tenantId, ticketId));
+        requestArgs.push(messageId ? dedupe.refer(tenantId, `m,${idText(messageId)}`) : '0');
+        requestArgs.push(
+          providerMessageId ? dedupe.refer(tenantId, `p,${ticketId},${idText(providerMessageId)}`) : '0',
+        );
+      }
+    });
+    requestArgs[sizeIndex] = String(requestArgs.length - sizeIndex - 1);
+  }
+  const args = [...openArgv(group.keying), ...dedupe.list(), ...tickets.list(), ...rooms.list()];
+  for (const arg of requestArgs) args.push(typeof arg === 'string' ? arg : arg.number);
+  return args;
+}
+
+function parseResult(epoch: string, answer: string): AppendResult {
+  if (answer === 'conflict') return { kind: 'conflict' };
+  const [marks, ...ids] = answer.split('\n') as [string, ...string[]];
+  const events = ids.map((text, index): AppendedEvent => {
+    const [seq, nonce] = text.split(' ') as [string, string];
+    const id = formatCursor({ epoch, seq: Number(seq), nonce });
+    return { id, duplicate: marks === 'repeat' || marks[index] === '=' };
+  });
+  return { kind: 'appended', events, durableAtMs: performance.now() };
 }

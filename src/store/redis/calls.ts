@@ -1,6 +1,6 @@
 /**
- * Runs scripts within the 5 s of protocol §10, again if the connection breaks meanwhile. So a script that runs here MUST
- * have the same outcome when it runs twice; APPEND, which does not, goes through appender.ts.
+ * Runs scripts within the 5 s of protocol §10, and again if the connection breaks meanwhile. So running a script twice
+ * MUST do no harm; APPEND, which could append twice, has its own way in appender.ts.
  */
 import { ErrorReply } from 'redis';
 import { BridgeError } from '../../contract/errors.ts';
@@ -23,8 +23,8 @@ export interface Calls {
   write<Arguments, Reply>(script: Script<Arguments, Reply>, args: Arguments): Promise<Reply>;
 }
 
-export const unavailable = (cause: unknown): BridgeError =>
-  new BridgeError('unavailable', 'The log cannot be reached. Try again later.', { cause });
+export const unavailable = (message: string, cause?: unknown): BridgeError =>
+  new BridgeError('unavailable', `${message}. Try again later.`, { cause });
 
 export function createCalls({ writer, reader, keying, logger, signal }: Context): Calls {
   async function call<A, R>(connection: Connection, attemptMs: number, script: Script<A, R>, args: A): Promise<R> {
@@ -43,7 +43,7 @@ export function createCalls({ writer, reader, keying, logger, signal }: Context)
           logger.error({ script: script.name, cause: error.message }, 'Redis returned an error');
         } else if (!(error instanceof RedisFailure)) throw error;
         if (error instanceof NoAnswer && deadlineMs - performance.now() > MIN_ATTEMPT_MS) continue;
-        throw unavailable(error);
+        throw unavailable('The log cannot be reached', error);
       }
     }
   }
@@ -53,13 +53,11 @@ export function createCalls({ writer, reader, keying, logger, signal }: Context)
   return {
     write,
     async read(script, args) {
-      const reply = await call(reader, READ_MS, script, args);
-      if (reply !== null) return reply;
-      // Redis holds no log, for example after a flush.
-      await write(OPEN, keying);
-      const again = await call(reader, READ_MS, script, args);
-      if (again === null) throw unavailable(new Error('Redis lost the log again'));
-      return again;
+      const attempt = () => call(reader, READ_MS, script, args);
+      // Without a log in Redis, for example after a flush, this node creates one.
+      const reply = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
+      if (reply === null) throw unavailable('The log was lost');
+      return reply;
     },
   };
 }

@@ -206,39 +206,29 @@ async function connect(target: RedisTarget, name: string, signal: AbortSignal) {
 const lookups = new WeakMap<RedisTarget, Promise<Address | null>>();
 
 export function findMaster(target: RedisTarget): Promise<Address | null> {
-  let lookup = lookups.get(target);
-  if (lookup === undefined) {
-    lookup = askSentinels(target).finally(() => lookups.delete(target));
-    lookups.set(target, lookup);
-  }
+  const lookup = lookups.get(target) ?? askSentinels(target).finally(() => lookups.delete(target));
+  lookups.set(target, lookup);
   return lookup;
 }
 
 /** The Sentinel with the newest configuration decides, so that a stale one does not lead back to an old master. */
 async function askSentinels(target: RedisTarget): Promise<Address | null> {
-  const answers = await Promise.allSettled(
-    target.nodes.map(async (node) => {
-      const client = newClient(target, node, null);
-      try {
-        return await within(SENTINEL_MS, null, async () => {
-          await client.connect();
-          return fieldsOf(await client.sendCommand(['SENTINEL', 'MASTER', target.masterName ?? '']));
-        });
-      } finally {
-        client.destroy();
-      }
-    }),
-  );
-  let found: Address | null = null;
-  let newest = -1;
-  for (const answer of answers) {
-    if (answer.status === 'rejected') continue;
-    const { 'config-epoch': epoch = '0', ip, port } = answer.value;
-    if (ip === undefined || Number(epoch) <= newest) continue;
-    newest = Number(epoch);
-    found = { host: ip, port: Number(port) };
+  const answers = await Promise.all(target.nodes.map((node) => askSentinel(target, node).catch(() => null)));
+  const epochOf = (answer: (typeof answers)[number]) => Number(answer?.['config-epoch'] ?? 0);
+  const [newest] = answers.filter((answer) => answer?.ip !== undefined).sort((a, b) => epochOf(b) - epochOf(a));
+  return newest?.ip === undefined ? null : { host: newest.ip, port: Number(newest.port) };
+}
+
+async function askSentinel(target: RedisTarget, node: Address): Promise<Record<string, string>> {
+  const client = newClient(target, node, null);
+  try {
+    return await within(SENTINEL_MS, null, async () => {
+      await client.connect();
+      return fieldsOf(await client.sendCommand(['SENTINEL', 'MASTER', target.masterName ?? '']));
+    });
+  } finally {
+    client.destroy();
   }
-  return found;
 }
 
 /** RESP3 has maps, which the client returns as objects; RESP2 has flat lists. */

@@ -11,7 +11,6 @@ const OPEN_MS = 5_000;
 const PROBE_MS = 1_000;
 /** How often a node asks the Sentinels whether its master is still the master. */
 const SENTINEL_CHECK_MS = 5_000;
-const MIN_VERSION = 7;
 
 /** @throws {Error} of one line if Redis cannot be reached, or cannot hold the log of this node */
 export async function openLog({ target, keying, writer }: Context) {
@@ -23,8 +22,8 @@ export async function openLog({ target, keying, writer }: Context) {
     }
     try {
       const { redis_version = '0', maxmemory_policy = 'noeviction' } = await readInfo(writer, 'default', WRITE_MS);
-      if (Number.parseInt(redis_version, 10) < MIN_VERSION) {
-        throw new Error(`${where} has version ${redis_version}; use ${MIN_VERSION} or newer`);
+      if (Number.parseInt(redis_version, 10) < 7) {
+        throw new Error(`${where} has version ${redis_version}; use 7 or newer`);
       }
       if (maxmemory_policy.startsWith('allkeys')) {
         throw new Error(`${where} may evict records: maxmemory-policy is ${maxmemory_policy}; set it to noeviction`);
@@ -41,11 +40,15 @@ export async function openLog({ target, keying, writer }: Context) {
   }
 }
 
-/** Returns a function that ends the checks. */
-export function watchHealth(context: Context, appender: Appender): () => void {
-  const { target, keying, writer, reader, tailer } = context;
+/** Runs until the store is closed. */
+export function watchHealth(context: Context, appender: Appender): void {
+  const { target, keying, writer, reader, tailer, signal } = context;
   const probing = setInterval(() => void probe(), PROBE_MS);
   const checking = target.masterName === null ? undefined : setInterval(() => void checkMaster(), SENTINEL_CHECK_MS);
+  signal.addEventListener('abort', () => {
+    clearInterval(probing);
+    clearInterval(checking);
+  });
 
   /** Notices while nobody appends that Redis hangs or refuses writes, and that it accepts them again. */
   async function probe(): Promise<void> {
@@ -70,9 +73,4 @@ export function watchHealth(context: Context, appender: Appender): () => void {
       if (address !== null && (address.host !== master.host || address.port !== master.port)) connection.reconnect();
     }
   }
-
-  return () => {
-    clearInterval(probing);
-    clearInterval(checking);
-  };
 }

@@ -71,12 +71,9 @@ export const READ = defineScript(
 export const NEWEST = defineScript(
   'newest',
   ({ audiences, limit, maxChars }: NewestQuery) => [String(limit), String(maxChars), ...new Set(audiences)],
-  ofLog(
-    ({ head, bounds, fields }: LogAnswer<string[]>): NewestResult => ({
-      records: decodeRecords(head.epoch, fields).reverse(),
-      head: bounds.head,
-    }),
-  ),
+  ofLog(({ head, bounds, fields }: LogAnswer<string[]>): NewestResult => {
+    return { records: decodeRecords(head.epoch, fields).reverse(), head: bounds.head };
+  }),
 );
 
 export const STATS = defineScript(

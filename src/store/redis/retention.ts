@@ -10,6 +10,7 @@ import { defineScript, type Script } from './script.ts';
 const SLICE = '256';
 
 type Target = Parameters<Erasure['erase']>[0];
+type LogSlice = Target & { readonly audience: string; readonly after: string };
 
 /** Whether there is more to trim. */
 const hasMore = (reply: unknown): boolean => reply === 1;
@@ -27,13 +28,11 @@ const TRIM_KEYS = defineScript(
   hasMore,
 );
 
+const escapeGlob = (text: string) => text.replace(/[*?[\]\\^-]/g, '\\$&');
+
 const SCAN_STATE = defineScript(
   'scan-state',
-  ({ cursor, tenantId }: { cursor: string; tenantId: string }) => [
-    cursor,
-    `${tenantId.replace(/[*?[\]\\^-]/g, '\\$&')},*`,
-    SLICE,
-  ],
+  ({ cursor, tenantId }: { cursor: string; tenantId: string }) => [cursor, `${escapeGlob(tenantId)},*`, SLICE],
   (reply) => {
     const [cursor, members] = reply as [string, string[]];
     return { cursor, members };
@@ -41,10 +40,8 @@ const SCAN_STATE = defineScript(
 );
 const ERASE_STATE = defineScript(
   'erase-state',
-  ({ tenantId, ticketId, members }: Target & { members: readonly string[] }) => [
-    ...[tenantId, ticketId ?? '', SLICE],
-    ...members,
-  ],
+  ({ tenantId, ticketId, members }: Target & { members: readonly string[] }) =>
+    [tenantId, ticketId ?? '', SLICE].concat(members),
   (reply) => {
     const [more, erased] = reply as [number, number];
     return { more: hasMore(more), erased };
@@ -52,13 +49,7 @@ const ERASE_STATE = defineScript(
 );
 const ERASE_LOG = defineScript(
   'erase-log',
-  ({ audience, tenantId, ticketId, after }: Target & { audience: string; after: string }) => [
-    audience,
-    tenantId,
-    ticketId ?? '',
-    after,
-    SLICE,
-  ],
+  ({ audience, tenantId, ticketId, after }: LogSlice) => [audience, tenantId, ticketId ?? '', after, SLICE],
   (reply) => {
     const [next, erased] = reply as [string | null, number];
     return { next, erased };

@@ -1,10 +1,9 @@
 /**
  * How a Lua script becomes a typed call. Redis runs a script as one atomic step, so a read takes its bounds, rows and
- * head at the same moment.
+ * head at the same moment. scripts/prelude/ holds what scripts share; its keys.lua describes every key.
  *
- * scripts/prelude/ holds what scripts share; its keys.lua describes every key. The first line of a script says when Redis
- * refuses it before it starts: a plain `#!lua` writes, and needs free memory and a healthy master; `allow-oom` frees
- * memory or takes none, so it also runs on a full Redis; `no-writes` also runs on a replica.
+ * The first line of a script says when Redis refuses it before it starts. A plain `#!lua` needs free memory and a healthy
+ * master. `allow-oom` is for scripts that free memory, or need none. `no-writes` is for scripts that only read.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -7,6 +7,9 @@ import { defineScript } from './script.ts';
 /** Sessions that one script touches. */
 const SLICE = 256;
 
+type Owned = Pick<Session, 'pid' | 'owner'>;
+const ignore = (): void => {};
+
 const SAVE_SESSION = defineScript(
   'save-session',
   ({ pid, owner, data, expiresAtMs }: Session) => [pid, owner, data, String(expiresAtMs)],
@@ -15,7 +18,7 @@ const SAVE_SESSION = defineScript(
 
 const CLAIM_SESSION = defineScript(
   'claim-session',
-  ({ pid, owner, nowMs }: Pick<Session, 'pid' | 'owner'> & { nowMs: number }) => [pid, owner, String(nowMs)],
+  ({ pid, owner, nowMs }: Owned & { nowMs: number }) => [pid, owner, String(nowMs)],
   (reply) => {
     const [data, expires] = reply as [data?: string, expires?: string];
     return data === undefined ? null : { data, expiresAtMs: Number(expires) };
@@ -26,14 +29,10 @@ const TOUCH_SESSIONS = defineScript(
   'touch-sessions',
   (sessions: Parameters<Sessions['touchSessions']>[0]) =>
     sessions.flatMap(({ pid, owner, expiresAtMs }) => [pid, owner, String(expiresAtMs)]),
-  () => {},
+  ignore,
 );
 
-const DROP_SESSION = defineScript(
-  'drop-session',
-  ({ pid, owner }: Pick<Session, 'pid' | 'owner'>) => [pid, owner],
-  () => {},
-);
+const DROP_SESSION = defineScript('drop-session', ({ pid, owner }: Owned) => [pid, owner], ignore);
 
 const SECRET = defineScript(
   'secret',

@@ -55,7 +55,7 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
     await close();
     throw error;
   });
-  const stopWatching = watchHealth(context, appender);
+  watchHealth(context, appender);
 
   return {
     ...createTicketState(calls),
@@ -76,18 +76,13 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
     newest: (query) => read(NEWEST, query),
     async stats() {
       const stats = await read(STATS, undefined);
-      try {
-        const { used_memory = '0' } = await readInfo(reader, 'memory', READ_MS);
-        return { ...stats, bytes: Number(used_memory) };
-      } catch (error) {
-        throw error instanceof RedisFailure ? unavailable(error) : error;
-      }
+      const { used_memory = '0' } = await readInfo(reader, 'memory', READ_MS).catch((error) => {
+        throw error instanceof RedisFailure ? unavailable('The log cannot be reached', error) : error;
+      });
+      return { ...stats, bytes: Number(used_memory) };
     },
     healthy: () =>
       !closing.signal.aborted && writer.ready() && !appender.isRefused() && writer.waitingForMs() < SLOW_MS,
-    close() {
-      stopWatching();
-      return close();
-    },
+    close,
   };
 }

@@ -90,12 +90,10 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
   }
 
   async function readStep(): Promise<TailStep> {
-    const step = await tailer.run(TAIL, position, ANSWER_MS);
-    if (step !== null) return step;
-    await write(OPEN, keying);
-    const next = await tailer.run(TAIL, position, ANSWER_MS);
-    if (next === null) throw new Error('Redis lost the log again');
-    return next;
+    const attempt = () => tailer.run(TAIL, position, ANSWER_MS);
+    const step = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
+    if (step === null) throw new Error('Redis lost the log again');
+    return step;
   }
 
   /** Until something is appended, trimmed or erased after the last step, or BLOCK_MS have passed. */

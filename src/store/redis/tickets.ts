@@ -1,13 +1,6 @@
 /** Ticket and message state. A page of large payloads is read in several steps. */
 import type { Cursor } from '../../contract/cursor.ts';
-import {
-  invalidPage,
-  type MessagesQuery,
-  type StatePage,
-  type TicketResult,
-  type TicketState,
-  type TicketsQuery,
-} from '../store.ts';
+import { invalidPage, type MessagesQuery, type StatePage, type TicketState, type TicketsQuery } from '../store.ts';
 import type { Calls } from './calls.ts';
 import { type LogAnswer, ofLog } from './log.ts';
 import { payloadOf } from './record.ts';
@@ -48,7 +41,7 @@ const TICKETS = defineScript(
 const TICKET = defineScript(
   'ticket',
   ({ tenantId, ticketId }: Pick<MessagesQuery, 'tenantId' | 'ticketId'>) => [tenantId, ticketId],
-  ofLog(({ bounds, fields: [record = null] }: LogAnswer<[record?: string | null]>): TicketResult => {
+  ofLog(({ bounds, fields: [record = null] }: LogAnswer<[record?: string | null]>) => {
     return { payload: record === null ? null : payloadOf(record), cursor: bounds.head };
   }),
 );

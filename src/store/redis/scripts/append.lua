@@ -1,7 +1,7 @@
 #!lua
 -- Appends requests: id, deduplication, feed, rooms and state in one atomic step.
 --
--- ARGV, which buildArguments() in append.ts makes: epoch for a new log, keying; then the names to which events refer,
+-- ARGV, which buildArguments() in appender.ts makes: epoch for a new log, keying; then the names to which events refer,
 -- each once and by tenant, so that a key takes one command for all events:
 --   number of tenants with dedupe ids; each: tenant, number of fields, the fields of DEDUPE
 --   number of tenants with tickets; each: tenant, number of tickets, the tickets
@@ -70,8 +70,7 @@ local function append(accepted, moment)
   lastNonce = nonce
   local seq = decimal(last)
   local id = seq .. ' ' .. nonce
-  slots[#slots + 1] = nonce
-  slots[#slots + 1] = moment
+  slots[#slots + 1] = nonce .. moment
   values[#values + 1] = RECORD .. seq
   values[#values + 1] = record
   for i = from, past - 1 do
@@ -135,7 +134,7 @@ end
 
 if lastNonce then
   call('XADD', FEED, decimal(first) .. '-0', 'n', table.concat(slots))
-  call('HSET', META, 'last', decimal(last), 'nonce', lastNonce, 'records', decimal(log.records + #slots / 2))
+  call('HSET', META, 'last', decimal(last), 'nonce', lastNonce, 'records', decimal(log.records + #slots))
 end
 if #values > 1 then call(unpack(values)) end
 local commands = {}

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Erases the state of tickets. ARGV: tenant, ticket or '' for all, slice (entries to forget now), members of STATE.
+-- Erases the state of tickets. ARGV: tenant, ticket or '' for all, slice (entries to forget now), then members
+-- of STATE; their scores may be among them, and match no ticket.
 -- Returns 1 if these members have more entries, else 0; and the number of records deleted.
 local log = readLog()
 if not log then return { 0, 0 } end

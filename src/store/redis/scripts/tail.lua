@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- All records after a position. ARGV: epoch, seq, nonce, limit, maxChars.
--- Adds to the answer: erasures, changes, the seq and nonce reached, then seq, record, …
+-- Adds to the answer: erasures, changes, the seq and nonce that were reached, then seq, record, …
 local log = readLog()
 if not log then return { 'none' } end
 local seq, nonce = ARGV[2], ARGV[3]
