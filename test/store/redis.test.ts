@@ -66,13 +66,15 @@ async function ending(call: Promise<unknown>): Promise<{ readonly code: string; 
 async function publish(store: Store, key: string): Promise<Cursor> {
   const given = request([declared({ key })], Date.now(), key);
   let result: AppendResult | null = null;
-  await until(`${key} is appended`, async () => {
+  const isAppended = async (): Promise<boolean> => {
     result = await store.append(given).catch((error: unknown) => {
       assert.ok(error instanceof BridgeError && error.passing, String(error));
       return null;
     });
     return result !== null;
-  });
+  };
+  // Sentinels whose votes were split try again after four seconds.
+  await until(`${key} is appended`, isAppended, 30_000);
   assert.equal((result as AppendResult | null)?.kind, 'appended');
   return (result as unknown as Extract<AppendResult, { kind: 'appended' }>).events[0]?.id as Cursor;
 }

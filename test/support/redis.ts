@@ -64,6 +64,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   }
 
   async function answers(): Promise<boolean> {
+    if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}`);
     return (await command('PING').catch(() => null)) === 'PONG';
   }
 
@@ -115,6 +116,15 @@ export interface SentinelSetup {
   stop(): Promise<void>;
 }
 
+/**
+ * In milliseconds. By default a Sentinel asks its servers every 10 s, makes a returned master a replica after 8 s, and
+ * does nothing for 30 s once its clock was late by 2 s, as on a busy machine.
+ */
+const BRISK = [
+  ...['info-period', '500', 'ping-period', '200', 'ask-period', '200', 'publish-period', '200'],
+  ...['min-link-reconnect-period', '1000', 'tilt-trigger', '20000'],
+];
+
 /** One master, one replica, three Sentinels that agree within about a second. */
 export async function startSentinels(): Promise<SentinelSetup> {
   const first = await startRedis();
@@ -123,9 +133,10 @@ export async function startSentinels(): Promise<SentinelSetup> {
   const config = [
     `sentinel monitor roomcast 127.0.0.1 ${first.port} 2`,
     'sentinel down-after-milliseconds roomcast 1000',
-    'sentinel failover-timeout roomcast 4000',
+    'sentinel failover-timeout roomcast 2000',
   ];
   const sentinels = await Promise.all([1, 2, 3].map(() => startRedis({ program: 'redis-sentinel', config })));
+  for (const sentinel of sentinels) await sentinel.command('SENTINEL', 'DEBUG', ...BRISK);
   const servers = [first, second];
   const about = async (sentinel: RedisServer): Promise<Record<string, string>> =>
     (await sentinel.command('SENTINEL', 'MASTER', 'roomcast')) as Record<string, string>;
