@@ -36,11 +36,11 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { SignJWT } from 'jose';
 import { chromium } from 'playwright-core';
-import type { Config } from '../src/config.ts';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
-import { CHROMIUM, FLAGS } from './support/browser.ts';
-import { startCutProxy } from './support/cut-proxy.ts';
-import { until } from './support/until.ts';
+import type { Config } from '../../src/config.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { CHROMIUM, FLAGS } from '../support/browser.ts';
+import { startCutProxy } from '../support/cut-proxy.ts';
+import { until } from '../support/until.ts';
 
 const LANGUAGES = ['sh', 'js', 'python', 'html'] as const;
 type Language = (typeof LANGUAGES)[number];
