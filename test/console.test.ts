@@ -13,7 +13,7 @@ import { type Browser, type BrowserContextOptions, chromium, type Locator, type 
 import type { Config } from '../src/config.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { CHROMIUM, FLAGS } from './support/browser.ts';
-import { freePort } from './support/redis.ts';
+import { freePort } from './support/ports.ts';
 import { until } from './support/until.ts';
 
 const VIEWS = ['overview', 'tail', 'publish', 'parity'] as const;

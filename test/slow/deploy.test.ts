@@ -14,8 +14,8 @@ import { promisify } from 'node:util';
 import { EventSource } from 'eventsource';
 import { io } from 'socket.io-client';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { freePort } from '../support/ports.ts';
 import { programPath } from '../support/proxies.ts';
-import { freePort } from '../support/redis.ts';
 import { startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 
