@@ -3,14 +3,13 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type JWTPayload, jwtVerify } from 'jose';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { startCutProxy } from './support/cut-proxy.ts';
+import { freePort } from './support/ports.ts';
 import { until } from './support/until.ts';
 
 const SECRET = 'a secret for tests, of 32 bytes or more';
@@ -201,10 +200,7 @@ describe('with a bridge', () => {
   });
 
   test('publish: it stops if the bridge cannot be reached, without a stack trace', async () => {
-    const dead = createServer().listen(0, '127.0.0.1');
-    await once(dead, 'listening');
-    const url = `http://127.0.0.1:${(dead.address() as AddressInfo).port}`;
-    dead.close();
+    const url = `http://127.0.0.1:${await freePort()}`;
     const input = `${JSON.stringify({ event: 'leads.updated', payload: { tenantId: 't' } })}\n`.repeat(3);
     const { code, stdout, stderr } = await run(['publish', '--url', url, '--retry', '1s'], { input });
     assert.deepEqual([code, stdout], [1, '']);

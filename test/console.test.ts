@@ -14,7 +14,7 @@ import type { Config } from '../src/config.ts';
 import { TRANSPORTS } from '../src/contract/names.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { CHROMIUM, FLAGS } from './support/browser.ts';
-import { freePort } from './support/redis.ts';
+import { freePort } from './support/ports.ts';
 import { until } from './support/until.ts';
 
 const VIEWS = ['overview', 'tail', 'publish', 'parity'] as const;

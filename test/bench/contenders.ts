@@ -4,10 +4,11 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../support/ports.ts';
 import type { Mode } from './load/protocol.ts';
 import { type Usage, usageOf } from './machine.ts';
 import { end, makeDirectory, removeDirectory, type StartOptions, start } from './processes.ts';
@@ -232,16 +233,6 @@ http {
 
 function isOnPath(program: string): boolean {
   return spawnSync(program, ['--version']).error === undefined;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { readonly port: number };
-      server.close(() => resolve(port));
-    });
-    server.on('error', reject);
-  });
 }
 
 async function answers(port: number): Promise<void> {

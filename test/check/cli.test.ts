@@ -11,6 +11,7 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { canUseProxies, proxyFor } from '../../src/cli/proxy.ts';
 import { startBridge, type TestBridge } from '../support/bridge.ts';
 import { type Habits, startObstacle } from '../support/obstacles.ts';
+import { freePort } from '../support/ports.ts';
 import { type ProxyName, programOf, programPath, startProxy } from '../support/proxies.ts';
 
 interface Run {
@@ -253,12 +254,9 @@ describe('roomcast check', () => {
     });
   }
 
-  test('where no server listens, or the name is unknown: exit 2', async (t) => {
-    const gone = createServer();
-    const port = await listen(t, gone);
-    await new Promise((resolve) => gone.close(resolve));
+  test('where no server listens, or the name is unknown: exit 2', async () => {
     for (const [url, verdict] of [
-      [`http://127.0.0.1:${port}`, 'refused'],
+      [`http://127.0.0.1:${await freePort()}`, 'refused'],
       ['http://bridge.invalid', 'dns'],
     ] as const) {
       const { code, document } = await documentOf([url, ...QUICK]);

@@ -1,12 +1,14 @@
 /**
- * The promise, case by case, over every transport: each record of its rooms reaches a listener once and in order, with
- * the same bytes and the same cursor, or the listener is told. Run on each store by the `delivery.*.test.ts` files.
+ * The promise, case by case, over every transport: each record of its rooms reaches a client once and in order, with the
+ * same bytes and the same cursor, or the client gets `bridge.reset`. The `*.test.ts` files beside this one run it on each
+ * store.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { SignJWT } from 'jose';
 import type { Config } from '../../src/config.ts';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
-import { type Client, type Connect, type Heard, TRANSPORTS } from '../support/clients.ts';
+import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { CLIENTS, type Client, type ClientKind, type Connect, type Heard, type RoomIds } from '../support/clients.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { until } from '../support/until.ts';
 
@@ -14,6 +16,8 @@ const LEGACY_OF: Record<string, string[]> = {
   'tickets.updated': ['ticket.updated', 'tickets.updated'],
   'messages.new': ['ticket.message', 'ticket.message.created', 'message:created', 'messages.new'],
 };
+
+const SECRET = 'a secret of thirty-two bytes or more';
 
 export function canonical(heard: readonly Heard[]): Heard[] {
   return heard.filter(({ id }) => id !== null);
@@ -27,19 +31,23 @@ export function ids(client: Client): (string | null)[] {
 let tenants = 0;
 const freshTenant = (): string => `tenant-${++tenants}:a@b+c`;
 
-export function deliveryConformance(
-  store: string,
-  options: () => Partial<Config> | Promise<Partial<Config>>,
-  transports: Readonly<Record<string, Connect>> = TRANSPORTS,
-): void {
-  for (const [transport, connect] of Object.entries(transports)) {
-    describe(`delivery over ${transport} on ${store}`, () => {
-      let bridge: TestBridge;
-      before(async () => {
-        bridge = await startBridge({ extraEvents: ['leads.updated'], heartbeatMs: 1000, ...(await options()) });
-      });
-      after(() => bridge.close());
-      deliveryCases(connect, () => bridge);
+/** @param options the store: a fresh one at each call */
+export function deliveryConformance(store: string, options: () => Partial<Config> | Promise<Partial<Config>>): void {
+  for (const [name, client] of Object.entries(CLIENTS)) {
+    describe(`delivery over ${name} on ${store}`, () => {
+      const base = { extraEvents: ['leads.updated'], heartbeatMs: 1000, retryMs: 20 };
+      const bridgeWith = (own: Partial<Config>): (() => TestBridge) => {
+        let bridge: TestBridge;
+        before(async () => {
+          bridge = await startBridge({ ...base, ...own, ...(await options()) });
+        });
+        after(() => bridge.close());
+        return () => bridge;
+      };
+      describe('to one client', () => deliveryCases(client.connect, bridgeWith({})));
+      describe('beside a slow consumer', () => slowConsumerCase(client, bridgeWith({ maxBufferBytes: 262_144 })));
+      describe('to two tenants', () =>
+        isolationCases(client.connect, bridgeWith({ authMode: 'jwt', jwtSecret: SECRET })));
     });
   }
 
@@ -61,6 +69,21 @@ export function deliveryConformance(
   });
 }
 
+/** Messages for the tenant; resolves to their cursors. */
+async function publishTo(
+  bridge: TestBridge,
+  tenantId: string,
+  count: number,
+  overrides: Record<string, unknown> = {},
+): Promise<string[]> {
+  const published: string[] = [];
+  for (let index = 0; index < count; index++) {
+    const payload = messageNew({ tenantId, agreementId: null, ...overrides });
+    published.push((await bridge.publish('messages.new', payload)).id);
+  }
+  return published;
+}
+
 function deliveryCases(connect: Connect, bridgeOf: () => TestBridge): void {
   async function withClient(
     tenantId: string,
@@ -76,14 +99,8 @@ function deliveryCases(connect: Connect, bridgeOf: () => TestBridge): void {
     }
   }
 
-  async function publish(tenantId: string, count: number, overrides: Record<string, unknown> = {}): Promise<string[]> {
-    const published: string[] = [];
-    for (let index = 0; index < count; index++) {
-      const payload = messageNew({ tenantId, agreementId: null, ...overrides });
-      published.push((await bridgeOf().publish('messages.new', payload)).id);
-    }
-    return published;
-  }
+  const publish = (...what: [tenantId: string, count: number, overrides?: Record<string, unknown>]) =>
+    publishTo(bridgeOf(), ...what);
 
   test('live events come once, in order, as the legacy group with the canonical one last', async () => {
     const tenantId = freshTenant();
@@ -236,5 +253,112 @@ function deliveryCases(connect: Connect, bridgeOf: () => TestBridge): void {
       client.close();
       await proxy.close();
     }
+  });
+}
+
+function slowConsumerCase({ connect, transport }: ClientKind, bridgeOf: () => TestBridge): void {
+  test('a consumer that takes nothing is cut, delays no other, and resumes with nothing lost or doubled', async () => {
+    const bridge = bridgeOf();
+    const tenantId = freshTenant();
+    const rooms = { tenantId: [tenantId] };
+    const proxy = await startCutProxy(bridge.url);
+    const slow = await connect(proxy.url, rooms);
+    const other = await connect(bridge.url, rooms);
+    // A long poll holds nothing but its one answer: the bridge ends it there, and nothing more waits for the client.
+    const isCut = async (): Promise<boolean> =>
+      transport === 'longpoll'
+        ? (await metric(bridge, 'roomcast_connections{transport="longpoll"}')) <= 1
+        : (await metric(bridge, `roomcast_slow_consumers_total{transport="${transport}"}`)) === 1;
+    try {
+      const published = await publishTo(bridge, tenantId, 1);
+      await until('both have the first event', () => [slow, other].every((client) => ids(client).length === 1));
+      proxy.stall();
+      // The kernel's buffers take several megabytes before anything waits in the bridge.
+      const message = { content: 'x'.repeat(300_000) };
+      const cut = async (): Promise<boolean> => {
+        published.push(...(await publishTo(bridge, tenantId, 1, { message })));
+        await until('the other has every event', () => ids(other).length === published.length);
+        return published.length > 10 && (await isCut());
+      };
+      await until('the slow consumer is cut', cut, 30_000);
+      assert.equal(ids(slow).length, 1);
+      proxy.flow();
+      await until('the slow consumer has every event', () => ids(slow).length >= published.length);
+      for (const client of [slow, other]) {
+        assert.deepEqual(ids(client), published);
+        assert.deepEqual(client.resets, []);
+      }
+    } finally {
+      slow.close();
+      other.close();
+      await proxy.close();
+    }
+  });
+}
+
+function isolationCases(connect: Connect, bridgeOf: () => TestBridge): void {
+  const roomsOf = (tenantId: string): RoomIds => ({
+    tenantId: [tenantId],
+    ticketId: ['1'],
+    agreementId: ['a'],
+    userId: ['u'],
+  });
+  const tokenOf = (tenantId: string): Promise<string> =>
+    new SignJWT({ tenantId, sub: 'u', scope: 'subscribe' })
+      .setProtectedHeader({ alg: 'HS256' })
+      .setExpirationTime('10m')
+      .sign(Buffer.from(SECRET));
+
+  test('two tenants with the same ids get their own events only, live and in a replay', async () => {
+    const pair = [freshTenant(), freshTenant()] as const;
+    const published: Record<string, string[]> = { [pair[0]]: [], [pair[1]]: [] };
+    const publishRound = async (round: number): Promise<void> => {
+      for (const tenantId of pair) {
+        const rooms = { tenantId, ticketId: '1', agreementId: 'a' };
+        const message = messageNew({ ...rooms, messageId: `m${round}`, providerMessageId: null });
+        for (const [event, payload] of [
+          ['messages.new', message],
+          ['tickets.updated', ticketUpdated(rooms)],
+          ['leads.updated', { ...rooms, userId: 'u' }],
+        ] as const) {
+          published[tenantId]?.push((await bridgeOf().publish(event, payload)).id);
+        }
+      }
+    };
+    const assertOwn = async (tenantId: string, client: Client, expected: readonly string[]): Promise<void> => {
+      await until('all its events', () => ids(client).length >= expected.length);
+      assert.deepEqual(ids(client), expected);
+      for (const { payload } of client.heard) assert.equal(JSON.parse(payload).tenantId, tenantId);
+    };
+    const clients: Client[] = [];
+    const open = async (tenantId: string, after?: string): Promise<Client> => {
+      const token = await tokenOf(tenantId);
+      const client = await connect(bridgeOf().url, roomsOf(tenantId), { token, ...(after && { after }) });
+      clients.push(client);
+      return client;
+    };
+    try {
+      const live = [await open(pair[0]), await open(pair[1])];
+      for (let round = 0; round < 3; round++) await publishRound(round);
+      for (const [index, client] of live.entries()) {
+        const tenantId = pair[index] as string;
+        await assertOwn(tenantId, client, published[tenantId] as string[]);
+      }
+      // The cursor of another tenant's record is a position in the log and nothing more.
+      const [first] = published[pair[0]] as [string];
+      await assertOwn(pair[1], await open(pair[1], first), published[pair[1]] as string[]);
+      const [second] = published[pair[1]] as [string];
+      await assertOwn(pair[0], await open(pair[0], second), (published[pair[0]] as string[]).slice(3));
+    } finally {
+      for (const client of clients) client.close();
+    }
+  });
+
+  test("a tenant's room is refused to another tenant", async () => {
+    const token = await tokenOf(freshTenant());
+    await assert.rejects(
+      connect(bridgeOf().url, { tenantId: [freshTenant()] }, { token }).then((client) => client.close()),
+      /refused: (forbidden|403)/,
+    );
   });
 }

@@ -22,7 +22,7 @@ export const FLAGS = [
 
 /** The page's side: what a test asks of it by name, and what it notes of what it heard. */
 const PAGE = `
-import { connect } from '../src/client/client.ts';
+import { connect } from './src/client/client.ts';
 window.connectHere = (options) => {
   const persist = options.persist ? sessionStorage : undefined;
   const live = connect({ ...options, persist });

@@ -1,9 +1,13 @@
 /**
  * The clients that the delivery suite runs the same cases over: stock `socket.io-client` on either transport, a real
- * EventSource, and a long-polling loop. Each notes what it heard, in order.
+ * EventSource, a long-polling loop, and the client library. Each records the events that it receives, in order.
  */
 import { EventSource } from 'eventsource';
 import { io, type Socket } from 'socket.io-client';
+import { connect as connectLibrary } from '../../src/client/client.ts';
+import type { TransportName as LibraryTransport } from '../../src/client/events.ts';
+import type { TransportName } from '../../src/contract/names.ts';
+import { until } from './until.ts';
 
 export type RoomIds = Partial<Record<'tenantId' | 'ticketId' | 'agreementId' | 'userId', string[]>>;
 
@@ -33,9 +37,10 @@ export interface Client {
 export interface ConnectOptions {
   readonly after?: string;
   readonly legacy?: boolean;
+  readonly token?: string;
 }
 
-/** Resolves once the client hears the rooms. */
+/** Resolves once the client hears the rooms, and rejects when the bridge refuses them. */
 export type Connect = (url: string, rooms: RoomIds, options?: ConnectOptions) => Promise<Client>;
 
 export const EVENT_NAMES = [
@@ -47,6 +52,8 @@ export const EVENT_NAMES = [
   'message:created',
   'leads.updated',
 ];
+
+const CANONICAL = new Set(['tickets.updated', 'messages.new', 'leads.updated']);
 
 const JOIN_OF = {
   tenantId: 'join-tenant',
@@ -69,7 +76,10 @@ export function connectSocket(transport: 'websocket' | 'polling') {
       forceNew: true,
       reconnectionDelay: 20,
       reconnectionDelayMax: 100,
-      auth: options.legacy === false ? { legacy: false } : {},
+      auth: {
+        ...(options.legacy === false ? { legacy: false } : {}),
+        ...(options.token === undefined ? {} : { token: options.token }),
+      },
     });
     const heard: Heard[] = [];
     const resets: Reset[] = [];
@@ -104,7 +114,9 @@ export function connectSocket(transport: 'websocket' | 'polling') {
     for (const [kind, ids] of Object.entries(rooms) as [keyof RoomIds, string[]][]) {
       for (const id of ids) {
         const answer = await client.join(kind, id, options.after);
-        if (!answer.ok) throw new Error(`join refused: ${JSON.stringify(answer)}`);
+        if (answer.ok) continue;
+        socket.disconnect();
+        throw new Error(`refused: ${answer.code}`);
       }
     }
     return client;
@@ -118,26 +130,28 @@ export function queryOf(rooms: RoomIds, options: Record<string, unknown> = {}): 
   return query;
 }
 
-export const connectSse: Connect = async (url, rooms, options = {}) => {
-  const source = new EventSource(`${url}/sse?${queryOf(rooms, { ...options })}`);
+export const connectSse: Connect = async (url, rooms, { token, ...options } = {}) => {
+  const source = new EventSource(`${url}/sse?${queryOf(rooms, { ...options, access_token: token })}`);
   const heard: Heard[] = [];
   const resets: Reset[] = [];
   let cursor: string | null = null;
-  const canonical = new Set(['tickets.updated', 'messages.new', 'leads.updated']);
   for (const event of EVENT_NAMES) {
     source.addEventListener(event, (message) => {
-      const id = canonical.has(event) ? message.lastEventId : null;
+      const id = CANONICAL.has(event) ? message.lastEventId : null;
       heard.push({ event, payload: message.data, id, replay: false });
       if (id !== null) cursor = id;
     });
   }
   source.addEventListener('bridge.reset', (message) => resets.push(JSON.parse(message.data)));
-  await new Promise<void>((resolve) =>
+  await new Promise<void>((resolve, reject) => {
     source.addEventListener('bridge.cursor', (message) => {
       cursor = message.lastEventId;
       resolve();
-    }),
-  );
+    });
+    source.addEventListener('error', ({ code }) => {
+      if (source.readyState === EventSource.CLOSED) reject(new Error(`refused: ${code}`));
+    });
+  });
   return { heard, resets, cursor: () => cursor, close: () => source.close() };
 };
 
@@ -150,7 +164,9 @@ export const connectLongPoll: Connect = async (url, rooms, options = {}) => {
   let cursor = options.after ?? null;
   const poll = async (wait: number): Promise<void> => {
     const query = queryOf(rooms, { after: cursor ?? 'now', wait, legacy, limit: 1000 });
-    const response = await fetch(`${url}/events?${query}`, { signal: aborter.signal });
+    const headers: Record<string, string> =
+      options.token === undefined ? {} : { authorization: `Bearer ${options.token}` };
+    const response = await fetch(`${url}/events?${query}`, { signal: aborter.signal, headers });
     const body = (await response.json()) as Reset & { events: { id: string | null; event: string; payload: object }[] };
     // A server that is going down says so with a 503, which names no cursor.
     if (!response.ok && response.status !== 410) throw new Error(`refused: ${response.status}`);
@@ -182,9 +198,46 @@ export const connectLongPoll: Connect = async (url, rooms, options = {}) => {
   };
 };
 
-export const TRANSPORTS: Readonly<Record<string, Connect>> = {
-  websocket: connectSocket('websocket'),
-  polling: connectSocket('polling'),
-  sse: connectSse,
-  longpoll: connectLongPoll,
+/** The client library, allowed these transports; resolves once the first of them brings events. */
+function connectByLibrary(...transports: LibraryTransport[]): Connect {
+  return async (url, rooms, { after, legacy = true, token } = {}) => {
+    const heard: Heard[] = [];
+    const resets: Reset[] = [];
+    const live = connectLibrary<Record<string, unknown>>({
+      url,
+      rooms,
+      transports,
+      heartbeatMs: 1000,
+      ...(after === undefined ? {} : { after }),
+      ...(token === undefined ? {} : { token }),
+    });
+    for (const event of EVENT_NAMES) {
+      if (!legacy && !CANONICAL.has(event)) continue;
+      live.on(event, (payload, { cursor, replay }) => {
+        heard.push({ event, payload: JSON.stringify(payload), id: CANONICAL.has(event) ? cursor : null, replay });
+      });
+    }
+    live.on('reset', (reset) => resets.push(reset));
+    await until(`live over ${transports}`, () => {
+      if (live.status.state === 'closed') throw new Error(`refused: ${live.status.error?.code}`);
+      return live.status.transport === transports[0];
+    });
+    return { heard, resets, cursor: () => live.cursor, close: live.close };
+  };
+}
+
+export interface ClientKind {
+  readonly connect: Connect;
+  /** As the bridge's metrics name it. */
+  readonly transport: TransportName;
+}
+
+export const CLIENTS: Readonly<Record<string, ClientKind>> = {
+  websocket: { connect: connectSocket('websocket'), transport: 'websocket' },
+  polling: { connect: connectSocket('polling'), transport: 'polling' },
+  sse: { connect: connectSse, transport: 'sse' },
+  longpoll: { connect: connectLongPoll, transport: 'longpoll' },
+  'the client library': { connect: connectByLibrary('websocket', 'sse', 'poll'), transport: 'websocket' },
+  'the client library (sse)': { connect: connectByLibrary('sse', 'poll'), transport: 'sse' },
+  'the client library (poll)': { connect: connectByLibrary('poll'), transport: 'longpoll' },
 };

@@ -9,6 +9,9 @@ export interface CutProxy {
   cut(): void;
   /** Takes no new connections, and cuts those there are, until `restore`. */
   refuse(): void;
+  /** Until `flow`, nothing passes either way: for the server, its open connections take nothing. New ones wait. */
+  stall(): void;
+  flow(): void;
   /** From now on, what the server sends on the open connections is lost. */
   loseDownstream(): void;
   /** The client's side is cut, while the server is left to believe that its connection lives. */
@@ -20,28 +23,34 @@ export interface CutProxy {
 export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
   let target = new URL(targetUrl);
   let refusing = false;
+  /** Connections that came while nothing passes; null while everything passes. */
+  let waiting: Socket[] | null = null;
   const pairs = new Set<{ readonly client: Socket; readonly upstream: Socket }>();
   const orphans = new Set<Socket>();
   const server = createServer((client) => {
-    if (refusing) {
-      client.destroy();
-      return;
-    }
+    client.on('error', () => client.destroy());
+    if (refusing) client.destroy();
+    else if (waiting !== null) waiting.push(client);
+    else relay(client);
+  });
+  function relay(client: Socket): void {
     const upstream = connect(Number(target.port), target.hostname);
     const pair = { client, upstream };
     pairs.add(pair);
     client.pipe(upstream).pipe(client);
     const end = (): void => {
-      if (!pairs.delete(pair)) return;
+      // A client that gives up while nothing passes cannot tell the server.
+      if (waiting !== null || !pairs.delete(pair)) return;
       client.destroy();
       upstream.destroy();
     };
     for (const socket of [client, upstream]) socket.on('error', end).on('close', end);
-  });
+  }
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
 
   const cut = (): void => {
+    for (const client of waiting?.splice(0) ?? []) client.destroy();
     for (const { client, upstream } of [...pairs]) {
       client.destroy();
       upstream.destroy();
@@ -57,6 +66,27 @@ export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
     refuse() {
       refusing = true;
       cut();
+    },
+    stall() {
+      waiting ??= [];
+      for (const { client, upstream } of pairs) {
+        client.unpipe(upstream);
+        upstream.unpipe(client);
+      }
+    },
+    flow() {
+      const waited = waiting ?? [];
+      waiting = null;
+      for (const pair of pairs) {
+        const { client, upstream } = pair;
+        if (!client.destroyed && !upstream.destroyed) client.pipe(upstream).pipe(client);
+        else {
+          pairs.delete(pair);
+          client.destroy();
+          upstream.destroy();
+        }
+      }
+      for (const client of waited) if (!client.destroyed) relay(client);
     },
     loseDownstream() {
       for (const { client, upstream } of pairs) {

@@ -5,11 +5,11 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { createClient } from 'redis';
+import { freePort } from './ports.ts';
 import { until } from './until.ts';
 
 /** A test process that ends early stops its servers. */
@@ -60,7 +60,10 @@ export async function startRedis(
     return started;
   }
 
-  const answers = async (): Promise<boolean> => (await command('PING').catch(() => null)) === 'PONG';
+  async function answers(): Promise<boolean> {
+    if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}`);
+    return (await command('PING').catch(() => null)) === 'PONG';
+  }
 
   async function command(...args: readonly string[]): Promise<unknown> {
     const client = createClient({
@@ -111,6 +114,15 @@ export function useRedis(): RedisServer {
   return redis;
 }
 
+/**
+ * In milliseconds. By default a Sentinel asks its servers every 10 s, makes a returned master a replica after 8 s, and
+ * does nothing for 30 s once its clock was late by 2 s, as on a busy machine.
+ */
+const BRISK = [
+  ...['info-period', '500', 'ping-period', '200', 'ask-period', '200', 'publish-period', '200'],
+  ...['min-link-reconnect-period', '1000', 'tilt-trigger', '20000'],
+];
+
 /** One master, one replica, and three Sentinels that agree within about a second. */
 export async function startSentinels() {
   const first = await startRedis();
@@ -119,9 +131,10 @@ export async function startSentinels() {
   const config = [
     `sentinel monitor roomcast 127.0.0.1 ${first.port} 2`,
     'sentinel down-after-milliseconds roomcast 1000',
-    'sentinel failover-timeout roomcast 4000',
+    'sentinel failover-timeout roomcast 2000',
   ];
   const sentinels = await Promise.all([1, 2, 3].map(() => startRedis(config, 'redis-sentinel')));
+  for (const sentinel of sentinels) await sentinel.command('SENTINEL', 'DEBUG', ...BRISK);
   const servers = [first, second];
   const about = async (sentinel: RedisServer): Promise<Record<string, string>> =>
     (await sentinel.command('SENTINEL', 'MASTER', 'roomcast')) as Record<string, string>;
@@ -145,13 +158,4 @@ export async function startSentinels() {
       for (const server of [...sentinels, ...servers]) await server.stop();
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { readonly port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -1,6 +1,6 @@
 /** Networks that end in the middle of a frame, go silent, crawl, or come back all at once. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../support/redis.ts';
+import { freePort } from '../support/ports.ts';
 import type { Objection } from './checker.ts';
 import { startCrowd } from './crowd.ts';
 import { TRANSPORTS } from './listeners.ts';

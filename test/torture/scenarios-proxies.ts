@@ -1,6 +1,6 @@
 /** One row per proxy and transport: whether events pass, how soon, how long they are held back, what the client did. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../support/redis.ts';
+import { freePort } from '../support/ports.ts';
 import { check, type Objection } from './checker.ts';
 import { type ListenOptions, listen, type Transport } from './listeners.ts';
 import { startProxies, type Way } from './proxies/proxies.ts';

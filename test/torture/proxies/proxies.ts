@@ -7,7 +7,7 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
-import { freePort } from '../../support/redis.ts';
+import { freePort } from '../../support/ports.ts';
 import { adopt } from '../server.ts';
 
 /** How clients reach the bridge through it. */

@@ -13,11 +13,11 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { EventSource } from 'eventsource';
 import { io } from 'socket.io-client';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
-import { programPath } from './support/proxies.ts';
-import { freePort } from './support/redis.ts';
-import { startServer } from './support/server.ts';
-import { until } from './support/until.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { freePort } from '../support/ports.ts';
+import { programPath } from '../support/proxies.ts';
+import { startServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
 
 const run = promisify(execFile);
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-deploy-'));

@@ -13,7 +13,8 @@ import { test } from 'node:test';
 import { ids } from '../delivery/conformance.ts';
 import { messageNew } from '../support/bridge.ts';
 import { type Client, connectLongPoll, connectSocket, connectSse } from '../support/clients.ts';
-import { freePort, missing, startRedis } from '../support/redis.ts';
+import { freePort } from '../support/ports.ts';
+import { missing, startRedis } from '../support/redis.ts';
 import { type ServerProcess, startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 

@@ -4,8 +4,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { CHROMIUM, FLAGS } from './support/browser.ts';
-import { until } from './support/until.ts';
+import { CHROMIUM, FLAGS } from '../support/browser.ts';
+import { until } from '../support/until.ts';
 
 test('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not installed' : false }, async () => {
   const demo = spawn('npm', ['run', '--silent', 'demo'], {
