@@ -1,6 +1,6 @@
 /**
- * The server as a process: killed in the middle, drained, started wrong. What was acknowledged is there once, and stock
- * clients come back by themselves with nothing missing.
+ * The server as a process: killed, drained, and started with a wrong configuration. Every acknowledged event is in the
+ * log once, and stock clients reconnect by themselves and miss no event.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -36,7 +36,7 @@ async function post(url: string, payload: object): Promise<string | null> {
 }
 
 for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-  test(`a server ended by ${signal} in the middle comes back with every acknowledged event, and clients with it`, async () => {
+  test(`after ${signal}, the restarted server has every acknowledged event, and its clients resume`, async () => {
     const env = { STORE_URL: `sqlite:${join(directory, `${++files}.db`)}`, RETRY_MS: '50' };
     let server = await startServer(env);
     const proxy = await startCutProxy(server.url);
@@ -62,15 +62,15 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     try {
       for (let round = 0; round < 3; round++) {
         const before = acknowledged.size;
-        await until('some acknowledged', () => acknowledged.size >= before + 50);
-        // A server may live shorter than a stock client pauses before it comes back.
-        await until('all are back', () => sockets.every(({ recoveries }) => recoveries.length > round));
+        await until('50 more events are acknowledged', () => acknowledged.size >= before + 50);
+        // The server may run for less time than a stock client waits before it reconnects.
+        await until('all clients have reconnected', () => sockets.every(({ recoveries }) => recoveries.length > round));
         await server.end(signal);
         server = await startServer(env);
         proxy.retarget(server.url);
       }
       const before = acknowledged.size;
-      await until('some acknowledged', () => acknowledged.size >= before + 50);
+      await until('50 more events are acknowledged', () => acknowledged.size >= before + 50);
       stop = true;
       await Promise.all(publishers);
       const log: string[] = [];
@@ -81,14 +81,14 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
         after = page.cursor;
         if (!page.hasMore) break;
       }
-      assert.equal(new Set(log).size, log.length, 'nothing is in the log twice');
+      assert.equal(new Set(log).size, log.length, 'no event is in the log twice');
       assert.deepEqual(
         [...acknowledged].filter((id) => !log.includes(id)),
         [],
-        'what was acknowledged is in the log',
+        'every acknowledged event is in the log',
       );
       for (const [index, client] of clients.entries()) {
-        await until(`client ${index} heard the log`, () => ids(client).length >= log.length);
+        await until(`client ${index} has received the whole log`, () => ids(client).length >= log.length);
         assert.deepEqual(ids(client), log);
         assert.deepEqual(client.resets, []);
       }
@@ -120,17 +120,17 @@ describe('start and stop', () => {
     const exited = once(child, 'exit');
     child.kill('SIGTERM');
     await exited;
-    await until('the server behind npm stopped', () => seen.some((line) => line.includes('"stopped"')));
+    await until('npm has stopped its server', () => seen.some((line) => line.includes('"stopped"')));
   });
 
-  test('SIGTERM while it starts ends it with 0: here Redis takes the connection and says nothing', async (t) => {
+  test('SIGTERM during the start exits 0, here while Redis accepts the connection and never replies', async (t) => {
     const silent = createServer();
     const port = await new Promise<number>((resolve) => {
       silent.listen(0, '127.0.0.1', () => resolve((silent.address() as AddressInfo).port));
     });
-    const asked = once(silent, 'connection');
+    const connecting = once(silent, 'connection');
     const { process: child } = spawnServer({ STORE_URL: `redis://127.0.0.1:${port}` });
-    const [connection] = (await asked) as [Socket];
+    const [connection] = (await connecting) as [Socket];
     t.after(() => {
       connection.destroy();
       silent.close();
@@ -140,7 +140,7 @@ describe('start and stop', () => {
     assert.deepEqual(await exited, [0, null]);
   });
 
-  test('a second server on the same file refuses to start, in one line', async () => {
+  test('a second server on the same file or port refuses to start, in one line', async () => {
     const env = { STORE_URL: `sqlite:${join(directory, `${++files}.db`)}` };
     const first = await startServer(env);
     const second = spawnServer(env);
@@ -150,11 +150,11 @@ describe('start and stop', () => {
     const { port } = new URL(first.url);
     const third = spawnServer({ STORE_URL: 'sqlite::memory:', PORT: port });
     await once(third.process, 'exit');
-    assert.match(third.stderr(), new RegExp(`^roomcast: HOST, PORT got 127.0.0.1, ${port} .*\n$`), 'nor on its port');
+    assert.match(third.stderr(), new RegExp(`^roomcast: HOST, PORT got 127.0.0.1, ${port} .*\n$`));
     await first.end('SIGTERM');
   });
 
-  test('a bad value stops the start with one line that names the variable', async () => {
+  test('an invalid value stops the start with one line that names the variable', async () => {
     const server = spawnServer({ PORT: 'http' });
     const [code] = await once(server.process, 'exit');
     assert.notEqual(code, 0);

@@ -68,19 +68,19 @@ function checked(name: string, payload: Record<string, unknown>, keying: Keying 
 
 let drawn = 0;
 
-export function message(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+export function message(overrides: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
   const base = { tenantId: 't1', ticketId: 'k1', ticketStatus: 'OPEN', ticketUpdatedAt: '2026-01-01T00:00:00Z' };
-  return checked('messages.new', { ...base, messageId: `m${++drawn}`, message: { text: 'hi' }, ...given }, keying);
+  return checked('messages.new', { ...base, messageId: `m${++drawn}`, message: { text: 'hi' }, ...overrides }, keying);
 }
 
-export function ticket(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+export function ticket(overrides: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
   const base = { tenantId: 't1', ticketId: 'k1', ticketStatus: 'OPEN', ticketUpdatedAt: '2026-01-01T00:00:00Z' };
-  return checked('tickets.updated', { ...base, ticket: { n: ++drawn }, ...given }, keying);
+  return checked('tickets.updated', { ...base, ticket: { n: ++drawn }, ...overrides }, keying);
 }
 
 /** An event that does not change any state. */
-export function declared(given: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
-  return checked('tickets.new', { tenantId: 't1', n: ++drawn, ...given }, keying);
+export function declared(overrides: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
+  return checked('tickets.new', { tenantId: 't1', n: ++drawn, ...overrides }, keying);
 }
 
 export function request(events: readonly AppendEvent[], atMs = NOW, key?: string, body = 'body'): AppendRequest {
@@ -95,8 +95,8 @@ export async function append(store: Store, events: readonly AppendEvent[], atMs 
   return appended.map(({ id }) => id);
 }
 
-async function outcome(store: Store, given: AppendRequest): Promise<readonly AppendedEvent[]> {
-  const result = await store.append(given);
+async function outcome(store: Store, body: AppendRequest): Promise<readonly AppendedEvent[]> {
+  const result = await store.append(body);
   assert.equal(result.kind, 'appended');
   return result.kind === 'appended' ? result.events : [];
 }
@@ -179,15 +179,15 @@ export function storeConformance(name: string, engine: Engine): void {
       await Promise.all(stores.map((store) => store.close()));
       await log.remove();
     });
-    const open = async (given: Keying = keying) => {
-      const store = await log.open(given);
+    const open = async (openKeying: Keying = keying) => {
+      const store = await log.open(openKeying);
       stores.push(store);
       return { store, tail: tailOf(store) };
     };
     const first = await open();
-    const reopen = async (given?: Keying) => {
+    const reopen = async (openKeying?: Keying) => {
       await Promise.all(stores.map((store) => store.close()));
-      return open(given);
+      return open(openKeying);
     };
     return { ...first, open, reopen };
   }
@@ -439,7 +439,7 @@ export function storeConformance(name: string, engine: Engine): void {
     });
 
     describe('repeats', () => {
-      it('replies to a repeated idempotency key with the first cursors, and to another body with a conflict', async (t) => {
+      it('replies to a repeated key with the first cursors, and to another body with a conflict', async (t) => {
         const { store, tail, reopen } = await setUp(t);
         const events = [declared(), declared()];
         const first = await outcome(store, request(events, NOW, 'key-1', 'a'));
@@ -483,8 +483,8 @@ export function storeConformance(name: string, engine: Engine): void {
         const { store, tail, reopen } = await setUp(t);
         const known = message({ messageId: 'm', providerMessageId: 'p' });
         const [id] = await append(store, [known]);
-        const appended = async (given: Record<string, unknown>, on = store) =>
-          (await outcome(on, request([message(given)])))[0] as AppendedEvent;
+        const appended = async (overrides: Record<string, unknown>, on = store) =>
+          (await outcome(on, request([message(overrides)])))[0] as AppendedEvent;
         const repeat = { id, duplicate: true };
         assert.deepEqual(await appended({ messageId: 'm', providerMessageId: 'p' }), repeat);
         assert.deepEqual(await appended({ messageId: 'm', ticketId: 'k2', providerMessageId: 'q' }), repeat);
@@ -564,8 +564,8 @@ export function storeConformance(name: string, engine: Engine): void {
 
       it('lists tickets newest first, then by cursor, with filters and pages', async (t) => {
         const { store } = await setUp(t);
-        const make = (n: number, second: number, given = {}) =>
-          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-01T00:00:0${second}Z`, ...given });
+        const make = (n: number, second: number, overrides = {}) =>
+          ticket({ ticketId: `k${n}`, ticketUpdatedAt: `2026-01-01T00:00:0${second}Z`, ...overrides });
         const events = [
           make(1, 5),
           make(2, 9),
@@ -576,8 +576,8 @@ export function storeConformance(name: string, engine: Engine): void {
         await append(store, events);
         await append(store, [ticket({ tenantId: 't2' }), message({ ticketId: 'only-messages' })]);
         const of = (...ns: number[]) => ns.map((n) => events[n - 1]?.payload);
-        const list = async (given: Partial<TicketsQuery> = {}) =>
-          store.tickets({ ...ALL_TICKETS, tenantId: 't1', ...given });
+        const list = async (overrides: Partial<TicketsQuery> = {}) =>
+          store.tickets({ ...ALL_TICKETS, tenantId: 't1', ...overrides });
         const all = await list();
         assert.deepEqual(all.items, of(2, 5, 3, 1, 4));
         assert.equal(all.nextPage, null);
@@ -598,8 +598,8 @@ export function storeConformance(name: string, engine: Engine): void {
           (await list({ updatedAfter: instantKey('2026-01-01T00:00:04.9Z'), status: 'OPEN' })).items,
           of(2, 5, 3, 1),
         );
-        for (const given of [{}, { ticketIds: ['k1', 'k2', 'k3', 'k4', 'k5'] }]) {
-          const pages = await pagesOf((page) => list({ ...given, limit: 2, page }));
+        for (const overrides of [{}, { ticketIds: ['k1', 'k2', 'k3', 'k4', 'k5'] }]) {
+          const pages = await pagesOf((page) => list({ ...overrides, limit: 2, page }));
           assert.deepEqual(pages, [of(2, 5), of(3, 1), of(4)]);
         }
         for (const page of ['nonsense', '', '1', "'; --", '9'.repeat(400)]) {
@@ -769,9 +769,9 @@ export function storeConformance(name: string, engine: Engine): void {
     });
 
     describe('sessions', () => {
-      const session = (given = {}) => ({
+      const session = (overrides = {}) => ({
         ...{ pid: 'p', owner: 'a', data: '{"rooms":["tenant:t1"]}', expiresAtMs: NOW + 10 },
-        ...given,
+        ...overrides,
       });
 
       it('belong to one owner, and only the owner can write, extend or drop them', async (t) => {
@@ -866,7 +866,7 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal(await store.erase({ tenantId: 't9', ticketId: null }), 0);
       });
 
-      it('removes a tenant, including records that only the state holds, and later trims past its tombstones', async (t) => {
+      it('removes a tenant, even from the state alone, and later trims past its tombstones', async (t) => {
         const { store, reopen } = await setUp(t);
         const c = await append(store, [ticket(), message(), ticket({ tenantId: 't2' }), declared()], NOW);
         await store.trim({ ...KEEP, maxRecords: 1 });

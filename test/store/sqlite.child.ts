@@ -1,4 +1,4 @@
-/** A server of the SQLite tests that is there to be killed, or to run out of space. It tells what it did, a line each. */
+/** A process for the SQLite tests to kill, or to run out of space. It reports each step as a line of JSON. */
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BridgeError } from '../../src/contract/errors.ts';
@@ -7,25 +7,25 @@ import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { append, declared, readAll, tailOf } from './conformance.ts';
 
-const [mode, place] = process.argv.slice(2) as [string, string];
+const [mode, path] = process.argv.slice(2) as [string, string];
 const open = (file: string) => openSqliteStore({ file, keying: 'room', logger: createLogger('silent') });
-/** Written before it returns: standard output is synchronous where it is a pipe. */
-const tell = (what: unknown) => process.stdout.write(`${JSON.stringify(what)}\n`);
+/** Writes the line before it returns, because standard output is synchronous if it is a pipe. */
+const report = (step: unknown) => process.stdout.write(`${JSON.stringify(step)}\n`);
 
-/** Appends without end, three events at a time, and tells the cursors only when they were acknowledged. */
+/** Appends three events at a time, forever, and reports their cursors once they are acknowledged. */
 async function appendForEver(file: string): Promise<void> {
   const store = await open(file);
   tailOf(store);
   const caller = async (name: number) => {
     for (let n = 0; ; n++) {
       const batch = `${name}-${n}`;
-      tell({ batch, cursors: await append(store, [declared({ batch }), declared({ batch }), declared({ batch })]) });
+      report({ batch, cursors: await append(store, [declared({ batch }), declared({ batch }), declared({ batch })]) });
     }
   };
   await Promise.all(Array.from({ length: 8 }, (_, name) => caller(name)));
 }
 
-/** How an append of 64 KiB ended: its cursor, or the code of the refusal. */
+/** Appends 64 KiB. Returns the cursor or the error code. */
 async function tryAppend(store: Store, ticketId = 'k'): Promise<{ cursor: string } | { code: string }> {
   try {
     return { cursor: (await append(store, [declared({ ticketId, text: 'x'.repeat(65_536) })]))[0] as string };
@@ -35,7 +35,7 @@ async function tryAppend(store: Store, ticketId = 'k'): Promise<{ cursor: string
   }
 }
 
-/** On a file system of a few MiB. */
+/** Fills a file system of a few MiB, frees some space, and appends again. */
 async function fillTheDisk(folder: string): Promise<void> {
   const filler = join(folder, 'filler');
   writeFileSync(filler, Buffer.alloc(2 * 1024 * 1024));
@@ -43,7 +43,7 @@ async function fillTheDisk(folder: string): Promise<void> {
   const store = await open(file);
   const tail = tailOf(store);
   const acknowledged: string[] = [];
-  // The one that fails is tried again in the same room, of which nothing may be remembered from the failed attempt.
+  // The failed append is repeated in the same room: the writer must have dropped its caches of that room.
   const next = () => tryAppend(store, `k${acknowledged.length}`);
   let result = await next();
   for (; 'cursor' in result; result = await next()) acknowledged.push(result.cursor);
@@ -54,24 +54,21 @@ async function fillTheDisk(folder: string): Promise<void> {
   const after = { ...result, healthy: store.healthy() };
   await store.close();
   const reopened = await open(file);
-  const { records } = await readAll(
-    reopened,
-    acknowledged.map((_, n) => `ticket:k${n}`),
-    store.opened.head,
-  );
+  const rooms = acknowledged.map((_, n) => `ticket:k${n}`);
+  const { records } = await readAll(reopened, rooms, store.opened.head);
   await reopened.close();
-  const kept = records.map(({ id }) => id);
-  tell({ full, after, acknowledged, kept, told: tail.records.map(({ id }) => id) });
+  const ids = (of: readonly { id: string }[]) => of.map(({ id }) => id);
+  report({ full, after, acknowledged, logged: ids(records), tailed: ids(tail.records) });
 }
 
-/** Appends when told to, and tells how it went. The one who tells sets how large a file may grow. */
+/** Appends once per line of input and reports the result. The test limits the size of the file meanwhile. */
 async function appendOnDemand(file: string): Promise<void> {
-  // Without a listener the system ends a process whose file would grow too large.
+  // Without a listener, the signal would end a process whose file grows past the limit.
   process.on('SIGXFSZ', () => {});
   const store = await open(file);
   tailOf(store);
-  tell({ pid: process.pid });
-  for await (const _ of process.stdin) tell({ ...(await tryAppend(store)), healthy: store.healthy() });
+  report({ pid: process.pid });
+  for await (const _ of process.stdin) report({ ...(await tryAppend(store)), healthy: store.healthy() });
   await store.close();
 }
 
@@ -79,9 +76,9 @@ async function count(store: Store): Promise<number> {
   return (await readAll(store, ['tenant:t1'], store.opened.head)).records.length;
 }
 
-const modes: Record<string, (place: string) => Promise<void>> = {
+const modes: Record<string, (path: string) => Promise<void>> = {
   append: appendForEver,
   full: fillTheDisk,
   demand: appendOnDemand,
 };
-await modes[mode]?.(place);
+await modes[mode]?.(path);

@@ -1,4 +1,4 @@
-/** The store's conformance over SQLite, and what only a file can go through. */
+/** The conformance suite on SQLite, and the faults of a file: kills, full or hanging disks, locks and lost files. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -69,7 +69,7 @@ storeConformance('SQLite file', {
 });
 
 describe('a log in a file', () => {
-  /** A folder of its own, and stores that are closed when the test ends. */
+  /** Makes a new folder. The end of the test closes its stores and removes it. */
   function setUp(t: TestContext) {
     const folder = temporaryFolder();
     const file = join(folder, 'log.db');
@@ -78,62 +78,62 @@ describe('a log in a file', () => {
       await Promise.all(stores.map((store) => store.close()));
       rmSync(folder, { recursive: true });
     });
-    const open = async (given: Partial<SqliteOptions> = {}) => {
-      const store = await openSqliteStore({ file, keying: 'room', logger, ...given });
+    const open = async (options: Partial<SqliteOptions> = {}) => {
+      const store = await openSqliteStore({ file, keying: 'room', logger, ...options });
       stores.push(store);
       return { store, tail: tailOf(store) };
     };
     return { folder, file, open };
   }
 
-  /** Keeps the writer from its file, as a disk that hangs would, until it is let go. */
-  function hold(t: TestContext, file: string): { letGo(): void } {
+  /** Blocks the writer from its file, as a hanging disk would, until it is released. */
+  function block(t: TestContext, file: string): { release(): void } {
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     t.after(() => other.isOpen && other.close());
-    return { letGo: () => other.close() };
+    return { release: () => other.close() };
   }
 
-  function start(t: TestContext, mode: string, place: string): { child: ChildProcess; lines: AsyncIterator<string> } {
-    const child = spawn(process.execPath, [CHILD, mode, place], { stdio: ['pipe', 'pipe', 'inherit'] });
+  function start(t: TestContext, mode: string, path: string): { child: ChildProcess; lines: AsyncIterator<string> } {
+    const child = spawn(process.execPath, [CHILD, mode, path], { stdio: ['pipe', 'pipe', 'inherit'] });
     t.after(() => child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
     return { child, lines };
   }
 
-  it('has every acknowledged record once, and whole batches only, after a kill in the middle of appends', async (t) => {
+  it('has every acknowledged record once, and only whole batches, after a kill during appends', async (t) => {
     const { file, open } = setUp(t);
     let acknowledged = 0;
     for (const rounds of [1, 40, 400]) {
       const { child, lines } = start(t, 'append', file);
-      const told = new Map<string, string[]>();
-      while (told.size < rounds) {
+      const acknowledgedBatches = new Map<string, string[]>();
+      while (acknowledgedBatches.size < rounds) {
         const { batch, cursors } = JSON.parse((await lines.next()).value);
-        told.set(batch, cursors);
+        acknowledgedBatches.set(batch, cursors);
       }
       child.kill('SIGKILL');
       for (let line = await lines.next(); !line.done; line = await lines.next()) {
         const { batch, cursors } = JSON.parse(line.value);
-        told.set(batch, cursors);
+        acknowledgedBatches.set(batch, cursors);
       }
       const { store } = await open();
       const { floor } = await store.bounds();
       const { records } = await readAll(store, ['tenant:t1'], floor);
       const found = records.map(({ id }) => id);
       assert.deepEqual(found, [...new Set(found)].sort());
-      acknowledged += told.size * 3;
+      acknowledged += acknowledgedBatches.size * 3;
       assert.ok(found.length >= acknowledged);
-      const places = new Map(found.map((id, index) => [id as string, index]));
-      for (const [batch, cursors] of told) {
-        const first = places.get(cursors[0] as string) ?? Number.NaN;
+      const indexes = new Map(found.map((id, index) => [id as string, index]));
+      for (const [batch, cursors] of acknowledgedBatches) {
+        const first = indexes.get(cursors[0] as string) ?? Number.NaN;
         assert.deepEqual(
-          cursors.map((cursor) => places.get(cursor)),
+          cursors.map((cursor) => indexes.get(cursor)),
           [first, first + 1, first + 2],
           batch,
         );
         assert.equal(JSON.parse(records[first]?.payload ?? '').batch, batch);
       }
-      // What was committed and not yet acknowledged may be there too, but whole.
+      // A batch that was committed but not yet acknowledged may be there too, whole.
       assert.equal(found.length % 3, 0);
       for (let n = 0; n < found.length; n += 3) {
         const batches = records.slice(n, n + 3).map(({ payload }) => JSON.parse(payload).batch);
@@ -152,7 +152,7 @@ describe('a log in a file', () => {
       return true;
     };
 
-    it('is refused to a second server, by whatever name, until the first one is gone', async (t) => {
+    it('refuses a second server, under any name of the file, until the first has ended', async (t) => {
       const { folder, file, open } = setUp(t);
       const { child, lines } = start(t, 'demand', file);
       await lines.next();
@@ -171,7 +171,7 @@ describe('a log in a file', () => {
       await (await open()).store.close();
     });
 
-    it('is refused under a second name of its own, which no lock would guard', async (t) => {
+    it('refuses a file with a second hard link, because no lock protects it', async (t) => {
       const { folder, file, open } = setUp(t);
       const { store } = await open();
       linkSync(file, join(folder, 'hard.db'));
@@ -182,7 +182,7 @@ describe('a log in a file', () => {
       await (await open()).store.close();
     });
 
-    it('makes the folder and follows a link to a file that is not there yet', async (t) => {
+    it('creates the folder, and follows a link to a file that does not exist yet', async (t) => {
       const { folder, open } = setUp(t);
       symlinkSync(join(folder, 'a-b.db'), join(folder, 'link.db'));
       await open({ file: join(folder, 'a', 'b', 'log.db') });
@@ -191,7 +191,7 @@ describe('a log in a file', () => {
       assert.ok(readdirSync(folder).includes('a-b.db-wal'));
     });
 
-    it('refuses in one line what is not a log, and leaves it alone', async (t) => {
+    it('refuses in one line a file that is not a log, and does not change it', async (t) => {
       const { folder, file, open } = setUp(t);
       writeFileSync(file, 'A letter to a friend.\n'.repeat(1000));
       await assert.rejects(open(), oneLine(/cannot open the log .*log\.db: file is not a database/));
@@ -205,7 +205,7 @@ describe('a log in a file', () => {
       await assert.rejects(open({ file: join(file, 'below.db') }), oneLine(/cannot open the log/));
     });
 
-    it('refuses in one line a log whose pages were overwritten or cut off', async (t) => {
+    it('refuses in one line a log that is overwritten or truncated', async (t) => {
       const { file, open } = setUp(t);
       const { store } = await open();
       for (let n = 0; n < 20; n++) await append(store, [message({ ticketId: `k${n}` }), ticket()]);
@@ -219,7 +219,7 @@ describe('a log in a file', () => {
       assert.equal((await (await open()).store.stats()).records, 40);
     });
 
-    it('refuses a log of a later format', async (t) => {
+    it('refuses a log of a later format version', async (t) => {
       const { file, open } = setUp(t);
       await (await open()).store.close();
       const later = new DatabaseSync(file);
@@ -230,13 +230,13 @@ describe('a log in a file', () => {
   });
 
   describe('on a disk that hangs', () => {
-    it('leaves the event loop and the readers free, and commits in one group what came meanwhile', async (t) => {
+    it('blocks neither the event loop nor reads, and commits the waiting appends in one group', async (t) => {
       const { file, open } = setUp(t);
       const { store, tail } = await open();
       const [first] = await append(store, [declared()]);
-      const held = hold(t, file);
+      const blocked = block(t, file);
       const appending = [append(store, [declared()])];
-      // Blocked, this thread could neither read nor let go below.
+      // A blocked event loop could neither read here nor release the file below.
       const { records } = await readAll(store, ['tenant:t1'], store.opened.head);
       assert.deepEqual(
         records.map(({ id }) => id),
@@ -244,7 +244,7 @@ describe('a log in a file', () => {
       );
       for (let n = 0; n < 500; n++) appending.push(append(store, [declared()]));
       assert.equal(tail.commits.length, 1);
-      held.letGo();
+      blocked.release();
       await Promise.all(appending);
       assert.deepEqual(
         tail.commits.map(({ length }) => length),
@@ -252,18 +252,18 @@ describe('a log in a file', () => {
       );
     });
 
-    it('answers in time, writes nothing that it called unavailable, and shows late what was under way', async (t) => {
+    it('responds in time, never writes an `unavailable` append, and shows the one under way later', async (t) => {
       const { file, open } = setUp(t);
       const { store, tail } = await open({ deadlineMs: 500 });
-      const held = hold(t, file);
+      const blocked = block(t, file);
       const underWay = store.append(request([declared({ name: 'under way' }), declared({ name: 'under way' })]));
       const waiting = Array.from({ length: 10 }, () => store.append(request([declared({ name: 'waiting' })])));
       await assert.rejects(underWay, refusedAs('outcome_unknown'));
       for (const append of waiting) await assert.rejects(append, refusedAs('unavailable'));
       assert.equal(tail.records.length, 0);
       assert.equal(store.healthy(), false);
-      held.letGo();
-      await until('what was under way is told', () => tail.records.length === 2);
+      blocked.release();
+      await until('the append under way reaches the tail', () => tail.records.length === 2);
       await until('the log is healthy', () => store.healthy());
       const { records } = await readAll(store, ['tenant:t1'], store.opened.head);
       assert.deepEqual(records, tail.records);
@@ -273,49 +273,49 @@ describe('a log in a file', () => {
       );
     });
 
-    it('takes only so much to wait', async (t) => {
+    it('bounds the appends that wait', async (t) => {
       const { file, open } = setUp(t);
       const { store } = await open();
-      const held = hold(t, file);
+      const blocked = block(t, file);
       const large = declared({ text: 'x'.repeat(1_000_000) });
       const all = Array.from({ length: 100 }, () => store.append(request([large])));
       const refused = all.slice(80).map((append) => assert.rejects(append, refusedAs('unavailable')));
       await Promise.all(refused);
-      held.letGo();
+      blocked.release();
       const settled = await Promise.allSettled(all);
-      const taken = settled.filter(({ status }) => status === 'fulfilled').length;
-      assert.ok(taken > 50 && taken < 80, `${taken} were taken`);
-      assert.equal((await store.stats()).records, taken);
+      const accepted = settled.filter(({ status }) => status === 'fulfilled').length;
+      assert.ok(accepted > 50 && accepted < 80, `${accepted} were accepted`);
+      assert.equal((await store.stats()).records, accepted);
     });
 
-    it('is closed all the same', async (t) => {
+    it('can be closed', async (t) => {
       const { file, open } = setUp(t);
       const { store } = await open({ deadlineMs: 500 });
-      hold(t, file);
+      block(t, file);
       const underWay = assert.rejects(store.append(request([declared()])), refusedAs('outcome_unknown'));
       await store.close();
       await underWay;
     });
   });
 
-  it('takes nothing while the disk is full, and goes on once there is space', (t) => {
+  it('refuses appends while the disk is full, and continues once there is space', (t) => {
     const { folder } = setUp(t);
-    // A file system of 5 MiB that is gone with the child.
+    // A file system of 5 MiB that disappears with the child.
     const script = 'mount -t tmpfs -o size=5m tmpfs "$1" && exec "$2" "$3" full "$1"';
     const inNamespace = (...command: string[]) =>
       spawnSync('unshare', ['-rm', 'sh', '-c', ...command], { encoding: 'utf8' });
-    if (inNamespace('mount -t tmpfs tmpfs /mnt').status !== 0) return t.skip('no mount namespace may be made here');
+    if (inNamespace('mount -t tmpfs tmpfs /mnt').status !== 0) return t.skip('this system allows no mount namespace');
     const run = inNamespace(script, 'sh', folder, process.execPath, CHILD);
     assert.equal(run.status, 0, run.stderr);
-    const { full, after, acknowledged, kept, told } = JSON.parse(run.stdout);
+    const { full, after, acknowledged, logged, tailed } = JSON.parse(run.stdout);
     assert.ok(acknowledged.length > 3);
     assert.deepEqual(full, { code: 'unavailable', healthy: false, read: acknowledged.length - 1 });
     assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true });
-    assert.deepEqual(kept, acknowledged);
-    assert.deepEqual(told, acknowledged);
+    assert.deepEqual(logged, acknowledged);
+    assert.deepEqual(tailed, acknowledged);
   });
 
-  it('does not claim to know how a commit ended whose write failed', async (t) => {
+  it('reports an unknown outcome for a commit whose write failed', async (t) => {
     const { file } = setUp(t);
     const { child, lines } = start(t, 'demand', file);
     const next = async () => JSON.parse((await lines.next()).value);
@@ -347,10 +347,10 @@ describe('a log in a file', () => {
         renameSync(`${file}.copy`, file);
       },
     ],
-    ['robbed of its write-ahead log', (file: string) => rmSync(`${file}-wal`)],
-    ['robbed of its lock', (file: string) => rmSync(`${file}.lock`)],
+    ['left without its write-ahead log', (file: string) => rmSync(`${file}-wal`)],
+    ['left without its lock', (file: string) => rmSync(`${file}.lock`)],
   ] as const) {
-    it(`takes nothing any more when its file was ${what} under it`, async (t) => {
+    it(`refuses appends once its file was ${what}`, async (t) => {
       const { file, open } = setUp(t);
       const { store, tail } = await open();
       await append(store, [declared()]);
@@ -363,7 +363,7 @@ describe('a log in a file', () => {
   }
 
   for (const which of ['writer', 'reader'] as const) {
-    it(`is unavailable, and says so, once its ${which} has ended`, async (t) => {
+    it(`is unavailable, and logs it, once its ${which} has ended`, async (t) => {
       const workers: Worker[] = [];
       const collect = (worker: Worker) => workers.push(worker);
       process.on('worker', collect);
@@ -388,7 +388,7 @@ describe('a log in a file', () => {
     });
   }
 
-  it('holds nothing of what was erased', async (t) => {
+  it('holds no erased data in any of its files', async (t) => {
     const { folder, open } = setUp(t);
     const { store } = await open();
     const SECRETS = ['text', 'tenant', 'ticket', 'message', 'provider', 'key', 'agreement'].map(
@@ -403,7 +403,7 @@ describe('a log in a file', () => {
       ticketId: `k${n % 20}`,
       text: `kept-${n} `.repeat(size),
     });
-    // Pages are split, merged and freed on the way, so that copies are left behind in them.
+    // Sizes vary and the log is trimmed, so that pages are split, merged and freed with copies of the data in them.
     for (let n = 0; n < 400; n++) {
       const size = [1, 20, 90, 700][n % 4] as number;
       const id = { messageId: `gone-message-${n}`, providerMessageId: `gone-provider-${n}` };
@@ -420,21 +420,21 @@ describe('a log in a file', () => {
         await store.trim({ ...nothing, maxRecords: 60 });
       }
     }
-    const held = (text: string) =>
+    const filesWith = (text: string) =>
       readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes(text));
-    assert.notDeepEqual(held('gone-text-10 '), []);
+    assert.notDeepEqual(filesWith('gone-text-10 '), []);
     assert.ok((await store.erase({ tenantId: 'gone-tenant', ticketId: null })) > 400);
-    for (const secret of SECRETS) assert.deepEqual(held(secret), [], secret);
-    assert.notDeepEqual(held('kept-399 '), []);
+    for (const secret of SECRETS) assert.deepEqual(filesWith(secret), [], secret);
+    assert.notDeepEqual(filesWith('kept-399 '), []);
     await append(store, [message({ tenantId: 'kept-tenant' })]);
     await store.close();
-    for (const secret of SECRETS) assert.deepEqual(held(secret), [], secret);
+    for (const secret of SECRETS) assert.deepEqual(filesWith(secret), [], secret);
     const { store: reopened } = await open();
     const messages = await reopened.messages({ ...ALL_MESSAGES, tenantId: 'kept-tenant', limit: 1000 });
     assert.equal(messages.items.length, 21);
   });
 
-  it('gets done at the next start what an erasure could not: here its files are being copied', async (t) => {
+  it('finishes at the next start an erasure that a running backup prevented', async (t) => {
     const { folder, file, open } = setUp(t);
     const { store } = await open();
     await append(store, [message({ tenantId: 'gone-tenant', text: 'gone-text' }), declared()]);
@@ -445,7 +445,7 @@ describe('a log in a file', () => {
     assert.notEqual(backup.prepare("SELECT * FROM records WHERE tenant = 'gone-tenant'").get(), undefined);
     backup.exec('COMMIT');
     assert.equal(backup.prepare("SELECT value FROM meta WHERE name = 'rewrite'").get()?.value, 'due');
-    // As a crash would leave it: free pages that still hold what was erased.
+    // As after a crash: free pages still hold erased data.
     backup.exec(`
       CREATE TABLE scratch (text);
       INSERT INTO scratch VALUES ('gone-text ${'x'.repeat(20_000)}');
@@ -453,10 +453,11 @@ describe('a log in a file', () => {
     `);
     backup.close();
     await store.close();
-    const held = () => readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes('gone-text'));
-    assert.notDeepEqual(held(), []);
+    const filesWithText = () =>
+      readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes('gone-text'));
+    assert.notDeepEqual(filesWithText(), []);
     const again = (await open()).store;
-    assert.deepEqual(held(), []);
+    assert.deepEqual(filesWithText(), []);
     assert.equal((await again.stats()).records, 1);
   });
 });
