@@ -380,7 +380,7 @@ describe('with tokens', () => {
   test('token: a weak secret is refused as the server refuses it, and not printed', async () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 't', '--secret', 'too short']);
     assert.deepEqual([code, stdout], [1, '']);
-    assert.equal(stderr, 'roomcast: JWT_SECRET got a value of 9 bytes: it takes at least 32 bytes\n');
+    assert.equal(stderr, 'roomcast: JWT_SECRET must be at least 32 bytes, but got a value of 9 bytes.\n');
   });
 
   test('token: what the server would not take is not minted', async () => {
@@ -431,7 +431,7 @@ describe('serve', () => {
   test('a bad value is one line', async () => {
     const { code, stderr } = await run(['serve', '--port', 'http']);
     assert.equal(code, 1);
-    assert.equal(stderr, 'roomcast: PORT got "http": it takes a whole number from 0 to 65535\n');
+    assert.equal(stderr, 'roomcast: PORT must be a whole number from 0 to 65535, but got "http".\n');
   });
 
   test('run by npx, it ends with the shell that npx puts in between', async () => {

@@ -71,7 +71,7 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
   const now = options.now ?? Date.now;
   const sources = keySources(config, options.jwksGapMs ?? JWKS_GAP_MS);
   if (sources.length === 0) {
-    throw new Error('AUTH_MODE jwt needs a key: set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL');
+    throw new Error('AUTH_MODE is jwt, but no key is set. Set one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL.');
   }
   const remembered = new Map<string, { readonly holder: TokenHolder; readonly untilMs: number }>();
 
@@ -136,7 +136,7 @@ function keySources({ jwtSecret, jwtPublicKey, jwksUrl }: TokenConfig, jwksGapMs
 
 function publicKeys(text: string): readonly PublicKey[] {
   const keys = parsePublicKeys(text);
-  if (keys === null) throw new Error(`JWT_PUBLIC_KEY takes ${PUBLIC_KEYS_RULE}`);
+  if (keys === null) throw new Error(`JWT_PUBLIC_KEY must be ${PUBLIC_KEYS_RULE}.`);
   return keys;
 }
 
