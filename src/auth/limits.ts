@@ -165,13 +165,12 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
  */
 export function clientAddress(
   request: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly remoteAddress?: string | undefined } },
-  trustProxy: number | null,
+  trustProxy: number,
 ): string {
   let address = canonical(request.socket.remoteAddress ?? '') ?? 'unknown';
-  const hops = trustProxy ?? 0;
   const header = request.headers['x-forwarded-for'];
-  if (hops === 0 || header === undefined) return address;
-  const chain = (Array.isArray(header) ? header.join(',') : header).split(',').reverse().slice(0, hops);
+  if (trustProxy === 0 || header === undefined) return address;
+  const chain = (Array.isArray(header) ? header.join(',') : header).split(',').reverse().slice(0, trustProxy);
   for (const entry of chain) {
     const named = canonical(entry.trim());
     if (named === null) break;

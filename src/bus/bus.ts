@@ -177,7 +177,7 @@ export function createBus(options: BusOptions): Bus {
         nowMs,
       })
       .catch((error: unknown) => {
-        if (!closed) logger.warn({ err: error }, 'The log could not be trimmed; the next attempt follows shortly.');
+        if (!closed) logger.warn({ err: error }, 'the log could not be trimmed; the next attempt follows shortly');
       })
       .finally(() => {
         trimming = false;
@@ -193,7 +193,7 @@ export function createBus(options: BusOptions): Bus {
       deliver(records);
     } catch (error) {
       // No subscription caught this, so each of them may have missed the commit: all resume from the log.
-      logger.error({ err: error }, 'A commit could not be fanned out; all connections are cut and resume by cursor.');
+      logger.error({ err: error }, 'a commit could not be fanned out; all connections are cut and resume by cursor');
       recent.restart(newest.id);
       for (const subscription of subscriptions) subscription.cut();
     }
@@ -202,7 +202,7 @@ export function createBus(options: BusOptions): Bus {
     try {
       metrics.tailLag(lagSeconds);
     } catch (error) {
-      logger.error({ err: error }, 'The lag of the tail could not be counted.');
+      logger.error({ err: error }, 'the lag of the tail could not be counted');
     }
   }
 

@@ -191,14 +191,14 @@ export class BusSubscription implements Subscription {
     try {
       this.#sink.cut();
     } catch (error) {
-      this.#bus.logger.error({ err: error }, 'A connection could not be cut; it receives nothing more.');
+      this.#bus.logger.error({ err: error }, 'a connection could not be cut; it receives nothing more');
     }
     this.close();
   }
 
   /** The law on faults, see above. */
   #fail(error: unknown): void {
-    this.#bus.logger.error({ err: error }, 'A connection failed and was cut; its client resumes by cursor.');
+    this.#bus.logger.error({ err: error }, 'a connection failed and was cut; its client resumes by cursor');
     this.cut();
   }
 
@@ -391,7 +391,7 @@ export class BusSubscription implements Subscription {
     try {
       return await this.#read(audiences, after);
     } catch (error) {
-      this.#bus.logger.warn({ err: error }, 'The log does not answer; a connection that catches up waits for it.');
+      this.#bus.logger.warn({ err: error }, 'the log does not answer; a connection that catches up waits for it');
       await Promise.race([sleep(RETRY_MS, null, { ref: false }), this.#untilClosed()]);
       return null;
     }
