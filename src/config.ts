@@ -85,7 +85,6 @@ const MAX_COUNT = 1_000_000_000;
 const DAY_MS = 86_400_000;
 /** RFC 7518 §3.2: the key must be at least as large as the hash. */
 const MIN_SECRET_BYTES = 32;
-const URL_SCHEME = /^[a-z][a-z0-9+.-]{0,30}:/i;
 
 const SETTINGS: Settings = {
   host: text('HOST', '127.0.0.1', 'a host name or an address to listen on', (host) => /^[\w.:%[\]-]+$/.test(host)),
@@ -112,18 +111,18 @@ const SETTINGS: Settings = {
     accepts: (value) => typeof value === 'boolean',
     show: showPlain,
   },
-  authMode: choice('AUTH_MODE', AUTH_MODES, undefined),
-  jwtSecret: secret('JWT_SECRET', `at least ${MIN_SECRET_BYTES} bytes`, (key) => {
-    return Buffer.byteLength(key) >= MIN_SECRET_BYTES ? key : undefined;
-  }),
-  jwtPublicKey: secret('JWT_PUBLIC_KEY', PUBLIC_KEYS_RULE, (text) =>
-    parsePublicKeys(text) === null ? undefined : text,
+  authMode: { ...choice('AUTH_MODE', AUTH_MODES, 'none'), fallback: undefined },
+  jwtSecret: secret(
+    'JWT_SECRET',
+    `at least ${MIN_SECRET_BYTES} bytes`,
+    (key) => Buffer.byteLength(key) >= MIN_SECRET_BYTES,
   ),
+  jwtPublicKey: secret('JWT_PUBLIC_KEY', PUBLIC_KEYS_RULE, (pem) => parsePublicKeys(pem) !== null),
   jwksUrl: nullable(
     text('JWKS_URL', '', 'an http:// or https:// URL without a user name or password', isHttpUrl, showScheme),
   ),
-  jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', () => true)),
-  jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', () => true)),
+  jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', Boolean)),
+  jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', Boolean)),
   // RFC 6265 §4.1.1: a cookie name is a token.
   authCookie: text('AUTH_COOKIE', 'access_token', 'a cookie name', (name) => /^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name)),
   corsOrigins: list(
@@ -232,120 +231,82 @@ function showLength(value: unknown): string {
 /** A URL may hold a password anywhere after its scheme. */
 function showScheme(value: unknown): string {
   if (typeof value !== 'string') return showPlain(value);
-  const scheme = URL_SCHEME.exec(value)?.[0];
+  const scheme = /^[a-z][a-z0-9+.-]{0,30}:/i.exec(value)?.[0];
   return scheme === undefined ? 'a value without a scheme' : `a value that begins with ${JSON.stringify(scheme)}`;
+}
+
+/** The normal form of a text, which a program must pass; undefined if the text breaks the rule. */
+type Normalise = (text: string) => string | undefined;
+
+function normalised(
+  variable: string,
+  fallback: string,
+  rule: string,
+  normalise: Normalise,
+  show = showPlain,
+): Setting<string> {
+  const accepts = (value: unknown): boolean => typeof value === 'string' && normalise(value) === value;
+  return { variable, fallback, rule, parse: normalise, accepts, show };
 }
 
 function text(
   variable: string,
   fallback: string,
   rule: string,
-  fits: (value: string) => boolean,
+  fits: (text: string) => boolean,
   show = showPlain,
 ): Setting<string> {
-  return {
-    variable,
-    fallback,
-    rule,
-    parse: (text) => (fits(text) ? text : undefined),
-    accepts: (value) => typeof value === 'string' && value !== '' && fits(value),
-    show,
-  };
+  const check = (value: string) => (value !== '' && fits(value) ? value : undefined);
+  return normalised(variable, fallback, rule, check, show);
 }
 
-function secret(
-  variable: string,
-  rule: string,
-  convert: (value: string) => string | undefined,
-): Setting<string | null> {
-  return {
-    variable,
-    fallback: null,
-    rule,
-    parse: convert,
-    accepts: (value) => value === null || (typeof value === 'string' && convert(value) === value),
-    show: showLength,
-  };
+function secret(variable: string, rule: string, fits: (text: string) => boolean): Setting<string | null> {
+  return nullable(text(variable, '', rule, fits, showLength));
+}
+
+function path(variable: string, fallback: string): Setting<string> {
+  return normalised(variable, fallback, 'a path such as /bridge', (value) => {
+    const trimmed = value.replace(/\/+$/, '');
+    return /^(\/[\w.~-]+)*$/.test(trimmed) ? trimmed : undefined;
+  });
 }
 
 function whole(variable: string, fallback: number, min: number, max: number): Setting<number> {
   const fits = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max;
-  return {
-    variable,
-    fallback,
-    rule: `a whole number from ${min} to ${max}`,
-    parse(text) {
-      const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-      return fits(value) ? value : undefined;
-    },
-    accepts: fits,
-    show: showPlain,
-  };
+  return number(variable, fallback, `a whole number from ${min} to ${max}`, /^\d{1,15}$/, fits);
 }
 
 function decimal(variable: string, fallback: number, max: number, unit: string): Setting<number> {
   const fits = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= max;
-  return {
-    variable,
-    fallback,
-    rule: `a number of ${unit} above 0, at most ${max}`,
-    parse(text) {
-      const value = /^\d{1,15}(\.\d{1,15})?$/.test(text) ? Number(text) : Number.NaN;
-      return fits(value) ? value : undefined;
-    },
-    accepts: fits,
-    show: showPlain,
-  };
+  return number(variable, fallback, `a number of ${unit} above 0, at most ${max}`, /^\d{1,15}(\.\d{1,15})?$/, fits);
 }
 
-function choice<const T extends string, F extends T | undefined>(
+function number(
   variable: string,
-  values: readonly T[],
-  fallback: F,
-): Setting<T | F> {
-  return {
-    variable,
-    fallback,
-    rule: `one of ${values.join(', ')}`,
-    parse: (text) => values.find((value) => value === text),
-    accepts: (value) => values.some((allowed) => allowed === value),
-    show: showPlain,
-  };
-}
-
-function list(
-  variable: string,
+  fallback: number,
   rule: string,
-  convert: (item: string) => string | undefined,
-): Setting<readonly string[]> {
-  return {
-    variable,
-    fallback: [],
-    rule,
-    parse(text) {
-      const items = text.split(',').map((item) => item.trim());
-      const converted = items.filter((item) => item !== '').map(convert);
-      return converted.includes(undefined) ? undefined : ([...new Set(converted)] as string[]);
-    },
-    accepts: (value) =>
-      Array.isArray(value) && value.every((item) => typeof item === 'string' && convert(item) === item),
-    show: showPlain,
-  };
+  syntax: RegExp,
+  accepts: (value: unknown) => boolean,
+): Setting<number> {
+  const parse = (text: string) => (syntax.test(text) && accepts(Number(text)) ? Number(text) : undefined);
+  return { variable, fallback, rule, parse, accepts, show: showPlain };
 }
 
-function path(variable: string, fallback: string): Setting<string> {
-  const shape = /^(\/[\w.~-]+)*$/;
-  return {
-    variable,
-    fallback,
-    rule: 'a path such as /bridge',
-    parse(text) {
-      const trimmed = text.replace(/\/+$/, '');
-      return shape.test(trimmed) ? trimmed : undefined;
-    },
-    accepts: (value) => typeof value === 'string' && shape.test(value),
-    show: showPlain,
+function choice<const T extends string>(variable: string, values: readonly T[], fallback: T): Setting<T> {
+  const parse = (text: unknown) => values.find((value) => value === text);
+  const accepts = (value: unknown): boolean => parse(value) !== undefined;
+  return { variable, fallback, rule: `one of ${values.join(', ')}`, parse, accepts, show: showPlain };
+}
+
+function list(variable: string, rule: string, normalise: Normalise): Setting<readonly string[]> {
+  const parse = (text: string) => {
+    const items = text.split(',').map((item) => item.trim());
+    const normal = items.filter((item) => item !== '').map(normalise);
+    return normal.every((item) => item !== undefined) ? [...new Set(normal)] : undefined;
   };
+  const accepts = (value: unknown): boolean =>
+    Array.isArray(value) && value.every((item) => typeof item === 'string' && normalise(item) === item);
+  return { variable, fallback: [], rule, parse, accepts, show: showPlain };
 }
 
 function nullable<T>(setting: Setting<T>): Setting<T | null> {

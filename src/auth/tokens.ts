@@ -128,18 +128,16 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
 function keySources({ jwtSecret, jwtPublicKey, jwksUrl }: TokenConfig, jwksGapMs: number): KeySource[] {
   const sources: KeySource[] = [];
   if (jwtSecret !== null) sources.push(fixed({ algorithms: ['HS256'], key: createSecretKey(jwtSecret, 'utf8') }));
-  if (jwtPublicKey !== null) sources.push(...publicKeys(jwtPublicKey).map(fixed));
+  if (jwtPublicKey !== null) {
+    const keys = parsePublicKeys(jwtPublicKey);
+    if (keys === null) throw new Error(`JWT_PUBLIC_KEY must be ${PUBLIC_KEYS_RULE}.`);
+    sources.push(...keys.map(fixed));
+  }
   if (jwksUrl !== null) sources.push(fetchedKeys(jwksUrl, jwksGapMs));
   return sources;
 }
 
-function publicKeys(text: string): readonly PublicKey[] {
-  const keys = parsePublicKeys(text);
-  if (keys === null) throw new Error(`JWT_PUBLIC_KEY must be ${PUBLIC_KEYS_RULE}.`);
-  return keys;
-}
-
-function fixed({ algorithms, key }: { readonly algorithms: readonly string[]; readonly key: KeyObject }): KeySource {
+function fixed({ algorithms, key }: PublicKey): KeySource {
   return { algorithms, fetched: false, keysFor: async () => [key] };
 }
 
@@ -200,14 +198,11 @@ function fetchedKeys(url: string, gapMs: number): KeySource {
   };
 }
 
-function headerOf(token: string): { readonly alg?: string; readonly kid?: string; readonly typ?: string } {
+function headerOf(token: string) {
+  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
   try {
     const { alg, kid, typ } = decodeProtectedHeader(token);
-    return {
-      ...(typeof alg === 'string' ? { alg } : {}),
-      ...(typeof kid === 'string' ? { kid } : {}),
-      ...(typeof typ === 'string' ? { typ } : {}),
-    };
+    return { alg: text(alg), kid: text(kid), typ: text(typ) };
   } catch {
     throw unauthorized('The token is not a signed JSON Web Token.');
   }

@@ -64,14 +64,11 @@ const recordEncodings = new WeakMap<LogRecord, Map<string, unknown>>();
 
 /** The record's encoding under `key`, created on first use. A record in memory keeps the newest few. */
 export function encodeRecord<T>(record: LogRecord, key: string, make: (record: LogRecord) => T): T {
-  let encodings = recordEncodings.get(record);
-  if (encodings === undefined) {
-    encodings = new Map();
-    recordEncodings.set(record, encodings);
-  }
+  const encodings = recordEncodings.get(record) ?? new Map<string, unknown>();
   let encoding = encodings.get(key) as T | undefined;
   if (encoding === undefined) {
     encoding = make(record);
+    recordEncodings.set(record, encodings);
     if (encodings.size === MAX_ENCODINGS) encodings.delete(encodings.keys().next().value as string);
     encodings.set(key, encoding);
   }

@@ -14,10 +14,11 @@ const MAX_CHARS = 8 * 1024 * 1024;
 /** Steps in memory, shared by clients that reconnect together: more than lie between the first and the last of them. */
 const MAX_STEPS = 16;
 
-export interface RecentStep {
-  /** Equal queries get the same array, so that they share its batch (batch.ts). */
+/** Some records of the log, in cursor order. */
+export interface LogPage {
+  /** Equal queries get the same array from memory, so that they share its batch (batch.ts). */
   readonly records: readonly LogRecord[];
-  /** The end of the step: its last record if there are more, else the newest record in memory. */
+  /** The end of the page: its last record if there are more, else the newest record of the log. */
   readonly position: Cursor;
   readonly more: boolean;
 }
@@ -27,7 +28,7 @@ export interface Recent {
   /** Whether the cursor certainly names a record of the log. False: ask the store. */
   knows(cursor: string): boolean;
   /** Records of any of the audiences after `position`; null if some of them may be in the store only. */
-  after(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep | null;
+  after(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): LogPage | null;
   /** All records accepted since then are here. Milliseconds since 1970. */
   readonly sinceMs: number;
   audiences(): Iterable<string>;
@@ -50,7 +51,7 @@ export function createRecent(head: Cursor): Recent {
   let records = new Fifo();
   let byAudience = new Map<string, Fifo>();
   let sinceMs = Date.now();
-  const steps = new Map<string, RecentStep>();
+  const steps = new Map<string, LogPage>();
 
   function evict(): void {
     const record = records.shift() as LogRecord;
@@ -71,11 +72,8 @@ export function createRecent(head: Cursor): Recent {
         chars += record.payload.length;
         newest = record.id;
         for (const audience of record.audiences) {
-          let fifo = byAudience.get(audience);
-          if (fifo === undefined) {
-            fifo = new Fifo();
-            byAudience.set(audience, fifo);
-          }
+          const fifo = byAudience.get(audience) ?? new Fifo();
+          if (fifo.length === 0) byAudience.set(audience, fifo);
           fifo.push(record);
         }
       }
@@ -122,7 +120,7 @@ export function createRecent(head: Cursor): Recent {
     },
   };
 
-  function take(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep {
+  function take(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): LogPage {
     const found = merge(audiences, position, limit + 1);
     let taken = 0;
     let size = 0;

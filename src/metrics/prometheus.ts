@@ -86,11 +86,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     const own = roomLabel === 'room' && roomsOfKind[kind] < maxRooms;
     if (own) roomsOfKind[kind]++;
     const label = own ? room : `${kind}:*`;
-    let byEvent = emits.get(label);
-    if (byEvent === undefined) {
-      byEvent = new Map();
-      emits.set(label, byEvent);
-    }
+    const byEvent = emits.get(label) ?? new Map<string, Series>();
+    emits.set(label, byEvent);
     return { label, byEvent };
   }
 
@@ -131,10 +128,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   const deliveries = tally('roomcast_deliveries_total', 'Events written to connections.', ['transport', 'event']);
   const publishes = tally('roomcast_publishes_total', 'Events published, by result.', ['event', 'result']);
   const replayed = tally('roomcast_replayed_total', 'Records replayed to connections that resumed.', ['transport']);
-  const resets = tally('roomcast_resets_total', 'Resets sent to clients whose cursor is expired or unknown.', [
-    'transport',
-    'reason',
-  ]);
+  const resets = tally('roomcast_resets_total', 'Resets sent to clients.', ['transport', 'reason']);
   const slow = tally('roomcast_slow_consumers_total', 'Slow consumers whose connections were cut.', ['transport']);
   const refused = tally('roomcast_refused_total', 'Requests, joins and connections refused, by error code.', ['code']);
 
@@ -190,11 +184,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     });
     return {
       add(a, b, by) {
-        let inner = counts.get(a);
-        if (inner === undefined) {
-          inner = new Map();
-          counts.set(a, inner);
-        }
+        const inner = counts.get(a) ?? new Map<string, number>();
+        if (inner.size === 0) counts.set(a, inner);
         inner.set(b, (inner.get(b) ?? 0) + by);
       },
       sum(matches) {
@@ -218,11 +209,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     buckets: SECONDS_BUCKETS,
     registers,
   });
-  const lagOf = Object.fromEntries(TRANSPORTS.map((transport) => [transport, deliveryLag.labels(transport)])) as Record<
-    TransportName,
-    Histogram.Internal<'transport'>
-  >;
-
+  const lagOf = byTransport((transport) => deliveryLag.labels(transport));
   const tailLag = new Histogram({
     name: 'roomcast_tail_lag_seconds',
     help: 'Seconds from the acceptance of a record, on any node, to the tail of the log on this node.',
