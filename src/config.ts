@@ -1,9 +1,9 @@
 /**
- * Configuration (protocol §13): the environment, read once, checked, typed and frozen. The only reader of environment
- * variables.
+ * The server's settings (protocol §13): read once from its environment, checked, typed and frozen. `SETTINGS` defines
+ * each of them: its variable, its default, its valid values. (The commands of the CLI read `ROOMCAST_URL` and
+ * `ROOMCAST_TOKEN` themselves.)
  *
- * Each setting stands once, in `SETTINGS`: its variable, its default, what it takes. A bad value stops the start with
- * one line that names the variable, what it got and what it takes; of a secret the line tells the length only.
+ * A bad value stops the start with one line: the variable, the valid values, and the value (of a secret, its length).
  */
 import { isIPv4 } from 'node:net';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
@@ -42,7 +42,7 @@ export interface Config {
   readonly maxConnections: number | null;
   readonly recoverySeconds: number;
   readonly maxConnectionsPerAddress: number | null;
-  /** How many proxies in front may name the client's address; 0 = none. */
+  /** Trusted proxies in front of the server, which may name the client's address. 0: none. */
   readonly trustProxy: number;
   /** Joins a second per connection. */
   readonly rateJoins: number;
@@ -66,26 +66,25 @@ export class ConfigError extends Error {
 interface Setting<T> {
   readonly variable: string;
   readonly fallback: T;
-  /** Ends the sentence "it takes …". */
-  readonly takes: string;
-  /** From text of the environment; undefined when it does not take that. */
+  /** Completes "PORT must be …". */
+  readonly rule: string;
+  /** Parses the variable's text; undefined if it breaks the rule. */
   readonly parse: (text: string) => T | undefined;
-  /** The same check for a value given in the program. */
+  /** The same check for a value that a program passes. */
   readonly accepts: (value: unknown) => boolean;
-  /** How a refused value is shown. */
+  /** A refused value, for the error message. */
   readonly show: (value: unknown) => string;
 }
 
 type Settings = { readonly [K in keyof Config]: Setting<Config[K] | undefined> };
 
-/** A century; more is a typing error. */
+/** A century. More is a typing error. */
 const MAX_HOURS = 876_000;
 const MAX_BYTES = 1024 ** 3;
 const MAX_COUNT = 1_000_000_000;
 const DAY_MS = 86_400_000;
-/** RFC 7518 §3.2: a key of the size of the hash or larger. */
+/** RFC 7518 §3.2: the key must be at least as large as the hash. */
 const MIN_SECRET_BYTES = 32;
-const URL_SCHEME = /^[a-z][a-z0-9+.-]{0,30}:/i;
 
 const SETTINGS: Settings = {
   host: text('HOST', '127.0.0.1', 'a host name or an address to listen on', (host) => /^[\w.:%[\]-]+$/.test(host)),
@@ -101,33 +100,31 @@ const SETTINGS: Settings = {
   retentionEvents: whole('RETENTION_EVENTS', 1_000_000, 1, MAX_COUNT),
   extraEvents: list(
     'EXTRA_EVENTS',
-    'comma-separated event names: a letter, then letters, digits, "_", ".", ":", "-", at most 128; none that is reserved',
+    'comma-separated event names (a letter, then letters, digits, "_", ".", ":", "-"; at most 128 characters; not reserved)',
     (name) => (isDeclarableEvent(name) ? name : undefined),
   ),
   legacyEvents: {
     variable: 'LEGACY_EVENTS',
     fallback: true,
-    takes: 'on or off',
-    parse: (given) => (given === 'on' ? true : given === 'off' ? false : undefined),
+    rule: 'on or off',
+    parse: (text) => (text === 'on' ? true : text === 'off' ? false : undefined),
     accepts: (value) => typeof value === 'boolean',
     show: showPlain,
   },
-  authMode: choice('AUTH_MODE', AUTH_MODES, undefined),
-  jwtSecret: secret('JWT_SECRET', `at least ${MIN_SECRET_BYTES} bytes`, (key) => {
-    return Buffer.byteLength(key) >= MIN_SECRET_BYTES ? key : undefined;
-  }),
-  jwtPublicKey: secret('JWT_PUBLIC_KEY', PUBLIC_KEYS_RULE, (text) =>
-    parsePublicKeys(text) === null ? undefined : text,
+  authMode: { ...choice('AUTH_MODE', AUTH_MODES, 'none'), fallback: undefined },
+  jwtSecret: secret(
+    'JWT_SECRET',
+    `at least ${MIN_SECRET_BYTES} bytes`,
+    (key) => Buffer.byteLength(key) >= MIN_SECRET_BYTES,
   ),
+  jwtPublicKey: secret('JWT_PUBLIC_KEY', PUBLIC_KEYS_RULE, (pem) => parsePublicKeys(pem) !== null),
   jwksUrl: nullable(
     text('JWKS_URL', '', 'an http:// or https:// URL without a user name or password', isHttpUrl, showScheme),
   ),
-  jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', () => true)),
-  jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', () => true)),
-  // RFC 6265 §4.1.1: a cookie's name is a token.
-  authCookie: text('AUTH_COOKIE', 'access_token', "a cookie's name", (name) =>
-    /^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name),
-  ),
+  jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', Boolean)),
+  jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', Boolean)),
+  // RFC 6265 §4.1.1: a cookie name is a token.
+  authCookie: text('AUTH_COOKIE', 'access_token', 'a cookie name', (name) => /^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name)),
   corsOrigins: list(
     'CORS_ORIGINS',
     'comma-separated origins such as https://app.example.com ("*" is refused, since credentials are allowed)',
@@ -157,62 +154,58 @@ const SETTINGS: Settings = {
 const NAMES = Object.keys(SETTINGS) as (keyof Config)[];
 
 /**
- * The configuration that an environment asks for. An empty variable counts as not set.
- * @throws {ConfigError} one line: the variable, what it got, what it takes
+ * The configuration of the server, from its environment. An empty variable counts as not set.
+ * @throws {ConfigError} one line: the variable, its rule, its value
  */
 export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const given: Partial<Record<keyof Config, unknown>> = {};
+  const values: Partial<Record<keyof Config, unknown>> = {};
   for (const name of NAMES) {
     const { variable, parse } = SETTINGS[name];
     const text = env[variable] ?? '';
     if (text.trim() === '') continue;
-    // A secret is its bytes, blanks included; around anything else they are an accident.
+    // Blanks are part of a secret. Around any other value they are an accident.
     const value = name === 'jwtSecret' ? text : text.trim();
-    given[name] = parse(value);
-    if (given[name] === undefined) throw refusal(name, value);
+    values[name] = parse(value);
+    if (values[name] === undefined) throw refusal(name, value);
   }
-  return complete(given);
+  return complete(values);
 }
 
 /**
- * The configuration of a bridge inside another program: what is left out takes its default.
+ * The configuration of a bridge inside another program. Options that are left out have their defaults.
  * @throws {ConfigError}
  */
 export function configure(options: Readonly<Partial<Config>> = {}): Config {
-  const given: Partial<Record<keyof Config, unknown>> = {};
+  const values: Partial<Record<keyof Config, unknown>> = {};
   for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(SETTINGS, name)) throw new ConfigError(`${name} is not an option of the bridge`);
+    if (!Object.hasOwn(SETTINGS, name)) throw new ConfigError(`${name} is not an option of the bridge.`);
     if (value === undefined) continue;
     if (!SETTINGS[name as keyof Config].accepts(value)) throw refusal(name as keyof Config, value);
-    given[name as keyof Config] = value;
+    values[name as keyof Config] = value;
   }
-  return complete(given);
+  return complete(values);
 }
 
-/** Fills in the defaults and checks what needs more than one setting. */
-function complete(given: Partial<Record<keyof Config, unknown>>): Config {
-  const values = Object.fromEntries(NAMES.map((name) => [name, given[name] ?? SETTINGS[name].fallback]));
-  const config = values as { -readonly [K in keyof Config]: Config[K] };
+/** Fills in the defaults and checks the rules that bind several settings. */
+function complete(values: Partial<Record<keyof Config, unknown>>): Config {
+  const settings = Object.fromEntries(NAMES.map((name) => [name, values[name] ?? SETTINGS[name].fallback]));
+  const config = settings as { -readonly [K in keyof Config]: Config[K] };
+  const { host, basePath, socketPath } = config;
   config.recoverySeconds ??= config.retentionHours * 3_600;
-  if (given.authMode === undefined) {
-    if (!isLoopback(config.host)) {
+  if (values.authMode === undefined) {
+    if (!isLoopback(host)) {
       throw new ConfigError(
-        `AUTH_MODE is not set, and HOST got ${showPlain(config.host)}, which is not a loopback address: it takes jwt or none`,
+        `AUTH_MODE must be set to jwt or none, because HOST ${showPlain(host)} is not a loopback address.`,
       );
     }
     config.authMode = 'none';
   }
-  if (
-    config.authMode === 'jwt' &&
-    config.jwtSecret === null &&
-    config.jwtPublicKey === null &&
-    config.jwksUrl === null
-  ) {
-    throw new ConfigError('AUTH_MODE got "jwt" without a key: it takes one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL');
+  if (config.authMode === 'jwt' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) === null) {
+    throw new ConfigError('AUTH_MODE is jwt, but no key is set. Set one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL.');
   }
-  if (config.socketPath === '' || `${config.basePath}/`.startsWith(`${config.socketPath}/`)) {
+  if (socketPath === '' || `${basePath}/`.startsWith(`${socketPath}/`)) {
     throw new ConfigError(
-      `SOCKET_PATH got ${showPlain(config.socketPath || '/')}: it takes a path such as /socket.io that BASE_PATH does not lie in`,
+      `SOCKET_PATH must be a path such as /socket.io that does not contain BASE_PATH, but got ${showPlain(socketPath || '/')}.`,
     );
   }
   config.extraEvents = Object.freeze([...config.extraEvents]);
@@ -221,8 +214,8 @@ function complete(given: Partial<Record<keyof Config, unknown>>): Config {
 }
 
 function refusal(name: keyof Config, value: unknown): ConfigError {
-  const { variable, takes, show } = SETTINGS[name];
-  return new ConfigError(`${variable} got ${show(value)}: it takes ${takes}`);
+  const { variable, rule, show } = SETTINGS[name];
+  return new ConfigError(`${variable} must be ${rule}, but got ${show(value)}.`);
 }
 
 /** Quoted and escaped, so that it stays one line. */
@@ -235,123 +228,85 @@ function showLength(value: unknown): string {
   return typeof value === 'string' ? `a value of ${Buffer.byteLength(value)} bytes` : `a ${typeof value}`;
 }
 
-/** A URL may hold a password anywhere past its scheme. */
+/** A URL may hold a password anywhere after its scheme. */
 function showScheme(value: unknown): string {
   if (typeof value !== 'string') return showPlain(value);
-  const scheme = URL_SCHEME.exec(value)?.[0];
+  const scheme = /^[a-z][a-z0-9+.-]{0,30}:/i.exec(value)?.[0];
   return scheme === undefined ? 'a value without a scheme' : `a value that begins with ${JSON.stringify(scheme)}`;
+}
+
+/** The normal form of a text, which a program must pass; undefined if the text breaks the rule. */
+type Normalise = (text: string) => string | undefined;
+
+function normalised(
+  variable: string,
+  fallback: string,
+  rule: string,
+  normalise: Normalise,
+  show = showPlain,
+): Setting<string> {
+  const accepts = (value: unknown): boolean => typeof value === 'string' && normalise(value) === value;
+  return { variable, fallback, rule, parse: normalise, accepts, show };
 }
 
 function text(
   variable: string,
   fallback: string,
-  takes: string,
-  fits: (value: string) => boolean,
+  rule: string,
+  fits: (text: string) => boolean,
   show = showPlain,
 ): Setting<string> {
-  return {
-    variable,
-    fallback,
-    takes,
-    parse: (given) => (fits(given) ? given : undefined),
-    accepts: (value) => typeof value === 'string' && value !== '' && fits(value),
-    show,
-  };
+  const check = (value: string) => (value !== '' && fits(value) ? value : undefined);
+  return normalised(variable, fallback, rule, check, show);
 }
 
-function secret(
-  variable: string,
-  takes: string,
-  convert: (value: string) => string | undefined,
-): Setting<string | null> {
-  return {
-    variable,
-    fallback: null,
-    takes,
-    parse: convert,
-    accepts: (value) => value === null || (typeof value === 'string' && convert(value) === value),
-    show: showLength,
-  };
+function secret(variable: string, rule: string, fits: (text: string) => boolean): Setting<string | null> {
+  return nullable(text(variable, '', rule, fits, showLength));
+}
+
+function path(variable: string, fallback: string): Setting<string> {
+  return normalised(variable, fallback, 'a path such as /bridge', (value) => {
+    const trimmed = value.replace(/\/+$/, '');
+    return /^(\/[\w.~-]+)*$/.test(trimmed) ? trimmed : undefined;
+  });
 }
 
 function whole(variable: string, fallback: number, min: number, max: number): Setting<number> {
   const fits = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max;
-  return {
-    variable,
-    fallback,
-    takes: `a whole number from ${min} to ${max}`,
-    parse(given) {
-      const value = /^\d{1,15}$/.test(given) ? Number(given) : Number.NaN;
-      return fits(value) ? value : undefined;
-    },
-    accepts: fits,
-    show: showPlain,
-  };
+  return number(variable, fallback, `a whole number from ${min} to ${max}`, /^\d{1,15}$/, fits);
 }
 
 function decimal(variable: string, fallback: number, max: number, unit: string): Setting<number> {
   const fits = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= max;
-  return {
-    variable,
-    fallback,
-    takes: `a number of ${unit} above 0, at most ${max}`,
-    parse(given) {
-      const value = /^\d{1,15}(\.\d{1,15})?$/.test(given) ? Number(given) : Number.NaN;
-      return fits(value) ? value : undefined;
-    },
-    accepts: fits,
-    show: showPlain,
-  };
+  return number(variable, fallback, `a number of ${unit} above 0, at most ${max}`, /^\d{1,15}(\.\d{1,15})?$/, fits);
 }
 
-function choice<const T extends string, F extends T | undefined>(
+function number(
   variable: string,
-  values: readonly T[],
-  fallback: F,
-): Setting<T | F> {
-  return {
-    variable,
-    fallback,
-    takes: `one of ${values.join(', ')}`,
-    parse: (given) => values.find((value) => value === given),
-    accepts: (value) => values.some((allowed) => allowed === value),
-    show: showPlain,
-  };
+  fallback: number,
+  rule: string,
+  syntax: RegExp,
+  accepts: (value: unknown) => boolean,
+): Setting<number> {
+  const parse = (text: string) => (syntax.test(text) && accepts(Number(text)) ? Number(text) : undefined);
+  return { variable, fallback, rule, parse, accepts, show: showPlain };
 }
 
-function list(
-  variable: string,
-  takes: string,
-  convert: (item: string) => string | undefined,
-): Setting<readonly string[]> {
-  return {
-    variable,
-    fallback: [],
-    takes,
-    parse(given) {
-      const items = given.split(',').map((item) => item.trim());
-      const converted = items.filter((item) => item !== '').map(convert);
-      return converted.includes(undefined) ? undefined : ([...new Set(converted)] as string[]);
-    },
-    accepts: (value) =>
-      Array.isArray(value) && value.every((item) => typeof item === 'string' && convert(item) === item),
-    show: showPlain,
-  };
+function choice<const T extends string>(variable: string, values: readonly T[], fallback: T): Setting<T> {
+  const parse = (text: unknown) => values.find((value) => value === text);
+  const accepts = (value: unknown): boolean => parse(value) !== undefined;
+  return { variable, fallback, rule: `one of ${values.join(', ')}`, parse, accepts, show: showPlain };
 }
 
-function path(variable: string, fallback: string): Setting<string> {
-  const shape = /^(\/[\w.~-]+)*$/;
-  return {
-    variable,
-    fallback,
-    takes: 'a path such as /bridge',
-    parse(given) {
-      const trimmed = given.replace(/\/+$/, '');
-      return shape.test(trimmed) ? trimmed : undefined;
-    },
-    accepts: (value) => typeof value === 'string' && shape.test(value),
-    show: showPlain,
+function list(variable: string, rule: string, normalise: Normalise): Setting<readonly string[]> {
+  const parse = (text: string) => {
+    const items = text.split(',').map((item) => item.trim());
+    const normal = items.filter((item) => item !== '').map(normalise);
+    return normal.every((item) => item !== undefined) ? [...new Set(normal)] : undefined;
   };
+  const accepts = (value: unknown): boolean =>
+    Array.isArray(value) && value.every((item) => typeof item === 'string' && normalise(item) === item);
+  return { variable, fallback: [], rule, parse, accepts, show: showPlain };
 }
 
 function nullable<T>(setting: Setting<T>): Setting<T | null> {
@@ -368,7 +323,7 @@ function isHttpUrl(url: string): boolean {
   return (protocol === 'https:' || protocol === 'http:') && username === '' && password === '';
 }
 
-/** As the Origin header names it (RFC 6454 §6.2), also for schemes of apps such as `capacitor://localhost`. */
+/** In the form of the Origin header (RFC 6454 §6.2), also for app schemes such as `capacitor://localhost`. */
 function toOrigin(origin: string): string | undefined {
   if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*,]+\/?$/i.test(origin) || !URL.canParse(origin)) return undefined;
   const url = new URL(origin);

@@ -1,4 +1,4 @@
-/** Structured logs by pino: never a payload or a token, at any level (docs/security.md). */
+/** The program's own messages, as JSON lines by pino: never a payload or a token, at any level (docs/security.md). */
 import { type LevelWithSilent, type Logger as PinoLogger, pino } from 'pino';
 
 export type Logger = PinoLogger;

@@ -1,4 +1,4 @@
-/** The server as a process: start, serve, drain on SIGTERM or SIGINT. Serves `npm start` and `roomcast serve` alike. */
+/** The server as a process, for `npm start` and `roomcast serve`: start, serve, drain on SIGTERM or SIGINT. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { type Bridge, createBridge } from './bridge.ts';
@@ -6,22 +6,22 @@ import { type Config, parseConfig } from './config.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { withoutCredentials } from './store/open.ts';
 
-/** Of DRAIN_MS. Connections are cut after 0.8 of it (bridge.ts); what is left is for the process to end. */
+/** The share of DRAIN_MS after which the process exits. The bridge cuts connections after 0.8 of it (bridge.ts). */
 const DRAIN_SHARE = 0.9;
 
 /**
- * Resolves to the exit code once it has drained.
- * @throws {Error} of one line for the operator: what is wrong, and what is right
+ * Resolves to the exit code once the server has drained.
+ * @throws {Error} one line for the operator: what is wrong, and what to do
  */
 export async function serve(env: Readonly<Record<string, string | undefined>>): Promise<number> {
-  // V8's young generation keeps its first size. Grown as far as it may, it takes 100 MB more, and gains nothing here.
+  // Keeps V8's young generation at its first size. Fully grown it takes 100 MB more, and this server gains nothing.
   setFlagsFromString('--semi-space-growth-factor=1');
   const config = parseConfig(env);
   const logger = createLogger(config.logLevel);
   if (config.authMode === 'none' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) !== null) {
-    logger.warn('a key for tokens is set, but AUTH_MODE is none: everyone may do everything');
+    logger.warn('a key for tokens is set, but AUTH_MODE is none: everyone may do everything; set AUTH_MODE=jwt');
   }
-  // From the first moment on: a supervisor may change its mind at once, and PID 1 of a container has no default action.
+  // First of all: a supervisor may stop the server at once, and PID 1 of a container has no default action.
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     process.on('SIGTERM', resolve);
     process.on('SIGINT', resolve);
@@ -29,9 +29,9 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
   const bridge = await Promise.race([start(config, logger), stopped]);
   if (typeof bridge === 'string') return 0;
   const signal = await stopped;
-  logger.info({ signal }, 'draining');
+  logger.info({ signal }, 'draining: no new connections are accepted, open ones end');
   try {
-    // A log that hangs is not waited for: what it was asked to write was not acknowledged, and may yet appear.
+    // Does not wait for a log that hangs: its pending writes are not acknowledged, and may yet appear.
     await Promise.race([bridge.close(), sleep(config.drainMs * DRAIN_SHARE)]);
   } catch (error) {
     logger.error({ err: error }, 'the drain failed');
@@ -43,10 +43,26 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
 
 async function start(config: Config, logger: Logger): Promise<Bridge> {
   const bridge = await createBridge(config);
-  const { url } = await bridge.listen().catch((error: Error) => {
-    const got = `HOST, PORT got ${config.host}, ${config.port} (${error.message})`;
-    throw new Error(`${got}: they take an address of this machine and a free port`, { cause: error });
+  const { url } = await bridge.listen().catch((cause: NodeJS.ErrnoException) => {
+    throw new Error(listenFault(config, cause), { cause });
   });
-  logger.info({ url, store: withoutCredentials(config.storeUrl) }, `listening on ${url}`);
+  logger.info({ url, store: withoutCredentials(config.storeUrl) }, `server up, listening on ${url}`);
   return bridge;
+}
+
+/** Why the server cannot listen, and what to do. */
+function listenFault({ host, port }: Config, { code, message }: NodeJS.ErrnoException): string {
+  switch (code) {
+    case 'EADDRINUSE':
+      return `Port ${port} is already in use. Try PORT=${port < 65_535 ? port + 1 : port - 1}.`;
+    case 'EACCES':
+      return `This process may not listen on port ${port}. Try PORT=4003, or any port above 1023.`;
+    case 'EADDRNOTAVAIL':
+      return `HOST ${host} is not an address of this machine. Try HOST=127.0.0.1, or HOST=0.0.0.0 for all addresses.`;
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return `HOST ${host} could not be resolved to an address. Try HOST=127.0.0.1.`;
+    default:
+      return `The server cannot listen on HOST ${host}, PORT ${port}: ${message}.`;
+  }
 }

@@ -382,7 +382,7 @@ describe('with tokens', () => {
   test('token: a weak secret is refused as by the server, and not printed', async () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 't', '--secret', 'too short']);
     assert.deepEqual([code, stdout], [1, '']);
-    assert.equal(stderr, 'roomcast: JWT_SECRET got a value of 9 bytes: it takes at least 32 bytes\n');
+    assert.equal(stderr, 'roomcast: JWT_SECRET must be at least 32 bytes, but got a value of 9 bytes.\n');
   });
 
   test('token: a token that the server would refuse is not printed', async () => {
@@ -433,7 +433,7 @@ describe('serve', () => {
   test('an invalid value is one line', async () => {
     const { code, stderr } = await run(['serve', '--port', 'http']);
     assert.equal(code, 1);
-    assert.equal(stderr, 'roomcast: PORT got "http": it takes a whole number from 0 to 65535\n');
+    assert.equal(stderr, 'roomcast: PORT must be a whole number from 0 to 65535, but got "http".\n');
   });
 
   test('under npx, it ends with the shell that npx starts', async () => {

@@ -1,8 +1,10 @@
-/** protocol §13: every variable has its default and its check; a bad value is told in one line. */
+/** protocol §13: every variable has its default and its check; a bad value is refused in one line. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { ConfigError, configure, parseConfig } from '../src/config.ts';
+import { spawnServer } from './support/server.ts';
 
 const SECRET = 'a-secret-of-more-than-32-bytes-in-all';
 const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -110,7 +112,7 @@ test('good values are taken as they mean', () => {
   }
 });
 
-test('a bad value is refused in one line: the variable, what it got, what it takes', () => {
+test('a bad value is refused in one line: the variable, its rule, the value', () => {
   const cases: [string, string][] = [
     ['PORT', '65536'],
     ['PORT', '-1'],
@@ -150,7 +152,7 @@ test('a bad value is refused in one line: the variable, what it got, what it tak
   ];
   for (const [variable, value] of cases) {
     const message = refusal({ [variable]: value });
-    assert.match(message, new RegExp(`^${variable} got .+: it takes `), message);
+    assert.match(message, new RegExp(`^${variable} must be .+, but got .+\\.$`), message);
     assert.ok(!message.includes('\n'), message);
     assert.ok(message.includes(JSON.stringify(value)), message);
   }
@@ -173,7 +175,7 @@ test('a refusal never shows a secret', () => {
   ];
   for (const [variable, value, hidden] of cases) {
     const message = refusal({ [variable]: value });
-    assert.match(message, new RegExp(`^${variable} got a value .+: it takes [^\n]+$`));
+    assert.match(message, new RegExp(`^${variable} must be [^\n]+, but got a value [^\n]+\\.$`));
     assert.ok(!message.includes(hidden), message);
   }
 });
@@ -198,12 +200,34 @@ test('SOCKET_PATH may not swallow BASE_PATH', () => {
 
 test('options given in the program are checked the same way', () => {
   assert.equal(configure({ retentionHours: 1 }).recoverySeconds, 3_600);
-  assert.throws(() => configure({ port: 70_000 }), /^ConfigError: PORT got 70000: it takes/);
-  assert.throws(() => configure({ extraEvents: ['message'] }), /^ConfigError: EXTRA_EVENTS got/);
-  assert.throws(() => configure({ corsOrigins: ['*'] }), /^ConfigError: CORS_ORIGINS got/);
+  assert.throws(
+    () => configure({ port: 70_000 }),
+    /^ConfigError: PORT must be a whole number from 0 to 65535, but got 70000\.$/,
+  );
+  assert.throws(() => configure({ extraEvents: ['message'] }), /^ConfigError: EXTRA_EVENTS must be /);
+  assert.throws(() => configure({ corsOrigins: ['*'] }), /^ConfigError: CORS_ORIGINS must be /);
   assert.throws(
     () => configure({ jwtSecret: 'short' }),
     (error: Error) => !error.message.includes('short'),
   );
   assert.throws(() => configure({ hearbeatMs: 1 } as never), /^ConfigError: hearbeatMs is not an option/);
+});
+
+test('a server that cannot listen says in one line why, and what to do', async () => {
+  const cases: [Record<string, string>, string][] = [
+    [
+      { HOST: '192.0.2.1', AUTH_MODE: 'none' },
+      'HOST 192.0.2.1 is not an address of this machine. Try HOST=127.0.0.1, or HOST=0.0.0.0 for all addresses.',
+    ],
+    [
+      { HOST: 'nowhere.invalid', AUTH_MODE: 'none' },
+      'HOST nowhere.invalid could not be resolved to an address. Try HOST=127.0.0.1.',
+    ],
+  ];
+  for (const [env, message] of cases) {
+    const server = spawnServer({ STORE_URL: 'sqlite::memory:', ...env });
+    const [code] = await once(server.process, 'exit');
+    assert.equal(code, 1);
+    assert.equal(server.stderr(), `roomcast: ${message}\n`);
+  }
 });

@@ -74,7 +74,10 @@ test('a setting that is refused leaves no log open', async () => {
   const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
   const jwtPublicKey = publicKey.export({ type: 'spki', format: 'pem' }).toString();
   const storeUrl = `sqlite:${join(directory, 'refused.db')}`;
-  await assert.rejects(createBridge({ storeUrl, authMode: 'jwt', jwtPublicKey }), /^ConfigError: JWT_PUBLIC_KEY got /);
+  await assert.rejects(
+    createBridge({ storeUrl, authMode: 'jwt', jwtPublicKey }),
+    /^ConfigError: JWT_PUBLIC_KEY must be /,
+  );
   await (await open('refused.db')).close();
 });
 

@@ -1,35 +1,40 @@
 /**
- * The one place where a request or a Socket.IO handshake turns into a principal (protocol §11).
+ * The one place that turns a request or a Socket.IO handshake into a principal (protocol §11).
  *
- * Credentials are looked for in a fixed order, and the first one found counts; a bad one is refused and never passed
- * over for the next, so that nobody ends up with other rights than those they showed:
- *   1. Socket.IO `auth.token`, which clients renew, before the `Authorization: Bearer` header, which they cannot
+ * It looks for credentials in a fixed order and verifies the first one only. A bad credential is refused, never skipped
+ * for the next, so that nobody gets other rights than those of the credential that they present:
+ *   1. Socket.IO's `auth.token`, which clients renew, then the `Authorization: Bearer` header, which they cannot
  *   2. the pass
  *   3. the query's `access_token`
- *   4. the cookie, last since the browser adds it by itself; it counts only for pages of an allowed origin (origins.ts)
+ *   4. the cookie, last because the browser adds it by itself; only for pages of an allowed origin (origins.ts)
  */
 import type { ParsedUrlQuery } from 'node:querystring';
 import { BridgeError } from '../contract/errors.ts';
-import { createOrigins, type HeaderSource, headerValue, type PageFacts, pageFacts } from './origins.ts';
+import {
+  createOrigins,
+  type HeaderSource,
+  headerValue,
+  type OriginConfig,
+  type PageFacts,
+  pageFacts,
+} from './origins.ts';
 import { createPasses, type Minted } from './pass.ts';
 import { ANONYMOUS, type Principal } from './principal.ts';
 import { createTokenVerifier, type TokenConfig, type TokenOptions, unauthorized } from './tokens.ts';
 
-export interface AuthConfig extends TokenConfig {
+export interface AuthConfig extends TokenConfig, OriginConfig {
   readonly authMode: 'none' | 'jwt';
-  /** Name of the cookie that may hold a token. */
+  /** The name of the cookie that may hold a token. */
   readonly authCookie: string;
-  readonly corsOrigins: readonly string[];
-  readonly trustProxy?: number | null;
 }
 
-/** What a request brought along, unverified. Never logged. */
+/** The credentials of a request, unverified. Never logged. */
 export interface Credentials {
   readonly bearer: string | null;
   readonly pass: string | null;
   readonly accessToken: string | null;
   readonly cookie: string | null;
-  /** An EventSource that goes on with a stream, as its `Last-Event-ID` says. */
+  /** The request resumes an EventSource's stream: it has a `Last-Event-ID`. */
   readonly reconnect: boolean;
   readonly page: PageFacts;
 }
@@ -43,7 +48,7 @@ export interface Auth {
 
 /**
  * @param secretOf the store's `secret`
- * @throws {Error} one line that names the variable at fault, when a key cannot be used
+ * @throws {Error} one line that names the variable, if a key cannot be used
  */
 export function createAuth(
   config: AuthConfig,
@@ -64,10 +69,7 @@ export function createAuth(
       if (accessToken !== null) return verifyToken(accessToken);
       if (cookie === null) throw unauthorized('A token is required.');
       if (!origins.allowsAmbient(page)) {
-        throw new BridgeError(
-          'forbidden',
-          'A cookie does not count for pages of an origin that is not in CORS_ORIGINS.',
-        );
+        throw new BridgeError('forbidden', 'A cookie is not accepted from a page whose origin is not in CORS_ORIGINS.');
       }
       return verifyToken(cookie);
     },
@@ -75,7 +77,7 @@ export function createAuth(
   };
 }
 
-/** @param routeAcceptsPass `/sse` and `/events` for reading, and nothing else (protocol §11) */
+/** @param routeAcceptsPass true for reading `/sse` and `/events` only (protocol §11) */
 export function credentialsOfRequest(
   headers: HeaderSource,
   query: URLSearchParams,
@@ -92,7 +94,7 @@ export function credentialsOfRequest(
   };
 }
 
-/** @param auth what the client sent as `auth` with its Socket.IO CONNECT packet, checked by nobody yet */
+/** @param auth the unchecked `auth` of the client's Socket.IO CONNECT packet */
 export function credentialsOfHandshake(
   auth: unknown,
   headers: HeaderSource,
@@ -117,18 +119,18 @@ export function credentialsOfHandshake(
   };
 }
 
-/** What is empty was left out. */
+/** An empty value counts as absent. */
 function text(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null;
 }
 
-/** RFC 6750 §2.1. Other schemes are for proxies in front. */
+/** RFC 6750 §2.1. Other schemes are meant for proxies in front. */
 function bearerOf(headers: HeaderSource): string | null {
   const match = /^bearer +(\S.*)$/i.exec(headerValue(headers, 'authorization') ?? '');
   return match === null ? null : (match[1] as string).trim();
 }
 
-/** RFC 6265 §5.4: the first one of the name has the longest path. */
+/** RFC 6265 §5.4: of cookies with the same name, the first has the longest path. */
 function cookieOf(headers: HeaderSource, name: string): string | null {
   for (const pair of (headerValue(headers, 'cookie') ?? '').split(';')) {
     const equals = pair.indexOf('=');

@@ -63,17 +63,14 @@ export function createConnectionLimits(options: ConnectionLimitOptions): Connect
 /** One client: an IPv4 address, or the /64 network of an IPv6 address, which is what a household gets. */
 function networkOf(address: string): string {
   if (isIP(address) !== 6) return address;
-  const [head = '', tail] = address.toLowerCase().replace(/%.*$/, '').split('::');
-  const groups = (text: string | undefined) => (text ? text.split(':') : []);
-  const start = groups(head);
-  const end = groups(tail);
-  // An IPv4 ending is two groups.
-  const missing = 8 - start.length - end.length - (address.includes('.') ? 1 : 0);
-  const all = tail === undefined ? start : [...start, ...Array<string>(Math.max(0, missing)).fill('0'), ...end];
-  return `${all
-    .slice(0, 4)
-    .map((group) => group.replace(/^0+(?=.)/, ''))
-    .join(':')}::/64`;
+  // The URL parser normalises case, leading zeros and an IPv4 ending.
+  const { hostname } = new URL(`http://[${address.replace(/%.*$/, '')}]`);
+  const [start = [], end = []] = hostname
+    .slice(1, -1)
+    .split('::')
+    .map((groups) => groups.split(':').filter(Boolean));
+  const zeros = Array<string>(8 - start.length - end.length).fill('0');
+  return `${[...start, ...zeros, ...end].slice(0, 4).join(':')}::/64`;
 }
 
 /** Absorbs the rounding errors of adding fractions. */
@@ -117,20 +114,14 @@ export class TokenBucket {
   }
 }
 
-/** One bucket per key. */
-export interface RateLimit {
-  /** Seconds until the key may proceed; 0: now. */
-  waitSeconds(key: string): number;
-  take(key: string, amount?: number): void;
-  /** Buckets in memory. */
-  readonly size: number;
-}
-
 /** Buckets in memory before full ones are swept out. Doubles with the number in use. */
 const MIN_SWEEP = 1024;
 
-/** @param now milliseconds on a clock that never steps back */
-export function createRateLimit(perSecond: number, now: () => number = () => performance.now()): RateLimit {
+/**
+ * One bucket per key.
+ * @param now milliseconds on a clock that never steps back
+ */
+export function createRateLimit(perSecond: number, now: () => number = () => performance.now()) {
   const buckets = new Map<string, TokenBucket>();
   let sweepAt = MIN_SWEEP;
 
@@ -140,19 +131,17 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
   }
 
   return {
+    /** Buckets in memory. */
     get size() {
       return buckets.size;
     },
-    // A key without a bucket has a full one.
-    waitSeconds: (key) => buckets.get(key)?.waitSeconds(now()) ?? 0,
-    take(key, amount = 1) {
+    /** Seconds until the key may proceed; 0: now. A key without a bucket has a full one. */
+    waitSeconds: (key: string): number => buckets.get(key)?.waitSeconds(now()) ?? 0,
+    take(key: string, amount = 1): void {
       const nowMs = now();
-      let bucket = buckets.get(key);
-      if (bucket === undefined) {
-        if (buckets.size >= sweepAt) sweep(nowMs);
-        bucket = new TokenBucket(perSecond, nowMs);
-        buckets.set(key, bucket);
-      }
+      const bucket = buckets.get(key) ?? new TokenBucket(perSecond, nowMs);
+      if (!buckets.has(key) && buckets.size >= sweepAt) sweep(nowMs);
+      buckets.set(key, bucket);
       bucket.take(amount, nowMs);
     },
   };
@@ -165,13 +154,12 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
  */
 export function clientAddress(
   request: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly remoteAddress?: string | undefined } },
-  trustProxy: number | null,
+  trustProxy: number,
 ): string {
   let address = canonical(request.socket.remoteAddress ?? '') ?? 'unknown';
-  const hops = trustProxy ?? 0;
   const header = request.headers['x-forwarded-for'];
-  if (hops === 0 || header === undefined) return address;
-  const chain = (Array.isArray(header) ? header.join(',') : header).split(',').reverse().slice(0, hops);
+  if (trustProxy === 0 || header === undefined) return address;
+  const chain = (Array.isArray(header) ? header.join(',') : header).split(',').reverse().slice(0, trustProxy);
   for (const entry of chain) {
     const named = canonical(entry.trim());
     if (named === null) break;

@@ -1,19 +1,19 @@
 /**
- * Which web pages may use the bridge with their visitor's credentials (protocol §11): those of `CORS_ORIGINS`, and those
- * of the bridge's own origin. Asked for every Engine.IO request, since CORS does not guard a websocket handshake, and, in
- * auth.ts, before a cookie counts. (CORS headers, which name listed origins only, are answers/headers.ts's.)
+ * Which web pages may use the bridge with their visitor's credentials (protocol §11): pages of `CORS_ORIGINS` and of the
+ * bridge's own origin. Every Engine.IO request is checked, because CORS does not guard a WebSocket handshake, and every
+ * request with a cookie (auth.ts). The CORS headers name the listed origins only (answers/headers.ts).
  *
- * "Own origin" is what the browser calls so in `Sec-Fetch-Site`, a header that no page can set; browsers send it to
- * https and loopback addresses. Else `Origin` must name the host and port of `Host`. Whether TLS ends at a proxy in
- * front cannot be told from `Host`, so the scheme only counts where `TRUST_PROXY` lets `X-Forwarded-Proto` name it; then
- * `X-Forwarded-Host` also stands in for `Host`. A request without `Origin` is no page's script: browsers send it with
- * all that CORS and websockets are about.
+ * A page is of the own origin if `Sec-Fetch-Site` says so, a header that no page can set; browsers send it to https and
+ * loopback addresses. Otherwise `Origin` must name the host and port of `Host`. The server cannot see whether TLS ends
+ * at a proxy, so the scheme is compared only if `TRUST_PROXY` lets `X-Forwarded-Proto` name it; `X-Forwarded-Host` then
+ * replaces `Host`. A request without `Origin` does not come from a page's script: browsers send it where CORS and
+ * WebSockets apply.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 
 export type HeaderSource = IncomingHttpHeaders | Headers;
 
-/** What a request says of the page that sent it. Values as sent; null where absent. */
+/** The headers that describe the page behind a request, as sent; null if absent. */
 export interface PageFacts {
   readonly origin: string | null;
   readonly host: string | null;
@@ -25,14 +25,14 @@ export interface PageFacts {
 export interface Origins {
   /** Whether the page may be served with credentials. True for a request without `Origin`. */
   allows(page: PageFacts): boolean;
-  /** The same for a credential that the browser adds by itself: other sites' images and links send no `Origin`. */
+  /** The same for a cookie, which the browser adds by itself: images and links of other sites send no `Origin`. */
   allowsAmbient(page: PageFacts): boolean;
 }
 
 export interface OriginConfig {
   readonly corsOrigins: readonly string[];
-  /** How many proxies in front may name the outer host and protocol. Default 0: none. */
-  readonly trustProxy?: number | null;
+  /** Trusted proxies in front, which may name the outer host and protocol. Default 0. */
+  readonly trustProxy?: number;
 }
 
 export function headerValue(headers: HeaderSource, name: string): string | null {
@@ -51,24 +51,23 @@ export function pageFacts(headers: HeaderSource): PageFacts {
   };
 }
 
-export function createOrigins({ corsOrigins, trustProxy }: OriginConfig): Origins {
-  const hops = trustProxy ?? 0;
+export function createOrigins({ corsOrigins, trustProxy = 0 }: OriginConfig): Origins {
   const listed = new Set(corsOrigins.map(normalised));
 
   function isListed(origin: string): boolean {
-    // The opaque origin of sandboxed frames and files is anybody's.
+    // Any sandboxed frame or file has the opaque origin `null`.
     return origin !== 'null' && listed.has(normalised(origin));
   }
 
   function isOwn(page: PageFacts): boolean {
     if (page.fetchSite === 'same-origin') return true;
-    const host = forwarded(page.forwardedHost, hops) ?? page.host;
+    const host = forwarded(page.forwardedHost, trustProxy) ?? page.host;
     if (page.origin === null || host === null) return false;
     const origin = URL.parse(page.origin);
     if (origin === null || (origin.protocol !== 'http:' && origin.protocol !== 'https:')) return false;
-    const protocol = forwarded(page.forwardedProto, hops);
+    const protocol = forwarded(page.forwardedProto, trustProxy);
     if (protocol !== null && `${protocol.toLowerCase()}:` !== origin.protocol) return false;
-    // The default port may be left out on either side.
+    // Either side may leave out the default port.
     return URL.parse(`${origin.protocol}//${host}/`)?.host === origin.host;
   }
 
@@ -83,13 +82,13 @@ export function createOrigins({ corsOrigins, trustProxy }: OriginConfig): Origin
   };
 }
 
-/** Origins compare as browsers write them; those of other schemes than the web's (`capacitor://localhost`) as text. */
+/** Web origins compare in the form that browsers write; origins of other schemes (`capacitor://localhost`) as text. */
 function normalised(origin: string): string {
   const parsed = URL.parse(origin)?.origin ?? 'null';
   return parsed === 'null' ? origin.toLowerCase() : parsed;
 }
 
-/** The value that the outermost trusted proxy saw, or added: the nth from the right. */
+/** The value that the outermost trusted proxy saw or added: the nth from the right. */
 function forwarded(header: string | null, hops: number): string | null {
   if (header === null || hops === 0) return null;
   const values = header.split(',').map((value) => value.trim());

@@ -1,15 +1,12 @@
 /**
- * The pass: a listen-only stand-in for a token, for places that only take a URL (protocol §11, `POST /pass`).
+ * The pass: a short-lived, listen-only stand-in for a token, for clients that can only send a URL (protocol §11,
+ * `POST /pass`). It holds the token's tenants, narrowing and `sub`, and the scope `subscribe` only. A key of the log
+ * signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
  *
- * It is signed with a key of the log, so that every node takes it, also after restarts; its key, `typ` and `aud` keep
- * passes and bearer tokens apart both ways. It holds the token's tenants, narrowing and `sub`, and only the scope
- * `subscribe`.
- *
- * Two times bound it. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. After that
- * it is good only "for the reconnects that EventSource makes by itself": a stock EventSource repeats its URL for hours,
- * gives up for good on a 401, and shows by `Last-Event-ID` that it had a stream before. These it serves until the
- * token's `exp`, at most 24 h after it was minted; so long a stream that it opened also lives. A request can claim to
- * be a reconnect, so what an old URL is worth ends there, and it could never do more than listen to what its token may.
+ * Two times bound it. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. Until the
+ * token's `exp`, at most 24 h, it also serves the reconnects that a stock EventSource makes by itself: it repeats its
+ * URL for hours, gives up for good on a 401, and sends a `Last-Event-ID`. Any request can send that header, so a leaked
+ * URL lets others listen until then, and never do more.
  */
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
@@ -24,10 +21,10 @@ export interface Minted {
 }
 
 export interface Passes {
-  /** @throws {BridgeError} `forbidden` (a service token, one that may not listen, a pass), `unavailable` */
+  /** @throws {BridgeError} `forbidden` (a service token, a token without `subscribe`, a pass), `unavailable` */
   mint(principal: Principal): Promise<Minted>;
   /**
-   * @param reconnect the request goes on with a stream that it had before
+   * @param reconnect the request resumes a stream
    * @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable`
    */
   verify(pass: string, reconnect: boolean): Promise<TokenHolder>;
@@ -36,9 +33,9 @@ export interface Passes {
 const OPENS_FOR_S = 600;
 const RECONNECTS_FOR_S = 24 * 3600;
 const AUDIENCE = 'roomcast:listen';
-/** A token's claims, base64url again, and a few of our own. */
+/** Room for the claims of the longest token, encoded again, and a few more. */
 const MAX_PASS_CHARACTERS = 12_288;
-/** A pass that does not fit the known key makes the log be asked for it, no more often than this. */
+/** A pass that another key signed makes this node read the log's key again, at most once per gap. */
 const KEY_GAP_MS = 1_000;
 
 /** @param secretOf the store's `secret` */
@@ -50,7 +47,7 @@ export function createPasses(
   let key: KeyObject | null = null;
   let readAtMs = Number.NEGATIVE_INFINITY;
 
-  /** The log's key. A log that was flushed and made anew under a running node has another. */
+  /** The log's key. A log that was flushed and created anew under a running node has a new one. */
   async function readKey(): Promise<KeyObject> {
     readAtMs = performance.now();
     key = createSecretKey(await secretOf('pass'), 'base64url');
@@ -102,20 +99,18 @@ export function createPasses(
       }
       const holder: TokenHolder = { ...holderOf(claims), scopes: new Set(['subscribe']), viaPass: true };
       const opens = now() < (claims.opensUntil as number) * 1000;
-      if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired: ask for a new one.');
+      if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired. Get a new one.');
       return unexpired(holder, now());
     },
   };
 }
 
-/** With AUTH_MODE=none nobody asks for a pass; one is given all the same, and reaches nothing where tokens are asked for. */
+/** With AUTH_MODE=none nobody needs a pass. The route still mints one, which reaches nothing where tokens are required. */
 function claimsToPassOn(principal: Principal): JWTPayload {
   if (principal.kind === 'anonymous') return { tenantId: [] };
-  if (principal.viaPass === true)
-    throw new BridgeError('forbidden', 'A pass is minted for a token, not for another pass.');
+  if (principal.viaPass === true) throw new BridgeError('forbidden', 'A pass cannot mint another pass. Send a token.');
   const { tenants, subject, scopes, ticketIds, agreementIds } = principal;
-  if (tenants === '*')
-    throw new BridgeError('forbidden', 'A token for all tenants listens to none, so it gets no pass.');
+  if (tenants === '*') throw new BridgeError('forbidden', 'A service token cannot listen, so it gets no pass.');
   if (!scopes.has('subscribe')) throw new BridgeError('forbidden', 'The token lacks the scope subscribe.');
   return {
     tenantId: [...tenants],

@@ -1,9 +1,9 @@
 /**
- * Who is asking, and what they may do (protocol §11, design law 9).
+ * The principal: who a request acts for, and what it may do (protocol §11, design law 9).
  *
- * A principal is made in one place (auth.ts) from a request or handshake; every transport and route asks the same
- * functions here. In `jwt` mode the audience key of a room holds the tenant, so that a token of one tenant cannot be in
- * an audience of another, whatever ids are guessed.
+ * auth.ts derives it from a request or handshake; every transport and route asks the functions here. In `jwt` mode an
+ * audience key holds the tenant (contract/audiences.ts), so a token of one tenant never reaches an audience of another,
+ * even by guessing ids.
  */
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import { idOf, kindOf, type Room } from '../contract/rooms.ts';
@@ -15,17 +15,17 @@ export interface Anonymous {
 
 export interface TokenHolder {
   readonly kind: 'token';
-  /** `*`: a service that may publish for all tenants, and listens to none. */
+  /** `*`: a service token, which may publish for all tenants and cannot listen. */
   readonly tenants: readonly string[] | '*';
   /** The `sub` claim: the user whose `user:` room may be joined. */
   readonly subject: string | null;
   readonly scopes: ReadonlySet<string>;
-  /** When either is not null, the token reaches these tickets and agreements only. */
+  /** If either is not null, the token reaches these tickets and agreements only. */
   readonly ticketIds: ReadonlySet<string> | null;
   readonly agreementIds: ReadonlySet<string> | null;
   /** Milliseconds since 1970; null when the token has no `exp`. */
   readonly expiresAtMs: number | null;
-  /** Came in with a pass (pass.ts), which stands in for a token but mints no further pass. */
+  /** The credential was a pass (pass.ts), which cannot mint another pass. */
   readonly viaPass?: boolean;
 }
 
@@ -35,15 +35,15 @@ export const ANONYMOUS: Principal = { kind: 'anonymous' };
 
 export const keyingOf = (mode: 'none' | 'jwt'): Keying => (mode === 'none' ? 'room' : 'tenant');
 
-/** A service token (`*`) listens to nothing, and a token without the scope `subscribe` may not listen. */
+/** False for a service token (`*`) and for a token without the scope `subscribe`. */
 const mayListen = (holder: TokenHolder): holder is TokenHolder & { readonly tenants: readonly string[] } =>
   holder.tenants !== '*' && holder.scopes.has('subscribe');
 
 const isNarrowed = (holder: TokenHolder): boolean => holder.ticketIds !== null || holder.agreementIds !== null;
 
 /**
- * The audiences in which this principal hears a room; empty when it may not join. The answer depends on the token
- * alone, never on whether the room exists, so that a refusal tells nothing.
+ * The audiences that carry a room's records to this principal; empty if it may not join. The result depends on the
+ * token alone, never on whether the room exists, so that a refusal reveals nothing.
  */
 export function audiencesFor(principal: Principal, room: Room): string[] {
   if (principal.kind === 'anonymous') return [audienceOf('room', '', room)];
@@ -53,7 +53,7 @@ export function audiencesFor(principal: Principal, room: Room): string[] {
     tenant: () => !isNarrowed(principal) && principal.tenants.includes(id),
     ticket: () => !isNarrowed(principal) || (principal.ticketIds?.has(id) ?? false),
     agreement: () => !isNarrowed(principal) || (principal.agreementIds?.has(id) ?? false),
-    // A user's room carries events of any ticket, so a narrowed token, which gets "those rooms only", has none.
+    // A user's room carries events of any ticket, so a narrowed token may not join it.
     user: () => !isNarrowed(principal) && principal.subject === id,
   }[kindOf(room)]();
   if (!allowed) return [];
@@ -67,14 +67,15 @@ export function mayPublish(principal: Principal, tenantId: string): boolean {
 }
 
 /**
- * What of a tenant's state a principal may read (null: nothing). Both null: all of it. Else the state of these rooms: a
- * ticket that is named in `ticketIds`, or whose agreement is named in `agreementIds`.
+ * The part of a tenant's state that a principal may read. Both null: all tickets. Otherwise the tickets in `ticketIds`
+ * and those whose agreement is in `agreementIds`.
  */
 export interface StateScope {
   readonly ticketIds: readonly string[] | null;
   readonly agreementIds: readonly string[] | null;
 }
 
+/** Null: the principal may read nothing of this tenant. */
 export function stateScope(principal: Principal, tenantId: string): StateScope | null {
   if (principal.kind === 'anonymous') return { ticketIds: null, agreementIds: null };
   if (!mayListen(principal) || !principal.tenants.includes(tenantId)) return null;
@@ -85,8 +86,8 @@ export function stateScope(principal: Principal, tenantId: string): StateScope |
 }
 
 /**
- * `admin` in scope: erasure and operator views, for the tenants that the token names. A tenant of null is the whole
- * bridge, for a service token only. A narrowed token administers nothing: it is not for the whole of any tenant.
+ * Whether the principal may erase and see operator views: the scope `admin`, for the token's tenants. A `tenantId` of
+ * null is the whole bridge, for service tokens only. A narrowed token, which covers no whole tenant, never may.
  */
 export function mayAdminister(principal: Principal, tenantId: string | null): boolean {
   if (principal.kind === 'anonymous') return true;
@@ -94,14 +95,14 @@ export function mayAdminister(principal: Principal, tenantId: string | null): bo
   return principal.tenants === '*' || (tenantId !== null && principal.tenants.includes(tenantId));
 }
 
-/** Names a publisher for idempotency keys and rate limits. */
+/** Identifies a publisher for idempotency keys and rate limits. */
 export function publisherKey(principal: Principal): string {
   if (principal.kind === 'anonymous') return 'anonymous';
   const tenants = principal.tenants === '*' ? '*' : [...principal.tenants].sort().join(',');
   return `${principal.subject ?? ''}\n${tenants}`;
 }
 
-/** What is kept with a Socket.IO session of whose it is; null for anyone's. */
+/** The owner of a Socket.IO session, saved with it; null if anyone may resume it. */
 export interface SessionHolder {
   readonly subject: string | null;
   readonly tenants: readonly string[];
@@ -114,9 +115,8 @@ export function sessionHolder(principal: Principal): SessionHolder | null {
 }
 
 /**
- * Whether a session goes on under this principal: the same user, still of one of its tenants. To anyone else it is no
- * session, so that a stolen one tells not even the names of its rooms, and is not emptied of those that the thief may
- * not join.
+ * Whether this principal may resume a session: the same user, still of one of its tenants. For anyone else the session
+ * does not exist, so a stolen session id does not reveal the names of rooms, and does not drop rooms from the session.
  */
 export function mayResume(principal: Principal, holder: SessionHolder | null): boolean {
   const own = sessionHolder(principal);

@@ -1,6 +1,6 @@
 /**
- * The text of JWT_PUBLIC_KEY: which keys it holds, and which algorithms each is for. One rule, for the check of the
- * settings and for the check of tokens.
+ * Parses JWT_PUBLIC_KEY: the keys in its text, and the algorithms of each. The settings and the token verifier share
+ * this one rule.
  */
 import { createPublicKey, type KeyObject } from 'node:crypto';
 
@@ -16,12 +16,12 @@ const RSA = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
 const EDDSA = ['EdDSA', 'Ed25519'];
 const CURVES: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
 
-/** What public keys are for, here and in a JWKS. */
+/** All algorithms of public keys, here and in a JWKS. */
 export const PUBLIC_KEY_ALGORITHMS: readonly string[] = [...RSA, ...Object.values(CURVES), ...EDDSA];
 
 /**
- * Public keys or certificates, several one after the other while keys are being rotated. Null when there is none, or
- * one that cannot be used. Environment files cannot hold line ends, so they are often written as \n.
+ * Parses one or more public keys or certificates (several while keys are rotated). Null if there is no key, or any key
+ * is unusable. Environment files cannot hold line ends, so `\n` in the text counts as one.
  */
 export function parsePublicKeys(text: string): readonly PublicKey[] | null {
   const blocks = text.replaceAll('\\n', '\n').match(/-----BEGIN ([A-Z0-9 ]+)-----[\s\S]+?-----END \1-----/g) ?? [];
@@ -30,19 +30,19 @@ export function parsePublicKeys(text: string): readonly PublicKey[] | null {
 }
 
 function parseBlock(pem: string): PublicKey | null {
-  // Node would make the public key of it.
+  // Node would derive the public key from a private one.
   if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem)) return null;
   let key: KeyObject;
   try {
     key = createPublicKey(pem);
   } catch {
-    return null; // told by who asked: the parser's message may quote the text
+    return null; // The caller reports it. The parser's message may quote the key.
   }
   const algorithms = algorithmsOf(key);
   return algorithms.length === 0 ? null : { key, algorithms };
 }
 
-/** Empty: nothing that this server takes. */
+/** Empty: this server does not support the key. */
 function algorithmsOf(key: KeyObject): readonly string[] {
   const { modulusLength = 0, namedCurve = '' } = key.asymmetricKeyDetails ?? {};
   switch (key.asymmetricKeyType) {

@@ -1,10 +1,9 @@
 /**
- * From a bearer token to the principal that it stands for (protocol §11).
+ * Verifies a bearer token and derives its principal (protocol §11).
  *
- * Each configured key names the algorithms that it is for, and a token is checked only with keys for the algorithm in
- * its header: an RSA key can never be used as an HMAC secret, and `none` is no algorithm of any key. What is refused is
- * said in a sentence that holds neither the token nor a claim's value, and without jose's error as a cause, since that
- * carries the claims.
+ * Each configured key has its algorithms, and a token is checked only with keys for the algorithm in its header: an RSA
+ * key can never serve as an HMAC secret, and no key has the algorithm `none`. A refusal holds neither the token nor the
+ * value of a claim, and does not have jose's error as its cause, because that carries the claims.
  */
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,7 +17,7 @@ import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKey
 export interface TokenConfig {
   /** HS256. */
   readonly jwtSecret: string | null;
-  /** PEM text: one public key or certificate, or several one after the other (while keys are being rotated). */
+  /** PEM text of one or more public keys or certificates. */
   readonly jwtPublicKey: string | null;
   readonly jwksUrl: string | null;
   readonly jwtIssuer: string | null;
@@ -28,50 +27,50 @@ export interface TokenConfig {
 export interface TokenOptions {
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: () => number;
-  /** Least time between two fetches of the JWKS, in milliseconds. Default 1000. */
+  /** Shortest time between two fetches of the JWKS, in milliseconds. Default 1000. */
   readonly jwksGapMs?: number;
 }
 
-/** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` (the JWKS cannot be had) */
+/** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` (the JWKS cannot be fetched) */
 export type TokenVerifier = (token: string) => Promise<TokenHolder>;
 
-/** A longer token is refused unread. It would hardly pass the limits on headers of proxies and of Node anyway. */
+/** A longer token is refused unread. It would hardly pass the header limits of proxies and of Node. */
 const MAX_TOKEN_CHARACTERS = 8192;
-/** How far `nbf` may lie ahead of this clock. `exp` gets no tolerance: the second it names is the token's last. */
+/** How far `nbf` may be ahead of this clock. `exp` has no tolerance (expiry.ts). */
 const NBF_TOLERANCE_S = 5;
-/** Ids in `ticketIds` or `agreementIds`; what a state query takes. */
+/** The most ids in `ticketIds` or `agreementIds`: the limit of a state query. */
 const MAX_NARROWING_IDS = 1000;
-/** Keys of a JWKS are used for so long before they are fetched again. */
+/** Age at which the keys of a JWKS are fetched again. */
 const JWKS_MAX_AGE_MS = 600_000;
-/** With the wait for JWKS_GAP_MS, within the 5 s of protocol §10. */
+/** Together with JWKS_GAP_MS within the 5 s of protocol §10. */
 const JWKS_TIMEOUT_MS = 3_000;
 const JWKS_GAP_MS = 1_000;
-/** A token seen again within this time is not verified again: publishers send the same one with each request. */
+/** How long a verified token is not verified again: publishers send the same one with each request. */
 const REMEMBER_MS = 60_000;
 const REMEMBER_TOKENS = 1_000;
-/** The largest instant that a Date holds. */
+/** The largest instant of a Date. */
 const END_OF_TIME_MS = 8.64e15;
 
-/** `typ` of the stand-in of pass.ts, which no bearer token may carry. */
+/** The `typ` of a pass (pass.ts). No bearer token may have it. */
 export const PASS_TYPE = 'roomcast-pass+jwt';
 
 type Key = KeyObject | CryptoKey;
 
 interface KeySource {
   readonly algorithms: readonly string[];
-  /** The keys that a token with this key id may be signed with. `again`: not those known, fetch them. */
+  /** Candidate keys for a token with this key id. `again`: the known keys did not fit, so fetch them. */
   keysFor(alg: string, kid: string | undefined, again: boolean): Promise<readonly Key[]>;
   readonly fetched: boolean;
 }
 
 /**
- * @throws {Error} one line that names the variable at fault, when there is no key or one cannot be used
+ * @throws {Error} one line that names the variable, if no key is set or a key cannot be used
  */
 export function createTokenVerifier(config: TokenConfig, options: TokenOptions = {}): TokenVerifier {
   const now = options.now ?? Date.now;
   const sources = keySources(config, options.jwksGapMs ?? JWKS_GAP_MS);
   if (sources.length === 0) {
-    throw new Error('AUTH_MODE jwt needs a key: set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL');
+    throw new Error('AUTH_MODE is jwt, but no key is set. Set one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL.');
   }
   const remembered = new Map<string, { readonly holder: TokenHolder; readonly untilMs: number }>();
 
@@ -90,21 +89,21 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
     const { alg, kid, typ } = headerOf(token);
     const fitting = sources.filter(({ algorithms }) => alg !== undefined && algorithms.includes(alg));
     if (alg === undefined || fitting.length === 0) {
-      throw unauthorized('The token is signed with an algorithm that no configured key is for.');
+      throw unauthorized('No configured key is for the algorithm of the token.');
     }
     if (typ?.toLowerCase().endsWith(PASS_TYPE)) throw unauthorized('A pass is not a bearer token.');
     for (const source of fitting) {
       const claims = await tryKeys(token, alg, await source.keysFor(alg, kid, false));
       if (claims !== null) return claims;
-      // A key set that names no key ids may have been rotated without a sign.
+      // A key set without key ids may be rotated unnoticed, so a token without one is also tried with new keys.
       if (!source.fetched || kid !== undefined) continue;
       const claimsOfNewer = await tryKeys(token, alg, await source.keysFor(alg, kid, true));
       if (claimsOfNewer !== null) return claimsOfNewer;
     }
-    throw unauthorized('The token is signed with a key that is not known here.');
+    throw unauthorized('The token is signed with an unknown key.');
   }
 
-  /** The claims once a key fits the signature; null when none does. */
+  /** The claims if one of the keys fits the signature, else null. */
   async function tryKeys(token: string, alg: string, keys: readonly Key[]): Promise<JWTPayload | null> {
     for (const key of keys) {
       try {
@@ -117,7 +116,7 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
         });
         return payload;
       } catch (error) {
-        // Only a key that cannot be used, such as a short one of a JWKS, makes for another kind of error.
+        // Any other kind of error means an unusable key, such as a short one in a JWKS.
         if (!(error instanceof errors.JOSEError)) throw noKeys(error);
         if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusalOf(error);
       }
@@ -129,31 +128,29 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
 function keySources({ jwtSecret, jwtPublicKey, jwksUrl }: TokenConfig, jwksGapMs: number): KeySource[] {
   const sources: KeySource[] = [];
   if (jwtSecret !== null) sources.push(fixed({ algorithms: ['HS256'], key: createSecretKey(jwtSecret, 'utf8') }));
-  if (jwtPublicKey !== null) sources.push(...publicKeys(jwtPublicKey).map(fixed));
+  if (jwtPublicKey !== null) {
+    const keys = parsePublicKeys(jwtPublicKey);
+    if (keys === null) throw new Error(`JWT_PUBLIC_KEY must be ${PUBLIC_KEYS_RULE}.`);
+    sources.push(...keys.map(fixed));
+  }
   if (jwksUrl !== null) sources.push(fetchedKeys(jwksUrl, jwksGapMs));
   return sources;
 }
 
-function publicKeys(text: string): readonly PublicKey[] {
-  const keys = parsePublicKeys(text);
-  if (keys === null) throw new Error(`JWT_PUBLIC_KEY takes ${PUBLIC_KEYS_RULE}`);
-  return keys;
-}
-
-function fixed({ algorithms, key }: { readonly algorithms: readonly string[]; readonly key: KeyObject }): KeySource {
+function fixed({ algorithms, key }: PublicKey): KeySource {
   return { algorithms, fetched: false, keysFor: async () => [key] };
 }
 
 /**
- * The keys of a JWKS: fetched on first use, when they are old, and when a token names a key that is not among them, so
- * that a rotated key is known at once. Requests share a fetch, and fetches keep a distance, so that tokens made up by
- * an attacker cannot turn this server against the issuer's.
+ * The keys of a JWKS: fetched on first use, when they are old, and when a token names an unknown key, so that a rotated
+ * key works at once. Requests share a fetch, and a gap separates fetches, so that an attacker's invented tokens cannot
+ * make this server flood the issuer's.
  */
 function fetchedKeys(url: string, gapMs: number): KeySource {
   const jwks = createRemoteJWKSet(new URL(url), {
     timeoutDuration: JWKS_TIMEOUT_MS,
     cacheMaxAge: JWKS_MAX_AGE_MS,
-    // jose would leave a new key unknown for this long after each fetch; `refresh` decides instead.
+    // jose would not fetch again for this long after a fetch; `refresh` decides instead.
     cooldownDuration: Number.POSITIVE_INFINITY,
   });
   let fetching: Promise<void> | null = null;
@@ -201,27 +198,24 @@ function fetchedKeys(url: string, gapMs: number): KeySource {
   };
 }
 
-function headerOf(token: string): { readonly alg?: string; readonly kid?: string; readonly typ?: string } {
+function headerOf(token: string) {
+  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
   try {
     const { alg, kid, typ } = decodeProtectedHeader(token);
-    return {
-      ...(typeof alg === 'string' ? { alg } : {}),
-      ...(typeof kid === 'string' ? { kid } : {}),
-      ...(typeof typ === 'string' ? { typ } : {}),
-    };
+    return { alg: text(alg), kid: text(kid), typ: text(typ) };
   } catch {
     throw unauthorized('The token is not a signed JSON Web Token.');
   }
 }
 
-/** Sentences that may be sent to the client, and logged. */
+/** A refusal in a sentence that is safe to send and to log. */
 export function refusalOf(error: unknown): BridgeError {
   if (error instanceof errors.JWTExpired) return tokenExpired();
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim } = error;
     if (claim === 'nbf' && error.reason === 'check_failed') return unauthorized('The token is not valid yet.');
     if (['iss', 'aud', 'exp', 'nbf'].includes(claim)) {
-      return unauthorized(`The token's ${claim} claim is not what this server takes.`);
+      return unauthorized(`The token's ${claim} claim is missing or not accepted by this server.`);
     }
   }
   return unauthorized('The token is not a valid signed JSON Web Token.');
@@ -229,12 +223,11 @@ export function refusalOf(error: unknown): BridgeError {
 
 export const unauthorized = (message: string): BridgeError => new BridgeError('unauthorized', message);
 const noKeys = (cause: unknown): BridgeError =>
-  new BridgeError('unavailable', 'The keys that tokens are checked with cannot be had now.', { cause });
+  new BridgeError('unavailable', 'The keys that verify tokens cannot be fetched now. Try again later.', { cause });
 
 /**
- * The principal that verified claims describe. A claim of the wrong type refuses the token rather than being left out:
- * left out, a malformed `ticketIds` would widen what the token reaches. A token without `tenantId` or `scope` is good,
- * and may do nothing.
+ * The principal of verified claims. A claim of the wrong type refuses the token: to ignore a malformed `ticketIds` would
+ * widen what the token reaches. A token without `tenantId` or `scope` is valid and may do nothing.
  */
 export function holderOf(claims: JWTPayload): TokenHolder {
   const claim = (name: string): unknown => (Object.hasOwn(claims, name) ? claims[name] : undefined);
@@ -257,7 +250,7 @@ function tenantsOf(value: unknown): readonly string[] | '*' {
   if (value === undefined) return [];
   if (value === '*') return '*';
   const ids = typeof value === 'string' ? [value] : value;
-  // `*` in an array is refused, lest it be taken for a tenant or for all of them.
+  // `*` in an array is refused: it could be read as a tenant, or as all of them.
   if (!isStrings(ids) || !ids.every((id) => isRoomId(id) && id !== '*')) {
     throw unauthorized("The token's tenantId claim must be a tenant id, an array of tenant ids, or *.");
   }

@@ -1,9 +1,9 @@
 /**
- * Records that go to a listener together, with what each transport made of them.
+ * Batches: records that go to a subscription together, with the encodings that transports made of them.
  *
- * A batch is shared by all listeners of the same rooms, so that it is encoded once and written once per connection and
- * commit (design law 6). Encodings of single records are kept as well: replays put the same records into other batches.
- * What stays in memory with its record keeps few of them, since clients may think up any number of views.
+ * All listeners of the same rooms share a batch, so it is encoded once per view and written once per connection and
+ * commit (design law 6). Each record keeps encodings too, because replays put it into other batches. Both keep only a
+ * few: clients can invent any number of views.
  */
 import { LEGACY_NAMES } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
@@ -11,16 +11,16 @@ import type { LogRecord } from '../contract/frames.ts';
 export interface Batch {
   /** At least one, in cursor order. */
   readonly records: readonly LogRecord[];
-  /** UTF-8 bytes of the payloads, each counted once. */
+  /** UTF-8 bytes of the payloads. */
   readonly bytes: number;
-  /** The most bytes that the group of one record may take on the wire. */
+  /** The most bytes that one record can take on a transport, with its legacy events. */
   readonly largestGroupBytes: number;
   readonly encodings: Map<string, unknown>;
 }
 
-const MOST_NAMES = 1 + Math.max(...Object.values(LEGACY_NAMES).map((names) => names.length));
-/** A legacy payload repeats the entity's fields beneath the envelope, so it is up to twice the canonical one. */
-export const GROUP_FACTOR = 2 * MOST_NAMES;
+const MAX_NAMES = 1 + Math.max(...Object.values(LEGACY_NAMES).map((names) => names.length));
+/** A legacy payload repeats the entity's fields under the envelope, so it is up to twice as long as the canonical one. */
+export const GROUP_FACTOR = 2 * MAX_NAMES;
 
 export function createBatch(records: readonly LogRecord[]): Batch {
   let bytes = 0;
@@ -33,24 +33,24 @@ export function createBatch(records: readonly LogRecord[]): Batch {
   return { records, bytes, largestGroupBytes: GROUP_FACTOR * largest, encodings: new Map() };
 }
 
-/** Encodings that a record, or a batch of a replay, keeps: stock clients and our own ask for no more. */
-const MOST_KEPT = 6;
-/** The same of a batch, where each comes with a tally (transports/delivery-counter.ts). */
-const MOST_KEPT_OF_BATCH = 2 * MOST_KEPT;
+/** Encodings that one record keeps. Stock clients and our own need no more. */
+const MAX_ENCODINGS = 6;
+/** In a batch each encoding comes with a tally (transports/delivery-counter.ts). */
+const MAX_BATCH_ENCODINGS = 2 * MAX_ENCODINGS;
 
 const shared = new WeakMap<readonly LogRecord[], Batch>();
 
-/** The batch of these very records: who is handed the same array is handed the same batch, until it keeps too much. */
+/** The batch of this very array: the same array yields the same batch, until that has too many encodings. */
 export function batchOf(records: readonly LogRecord[]): Batch {
   let batch = shared.get(records);
-  if (batch === undefined || batch.encodings.size > MOST_KEPT_OF_BATCH) {
+  if (batch === undefined || batch.encodings.size > MAX_BATCH_ENCODINGS) {
     batch = createBatch(records);
     shared.set(records, batch);
   }
   return batch;
 }
 
-/** The batch's encoding under `key`, made on first use. */
+/** The batch's encoding under `key`, created on first use. */
 export function encodeBatch<T>(batch: Batch, key: string, make: (batch: Batch) => T): T {
   let encoding = batch.encodings.get(key) as T | undefined;
   if (encoding === undefined) {
@@ -62,23 +62,20 @@ export function encodeBatch<T>(batch: Batch, key: string, make: (batch: Batch) =
 
 const recordEncodings = new WeakMap<LogRecord, Map<string, unknown>>();
 
-/** The record's encoding under `key`, made on first use. The newest few are kept as long as the record is in memory. */
+/** The record's encoding under `key`, created on first use. A record in memory keeps the newest few. */
 export function encodeRecord<T>(record: LogRecord, key: string, make: (record: LogRecord) => T): T {
-  let encodings = recordEncodings.get(record);
-  if (encodings === undefined) {
-    encodings = new Map();
-    recordEncodings.set(record, encodings);
-  }
+  const encodings = recordEncodings.get(record) ?? new Map<string, unknown>();
   let encoding = encodings.get(key) as T | undefined;
   if (encoding === undefined) {
     encoding = make(record);
-    if (encodings.size === MOST_KEPT) encodings.delete(encodings.keys().next().value as string);
+    recordEncodings.set(record, encodings);
+    if (encodings.size === MAX_ENCODINGS) encodings.delete(encodings.keys().next().value as string);
     encodings.set(key, encoding);
   }
   return encoding;
 }
 
-/** Records of both batches, each once, in cursor order. */
+/** The records of both batches, each once, in cursor order. */
 export function uniteBatches(a: Batch, b: Batch): Batch {
   if (includesAll(a, b)) return a;
   if (includesAll(b, a)) return b;

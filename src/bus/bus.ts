@@ -12,35 +12,19 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
-import type { Log, ReadResult } from '../store/store.ts';
+import type { Log } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
 import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
-import { createRecent, stepKey } from './recent.ts';
-import {
-  type BusPort,
-  BusSubscription,
-  type Sink,
-  type Subscriber,
-  type Subscription,
-  stepBytesFor,
-} from './subscription.ts';
+import { createRecent, type LogPage, stepKey } from './recent.ts';
+import { type BusPort, type Sink, type Subscriber, Subscription, stepBytesFor } from './subscription.ts';
 
-export interface LogPage {
-  readonly records: readonly LogRecord[];
-  readonly position: Cursor;
-  readonly more: boolean;
-}
+export type { LogPage } from './recent.ts';
 
 export interface BusOptions extends PublishDeps {
   readonly store: Log;
   readonly maxBufferBytes: number;
-  readonly retention: {
-    readonly retentionMs: number;
-    readonly maxRecords: number;
-    readonly stateMs: number;
-    readonly dedupeMs: number;
-  };
+  readonly retention: Readonly<Record<'retentionMs' | 'maxRecords' | 'stateMs' | 'dedupeMs', number>>;
   readonly logger: Logger;
 }
 
@@ -59,17 +43,11 @@ export interface Bus {
   newest(audiences: readonly string[], limit: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
-   * For operators: the audiences with listeners on this node or with records in the log's recent past, and the start of
-   * that past. Costs their number. A caller may iterate in slices; then the figures are not of one moment.
+   * For operators: the audiences with listeners on this node or with records since `sinceMs` (milliseconds since 1970).
+   * Costs their number. A caller may iterate in slices; then the figures are not of one moment.
    */
-  activity(windowMs: number): Activity;
+  activity(windowMs: number): { readonly sinceMs: number; readonly audiences: Iterable<AudienceActivity> };
   close(): Promise<void>;
-}
-
-export interface Activity {
-  /** Milliseconds since 1970. */
-  readonly sinceMs: number;
-  readonly audiences: Iterable<AudienceActivity>;
 }
 
 export interface AudienceActivity {
@@ -97,7 +75,7 @@ export function createBus(options: BusOptions): Bus {
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
   /** Reads of the store that are under way. Clients that reconnect together after a restart share them. */
-  const reads = new Map<string, Promise<ReadResult>>();
+  const reads = new Map<string, Promise<LogPage | Reset>>();
   const tailWaiters: { readonly cursor: Cursor; readonly resolve: () => void }[] = [];
   let head = store.opened.head;
   /** The newest record whose publisher, on this node, knows its cursor. */
@@ -112,7 +90,7 @@ export function createBus(options: BusOptions): Bus {
       const key = stepKey(audiences, after, limit, maxChars);
       const underWay = reads.get(key);
       if (underWay !== undefined) return underWay;
-      const read = store.read({ audiences, after, limit, maxChars }).finally(() => {
+      const read = readStore(audiences, after, limit, maxChars).finally(() => {
         if (reads.get(key) === read) reads.delete(key);
       });
       reads.set(key, read);
@@ -163,25 +141,23 @@ export function createBus(options: BusOptions): Bus {
   let trimming = false;
 
   /** One trim at a time: a large backlog takes longer than the interval, and several trims would hold up appends. */
-  function trim(): void {
+  async function trim(): Promise<void> {
     if (trimming) return;
     trimming = true;
     const nowMs = Date.now();
     const { retentionMs, maxRecords, stateMs, dedupeMs } = options.retention;
-    store
-      .trim({
+    try {
+      await store.trim({
         trimBeforeMs: nowMs - retentionMs,
         maxRecords,
         stateBeforeMs: nowMs - stateMs,
         dedupeBeforeMs: nowMs - dedupeMs,
         nowMs,
-      })
-      .catch((error: unknown) => {
-        if (!closed) logger.warn({ err: error }, 'The log could not be trimmed; the next attempt follows shortly.');
-      })
-      .finally(() => {
-        trimming = false;
       });
+    } catch (error) {
+      if (!closed) logger.warn({ err: error }, 'the log could not be trimmed; the next attempt follows shortly');
+    }
+    trimming = false;
   }
 
   /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (law 8). */
@@ -193,7 +169,7 @@ export function createBus(options: BusOptions): Bus {
       deliver(records);
     } catch (error) {
       // No subscription caught this, so each of them may have missed the commit: all resume from the log.
-      logger.error({ err: error }, 'A commit could not be fanned out; all connections are cut and resume by cursor.');
+      logger.error({ err: error }, 'a commit could not be fanned out; all connections are cut and resume by cursor');
       recent.restart(newest.id);
       for (const subscription of subscriptions) subscription.cut();
     }
@@ -202,7 +178,7 @@ export function createBus(options: BusOptions): Bus {
     try {
       metrics.tailLag(lagSeconds);
     } catch (error) {
-      logger.error({ err: error }, 'The lag of the tail could not be counted.');
+      logger.error({ err: error }, 'the lag of the tail could not be counted');
     }
   }
 
@@ -250,12 +226,15 @@ export function createBus(options: BusOptions): Bus {
     }
   }
 
+  const readStore: BusPort['read'] = async (audiences, after, limit, maxChars) => {
+    const page = await store.read({ audiences, after, limit, maxChars });
+    return page.kind === 'ok' ? page : { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
+  };
+
   async function resolve(after: string): Promise<Start> {
     if (!isWellFormedCursor(after)) {
-      throw new BridgeError(
-        'invalid_cursor',
-        'A cursor is 1 to 64 characters without whitespace or control characters.',
-      );
+      const message = 'A cursor is 1 to 64 characters without whitespace or control characters.';
+      throw new BridgeError('invalid_cursor', message);
     }
     if (recent.knows(after)) return { kind: 'ok', cursor: after as Cursor };
     if (after === 'now') return { kind: 'ok', cursor: head };
@@ -299,17 +278,14 @@ export function createBus(options: BusOptions): Bus {
     async read(audiences, after, limit) {
       await tailReachedAccepted();
       const inMemory = recent.after(audiences, after, limit, READ_CHARS);
-      if (inMemory !== null) return inMemory;
-      const page = await store.read({ audiences, after, limit, maxChars: READ_CHARS });
-      if (page.kind === 'ok') return page;
-      return { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
+      return inMemory ?? readStore(audiences, after, limit, READ_CHARS);
     },
     async newest(audiences, limit) {
       const { records, head: position } = await store.newest({ audiences, limit, maxChars: NEWEST_CHARS });
       return { records, position, more: false };
     },
     subscribe(subscriber, sink) {
-      const subscription = new BusSubscription(port, subscriber, sink);
+      const subscription = new Subscription(port, subscriber, sink);
       subscriptions.add(subscription);
       return subscription;
     },
@@ -328,15 +304,8 @@ export function createBus(options: BusOptions): Bus {
 
 /** Unites each pair of batches once per commit, for all subscriptions that receive both. */
 function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
-  let withA = cache.get(a);
-  if (withA === undefined) {
-    withA = new Map();
-    cache.set(a, withA);
-  }
-  let united = withA.get(b);
-  if (united === undefined) {
-    united = uniteBatches(a, b);
-    withA.set(b, united);
-  }
+  const withA = cache.get(a) ?? new Map<Batch, Batch>();
+  const united = withA.get(b) ?? uniteBatches(a, b);
+  cache.set(a, withA.set(b, united));
   return united;
 }

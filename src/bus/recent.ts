@@ -1,60 +1,57 @@
 /**
  * The newest records of the log, in memory, by audience.
  *
- * Two uses: the handover from replay to live ends here, synchronously, at any publish rate; and clients that were away
- * for seconds (a storm of reconnects) are served without touching the store. It holds nothing that the log does not:
- * what is trimmed or erased there is forgotten here.
+ * The handover from replay to live ends here, synchronously, at any publish rate; and a storm of reconnects is served
+ * without touching the store. It holds nothing that the log does not: records that are trimmed or erased there are
+ * forgotten here.
  */
 import type { Cursor } from '../contract/cursor.ts';
 import type { LogRecord } from '../contract/frames.ts';
 
-export interface RecentLimits {
-  readonly maxRecords: number;
-  /** Of payload text, in characters. */
-  readonly maxChars: number;
-}
+const MAX_RECORDS = 16_384;
+/** Payload text, in characters. Older records are evicted past either limit. */
+const MAX_CHARS = 8 * 1024 * 1024;
+/** Steps in memory, shared by clients that reconnect together: more than lie between the first and the last of them. */
+const MAX_STEPS = 16;
 
-export const RECENT_LIMITS: RecentLimits = { maxRecords: 16_384, maxChars: 8 * 1024 * 1024 };
-/** Steps that are kept to be shared by those who come back together: more than stand between the first and the last. */
-const MOST_STEPS = 16;
-
-export interface RecentStep {
-  /** The same array for all that ask alike, so that what is made of it is shared (batch.ts). */
+/** Some records of the log, in cursor order. */
+export interface LogPage {
+  /** Equal queries get the same array from memory, so that they share its batch (batch.ts). */
   readonly records: readonly LogRecord[];
-  /** How far was read: the last record if there are more, else the newest in memory. */
+  /** The end of the page: its last record if there are more, else the newest record of the log. */
   readonly position: Cursor;
   readonly more: boolean;
 }
 
 export interface Recent {
   push(records: readonly LogRecord[]): void;
-  /** Whether the cursor is known to name a record of the log, without asking the store. */
+  /** Whether the cursor certainly names a record of the log. False: ask the store. */
   knows(cursor: string): boolean;
-  /** Records of any of the audiences after `position`; null when some of them may be in the store only. */
-  after(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep | null;
-  /** Everything that the log took since then is here. Milliseconds since 1970. */
+  /** Records of any of the audiences after `position`; null if some of them may be in the store only. */
+  after(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): LogPage | null;
+  /** All records accepted since then are here. Milliseconds since 1970. */
   readonly sinceMs: number;
   audiences(): Iterable<string>;
   /** How many records of the audience were accepted since then. */
   count(audience: string, sinceMs: number): number;
   forget(through: Cursor): void;
-  /** Forgets everything; `head` is where the log goes on. */
+  /** Forgets everything; the log continues after `head`. */
   restart(head: Cursor): void;
 }
 
-/** The same for all that ask alike. No part holds a space (protocol §2). */
+/** Equal queries have equal keys, because no element contains a space (protocol §2). */
 export function stepKey(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): string {
   return `${position} ${limit} ${maxChars} ${audiences.join(' ')}`;
 }
 
-export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS): Recent {
+export function createRecent(head: Cursor): Recent {
   let floor = head;
   let newest = head;
   let chars = 0;
   let records = new Fifo();
   let byAudience = new Map<string, Fifo>();
   let sinceMs = Date.now();
-  const steps = new Map<string, RecentStep>();
+  const steps = new Map<string, LogPage>();
 
   function evict(): void {
     const record = records.shift() as LogRecord;
@@ -75,15 +72,12 @@ export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS)
         chars += record.payload.length;
         newest = record.id;
         for (const audience of record.audiences) {
-          let fifo = byAudience.get(audience);
-          if (fifo === undefined) {
-            fifo = new Fifo();
-            byAudience.set(audience, fifo);
-          }
+          const fifo = byAudience.get(audience) ?? new Fifo();
+          if (fifo.length === 0) byAudience.set(audience, fifo);
           fifo.push(record);
         }
       }
-      while (records.length > limits.maxRecords || (chars > limits.maxChars && records.length > 1)) evict();
+      while (records.length > MAX_RECORDS || (chars > MAX_CHARS && records.length > 1)) evict();
     },
 
     knows: (cursor) => cursor === floor || records.has(cursor),
@@ -92,10 +86,10 @@ export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS)
       if (position < floor) return null;
       const key = stepKey(audiences, position, limit, maxChars);
       const known = steps.get(key);
-      // A step with more behind it stays as it is; the last one ends where the log ended.
+      // A step with more records after it never changes. The last step ends where the log ended at that time.
       if (known?.more || known?.position === newest) return known;
       const step = take(audiences, position, limit, maxChars);
-      if (steps.size === MOST_STEPS) steps.delete(steps.keys().next().value as string);
+      if (steps.size === MAX_STEPS) steps.delete(steps.keys().next().value as string);
       steps.set(key, step);
       return step;
     },
@@ -126,7 +120,7 @@ export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS)
     },
   };
 
-  function take(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): RecentStep {
+  function take(audiences: readonly string[], position: Cursor, limit: number, maxChars: number): LogPage {
     const found = merge(audiences, position, limit + 1);
     let taken = 0;
     let size = 0;
@@ -140,15 +134,15 @@ export function createRecent(head: Cursor, limits: RecentLimits = RECENT_LIMITS)
     return { records: found.slice(0, taken), position: more && last !== undefined ? last.id : end, more };
   }
 
-  function merge(audiences: readonly string[], position: Cursor, most: number): LogRecord[] {
+  function merge(audiences: readonly string[], position: Cursor, max: number): LogRecord[] {
     const lists: LogRecord[][] = [];
     for (const audience of audiences) {
-      const slice = byAudience.get(audience)?.after(position, most);
+      const slice = byAudience.get(audience)?.after(position, max);
       if (slice !== undefined && slice.length > 0) lists.push(slice);
     }
     if (lists.length <= 1) return lists[0] ?? [];
     const unique = new Set(lists.flat());
-    return [...unique].sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, most);
+    return [...unique].sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, max);
   }
 }
 
@@ -183,22 +177,22 @@ class Fifo {
     return this.#items[this.#firstWhere((record) => record.id >= cursor)]?.id === cursor;
   }
 
-  after(position: Cursor, most: number): LogRecord[] {
+  after(position: Cursor, max: number): LogRecord[] {
     const from = this.#firstWhere((record) => record.id > position);
-    return this.#items.slice(from, from + most) as LogRecord[];
+    return this.#items.slice(from, from + max) as LogRecord[];
   }
 
-  /** Clocks of nodes may differ a little, and with them the order by time; it is a figure to look at. */
+  /** Approximate: the clocks of nodes may differ a little, so the records are not strictly in order of time. */
   countSince(sinceMs: number): number {
     return this.#items.length - this.#firstWhere((record) => record.acceptedAtMs >= sinceMs);
   }
 
-  #firstWhere(isThere: (record: LogRecord) => boolean): number {
+  #firstWhere(matches: (record: LogRecord) => boolean): number {
     let low = this.#start;
     let high = this.#items.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (isThere(this.#items[middle] as LogRecord)) high = middle;
+      if (matches(this.#items[middle] as LogRecord)) high = middle;
       else low = middle + 1;
     }
     return low;

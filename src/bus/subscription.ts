@@ -17,10 +17,10 @@ import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
-import type { LogBounds, ReadResult } from '../store/store.ts';
+import type { LogBounds } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
 import type { Pacer } from './pacer.ts';
-import type { Recent } from './recent.ts';
+import type { LogPage, Recent } from './recent.ts';
 
 /** Why records are written: `live` commits, `resumed` (missed while away), or `replay` (a join with `after`). */
 export type Mode = 'live' | 'resumed' | 'replay';
@@ -63,32 +63,12 @@ interface Joined {
   readonly cursor: Cursor;
 }
 
-export interface Subscription {
-  /** Every record of the rooms up to here is written: the newest cursor that a client may get. Fixed once closed. */
-  readonly cursor: Cursor;
-  /**
-   * Joins a room. With `after`, replays the room's records after that cursor first.
-   * @throws {BridgeError} `invalid_cursor`, `unavailable`
-   */
-  join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined>;
-  leave(room: Room): void;
-  /** Cuts a slow consumer. For transports that also write other things than records. */
-  cutIfSlow(): boolean;
-  /** For the bus: the next commit. MUST NOT throw. */
-  deliver(batch: Batch): void;
-  /** For the bus: the tail lost its position. MUST NOT throw. */
-  gap(reason: 'expired' | 'unknown', bounds: LogBounds): void;
-  /** Cuts the connection and closes the subscription. MUST NOT throw. */
-  cut(): void;
-  close(): void;
-}
-
 /** What a subscription needs from the bus. */
 export interface BusPort {
   readonly recent: Recent;
   readonly pacer: Pacer;
   head(): Cursor;
-  read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<ReadResult>;
+  read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<LogPage | Reset>;
   /** Resolves when this node's tail has reached the cursor, or the bus closes. */
   reached(cursor: Cursor): Promise<void>;
   attach(audience: string, subscription: Subscription): void;
@@ -113,10 +93,8 @@ const MIN_BYTES_PER_MS = 4;
 /** Pause between attempts to read a log that does not answer. */
 const RETRY_MS = 500;
 
-const NONE: (() => void)[] = [];
-
 /** There may be tens of thousands, so a subscription is one object, and creates what it rarely needs on first use. */
-export class BusSubscription implements Subscription {
+export class Subscription {
   readonly #bus: BusPort;
   readonly #sink: Sink;
   readonly #rooms: Map<Room, JoinedRoom>;
@@ -130,8 +108,8 @@ export class BusSubscription implements Subscription {
   #replaying: Promise<void> | null = null;
   /** Each reset raises it, so that reads under way notice that their position is void. */
   #generation = 0;
-  /** Replays that wait for the main stream to go live. */
-  #liveWaiters: (() => void)[] = NONE;
+  /** Resolved when the main stream goes live, or the subscription is closed. */
+  #goingLive: PromiseWithResolvers<void> | null = null;
   #closing: PromiseWithResolvers<void> | null = null;
 
   constructor(bus: BusPort, { rooms, after }: Subscriber, sink: Sink) {
@@ -146,10 +124,12 @@ export class BusSubscription implements Subscription {
     else this.#startCatchUp();
   }
 
+  /** Every record of the rooms up to here is written: the newest cursor that a client may get. Fixed once closed. */
   get cursor(): Cursor {
     return this.#live ? this.#bus.head() : this.#position;
   }
 
+  /** For the bus: the next commit. Never throws. */
   deliver(batch: Batch): void {
     if (this.#closed) return;
     try {
@@ -167,6 +147,7 @@ export class BusSubscription implements Subscription {
     }
   }
 
+  /** For the bus: the tail lost its position. Never throws. */
   gap(reason: 'expired' | 'unknown', bounds: LogBounds): void {
     if (this.#closed) return;
     const after = this.#position;
@@ -178,6 +159,7 @@ export class BusSubscription implements Subscription {
     }
   }
 
+  /** Cuts a slow consumer. For transports that also write other things than records. */
   cutIfSlow(): boolean {
     const pending = this.#sink.pendingBytes();
     if (pending === 0) this.#toleratedBytes = 0;
@@ -186,44 +168,34 @@ export class BusSubscription implements Subscription {
     return true;
   }
 
+  /** Cuts the connection and closes the subscription. Never throws. */
   cut(): void {
     if (this.#closed) return;
     try {
       this.#sink.cut();
     } catch (error) {
-      this.#bus.logger.error({ err: error }, 'A connection could not be cut; it receives nothing more.');
+      this.#bus.logger.error({ err: error }, 'a connection could not be cut; it receives nothing more');
     }
     this.close();
   }
 
   /** The law on faults, see above. */
   #fail(error: unknown): void {
-    this.#bus.logger.error({ err: error }, 'A connection failed and was cut; its client resumes by cursor.');
+    this.#bus.logger.error({ err: error }, 'a connection failed and was cut; its client resumes by cursor');
     this.cut();
   }
 
   #goLive(): void {
     this.#live = true;
     for (const audience of this.#startOf.keys()) this.#bus.attach(audience, this);
-    this.#wakeLiveWaiters();
+    this.#goingLive?.resolve();
+    this.#goingLive = null;
   }
 
   #stopLive(position: Cursor): void {
     this.#live = false;
     this.#position = position;
     for (const audience of this.#startOf.keys()) this.#bus.detach(audience, this);
-  }
-
-  #untilLive(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#liveWaiters = [...this.#liveWaiters, resolve];
-    });
-  }
-
-  #wakeLiveWaiters(): void {
-    const waiters = this.#liveWaiters;
-    this.#liveWaiters = NONE;
-    for (const wake of waiters) wake();
   }
 
   #untilClosed(): Promise<void> {
@@ -250,7 +222,7 @@ export class BusSubscription implements Subscription {
       const generation = this.#generation;
       const audiences = [...this.#startOf.keys()];
       const inMemory = this.#bus.recent.after(audiences, this.#position, STEP_RECORDS, this.#bus.stepBytes);
-      const step = inMemory ?? (await this.#readUntilAnswered(audiences, this.#position));
+      const step = inMemory ?? (await this.#tryRead(audiences, this.#position));
       if (this.#closed) return;
       if (step === null || generation !== this.#generation) continue;
       if ('reason' in step) {
@@ -275,6 +247,10 @@ export class BusSubscription implements Subscription {
     this.#sink.reset(reset, 'main');
   }
 
+  /**
+   * Joins a room. With `after`, replays the room's records after that cursor first.
+   * @throws {BridgeError} `invalid_cursor`, `unavailable`
+   */
   async join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined> {
     const start = after === null ? null : await this.#bus.resolve(after);
     // If the connection has ended meanwhile, nothing would leave a room that is entered now.
@@ -322,14 +298,15 @@ export class BusSubscription implements Subscription {
         continue;
       }
       if (!this.#live) {
-        await this.#untilLive();
+        this.#goingLive ??= Promise.withResolvers();
+        await this.#goingLive.promise;
         continue;
       }
       const turn = this.#bus.pacer.take();
       if (turn !== null) await turn;
       if (this.#closed || !this.#live || generation !== this.#generation) continue;
       const inMemory = this.#bus.recent.after(audiences, position, STEP_RECORDS, this.#bus.stepBytes);
-      const step = inMemory ?? (await this.#read(audiences, position));
+      const step = inMemory ?? (await this.#bus.read(audiences, position, STEP_RECORDS, this.#bus.stepBytes));
       if (this.#closed || generation !== this.#generation) continue;
       if ('reason' in step) {
         this.#sink.reset(step, 'replay');
@@ -380,18 +357,12 @@ export class BusSubscription implements Subscription {
     clearTimeout(stalled);
   }
 
-  async #read(audiences: readonly string[], after: Cursor) {
-    const page = await this.#bus.read(audiences, after, STEP_RECORDS, this.#bus.stepBytes);
-    if (page.kind === 'ok') return page;
-    return { reason: page.kind, after, oldest: page.oldest, cursor: page.head } satisfies Reset;
-  }
-
-  /** Null when the log did not answer: the catch-up asks again for as long as the client stays. */
-  async #readUntilAnswered(audiences: readonly string[], after: Cursor) {
+  /** Null, after a pause, if the log did not answer. The catch-up retries for as long as the client stays. */
+  async #tryRead(audiences: readonly string[], after: Cursor): Promise<LogPage | Reset | null> {
     try {
-      return await this.#read(audiences, after);
+      return await this.#bus.read(audiences, after, STEP_RECORDS, this.#bus.stepBytes);
     } catch (error) {
-      this.#bus.logger.warn({ err: error }, 'The log does not answer; a connection that catches up waits for it.');
+      this.#bus.logger.warn({ err: error }, 'the log does not answer; a connection that catches up waits for it');
       await Promise.race([sleep(RETRY_MS, null, { ref: false }), this.#untilClosed()]);
       return null;
     }
@@ -414,7 +385,7 @@ export class BusSubscription implements Subscription {
     this.#stopLive(this.cursor);
     this.#bus.remove(this);
     this.#closing?.resolve();
-    this.#wakeLiveWaiters();
+    this.#goingLive?.resolve();
   }
 }
 

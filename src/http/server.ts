@@ -78,10 +78,9 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     hostname: 'localhost',
     // The app answers its own errors. Only a request without a valid URL gets here.
     errorHandler() {
-      const { status, headers, body } = problemAnswer(
-        refused(invalidRequest('The request target or the Host header is not valid.')),
-      );
-      return new Response(body, { status, headers });
+      const error = invalidRequest('The request target or the Host header is not valid.');
+      const { body, ...init } = problemAnswer(refused(error));
+      return new Response(body, init);
     },
   });
 

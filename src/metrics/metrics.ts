@@ -1,5 +1,5 @@
 /**
- * What the bridge counts (protocol §12). The bus and the transports see this interface only; prometheus.ts exposes it.
+ * The metrics of the bridge (protocol §12), as the bus and the transports see them. prometheus.ts exposes them.
  */
 import type { TransportName } from '../contract/names.ts';
 import type { Room } from '../contract/rooms.ts';
@@ -9,14 +9,14 @@ export type PublishResult = 'accepted' | 'duplicate' | 'rejected' | 'failed';
 export interface Metrics {
   /** An accepted publish: one increment per emitted name and room. */
   emitted(names: readonly string[], rooms: readonly Room[]): void;
-  /** `event` is null when the name is not one that may be published, so that labels stay bounded. */
+  /** `event` is null for a name that may not be published, so that labels stay bounded. */
   published(event: string | null, result: PublishResult, count: number): void;
   publishDuration(seconds: number): void;
   connected(transport: TransportName, change: 1 | -1): void;
   delivered(transport: TransportName, event: string, count: number): void;
   /** Seconds from publish to write, once per record, commit and transport. */
   deliveryLag(transport: TransportName, seconds: number): void;
-  /** Seconds from the acceptance of a record, by whichever node, to this node's tail. Once per commit. */
+  /** Seconds from the acceptance of a record, by any node, to this node's tail. Once per commit. */
   tailLag(seconds: number): void;
   replayed(transport: TransportName, records: number): void;
   reset(transport: TransportName, reason: 'expired' | 'unknown'): void;

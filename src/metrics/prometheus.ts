@@ -1,9 +1,9 @@
 /**
- * The metrics of one bridge as Prometheus scrapes them (protocol §12), with a registry of its own.
+ * The metrics of one bridge, in a Prometheus registry per bridge (protocol §12).
  *
- * What is counted per publish or delivery goes into plain maps, without prom-client's hashing of labels, and is handed
- * to prom-client when somebody scrapes. `ws_emit_total` may have tens of thousands of series: its lines are written
- * here, a slice at a time, so that a scrape never holds up the event loop.
+ * Counters per publish or delivery are plain maps, without prom-client's hashing of labels, until a scrape copies them
+ * to prom-client. `ws_emit_total` may have tens of thousands of series, so its lines are written here, a slice at a
+ * time, and a scrape never holds up the event loop.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
@@ -14,17 +14,15 @@ import type { Metrics, PublishResult } from './metrics.ts';
 
 export interface PrometheusOptions {
   readonly roomLabel: 'room' | 'kind';
-  /** Distinct rooms of a kind that get a series of their own; further ones count under `{kind}:*`. */
+  /** Rooms per kind with their own series; further ones count under `{kind}:*`. */
   readonly maxRooms: number;
-  readonly sampleStore: () => Promise<LogSample>;
+  readonly sampleStore: () => Promise<Pick<StoreStats, 'records' | 'oldestAcceptedAtMs'>>;
 }
 
-type LogSample = Pick<StoreStats, 'records' | 'oldestAcceptedAtMs'>;
-
-/** How many observations were at or below each of `SECONDS_BUCKETS`, and in all. */
+/** Observations at or below each of `SECONDS_BUCKETS`, and in total. */
 export type BucketCounts = readonly number[];
 
-/** What was counted since the start, for `GET /stats`. */
+/** Totals since the start, for `GET /stats`. */
 export interface Totals {
   readonly connections: Readonly<Record<TransportName, number>>;
   readonly publishes: Readonly<Record<PublishResult, number>>;
@@ -39,7 +37,7 @@ export interface Totals {
 export interface Prometheus {
   readonly metrics: Metrics;
   totals(): Promise<Totals>;
-  /** @param accept the request's Accept header; OpenMetrics when it asks for that */
+  /** @param accept the request's Accept header, which may prefer OpenMetrics */
   scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
@@ -48,13 +46,13 @@ const RESULTS: readonly PublishResult[] = ['accepted', 'duplicate', 'rejected', 
 export const SECONDS_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const EMIT_NAME = 'ws_emit_total';
 const EMIT_HELP = 'Events emitted at the bus, by event name and room, on the node that accepted the publish.';
-/** Lines written between two turns of the event loop: well under a millisecond. */
+/** Lines per turn of the event loop: well under a millisecond. */
 const SLICE_LINES = 2_000;
 const OPENMETRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
-/** Gauges whose name ends in `_total`, which `promtool check metrics` objects to. */
+/** Gauges whose name ends in `_total`, which `promtool check metrics` refuses. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
-/** One series of `ws_emit_total`: its line up to the value, and the value. */
+/** One series of `ws_emit_total`; `line` is its text before the value. */
 interface Series {
   readonly line: string;
   value: number;
@@ -62,7 +60,7 @@ interface Series {
 
 interface Tally {
   add(a: string, b: string, by: number): void;
-  sum(isMeant: (a: string, b: string) => boolean): number;
+  sum(matches: (a: string, b: string) => boolean): number;
 }
 
 export function createPrometheus({ roomLabel, maxRooms, sampleStore }: PrometheusOptions): Prometheus {
@@ -88,11 +86,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     const own = roomLabel === 'room' && roomsOfKind[kind] < maxRooms;
     if (own) roomsOfKind[kind]++;
     const label = own ? room : `${kind}:*`;
-    let byEvent = emits.get(label);
-    if (byEvent === undefined) {
-      byEvent = new Map();
-      emits.set(label, byEvent);
-    }
+    const byEvent = emits.get(label) ?? new Map<string, Series>();
+    emits.set(label, byEvent);
     return { label, byEvent };
   }
 
@@ -131,13 +126,10 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   });
 
   const deliveries = tally('roomcast_deliveries_total', 'Events written to connections.', ['transport', 'event']);
-  const publishes = tally('roomcast_publishes_total', 'Events published, by what became of them.', ['event', 'result']);
-  const replayed = tally('roomcast_replayed_total', 'Records sent again to connections that resumed.', ['transport']);
-  const resets = tally('roomcast_resets_total', 'Clients told that their cursor leads nowhere.', [
-    'transport',
-    'reason',
-  ]);
-  const slow = tally('roomcast_slow_consumers_total', 'Connections cut off for not keeping up.', ['transport']);
+  const publishes = tally('roomcast_publishes_total', 'Events published, by result.', ['event', 'result']);
+  const replayed = tally('roomcast_replayed_total', 'Records replayed to connections that resumed.', ['transport']);
+  const resets = tally('roomcast_resets_total', 'Resets sent to clients.', ['transport', 'reason']);
+  const slow = tally('roomcast_slow_consumers_total', 'Slow consumers whose connections were cut.', ['transport']);
   const refused = tally('roomcast_refused_total', 'Requests, joins and connections refused, by error code.', ['code']);
 
   async function totals(): Promise<Totals> {
@@ -145,9 +137,9 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     return {
       connections: Object.fromEntries(connections) as Totals['connections'],
       publishes: Object.fromEntries(
-        RESULTS.map((result) => [result, publishes.sum((_, of) => of === result)]),
+        RESULTS.map((result) => [result, publishes.sum((_, label) => label === result)]),
       ) as Totals['publishes'],
-      deliveries: byTransport((transport) => deliveries.sum((over) => over === transport)),
+      deliveries: byTransport((transport) => deliveries.sum((name) => name === transport)),
       replayed: replayed.sum(all),
       resets: resets.sum(all),
       slowConsumers: slow.sum(all),
@@ -166,14 +158,14 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     return { deliveryLag: byTransport((transport) => counts(delivery, transport)), tailLag: counts(tail) };
   }
 
-  // There from the start, so that the first one of each is a rise that an alert sees.
+  // Series exist from the start, so that an alert sees the first increment.
   for (const transport of TRANSPORTS) {
     for (const reason of ['expired', 'unknown']) resets.add(transport, reason, 0);
     slow.add(transport, '', 0);
     replayed.add(transport, '', 0);
   }
 
-  /** A counter of two labels at most, kept in maps until it is scraped. */
+  /** A counter with one or two labels, in maps until a scrape. */
   function tally(name: string, help: string, labelNames: readonly [string, string?]): Tally {
     const [first, second] = labelNames;
     const counts = new Map<string, Map<string, number>>();
@@ -192,16 +184,13 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     });
     return {
       add(a, b, by) {
-        let inner = counts.get(a);
-        if (inner === undefined) {
-          inner = new Map();
-          counts.set(a, inner);
-        }
+        const inner = counts.get(a) ?? new Map<string, number>();
+        if (inner.size === 0) counts.set(a, inner);
         inner.set(b, (inner.get(b) ?? 0) + by);
       },
-      sum(isMeant) {
+      sum(matches) {
         let sum = 0;
-        for (const [a, inner] of counts) for (const [b, value] of inner) if (isMeant(a, b)) sum += value;
+        for (const [a, inner] of counts) for (const [b, value] of inner) if (matches(a, b)) sum += value;
         return sum;
       },
     };
@@ -209,46 +198,38 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
 
   const publishDuration = new Histogram({
     name: 'roomcast_publish_duration_seconds',
-    help: 'From a checked publish to its durable record, or to the refusal of the log.',
+    help: 'Seconds from a checked publish to its durable record, or to the refusal of the log.',
     buckets: SECONDS_BUCKETS,
     registers,
   });
   const deliveryLag = new Histogram({
     name: 'roomcast_delivery_lag_seconds',
-    help: 'From the acceptance of a record to its write to the first connection of a transport.',
+    help: 'Seconds from the acceptance of a record to its write to the first connection of a transport.',
     labelNames: ['transport'],
     buckets: SECONDS_BUCKETS,
     registers,
   });
-  const lagOf = Object.fromEntries(TRANSPORTS.map((transport) => [transport, deliveryLag.labels(transport)])) as Record<
-    TransportName,
-    Histogram.Internal<'transport'>
-  >;
-
+  const lagOf = byTransport((transport) => deliveryLag.labels(transport));
   const tailLag = new Histogram({
     name: 'roomcast_tail_lag_seconds',
-    help: 'From the acceptance of a record, on whichever node, to the tail of the log on this one.',
+    help: 'Seconds from the acceptance of a record, on any node, to the tail of the log on this node.',
     buckets: SECONDS_BUCKETS,
     registers,
   });
 
-  const logRecords = new Gauge({ name: 'roomcast_log_records', help: 'Records that the log keeps.', registers });
+  const logRecords = new Gauge({ name: 'roomcast_log_records', help: 'Records in the log.', registers });
   const logOldest = new Gauge({
     name: 'roomcast_log_oldest_timestamp_seconds',
-    help: 'When the oldest record that the log keeps was accepted; absent while it keeps none.',
+    help: 'When the oldest record in the log was accepted; absent while the log is empty.',
     registers,
   });
 
-  /** A store that does not answer has no series, rather than the ones of an hour ago. */
+  /** A store that does not answer has no series, rather than old values. */
   async function sample(): Promise<void> {
     logRecords.remove();
     logOldest.remove();
-    let stats: LogSample;
-    try {
-      stats = await sampleStore();
-    } catch {
-      return;
-    }
+    const stats = await sampleStore().catch(() => null);
+    if (stats === null) return;
     logRecords.set(stats.records);
     if (stats.oldestAcceptedAtMs !== null) logOldest.set(stats.oldestAcceptedAtMs / 1000);
   }
@@ -282,14 +263,14 @@ function byTransport<T>(figure: (transport: TransportName) => T): Readonly<Recor
   return Object.fromEntries(TRANSPORTS.map((transport) => [transport, figure(transport)])) as Record<TransportName, T>;
 }
 
-/** Exposition formats: in a label value, backslash, quote and line feed are escaped. */
+/** The exposition formats escape backslash, quote and line feed in a label value. */
 function escaped(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
 }
 
 /**
- * OpenMetrics 1.0: a counter's family is named without `_total`, no empty lines, an end mark. (prom-client's own
- * OpenMetrics output renames the metrics for good, which would break the other format.)
+ * OpenMetrics 1.0 names a counter's family without `_total`, has no empty lines and ends with a mark. prom-client's own
+ * OpenMetrics output renames the metrics for good, which would break the other format.
  */
 function toOpenMetrics(text: string): string {
   const families = text.replaceAll(/^# TYPE (\S+)_total counter$/gm, '# TYPE $1 counter');

@@ -1,12 +1,12 @@
 /**
- * A quantile of a histogram's buckets, as Prometheus' `histogram_quantile` has it: linear within the bucket. For the
- * bridge's own figures and for the console, which takes the difference of two answers.
+ * Quantiles of histogram buckets, linear within a bucket like Prometheus' `histogram_quantile`. Used by the bridge's own
+ * figures and by the console, which takes the difference of two readings.
  */
 
 /**
  * @param bounds upper bounds of the buckets, rising
  * @param counts how many observations were at or below each bound, and in all
- * @returns null when nothing was observed; the last bound when the quantile lies beyond it
+ * @returns null without observations; the last bound if the quantile lies beyond it
  */
 export function quantile(bounds: readonly number[], counts: readonly number[], q: number): number | null {
   const all = counts.at(-1) ?? 0;
@@ -23,7 +23,7 @@ export function quantile(bounds: readonly number[], counts: readonly number[], q
   return bounds.at(-1) ?? null;
 }
 
-/** What was observed between two readings; all of it when the earlier one is of another process. */
+/** The observations between two readings of one process; all of them without an earlier reading. */
 export function since(earlier: readonly number[] | undefined, later: readonly number[]): number[] {
   return later.map((count, index) => count - (earlier?.[index] ?? 0));
 }

@@ -18,7 +18,7 @@ export interface Gate {
   admit(request: IncomingMessage): Promise<() => void>;
 }
 
-export interface GateOptions {
+interface GateOptions {
   readonly store: Pick<Log, 'healthy' | 'bounds'>;
   readonly limits: ConnectionLimits;
   readonly pacer: Pacer;
