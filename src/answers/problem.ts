@@ -39,14 +39,10 @@ export function answerProblem(context: BridgeContext, error: unknown, deps: Prob
   return answer(context, status, headers, body);
 }
 
-export interface ProblemAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
-
-export function problemAnswer(error: BridgeError): ProblemAnswer {
-  const { status, retryAfterSeconds } = error;
+export function problemAnswer(error: BridgeError) {
+  const { code, status, message, errors, fields, retryAfterSeconds } = error;
+  const { title } = ERRORS[code];
+  const problem = { type: problemUrn(code), title, status, detail: message, code, errors, ...fields };
   return {
     status,
     headers: {
@@ -56,7 +52,7 @@ export function problemAnswer(error: BridgeError): ProblemAnswer {
       // RFC 9110 §11.6.1: a 401 names an authentication scheme.
       ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
     },
-    body: JSON.stringify(problemOf(error)),
+    body: JSON.stringify(problem),
   };
 }
 
@@ -70,10 +66,4 @@ export function endWithProblem(socket: Duplex, error: BridgeError): void {
     ['Connection', 'close'],
   ].map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
-}
-
-function problemOf(error: BridgeError): Record<string, unknown> {
-  const { code, status, message, errors, fields } = error;
-  const { title } = ERRORS[code];
-  return { type: problemUrn(code), title, status, detail: message, code, ...(errors && { errors }), ...fields };
 }

@@ -11,10 +11,8 @@ import { createView, emittedNames, type View } from '../contract/frames.ts';
 import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room, type RoomKind } from '../contract/rooms.ts';
 import { list, type Parsed } from './query.ts';
 
-const roomList = (kind: string) =>
-  list(`Rooms \`${kind}:{id}\` to hear; repeatable or comma-separated.`, (value) =>
-    isRoomId(value) ? null : `must be ${ID_RULE}`,
-  );
+const faultOfId = (id: string): string | null => (isRoomId(id) ? null : `must be ${ID_RULE}`);
+const roomList = (kind: string) => list(`Rooms \`${kind}:{id}\` to join. Repeatable or comma-separated.`, faultOfId);
 
 /** The rooms of `/sse` and `/events`. */
 export const ROOM_QUERY = {

@@ -31,7 +31,11 @@ export function createDeliveryCounter(metrics: Metrics, transport: TransportName
   }
 
   function settle(batch: Batch, tally: Tally): void {
-    for (const [event, count] of namesOf(batch, view)) metrics.delivered(transport, event, count * tally.connections);
+    const counts = new Map<string, number>();
+    for (const { event } of batch.records) {
+      for (const name of namesSeen(event, view)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    for (const [name, count] of counts) metrics.delivered(transport, name, count * tally.connections);
     tally.connections = 0;
   }
 
@@ -40,12 +44,4 @@ export function createDeliveryCounter(metrics: Metrics, transport: TransportName
     if (tally.connections++ === 0) queueMicrotask(() => settle(batch, tally));
     if (mode !== 'live') metrics.replayed(transport, batch.records.length);
   };
-}
-
-function namesOf(batch: Batch, view: View): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const record of batch.records) {
-    for (const name of namesSeen(record.event, view)) counts.set(name, (counts.get(name) ?? 0) + 1);
-  }
-  return counts;
 }

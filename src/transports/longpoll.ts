@@ -15,7 +15,7 @@ import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
-import { framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
+import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
@@ -31,13 +31,13 @@ const MAX_PAGES = 10;
 
 export const EVENTS_QUERY = {
   ...ROOM_QUERY,
-  events: list('Names of the events to keep; all when left out.'),
-  legacy: flag(false, 'Whether the legacy aliases stand before each canonical event.'),
+  events: list('Event names to keep. Default: all.'),
+  legacy: flag(false, 'Whether the legacy aliases precede each canonical event.'),
   after: text(
-    'A cursor: what came after it. `start`: from the oldest kept. `now`: nothing but the cursor. Left out: the newest.',
+    'Events after this cursor; `start`: from the oldest; `now`: only the cursor. Default: the newest events.',
   ),
-  limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Most records to answer with.'),
-  wait: integer(0, MAX_WAIT_SECONDS, 0, 'Seconds to wait for a record when there is none (long poll).'),
+  limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of records.'),
+  wait: integer(0, MAX_WAIT_SECONDS, 0, 'Seconds to wait for a record if there is none (long poll).'),
 } as const;
 
 export interface PollingDeps {
@@ -46,12 +46,6 @@ export interface PollingDeps {
   readonly metrics: Metrics;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
-}
-
-export interface PollingTransport {
-  handle(context: BridgeContext): Promise<Response>;
-  /** Answers every waiting request, with an empty page. */
-  drain(): void;
 }
 
 interface EventsPage extends LogPage {
@@ -66,7 +60,7 @@ interface EventsRequest {
   readonly limit: number;
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf }: PollingDeps): PollingTransport {
+export function createPolling({ bus, config, metrics, gate, principalOf }: PollingDeps) {
   const waiting = new Set<() => void>();
 
   async function handle(context: BridgeContext): Promise<Response> {
@@ -206,7 +200,8 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       createDeliveryCounter(metrics, 'longpoll', view)(createBatch(page.records), page.mode);
     }
     const items = page.records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
-    return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, bodyOf(items, page.position, page.more));
+    const body = `{"events":[${items.join(',')}],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
+    return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, body);
   }
 
   /** In place of `bridge.reset`: a 410 with the same fields (protocol §8). */
@@ -223,7 +218,8 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 
   return {
     handle,
-    drain() {
+    /** Answers every waiting request, with an empty page. */
+    drain(): void {
       for (const answerEmpty of [...waiting]) answerEmpty();
     },
   };
@@ -233,13 +229,8 @@ function isSeen(record: LogRecord, view: View): boolean {
   return namesSeen(record.event, view).length > 0;
 }
 
-function bodyOf(items: readonly string[], cursor: Cursor, more: boolean): string {
-  return `{"events":[${items.join(',')}],"cursor":${JSON.stringify(cursor)},"hasMore":${more}}`;
-}
-
 /** The payload is inserted as text, so its bytes are the same on every transport. */
-function itemOf(record: LogRecord, frame: { event: string; payload: string; cursor: Cursor | null }): string {
-  const { event, payload, cursor } = frame;
+function itemOf(record: LogRecord, { event, payload, cursor }: Frame): string {
   return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
 }
 

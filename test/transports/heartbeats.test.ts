@@ -41,7 +41,7 @@ const timerOf = (connection: EngineSocket | undefined): object | undefined =>
   (connection as unknown as { pingIntervalTimer?: object })?.pingIntervalTimer;
 
 for (const transport of ['websocket', 'polling']) {
-  test(`a stock client over ${transport} is pinged, and stays`, async (context) => {
+  test(`a stock client over ${transport} is pinged and stays connected`, async (context) => {
     const engine = await startEngine(context);
     const client = io(`http://${engine.url}`, { path: '/', transports: [transport], reconnection: false });
     context.after(() => client.close());
@@ -54,7 +54,7 @@ for (const transport of ['websocket', 'polling']) {
   });
 }
 
-test('a client that does not answer is pinged once, and given up', async (context) => {
+test('a client that does not answer is pinged once, then cut', async (context) => {
   const engine = await startEngine(context);
   const socket = new WebSocket(`ws://${engine.url}/?EIO=4&transport=websocket`);
   const seen: string[] = [];
@@ -67,7 +67,7 @@ test('a client that does not answer is pinged once, and given up', async (contex
   assert.equal(engine.connections[0]?.readyState, 'closed');
 });
 
-test('an Engine.IO without the timer that is known keeps its own', () => {
+test('an Engine.IO without `pingIntervalTimer` keeps its own pings', () => {
   const heartbeats = createHeartbeats(TIMES);
   const connection = { readyState: 'open', pingIntervalTimer: 7 };
   heartbeats.add(connection as never);
@@ -75,7 +75,7 @@ test('an Engine.IO without the timer that is known keeps its own', () => {
   assert.equal(connection.pingIntervalTimer, 7);
 });
 
-test('with ticks a second apart a silent client is kept no longer than it was told', async (context) => {
+test('with ticks a second apart a silent client is cut within the announced times', async (context) => {
   const { connections, url } = await startEngine(context);
   const socket = new WebSocket(`ws://${url}/?EIO=4&transport=websocket`);
   context.after(() => socket.close());

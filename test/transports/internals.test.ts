@@ -99,11 +99,8 @@ test('engine.io: transport.perMessageDeflate', async (context) => {
 test('engine.io: writeBuffer', async (context) => {
   const { conn } = await connect(context, { transport: 'polling' });
   for (let index = 0; index < 2; index++) conn.write('2["canary"]');
-  const { length } = field(conn, 'writeBuffer') as unknown[];
-  assert.ok(
-    length > 0,
-    'Packets no longer wait in `writeBuffer`: bytes could overtake packets that wait in Engine.IO.',
-  );
+  const waiting = Number(field(field(conn, 'writeBuffer'), 'length'));
+  assert.ok(waiting > 0, 'Packets no longer wait in `writeBuffer`: nothing may be written beside Engine.IO.');
 });
 
 test('ws: _socket', async (context) => {

@@ -505,7 +505,7 @@ test('MAX_CONNECTIONS counts long polls, not plain requests', LIMIT, async (cont
   assert.equal((await poll(one, `tenantId=t&wait=25&after=${id}`)).status, 200, 'no wait, no connection');
 });
 
-test('a drain answers those who wait with a place to go on from', LIMIT, async () => {
+test('a drain answers waiting requests with a cursor to continue from', LIMIT, async () => {
   const draining = await startBridge();
   const [id] = await publish(draining, 'other');
   const answer = poll(draining, 'tenantId=t&wait=25');

@@ -1,6 +1,6 @@
 /**
- * The two ways in which a stream is written: on the bare socket, which Node has let go of, and through the response. A
- * request that names a body's length, even none, is not handed over, so that both can be had of one server.
+ * Both ways to write a stream: to the bare socket, and through Node's response. A request with a Content-Length, even 0,
+ * keeps its response, so one server shows both.
  */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
@@ -13,7 +13,7 @@ import { until } from '../support/until.ts';
 
 const WAYS = { 'on the bare socket': [], 'through the response': ['Content-Length: 0'] } as const;
 
-test('Node lets go of parser, request and response, and what comes after is the socket’s alone', async () => {
+test('Node releases parser, request and response, and later bytes go to the socket alone', async () => {
   let state: { parser: unknown; message: unknown; isChunked: boolean } | undefined;
   const ended: string[] = [];
   const server = createServer((request, response) => {

@@ -83,7 +83,7 @@ for (const transport of ['websocket', 'polling'] as const) {
         }
       }));
 
-    test('a refused join with no callback is told by bridge.error', () =>
+    test('a refused join without a callback gets bridge.error', () =>
       withClient(async ({ socket }) => {
         const told = new Promise<{ code: string; message: string }>((resolve) => socket.once('bridge.error', resolve));
         socket.emit('join-tenant', 'a b');
@@ -194,7 +194,7 @@ for (const transport of ['websocket', 'polling'] as const) {
         ['cut', () => proxy.refuse()],
         ['cut while the server believes it lives', () => proxy.cutClientSide()],
       ] as const) {
-        test(`a stock client that is ${how} is put back with all that it missed`, () =>
+        test(`a stock client that is ${how} is recovered and gets all that it missed`, () =>
           withClient(async (client) => {
             const tenantId = freshTenant();
             await client.join('tenantId', tenantId);
@@ -272,7 +272,7 @@ for (const transport of ['websocket', 'polling'] as const) {
           assert.equal(ids(client).length, 3);
         }, proxy.url));
 
-      test('a session or offset that leads nowhere: not recovered, no room, bridge.reset, then bridge.cursor', async () => {
+      test('an unknown session or offset: not recovered, no room, bridge.reset, then bridge.cursor', async () => {
         for (const auth of [
           { pid: 'no-such-session', offset: 'no-such-cursor' },
           { pid: 'no-such-session' },
@@ -317,7 +317,7 @@ test('a client that upgrades from polling to websocket loses nothing', async () 
   }
 });
 
-test('a client beyond MAX_CONNECTIONS is refused at the handshake, and let in once there is room', async () => {
+test('a client beyond MAX_CONNECTIONS is refused at the handshake, and admitted once there is room', async () => {
   const bridge = await startBridge({ maxConnections: 1 });
   const [first, second] = [1, 2].map(() =>
     io(bridge.url, { transports: ['websocket'], forceNew: true, autoConnect: false, reconnectionDelay: 20 }),
@@ -393,7 +393,7 @@ test('a client that does not read is cut, counted, and resumes with nothing miss
   }
 });
 
-test('a client that asks on and on and takes no answer is cut, too', async (context) => {
+test('a client that sends requests and reads no answers is cut too', async (context) => {
   const bridge = await startBridge({ maxBufferBytes: 65_536 });
   context.after(() => bridge.close());
   const cuts = (transport: string) => metric(bridge, `roomcast_slow_consumers_total{transport="${transport}"}`);
@@ -451,7 +451,7 @@ test('one commit larger than the budget, and one huge record, cut nobody who rea
   }
 });
 
-test('what was trimmed is told as expired, on a join and on recovery', async () => {
+test('a trimmed cursor gets a reset with `expired`, on a join and on recovery', async () => {
   const bridge = await startBridge({ retentionEvents: 5 });
   const proxy = await startCutProxy(bridge.url);
   const client = await connectSocket('websocket')(proxy.url, { tenantId: ['trim'] });
@@ -484,7 +484,7 @@ test('what was trimmed is told as expired, on a join and on recovery', async () 
 });
 
 for (const transport of ['websocket', 'polling'] as const) {
-  test(`a client that leaves and comes again on one connection (${transport}) is let in by its own token`, async () => {
+  test(`a client that leaves and reconnects on one connection (${transport}) is admitted by its own token`, async () => {
     const secret = 'of thirty-two characters at least, this one';
     const bridge = await startBridge({ authMode: 'jwt', jwtSecret: secret });
     const token = await new SignJWT({ tenantId: 'again', scope: 'subscribe', exp: Date.now() / 1000 + 60 })
@@ -510,7 +510,7 @@ for (const transport of ['websocket', 'polling'] as const) {
   });
 }
 
-test('a client that left by itself is not put back, also when it left in the middle of its joins', async (context) => {
+test('a client that disconnects by itself is not recovered, even if its joins were still pending', async (context) => {
   const bridge = await startBridge();
   context.after(() => bridge.close());
   for (let round = 0; round < 20; round++) {
@@ -529,7 +529,7 @@ test('a client that left by itself is not put back, also when it left in the mid
   }
 });
 
-test('nothing is kept of clients that are told to come back while keys cannot be had', async (context) => {
+test('nothing is kept of clients that are turned away while the keys are unavailable', async (context) => {
   // The port of TCP's `discard`: nobody answers there.
   const bridge = await startBridge({ authMode: 'jwt', jwksUrl: 'http://127.0.0.1:9/' });
   context.after(() => bridge.close());

@@ -360,7 +360,7 @@ test('an EventSource whose streams end by life goes on with nothing lost', LIMIT
   assert.deepEqual(heard, published);
 });
 
-test('heartbeats carry the newest cursor when nothing comes, also what happened in other rooms', LIMIT, async () => {
+test('heartbeats of a quiet stream carry the newest cursor, also of other rooms', LIMIT, async () => {
   const tenantId = freshTenant();
   const stream = await open(quick.url, `/sse?tenantId=${tenantId}`);
   await until('two heartbeats', () => stream.blocks.length >= 3);
@@ -825,7 +825,7 @@ test('a drain tells a time to come back and the newest cursor, and ends', LIMIT,
   );
 });
 
-test('a stream asked for while draining is told so in band', LIMIT, async () => {
+test('a stream requested while draining gets bridge.error in the stream', LIMIT, async () => {
   // The server lets go of idle connections as it drains, so that the request may come too late to be answered at all.
   let body: string | undefined;
   for (let attempt = 0; body === undefined && attempt < 10; attempt++) {
@@ -846,7 +846,7 @@ test('a stream asked for while draining is told so in band', LIMIT, async () => 
   assert.match(body ?? '', /^retry: \d+\nevent: bridge\.error\ndata: \{"code":"unavailable",.*\n\n$/);
 });
 
-test('an EventSource lives through a server that drains and comes back', LIMIT, async (context) => {
+test('an EventSource survives a server that drains and restarts', LIMIT, async (context) => {
   const directory = await mkdtemp(join(tmpdir(), 'roomcast-'));
   context.after(() => rm(directory, { recursive: true }));
   const store = `sqlite:${join(directory, 'log.db')}`;

@@ -9,29 +9,23 @@ import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../aut
 import { TokenBucket } from '../../auth/limits.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
-import type { Bus } from '../../bus/bus.ts';
 import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
-import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
 import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
-import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Encoder } from './encoder.ts';
 import { pidOf } from './internals.ts';
 import { EngineOutbox, endWithin, terminate } from './outbox.ts';
-import type { RecoverableConnection, Recovered, Recovery, ResetStart, SessionRoom } from './recovery.ts';
+import type { RecoverableConnection, Recovered, Recovery, RecoveryDeps, ResetStart, SessionRoom } from './recovery.ts';
 
 /** `bridge.cursor` is repeated at most this often, if the head has moved on without events for this client (protocol §5). */
 const CURSOR_INTERVAL_MS = 30_000;
 
-export interface ConnectionDeps {
-  readonly bus: Bus;
-  readonly config: Config;
+export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
   readonly metrics: Metrics;
-  readonly logger: Logger;
   readonly recovery: Recovery;
 }
 
@@ -208,14 +202,14 @@ export class Connection implements Sink, RecoverableConnection {
 
   #refuse(error: unknown, room: Room | undefined, ack: Ack | null): void {
     const { metrics, logger } = this.#deps;
-    const refusal = error instanceof BridgeError ? error : null;
-    if (refusal === null) logger.error({ err: error, room }, 'a join or leave failed');
-    const code = refusal?.code ?? 'unavailable';
-    const message = refusal?.message ?? 'The bridge could not complete the request. Try again later.';
+    const isExpected = error instanceof BridgeError;
+    if (!isExpected) logger.error({ err: error, room }, 'a join or leave failed');
+    const code = isExpected ? error.code : 'unavailable';
+    const message = isExpected ? error.message : 'The bridge could not complete the request. Try again later.';
     metrics.refused(code);
-    const roomField = room === undefined ? {} : { room };
-    if (ack !== null) ack({ ok: false, code, error: message, ...roomField });
-    else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, ...roomField });
+    // JSON leaves out a `room` of undefined.
+    if (ack !== null) ack({ ok: false, code, error: message, room });
+    else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, room });
   }
 
   /** Resolves to the cursor of the acknowledgement. */

@@ -9,7 +9,7 @@ import { type Batch, encodeRecord } from '../../bus/batch.ts';
 import type { Mode } from '../../bus/subscription.ts';
 import { framesOf, type View } from '../../contract/frames.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
+import { createDeliveryCounter } from '../delivery-counter.ts';
 
 /** A Socket.IO EVENT packet, without Engine.IO's packet type: `2["name",{…},"cursor"]`. */
 export type PacketText = string;
@@ -20,25 +20,18 @@ export interface PreparedPackets {
   readonly websocketBytes: Buffer;
 }
 
-export interface Encoder {
-  /** Whether the client gets cursors. Without cursors a client cannot be recovered. */
-  readonly cursors: boolean;
-  readonly key: string;
-  readonly replayKey: string;
-  readonly encode: (batch: Batch) => PreparedPackets;
-  readonly encodeReplay: (batch: Batch) => PreparedPackets;
-  readonly countDelivery: Readonly<Record<'websocket' | 'polling', DeliveryCounter>>;
-}
+export type Encoder = Readonly<ReturnType<typeof createEncoder>>;
 
-export function createEncoder(view: View, cursors: boolean, metrics: Metrics): Encoder {
+/** @param cursors whether the client gets cursors; without them it cannot be recovered */
+export function createEncoder(view: View, cursors: boolean, metrics: Metrics) {
   const key = `io:${view.key}:${cursors}`;
   const replayKey = `${key}:replay`;
   return {
     cursors,
     key,
     replayKey,
-    encode: (batch) => prepare(packetsOf(batch, key, view, cursors, 'live')),
-    encodeReplay: (batch) => prepare(packetsOf(batch, replayKey, view, cursors, 'replay')),
+    encode: (batch: Batch) => prepare(packetsOf(batch, key, view, cursors, 'live')),
+    encodeReplay: (batch: Batch) => prepare(packetsOf(batch, replayKey, view, cursors, 'replay')),
     countDelivery: {
       websocket: createDeliveryCounter(metrics, 'websocket', view),
       polling: createDeliveryCounter(metrics, 'polling', view),

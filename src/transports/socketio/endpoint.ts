@@ -38,16 +38,6 @@ export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recove
   readonly originAllowed: (request: IncomingMessage) => boolean;
 }
 
-export interface SocketIoTransport {
-  /** Whether the request is for this endpoint. */
-  owns(request: IncomingMessage): boolean;
-  handleRequest(request: IncomingMessage, response: ServerResponse): void;
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** Closes every connection. Stock clients reconnect. */
-  drain(): void;
-  close(): Promise<void>;
-}
-
 /** What the middleware leaves on a socket for the 'connection' event. */
 type SocketData = Pick<ConnectionOptions, 'principal' | 'resumed'>;
 
@@ -58,7 +48,7 @@ interface Admission {
   isTaken: boolean;
 }
 
-export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
+export function createSocketIo(deps: SocketIoDeps) {
   const { config, metrics, gate, principalOf, originAllowed } = deps;
   const connections = new Map<string, Connection>();
   const recovery = createRecovery(deps, connections);
@@ -187,11 +177,12 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
 
   const path = config.socketPath.replace(/\/$/, '');
   return {
-    owns(request) {
+    /** Whether the request is for this endpoint. */
+    owns(request: IncomingMessage): boolean {
       const [pathname] = (request.url ?? '').split('?');
       return pathname === path || pathname === `${path}/`;
     },
-    handleRequest(request, response) {
+    handleRequest(request: IncomingMessage, response: ServerResponse): void {
       admit(request, response, request).then(
         () => engine.handleRequest(request, response),
         (error: unknown) => {
@@ -202,7 +193,7 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
         },
       );
     },
-    handleUpgrade(request, socket, head) {
+    handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
       const onError = (): void => void socket.destroy();
       socket.on('error', onError);
       const engineRequest = new EngineRequest(request, socket);
@@ -214,10 +205,11 @@ export function createSocketIo(deps: SocketIoDeps): SocketIoTransport {
         (error: unknown) => endWithProblem(socket, refused(error)),
       );
     },
-    drain() {
+    /** Closes every connection. Stock clients reconnect. */
+    drain(): void {
       for (const connection of open.keys()) end(connection);
     },
-    async close() {
+    async close(): Promise<void> {
       clearInterval(ticking);
       engine.close();
       await io.close();

@@ -9,22 +9,11 @@ import type { Socket as EngineSocket } from 'engine.io';
 import { replacePingTimer } from './internals.ts';
 import { sendPing, terminate } from './outbox.ts';
 
-export interface HeartbeatTimes {
-  /** The longest time from a pong to the next ping, as the handshake announces it to clients. */
-  readonly pingInterval: number;
-  /** Milliseconds that a client has for its pong. */
-  readonly pingTimeout: number;
-}
+/** Milliseconds from a pong to the next ping, and from a ping to its pong. The handshake announces both to clients. */
+export type HeartbeatTimes = Readonly<Record<'pingInterval' | 'pingTimeout', number>>;
 
 /** Both a ping and a timeout can be a tick late. Pinging earlier keeps the sum within the announced times. */
 const EARLY_MS = 2_000;
-
-export interface Heartbeats {
-  /** For a connection that has just opened. */
-  add(connection: EngineSocket): void;
-  /** Sends the pings that are due and cuts connections whose pong is overdue. Call it about once a second. */
-  tick(nowMs: number): void;
-}
 
 class Heartbeat {
   readonly connection: EngineSocket;
@@ -46,26 +35,26 @@ class Heartbeat {
   }
 }
 
-export function createHeartbeats({ pingInterval, pingTimeout }: HeartbeatTimes): Heartbeats {
+export function createHeartbeats({ pingInterval, pingTimeout }: HeartbeatTimes) {
   const heartbeats = new Set<Heartbeat>();
   const interval = Math.max(pingInterval - EARLY_MS, pingInterval / 2);
 
   function pingOrCut(heartbeat: Heartbeat, nowMs: number): void {
-    if (heartbeat.isPongAwaited) {
-      terminate(heartbeat.connection);
-      return;
-    }
+    const { connection, isPongAwaited } = heartbeat;
     heartbeat.isPongAwaited = true;
     heartbeat.dueAtMs = nowMs + pingTimeout;
-    sendPing(heartbeat.connection);
+    if (isPongAwaited) terminate(connection);
+    else sendPing(connection);
   }
 
   return {
-    add(connection) {
+    /** For a connection that has just opened. */
+    add(connection: EngineSocket): void {
       const heartbeat = new Heartbeat(connection, interval);
       if (replacePingTimer(connection, heartbeat)) heartbeats.add(heartbeat);
     },
-    tick(nowMs) {
+    /** Sends the pings that are due and cuts connections whose pong is overdue. Call it about once a second. */
+    tick(nowMs: number): void {
       for (const heartbeat of heartbeats) {
         if (heartbeat.connection.readyState === 'closed') heartbeats.delete(heartbeat);
         else if (nowMs >= heartbeat.dueAtMs) pingOrCut(heartbeat, nowMs);

@@ -11,7 +11,6 @@ import type { Socket } from 'socket.io';
 import { Adapter } from 'socket.io-adapter';
 
 interface EngineInternals {
-  readonly readyState: string;
   readonly writeBuffer?: readonly unknown[];
   readonly transport: { readonly name: string; readonly perMessageDeflate?: unknown; readonly socket?: WebSocket };
   pingIntervalTimer?: { refresh?: unknown } | null;
@@ -46,8 +45,8 @@ export function uncompressedWebsocketOf(connection: EngineSocket): WebSocket | n
 /** `writeBuffer`, ws's `_socket`: to write to TCP while nothing waits in Engine.IO. Without them, Engine.IO writes. */
 export function idleTcpSocketOf(connection: EngineSocket, websocket: WebSocket | null): NetSocket | null {
   if (websocket === null) return null;
-  const { readyState, writeBuffer } = internalsOf(connection);
-  const isIdle = readyState === 'open' && writeBuffer?.length === 0 && websocket.readyState === OPEN;
+  const isOpen = connection.readyState === 'open' && websocket.readyState === OPEN;
+  const isIdle = isOpen && internalsOf(connection).writeBuffer?.length === 0;
   return isIdle ? (websocket._socket ?? null) : null;
 }
 
@@ -111,13 +110,11 @@ export function handleUpgrade(engine: EngineServer, request: EngineRequest, sock
 /** `conn.request`, `handshake`, `data`: unused once a connection is open, but for the address. Otherwise memory stays. */
 export function forgetHandshake(socket: Socket): void {
   const internals = internalsOf(socket.conn);
-  const { request } = internals;
-  const kept =
-    request instanceof EngineRequest
-      ? request
-      : new EngineRequest(request, { remoteAddress: request.socket.remoteAddress });
-  kept.empty();
-  internals.request = kept;
+  const { remoteAddress } = socket.conn.request.socket;
+  if (!(internals.request instanceof EngineRequest)) {
+    internals.request = new EngineRequest(internals.request, { remoteAddress });
+  }
+  internals.request.empty();
   Object.assign(socket, { handshake: EMPTY, data: EMPTY });
 }
 

@@ -10,7 +10,7 @@ import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
 import { z } from 'zod';
 import { audiencesToJoin } from '../../answers/rooms.ts';
-import { mayResume, type Principal, type SessionHolder, sessionHolder } from '../../auth/principal.ts';
+import { mayResume, type Principal, sessionHolder } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { JoinedRoom } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
@@ -25,13 +25,6 @@ import { continueSession } from './internals.ts';
 // 1. What a session holds: its owner and its rooms. The client's position is not in it: the client brings that itself,
 // as the cursor of the last event that it received.
 
-interface SavedSession {
-  /** Socket.IO's public id of the connection, which survives a recovery. */
-  readonly sid: string;
-  readonly holder: SessionHolder | null;
-  readonly rooms: ReadonlyMap<Room, SessionRoom>;
-}
-
 export interface SessionRoom {
   /** The client hears the room after this cursor. */
   readonly start: Cursor;
@@ -40,41 +33,30 @@ export interface SessionRoom {
   /** The join asked for a replay (`after`). */
   readonly replayed: boolean;
   /**
-   * The acknowledgement of a replaying join may never have arrived. If the server dies first, the client joins again
-   * after its recovery, and that join must replay again. A client proves that it has the acknowledgement by an offset
-   * after `joinedAt`.
+   * The acknowledgement of a replaying join may never have arrived. The client then joins again after its recovery, and
+   * that join must replay again. An offset after `joinedAt` proves that the acknowledgement arrived.
    */
   readonly unproven: boolean;
 }
 
-const isRoom = (text: string): boolean => {
-  const [kind, ...id] = text.split(':');
-  return ROOM_KINDS.some((known) => known === kind) && isRoomId(id.join(':'));
-};
-
-const STORED = z.object({
+const isRoom = (text: string): boolean =>
+  ROOM_KINDS.some((kind) => text.startsWith(`${kind}:`) && isRoomId(text.slice(kind.length + 1)));
+const ROOM = z
+  .string()
+  .refine(isRoom)
+  .transform((text) => text as Room);
+const CURSOR = z.string().transform((text) => text as Cursor);
+const SESSION = z.object({
+  /** Socket.IO's public id of the connection, which survives a recovery. */
   sid: z.string(),
   holder: z.object({ subject: z.string().nullable(), tenants: z.array(z.string()) }).nullable(),
-  rooms: z.array(z.tuple([z.string().refine(isRoom), z.string(), z.string(), z.boolean(), z.boolean()])),
+  /** The fields of each `SessionRoom`, in order. */
+  rooms: z.array(z.tuple([ROOM, CURSOR, CURSOR, z.boolean(), z.boolean()])),
 });
 
-function encodeSession({ sid, principal, rooms }: RecoverableConnection): string {
-  return JSON.stringify({
-    sid,
-    holder: sessionHolder(principal),
-    rooms: [...rooms].map(([room, saved]) => [room, saved.start, saved.joinedAt, saved.replayed, saved.unproven]),
-  });
-}
-
-/** Null if another version of the bridge saved the session in another format. */
-function decodeSession(text: string): SavedSession | null {
-  const { success, data } = STORED.safeParse(JSON.parse(text));
-  if (!success) return null;
-  const rooms = data.rooms.map(([room, start, joinedAt, replayed, unproven]): [Room, SessionRoom] => [
-    room as Room,
-    { start: start as Cursor, joinedAt: joinedAt as Cursor, replayed, unproven },
-  ]);
-  return { ...data, rooms: new Map(rooms) };
+function encodeSession({ sid, principal, rooms: joined }: RecoverableConnection): string {
+  const rooms = [...joined].map(([room, at]) => [room, at.start, at.joinedAt, at.replayed, at.unproven]);
+  return JSON.stringify({ sid, holder: sessionHolder(principal), rooms });
 }
 
 /** A connection, as far as its session is concerned. */
@@ -188,7 +170,9 @@ export function createRecovery(
     const expiresAtMs = liveExpiry();
     store
       .touchSessions(due.map(({ pid, owner }) => ({ pid, owner, expiresAtMs })))
-      .catch((error: unknown) => logger.warn({ err: error }, 'failed to extend sessions; the next tick tries again'));
+      .catch((error: unknown) =>
+        logger.warn({ err: error }, 'failed to extend sessions; the bridge tries again before they expire'),
+      );
   }
 
   /** Call it when the connection has closed, with Socket.IO's reason. */
@@ -211,10 +195,10 @@ export function createRecovery(
     if (start.kind === 'reset') return start;
     const owner = nanoid();
     const stored = typeof pid === 'string' ? await store.claimSession(pid, owner, Date.now()) : null;
-    const session = stored === null ? null : decodeSession(stored.data);
-    if (stored === null || session === null || !mayResume(principal, session.holder)) {
-      return resetOf('expired', start.cursor);
-    }
+    if (stored === null) return resetOf('expired', start.cursor);
+    const { data: session } = SESSION.safeParse(JSON.parse(stored.data));
+    // Another version of the bridge may have saved it in another format.
+    if (session === undefined || !mayResume(principal, session.holder)) return resetOf('expired', start.cursor);
     // The old connection may still seem open. Two connections would share an id, and the client would get events twice.
     connections.get(stored.pid)?.terminate();
     continueSession(socket, { sid: session.sid, pid: stored.pid });
@@ -223,16 +207,15 @@ export function createRecovery(
 
   // 4. Its rooms are authorised again, for its current token.
 
-  function restoreRooms(session: SavedSession, offset: Cursor, principal: Principal) {
+  function restoreRooms(session: z.output<typeof SESSION>, offset: Cursor, principal: Principal) {
     const rooms = new Map<Room, SessionRoom>();
     const joined = new Map<Room, JoinedRoom>();
     const refused = new Map<Room, unknown>();
-    for (const [room, saved] of session.rooms) {
+    for (const [room, start, joinedAt, replayed, wasUnproven] of session.rooms) {
       try {
         const audiences = audiencesToJoin(principal, room);
-        const { start, joinedAt, replayed } = saved;
-        const unproven = saved.unproven || (replayed && offset <= joinedAt);
-        rooms.set(room, { ...saved, unproven });
+        const unproven = wasUnproven || (replayed && offset <= joinedAt);
+        rooms.set(room, { start, joinedAt, replayed, unproven });
         // Up to `joinedAt` the join's own replay brings the events of an unproven room, the first one or its repetition.
         joined.set(room, { audiences, start: unproven && start < joinedAt ? joinedAt : start });
       } catch (error) {

@@ -38,16 +38,11 @@ const MAX_TICK_MS = 1_000;
 
 export const SSE_QUERY = {
   ...ROOM_QUERY,
-  events: list('Names of the events to keep; all when left out.'),
-  legacy: flag(true, 'Whether the legacy aliases are sent before each canonical event.'),
-  after: text('A cursor to resume from; the header `Last-Event-ID` goes before it.'),
-  padding: integer(
-    0,
-    MAX_PADDING_BYTES,
-    0,
-    'Bytes of leading comment, for intermediaries that hold back the first bytes.',
-  ),
-  life: integer(1, MAX_LIFE_SECONDS, 0, 'Seconds after which the server ends the stream cleanly. Left out: no end.'),
+  events: list('Event names to keep. Default: all.'),
+  legacy: flag(true, 'Whether the legacy aliases precede each canonical event.'),
+  after: text('A cursor to resume from. The header `Last-Event-ID` takes precedence.'),
+  padding: integer(0, MAX_PADDING_BYTES, 0, 'Bytes of leading comment, for intermediaries that buffer.'),
+  life: integer(1, MAX_LIFE_SECONDS, 0, 'Seconds after which the server ends the stream. Default: no end.'),
 } as const;
 
 export interface SseDeps {
@@ -59,19 +54,13 @@ export interface SseDeps {
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
 }
 
-export interface SseTransport {
-  handle(context: BridgeContext): Promise<Response>;
-  /** Ends every stream, with a time to reconnect. */
-  drain(): void;
-}
-
 /** What all streams of one view share. */
 interface SharedView {
   readonly encode: Encoder;
   readonly countDelivery: DeliveryCounter;
 }
 
-export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps): SseTransport {
+export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps) {
   const streams = new Set<Stream>();
   const sharedViews = new Map<string, SharedView>();
   let ticking: NodeJS.Timeout | undefined;
@@ -233,7 +222,8 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
 
   return {
     handle,
-    drain() {
+    /** Ends every stream, with a time to reconnect. */
+    drain(): void {
       for (const stream of streams) stream.end({ before: `retry: ${jitter(config.retryMs)}\n` });
     },
   };

@@ -1,12 +1,10 @@
 /**
- * Writes a stream to its TCP socket, or through Node's response if the socket cannot be had.
+ * Writes a stream to its TCP socket, without Node's parser, request and response: they are most of the memory of an idle
+ * connection. Node releases them for upgrades, which it looks for after the 'request' listeners have run. So a listener
+ * marks the request as an upgrade, and the server's 'upgrade' event returns it with a bare socket.
  *
- * Parser, request and response are most of the memory of an idle connection. Node releases them when a request turns out
- * to be an upgrade, which it checks after the 'request' listeners have run. So a listener marks the request as an
- * upgrade, and the server's 'upgrade' event returns it with a bare socket. This uses two internals of Node, `upgrade` of
- * requests and `parser` of sockets (canaries: test/transports/internals.test.ts). Requests that cannot be marked, because
- * they are pipelined behind another one or have a body, and versions of Node without these internals get the same bytes
- * through the response.
+ * This uses two internals of Node, `upgrade` of requests and `parser` of sockets. Without them, and for requests that are
+ * pipelined or have a body, the same bytes go through the response. Canaries: test/transports/internals.test.ts.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
