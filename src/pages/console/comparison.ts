@@ -8,7 +8,7 @@
 import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
 import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
-import { createChanges, type Model } from './model.ts';
+import { createChanges, type Model, type Mutable } from './model.ts';
 import { type ClientState, createPasses, openStockClient, type StockClient } from './stock-clients.ts';
 import { publish, sampleTicket, TICKETS_UPDATED } from './test-events.ts';
 
@@ -93,30 +93,50 @@ export function agreementOf({ arrivals }: ComparedEvent): Agreement {
 
 export function createComparison(access: Access): Comparison {
   const changes = createChanges(RENDER_MS);
-  let room: Room | null = null;
-  let error: Error | null = null;
   let tallies = new Map<TransportName, Tally>();
   let events = new Map<string, ComparedEvent>();
   /** The newest cursor among the events that are no longer kept. */
   let dropped = '';
   /** How many different events were seen, including those no longer kept. */
   let seen = 0;
-  let agreed = 0;
-  let differing = 0;
-  let publishing: { sent: number; of: number } | null = null;
   let ending = new AbortController();
+  const model: Mutable<Comparison> = {
+    changes,
+    room: null,
+    error: null,
+    get clients() {
+      return [...tallies].map(([transport, { state, reason, received, duplicates, outOfOrder, resets, resume }]) => ({
+        ...{ transport, state, reason, received, duplicates, outOfOrder, resets },
+        lastResume: resume && {
+          missed: resume.missed,
+          caughtUp: Math.min(resume.missed, received - resume.receivedBefore),
+          how: resume.how,
+        },
+      }));
+    },
+    get events() {
+      return [...events.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1)).slice(0, MAX_SHOWN);
+    },
+    agreed: 0,
+    differing: 0,
+    publishing: null,
+    start,
+    stop,
+    cut: (transport) => tallies.get(transport)?.client?.cut(),
+    publishTestEvents,
+  };
 
   async function start(started: Room, eventNames: readonly string[]): Promise<void> {
     stop();
     ending = new AbortController();
     const { signal } = ending;
-    room = started;
-    error = null;
+    model.room = started;
+    model.error = null;
     events = new Map();
     dropped = '';
     seen = 0;
-    agreed = 0;
-    differing = 0;
+    model.agreed = 0;
+    model.differing = 0;
     tallies = new Map(TRANSPORTS.map((transport) => [transport, newTally()]));
     changes.notify();
     try {
@@ -137,7 +157,7 @@ export function createComparison(access: Access): Comparison {
     } catch (problem) {
       if (signal.aborted) return;
       stop();
-      error = problem as Error;
+      model.error = problem as Error;
     }
     changes.notify();
   }
@@ -153,7 +173,7 @@ export function createComparison(access: Access): Comparison {
     if (earlier !== undefined) {
       earlier.times++;
       tally.duplicates++;
-      if (earlier.times === 2) differing++;
+      if (earlier.times === 2) model.differing++;
     } else {
       tally.received++;
       const { resume } = tally;
@@ -187,8 +207,8 @@ export function createComparison(access: Access): Comparison {
     const before = agreementOf(event);
     arrival.hash = await hashOf(text);
     const after = agreementOf(event);
-    if (after === 'agree') agreed++;
-    if (after === 'differ' && before !== 'differ') differing++;
+    if (after === 'agree') model.agreed++;
+    if (after === 'differ' && before !== 'differ') model.differing++;
     changes.notify();
   }
 
@@ -215,17 +235,18 @@ export function createComparison(access: Access): Comparison {
       tally.client?.close();
       tally.client = null;
     }
-    room = null;
-    publishing = null;
+    model.room = null;
+    model.publishing = null;
     changes.notify();
   }
 
   async function publishTestEvents(tenantId: string): Promise<void> {
-    if (room === null || publishing !== null) return;
+    const { room } = model;
+    if (room === null || model.publishing !== null) return;
     const { signal } = ending;
     const progress = { sent: 0, of: TEST_EVENTS };
-    publishing = progress;
-    error = null;
+    model.publishing = progress;
+    model.error = null;
     changes.notify();
     const ids = { tenantId, ticketId: 'parity-test', [ID_FIELDS[kindOf(room)]]: idOf(room) };
     try {
@@ -240,51 +261,15 @@ export function createComparison(access: Access): Comparison {
         await new Promise((resolve) => setTimeout(resolve, TEST_EVENT_MS));
       }
     } catch (problem) {
-      if (!signal.aborted) error = problem as Error;
+      if (!signal.aborted) model.error = problem as Error;
     }
-    if (publishing === progress) publishing = null;
+    if (model.publishing === progress) model.publishing = null;
     changes.notify();
   }
 
   access.changes.subscribe(stop);
 
-  return {
-    changes,
-    get room() {
-      return room;
-    },
-    get error() {
-      return error;
-    },
-    get clients() {
-      return [...tallies].map(([transport, { state, reason, received, duplicates, outOfOrder, resets, resume }]) => ({
-        ...{ transport, state, reason, received, duplicates, outOfOrder, resets },
-        lastResume: resume && {
-          missed: resume.missed,
-          caughtUp: Math.min(resume.missed, received - resume.receivedBefore),
-          how: resume.how,
-        },
-      }));
-    },
-    get events() {
-      return [...events.values()].sort((a, b) => (a.cursor < b.cursor ? 1 : -1)).slice(0, MAX_SHOWN);
-    },
-    get agreed() {
-      return agreed;
-    },
-    get differing() {
-      return differing;
-    },
-    get publishing() {
-      return publishing;
-    },
-    start,
-    stop,
-    cut(transport) {
-      tallies.get(transport)?.client?.cut();
-    },
-    publishTestEvents,
-  };
+  return model;
 }
 
 function newTally(): Tally {

@@ -15,6 +15,9 @@ export interface Model {
   readonly changes: Changes;
 }
 
+/** A model as its own module sees it. */
+export type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
 /** @param intervalMs changes within this time reach the listeners as one */
 export function createChanges(intervalMs = 0): Changes {
   const listeners = new Set<() => void>();

@@ -7,7 +7,7 @@ import { TRANSPORTS } from '../../contract/names.ts';
 import type { PerTransport, Stats } from '../../contract/stats.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
 import type { Access } from './access.ts';
-import { createChanges, type Model } from './model.ts';
+import { createChanges, type Model, type Mutable } from './model.ts';
 
 /** One instant of the charts. A value is null while it is unknown. */
 export interface Sample {
@@ -50,12 +50,14 @@ interface Reading {
 }
 
 export function createStatsFeed(access: Access): StatsFeed {
-  const changes = createChanges();
+  const feed: Mutable<StatsFeed> = {
+    changes: createChanges(),
+    state: 'loading',
+    error: null,
+    stats: null,
+    history: [],
+  };
   const readings = new Map<string, Reading[]>();
-  let state: StatsState = 'loading';
-  let error: RoomcastError | null = null;
-  let stats: Stats | null = null;
-  let history: Sample[] = [];
   /** Counts restarts, so that an answer to an earlier token is ignored. */
   let generation = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -66,21 +68,22 @@ export function createStatsFeed(access: Access): StatsFeed {
     try {
       const next = await access.request<Stats>('stats', { query: { limit: MAX_ROOMS } });
       if (startedIn !== generation) return;
-      if (next.at !== stats?.at) addReading(next);
-      stats = next;
-      state = 'live';
-      error = null;
+      if (next.at !== feed.stats?.at) addReading(next);
+      feed.stats = next;
+      feed.state = 'live';
+      feed.error = null;
     } catch (problem) {
       if (startedIn !== generation) return;
-      error = problem as RoomcastError;
+      const error = problem as RoomcastError;
       const isRefused = error.status === 401 || error.status === 403;
-      state = isRefused ? 'refused' : 'unreachable';
+      feed.error = error;
+      feed.state = isRefused ? 'refused' : 'unreachable';
       nextFailures = failures + 1;
       waitMs = isRefused ? REFUSED_INTERVAL_MS : Math.min(MAX_INTERVAL_MS, INTERVAL_MS * nextFailures);
-      if (isRefused) stats = null;
+      if (isRefused) feed.stats = null;
       addSample({ atMs: Date.now(), published: null, delivered: null, p50: null, p99: null });
     }
-    changes.notify();
+    feed.changes.notify();
     timer = setTimeout(() => void poll(startedIn, nextFailures), waitMs);
   }
 
@@ -119,7 +122,7 @@ export function createStatsFeed(access: Access): StatsFeed {
   }
 
   function addSample(sample: Sample): void {
-    history = [...history.filter(({ atMs }) => atMs >= sample.atMs - HISTORY_MS), sample];
+    feed.history = [...feed.history.filter(({ atMs }) => atMs >= sample.atMs - HISTORY_MS), sample];
   }
 
   function restart(): void {
@@ -130,19 +133,5 @@ export function createStatsFeed(access: Access): StatsFeed {
   access.changes.subscribe(restart);
   restart();
 
-  return {
-    changes,
-    get state() {
-      return state;
-    },
-    get error() {
-      return error;
-    },
-    get stats() {
-      return stats;
-    },
-    get history() {
-      return history;
-    },
-  };
+  return feed;
 }
