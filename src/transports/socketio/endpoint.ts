@@ -48,6 +48,8 @@ interface Admission {
   isTaken: boolean;
 }
 
+export type SocketIoTransport = ReturnType<typeof createSocketIo>;
+
 export function createSocketIo(deps: SocketIoDeps) {
   const { config, metrics, gate, principalOf, originAllowed } = deps;
   const connections = new Map<string, Connection>();
