@@ -1,8 +1,8 @@
 /**
  * Appends requests in groups: each group is one script, one round trip, and one sync of the append-only file.
  *
- * The queue is bounded in events, characters and time. A request that was never sent fails with `unavailable`; one that
- * was sent and got no answer fails with `outcome_unknown` (protocol §10), at the latest after WAIT_MS + ANSWER_MS.
+ * The queue is bounded in events, characters and time. A request that was never sent fails with `unavailable`. A request
+ * that was sent but not answered fails with `outcome_unknown` (protocol §10), at the latest after WAIT_MS + ANSWER_MS.
  */
 import { formatCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -205,7 +205,7 @@ function createNames() {
   };
 }
 
-/** scripts/append.lua documents the order. Each name appears once: grouping is cheap here and would hold up Redis there. */
+/** scripts/append.lua documents the order. Each name appears once: grouping is cheap here but holds up Redis there. */
 function buildArguments(group: { readonly keying: string; readonly requests: readonly PendingRequest[] }): string[] {
   const dedupe = createNames();
   const tickets = createNames();
