@@ -14,7 +14,12 @@ import { until } from './support/until.ts';
 
 const SECRET = 'a secret for tests, of 32 bytes or more';
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-cli-'));
-after(() => rmSync(directory, { recursive: true, force: true }));
+/** A test that fails leaves none behind: the run would wait for it. */
+const running = new Set<ChildProcess>();
+after(() => {
+  for (const child of running) child.kill('SIGKILL');
+  rmSync(directory, { recursive: true, force: true });
+});
 
 interface Run {
   readonly child: ChildProcess;
@@ -34,6 +39,7 @@ function start(args: readonly string[], { env = {}, input }: Setting = {}): Run 
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', ...args], {
     env: { PATH: process.env.PATH, ...env },
   });
+  running.add(child);
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (chunk) => {
     stdout += chunk;
@@ -43,7 +49,10 @@ function start(args: readonly string[], { env = {}, input }: Setting = {}): Run 
   });
   child.stdin.on('error', () => {}); // it may end before it has read all
   child.stdin.end(input ?? '');
-  const ended = once(child, 'close').then(([code]) => code as number | null);
+  const ended = once(child, 'close').then(([code]) => {
+    running.delete(child);
+    return code as number | null;
+  });
   return {
     child,
     stdout: () => stdout,
@@ -430,12 +439,17 @@ describe('serve', () => {
     assert.equal(stderr, 'roomcast: PORT got "http": it takes a whole number from 0 to 65535\n');
   });
 
-  test('run by npx, it ends with the shell that npx puts in between', async () => {
+  test('run by npx, it ends with the shell that npx puts in between', async (t) => {
     // As npx does it: a shell that passes no signal on.
     const script = `"$0" --disable-warning=ExperimentalWarning src/cli/main.ts serve --port 0 --store sqlite::memory:; :`;
     const shell = spawn('sh', ['-c', script, process.execPath], {
       env: { PATH: process.env.PATH, npm_command: 'exec' },
       stdio: ['ignore', 'pipe', 'inherit'],
+      // A group of its own, to end both if the test fails.
+      detached: true,
+    });
+    t.after(() => {
+      if (shell.exitCode === null && shell.signalCode === null) process.kill(-(shell.pid as number), 'SIGKILL');
     });
     let output = '';
     shell.stdout.setEncoding('utf8').on('data', (chunk) => {

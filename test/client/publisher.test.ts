@@ -91,8 +91,16 @@ describe('publishing over HTTP', () => {
     const proxy = await startCutProxy(bridge.url);
     closing.push(proxy.close);
     const publisher = createPublisher({ url: proxy.url, maxBatch: 5 });
-    const cutting = setInterval(proxy.cut, 25);
-    closing.push(() => clearInterval(cutting));
+    closing.push(() => publisher.close(0));
+    let pauseMs = 25;
+    let cutting = setTimeout(cut, pauseMs);
+    closing.push(() => clearTimeout(cutting));
+    function cut(): void {
+      proxy.cut();
+      // Longer each time, so that a batch gets through on a busy machine, too.
+      pauseMs *= 1.05;
+      cutting = setTimeout(cut, pauseMs);
+    }
     const sent: string[] = [];
     const publishing: Promise<unknown>[] = [];
     for (let count = 0; count < 200; count++) {
@@ -101,7 +109,7 @@ describe('publishing over HTTP', () => {
       publishing.push(publisher.publish('tickets.updated', payload));
     }
     await until('some through', () => publisher.pending < 150);
-    clearInterval(cutting);
+    clearTimeout(cutting);
     await Promise.all(publishing);
     const records = await log(tenantId);
     assert.deepEqual(
@@ -201,6 +209,7 @@ test('flush waits for what was published before; close for all of it, but not fo
 
   proxy.refuse();
   const hopeless = createPublisher({ url: proxy.url, maxBatch: 1 });
+  closing.push(() => hopeless.close(0));
   const codes = Promise.all([1, 2].map(() => hopeless.publish('messages.new', messageNew()).then(() => 'ok', codeOf)));
   await hopeless.close(50);
   assert.deepEqual(await codes, ['outcome_unknown', 'closed']);
