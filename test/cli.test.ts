@@ -10,6 +10,7 @@ import { type JWTPayload, jwtVerify } from 'jose';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { startCutProxy } from './support/cut-proxy.ts';
 import { freePort } from './support/ports.ts';
+import { BARE_ENVIRONMENT } from './support/server.ts';
 import { until } from './support/until.ts';
 
 const SECRET = 'a secret for tests, of 32 bytes or more';
@@ -37,7 +38,7 @@ interface Setting {
 
 function start(args: readonly string[], { env = {}, input }: Setting = {}): Run {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', ...args], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { ...BARE_ENVIRONMENT, ...env },
   });
   running.add(child);
   let [stdout, stderr] = ['', ''];
@@ -443,7 +444,7 @@ describe('serve', () => {
     // As npx does it: a shell that passes no signal on.
     const script = `"$0" --disable-warning=ExperimentalWarning src/cli/main.ts serve --port 0 --store sqlite::memory:; :`;
     const shell = spawn('sh', ['-c', script, process.execPath], {
-      env: { PATH: process.env.PATH, npm_command: 'exec' },
+      env: { ...BARE_ENVIRONMENT, npm_command: 'exec' },
       stdio: ['ignore', 'pipe', 'inherit'],
       // A group of its own, to end both if the test fails.
       detached: true,

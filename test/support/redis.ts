@@ -103,7 +103,8 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     },
     async stop() {
       await kill();
-      await rm(directory, { recursive: true, force: true });
+      // A child that rewrites the log may still write for a moment.
+      await rm(directory, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
