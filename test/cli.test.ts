@@ -10,11 +10,17 @@ import { type JWTPayload, jwtVerify } from 'jose';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { startCutProxy } from './support/cut-proxy.ts';
 import { freePort } from './support/ports.ts';
+import { BARE_ENVIRONMENT } from './support/server.ts';
 import { until } from './support/until.ts';
 
 const SECRET = 'a secret for tests, of 32 bytes or more';
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-cli-'));
-after(() => rmSync(directory, { recursive: true, force: true }));
+/** A test that fails leaves none behind: the run would wait for it. */
+const running = new Set<ChildProcess>();
+after(() => {
+  for (const child of running) child.kill('SIGKILL');
+  rmSync(directory, { recursive: true, force: true });
+});
 
 interface Run {
   readonly child: ChildProcess;
@@ -32,8 +38,9 @@ interface Setting {
 
 function start(args: readonly string[], { env = {}, input }: Setting = {}): Run {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', ...args], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { ...BARE_ENVIRONMENT, ...env },
   });
+  running.add(child);
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (chunk) => {
     stdout += chunk;
@@ -43,7 +50,10 @@ function start(args: readonly string[], { env = {}, input }: Setting = {}): Run 
   });
   child.stdin.on('error', () => {}); // the process may end before it reads everything
   child.stdin.end(input ?? '');
-  const ended = once(child, 'close').then(([code]) => code as number | null);
+  const ended = once(child, 'close').then(([code]) => {
+    running.delete(child);
+    return code as number | null;
+  });
   return {
     child,
     stdout: () => stdout,
@@ -436,12 +446,17 @@ describe('serve', () => {
     assert.equal(stderr, 'roomcast: PORT must be a whole number from 0 to 65535, but got "http".\n');
   });
 
-  test('under npx, it ends with the shell that npx starts', async () => {
+  test('under npx, it ends with the shell that npx starts', async (t) => {
     // Like the shell of npx, which forwards no signal.
     const script = `"$0" --disable-warning=ExperimentalWarning src/cli/main.ts serve --port 0 --store sqlite::memory:; :`;
     const shell = spawn('sh', ['-c', script, process.execPath], {
-      env: { PATH: process.env.PATH, npm_command: 'exec' },
+      env: { ...BARE_ENVIRONMENT, npm_command: 'exec' },
       stdio: ['ignore', 'pipe', 'inherit'],
+      // A group of its own, to end both if the test fails.
+      detached: true,
+    });
+    t.after(() => {
+      if (shell.exitCode === null && shell.signalCode === null) process.kill(-(shell.pid as number), 'SIGKILL');
     });
     let output = '';
     shell.stdout.setEncoding('utf8').on('data', (chunk) => {

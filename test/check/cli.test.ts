@@ -13,6 +13,7 @@ import { startBridge, type TestBridge } from '../support/bridge.ts';
 import { type Habits, startObstacle } from '../support/obstacles.ts';
 import { freePort } from '../support/ports.ts';
 import { type ProxyName, programOf, programPath, startProxy } from '../support/proxies.ts';
+import { BARE_ENVIRONMENT } from '../support/server.ts';
 
 interface Run {
   readonly code: number | null;
@@ -25,7 +26,7 @@ function check(args: readonly string[], env: Readonly<Record<string, string>> = 
     process.execPath,
     ['--disable-warning=ExperimentalWarning', 'src/cli/main.ts', command, ...args],
     {
-      env: { PATH: process.env.PATH, ...env },
+      env: { ...BARE_ENVIRONMENT, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     },
   );

@@ -92,15 +92,16 @@ describe('publishing over HTTP', () => {
     const proxy = await startCutProxy(bridge.url);
     closing.push(proxy.close);
     const publisher = createPublisher({ url: proxy.url, maxBatch: 5 });
-    // The pauses grow, so that requests get through in the end, however slow the machine is.
+    closing.push(() => publisher.close(0));
     let pauseMs = 25;
-    let cutting = setTimeout(cutAgain, pauseMs);
-    function cutAgain(): void {
-      proxy.cut();
-      pauseMs *= 1.05;
-      cutting = setTimeout(cutAgain, pauseMs);
-    }
+    let cutting = setTimeout(cut, pauseMs);
     closing.push(() => clearTimeout(cutting));
+    function cut(): void {
+      proxy.cut();
+      // Longer each time, so that a batch gets through on a busy machine, too.
+      pauseMs *= 1.05;
+      cutting = setTimeout(cut, pauseMs);
+    }
     const sent: string[] = [];
     const publishing: Promise<unknown>[] = [];
     for (let count = 0; count < 200; count++) {
@@ -209,6 +210,7 @@ test('flush waits for the events that were published before; close waits for all
 
   proxy.refuse();
   const hopeless = createPublisher({ url: proxy.url, maxBatch: 1 });
+  closing.push(() => hopeless.close(0));
   const codes = Promise.all([1, 2].map(() => hopeless.publish('messages.new', messageNew()).then(() => 'ok', codeOf)));
   await hopeless.close(50);
   assert.deepEqual(await codes, ['outcome_unknown', 'closed']);

@@ -18,7 +18,10 @@ test('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not insta
   });
   const browser = await chromium.launch({ executablePath: CHROMIUM as string, args: FLAGS });
   try {
-    await until('the demo listens', () => /The inbox: +http\S+\n/.test(output));
+    await until('the demo listens', () => {
+      assert.equal(demo.exitCode, null, output);
+      return /The inbox: +http\S+\n/.test(output);
+    });
     const page = await browser.newPage();
     const faults: string[] = [];
     page.on('pageerror', (error) => faults.push(error.message));

@@ -21,13 +21,19 @@ export interface Command {
   readonly cwd?: string;
 }
 
+/** What a program that a test starts gets of this process's environment: nothing that configures it. */
+export const BARE_ENVIRONMENT: Readonly<Record<string, string | undefined>> = {
+  PATH: process.env.PATH,
+  NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+};
+
 const FROM_SOURCES: Command = { args: ['--disable-warning=ExperimentalWarning', 'src/main.ts'] };
 
 /** Starts it with these variables only; `PORT` is any free one unless given. */
 export function spawnServer(env: Readonly<Record<string, string>>, { args, cwd }: Command = FROM_SOURCES): Spawned {
   const child = spawn(process.execPath, args, {
     cwd,
-    env: { PATH: process.env.PATH, PORT: '0', ...env },
+    env: { ...BARE_ENVIRONMENT, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stderr = '';

@@ -10,12 +10,12 @@ import { createRequire } from 'node:module';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
-import type { Config } from '../src/config.ts';
-import { TRANSPORTS } from '../src/contract/names.ts';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
-import { CHROMIUM, FLAGS } from './support/browser.ts';
-import { freePort } from './support/ports.ts';
-import { until } from './support/until.ts';
+import type { Config } from '../../src/config.ts';
+import { TRANSPORTS } from '../../src/contract/names.ts';
+import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { CHROMIUM, FLAGS } from '../support/browser.ts';
+import { freePort } from '../support/ports.ts';
+import { until } from '../support/until.ts';
 
 const VIEWS = ['overview', 'tail', 'publish', 'parity'] as const;
 const SECRET = 'a secret of at least thirty-two bytes';
