@@ -17,7 +17,6 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
-  chmodSync,
   copyFileSync,
   globSync,
   mkdirSync,
@@ -107,16 +106,13 @@ before(async () => {
   const installed = join(directory, 'roomcast');
   mkdirSync(join(project, 'node_modules', '.bin'), { recursive: true });
   mkdirSync(installed);
-  await promisify(execFile)(resolve('node_modules/.bin/tsc'), [
-    ...['-p', 'tsconfig.build.json', '--outDir', join(installed, 'dist')],
-  ]);
+  await promisify(execFile)(process.execPath, ['src/dev/build.ts', join(installed, 'dist')]);
   copyFileSync('package.json', join(installed, 'package.json'));
   symlinkSync(resolve('node_modules'), join(installed, 'node_modules'));
   symlinkSync(installed, join(project, 'node_modules', 'roomcast'));
   for (const name of ['socket.io-client', 'eventsource', 'jose']) {
     symlinkSync(resolve('node_modules', name), join(project, 'node_modules', name));
   }
-  chmodSync(join(installed, 'dist/cli/main.js'), 0o755);
   symlinkSync(join(installed, 'dist/cli/main.js'), join(project, 'node_modules/.bin/roomcast'));
   symlinkSync(resolve('docs'), join(project, 'docs'));
   writeFileSync(join(project, 'package.json'), '{ "type": "module" }');

@@ -37,7 +37,7 @@ describe('installed from the tarball', () => {
   before(async () => {
     const source = join(directory, 'source');
     mkdirSync(source);
-    await run(bin('tsc'), ['-p', 'tsconfig.build.json', '--outDir', join(source, 'dist')]);
+    await run(process.execPath, ['src/dev/build.ts', join(source, 'dist')]);
     for (const file of ['package.json', 'README.md']) cpSync(file, join(source, file));
     const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], {
       cwd: source,
@@ -94,6 +94,12 @@ describe('installed from the tarball', () => {
     for (const name of scripts) {
       assert.ok(!existsSync(join(consumer, `node_modules/roomcast/dist/dev/${name}.js`)), name);
     }
+  });
+
+  test('Redis’s scripts are in the package', () => {
+    const scripts = globSync('store/redis/scripts/**/*.lua', { cwd: 'src' });
+    assert.ok(scripts.length > 20);
+    for (const name of scripts) assert.ok(existsSync(join(consumer, 'node_modules/roomcast/dist', name)), name);
   });
 
   test('publint finds nothing', async () => {
