@@ -1,8 +1,8 @@
 /**
- * The one place that wires: `createBridge` makes a bridge of a store, the bus, three transports and the HTTP routes.
+ * `createBridge` wires a bridge: the store, the bus, three transports and the HTTP routes.
  *
- * The server (serve.ts) and other Node programs use it alike: publish in-process, listen for HTTP if wanted, close. A
- * close drains: the bridge accepts nothing new, ends streams with a time to reconnect, and completes accepted writes.
+ * The server (serve.ts) and other Node programs use it alike: publish in-process, listen for HTTP if you want, close.
+ * `close` drains: the bridge accepts nothing new, ends streams with a time to reconnect, and completes accepted writes.
  */
 import type { BridgeContext } from './answers/answer.ts';
 import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';

@@ -92,6 +92,17 @@ test('code for browsers, and all that it imports, needs no module of Node', () =
   assert.deepEqual(ofNode, []);
 });
 
+test('imports point down the map of docs/design.md, which names everything in src/', () => {
+  const rows = [...readFileSync('docs/design.md', 'utf8').matchAll(/^\| (`.*?) \|/gm)].map(([, cell = '']) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => `src/${name}`),
+  );
+  const rowOf = (file: string): number => rows.findIndex((names) => names.some((name) => file.startsWith(name)));
+  const wrong = [...imports].flatMap(([file, targets]) =>
+    [file, ...targets].filter((target) => rowOf(target) < Math.max(0, rowOf(file))).map((to) => `${file} → ${to}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
 test('transports import neither http/ nor each other', () => {
   const transports = ['transports/socketio/', 'transports/sse/', 'transports/longpoll.ts'];
   for (const from of transports) {

@@ -2,7 +2,7 @@
  * When an exchange of request and response has ended: the response was sent, or its connection closed.
  *
  * With HTTP pipelining, a response can wait behind another one on its connection. Node emits nothing on such a response
- * when the connection closes, so what is reserved for it would never be released. One 'close' listener per connection
+ * when the connection closes, so its count in the limits would never be released. One 'close' listener per connection
  * therefore serves all of its exchanges.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';

@@ -6,7 +6,7 @@
  * as one 400 (protocol §6, §7).
  */
 import { z } from 'zod';
-import { isWellFormedCursor } from '../contract/cursor.ts';
+import { CURSOR_RULE, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { ID_RULE, ID_SCHEMA, isRoomId } from '../contract/rooms.ts';
 
@@ -107,6 +107,6 @@ export function parseQuery<S extends Shape>(query: URLSearchParams, shape: S): P
  */
 export function requireWellFormedCursor(path: string, cursor: string): string {
   if (isWellFormedCursor(cursor)) return cursor;
-  const message = 'must be 1 to 64 characters without whitespace or control characters';
+  const message = `must be ${CURSOR_RULE}`;
   throw new BridgeError('invalid_cursor', `${path} ${message}.`, { errors: [{ path, message }] });
 }

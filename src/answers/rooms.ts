@@ -1,6 +1,6 @@
 /**
- * From a client's request to what it receives: the rooms that it names, the audiences in which its principal may hear
- * them, and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
+ * From a client's request to what it receives: the rooms that it names, the audiences that carry them to its principal,
+ * and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
  */
 import { audiencesFor, type Principal } from '../auth/principal.ts';
 import type { JoinedRoom } from '../bus/subscription.ts';
@@ -56,7 +56,7 @@ export function parseRoom(kind: RoomKind, arg: unknown): Room {
 }
 
 /**
- * The audiences in which this principal hears the room.
+ * The audiences that carry the room's records to this principal.
  * @throws {BridgeError} `forbidden`
  */
 export function audiencesToJoin(principal: Principal, room: Room): string[] {

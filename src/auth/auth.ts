@@ -124,7 +124,7 @@ function text(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null;
 }
 
-/** RFC 6750 §2.1. Other schemes are meant for proxies in front. */
+/** RFC 6750 §2.1. Other schemes are for proxies in front of the bridge. */
 function bearerOf(headers: HeaderSource): string | null {
   const match = /^bearer +(\S.*)$/i.exec(headerValue(headers, 'authorization') ?? '');
   return match === null ? null : (match[1] as string).trim();

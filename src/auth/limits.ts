@@ -148,8 +148,8 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
 }
 
 /**
- * The client's address: the peer's, or, behind `trustProxy` proxies, the one that the outermost of them saw, that many
- * entries from the right in `X-Forwarded-For`. The client can make up every entry further left. An entry that is not an
+ * The client's address: the peer's without proxies. Behind `trustProxy` proxies, it is the entry of `X-Forwarded-For`
+ * that many places from the right, because the client can make up every entry further left. An entry that is not an
  * address ends the search, so that no invented text becomes a key.
  */
 export function clientAddress(

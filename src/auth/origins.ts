@@ -1,13 +1,13 @@
 /**
  * Which web pages may use the bridge with their visitor's credentials (protocol §11): pages of `CORS_ORIGINS` and of the
  * bridge's own origin. Every Engine.IO request is checked, because CORS does not guard a WebSocket handshake, and every
- * request with a cookie (auth.ts). The CORS headers name the listed origins only (answers/headers.ts).
+ * request with a cookie (auth.ts). The CORS headers name only the listed origins (answers/headers.ts).
  *
- * A page is of the own origin if `Sec-Fetch-Site` says so, a header that no page can set; browsers send it to https and
- * loopback addresses. Otherwise `Origin` must name the host and port of `Host`. The server cannot see whether TLS ends
- * at a proxy, so the scheme is compared only if `TRUST_PROXY` lets `X-Forwarded-Proto` name it; `X-Forwarded-Host` then
- * replaces `Host`. A request without `Origin` does not come from a page's script: browsers send it where CORS and
- * WebSockets apply.
+ * A page has the bridge's own origin if `Sec-Fetch-Site` says so. No page can set that header, and browsers send it to
+ * https and loopback addresses. Otherwise `Origin` must name the host and port of `Host`. The server cannot see whether
+ * TLS ends at a proxy, so it compares the scheme only if `TRUST_PROXY` lets `X-Forwarded-Proto` name it;
+ * `X-Forwarded-Host` then replaces `Host`. A request without `Origin` does not come from a page's script: browsers send
+ * `Origin` wherever CORS or WebSockets apply.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 
@@ -25,7 +25,7 @@ export interface PageFacts {
 export interface Origins {
   /** Whether the page may be served with credentials. True for a request without `Origin`. */
   allows(page: PageFacts): boolean;
-  /** The same for a cookie, which the browser adds by itself: images and links of other sites send no `Origin`. */
+  /** The same for a cookie, which browsers also add to images and links of other sites, without an `Origin`. */
   allowsAmbient(page: PageFacts): boolean;
 }
 

@@ -3,7 +3,7 @@
  * `POST /pass`). It holds the token's tenants, narrowing and `sub`, and the scope `subscribe` only. A key of the log
  * signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
  *
- * Two times bound it. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. Until the
+ * Two time limits apply. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. Until the
  * token's `exp`, at most 24 h, it also serves the reconnects that a stock EventSource makes by itself: it repeats its
  * URL for hours, gives up for good on a 401, and sends a `Last-Event-ID`. Any request can send that header, so a leaked
  * URL lets others listen until then, and never do more.

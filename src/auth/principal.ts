@@ -39,7 +39,8 @@ export const keyingOf = (mode: 'none' | 'jwt'): Keying => (mode === 'none' ? 'ro
 const mayListen = (holder: TokenHolder): holder is TokenHolder & { readonly tenants: readonly string[] } =>
   holder.tenants !== '*' && holder.scopes.has('subscribe');
 
-const isNarrowed = (holder: TokenHolder): boolean => holder.ticketIds !== null || holder.agreementIds !== null;
+export const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder | StateScope): boolean =>
+  ticketIds !== null || agreementIds !== null;
 
 /**
  * The audiences that carry a room's records to this principal; empty if it may not join. The result depends on the

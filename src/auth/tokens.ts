@@ -42,10 +42,10 @@ const NBF_TOLERANCE_S = 5;
 const MAX_NARROWING_IDS = 1000;
 /** Age at which the keys of a JWKS are fetched again. */
 const JWKS_MAX_AGE_MS = 600_000;
-/** Together with JWKS_GAP_MS within the 5 s of protocol §10. */
+/** With JWKS_GAP_MS, within the 5 s of protocol §10. */
 const JWKS_TIMEOUT_MS = 3_000;
 const JWKS_GAP_MS = 1_000;
-/** How long a verified token is not verified again: publishers send the same one with each request. */
+/** How long a verification is remembered: publishers send the same token with each request. */
 const REMEMBER_MS = 60_000;
 const REMEMBER_TOKENS = 1_000;
 /** The largest instant of a Date. */

@@ -35,12 +35,12 @@ export function createBatch(records: readonly LogRecord[]): Batch {
 
 /** Encodings that one record keeps. Stock clients and our own need no more. */
 const MAX_ENCODINGS = 6;
-/** In a batch each encoding comes with a tally (transports/delivery-counter.ts). */
+/** Beside each encoding, a batch holds a tally of its deliveries (transports/delivery-counter.ts). */
 const MAX_BATCH_ENCODINGS = 2 * MAX_ENCODINGS;
 
 const shared = new WeakMap<readonly LogRecord[], Batch>();
 
-/** The batch of this very array: the same array yields the same batch, until that has too many encodings. */
+/** The batch of this array. The same array gives the same batch, until the batch holds too many encodings. */
 export function batchOf(records: readonly LogRecord[]): Batch {
   let batch = shared.get(records);
   if (batch === undefined || batch.encodings.size > MAX_BATCH_ENCODINGS) {

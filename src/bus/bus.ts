@@ -3,11 +3,11 @@
  *
  * `publish` appends to the log (publish.ts). The log's tail hands back every commit, this node's own included; the bus
  * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and commit. The
- * handover from replay to live is in subscription.ts, and so is the law on faults: a subscription that fails is cut,
- * the others get the commit, and the head always moves.
+ * handover from replay to live is in subscription.ts. A subscription that fails is cut, the others get the commit, and
+ * the head always moves (design law 12).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
+import { CURSOR_RULE, type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
@@ -160,7 +160,7 @@ export function createBus(options: BusOptions): Bus {
     trimming = false;
   }
 
-  /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (law 8). */
+  /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (design law 8). */
   function fanOut(records: readonly LogRecord[]): void {
     const newest = records[records.length - 1] as LogRecord;
     const lagSeconds = Math.max(0, Date.now() - newest.acceptedAtMs) / 1000;
@@ -233,8 +233,7 @@ export function createBus(options: BusOptions): Bus {
 
   async function resolve(after: string): Promise<Start> {
     if (!isWellFormedCursor(after)) {
-      const message = 'A cursor is 1 to 64 characters without whitespace or control characters.';
-      throw new BridgeError('invalid_cursor', message);
+      throw new BridgeError('invalid_cursor', `A cursor is ${CURSOR_RULE}.`);
     }
     if (recent.knows(after)) return { kind: 'ok', cursor: after as Cursor };
     if (after === 'now') return { kind: 'ok', cursor: head };

@@ -6,9 +6,9 @@
  * its audiences before the next commit can arrive. A join with a cursor replays one room beside the main stream in the
  * same way, then enters it.
  *
- * The law on faults: an error while one subscription is served (in its sink, its encoding, its catch-up) ends that
- * subscription only. It is logged, the connection is cut, and the client resumes by its cursor. No other subscription
- * misses a record, and nothing is thrown into the tail or left as an unhandled rejection.
+ * Design law 12: an error while one subscription is served (in its sink, its encoding, its catch-up) ends only that
+ * subscription. It is logged, the connection is cut, and the client resumes by its cursor. No other subscription misses
+ * a record, and nothing is thrown into the tail or left as an unhandled rejection.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cursor } from '../contract/cursor.ts';
@@ -93,7 +93,7 @@ const MIN_BYTES_PER_MS = 4;
 /** Pause between attempts to read a log that does not answer. */
 const RETRY_MS = 500;
 
-/** There may be tens of thousands, so a subscription is one object, and creates what it rarely needs on first use. */
+/** A node may have tens of thousands, so each is one object that creates rarely used state on demand. */
 export class Subscription {
   readonly #bus: BusPort;
   readonly #sink: Sink;
@@ -102,9 +102,9 @@ export class Subscription {
   #position: Cursor;
   #live = false;
   #closed = false;
-  /** Bytes that may wait beyond the buffer's limit without making the client a slow consumer (protocol §4). */
+  /** Bytes that may wait beyond the limit before the client is a slow consumer (protocol, Slow consumers). */
   #toleratedBytes = 0;
-  /** Joins replay one after the other, so that each leaves out what earlier ones have brought (protocol §2). */
+  /** Joins replay one after the other: each leaves out the records that earlier ones have brought (protocol §2, §5). */
   #replaying: Promise<void> | null = null;
   /** Each reset raises it, so that reads under way notice that their position is void. */
   #generation = 0;
@@ -159,7 +159,7 @@ export class Subscription {
     }
   }
 
-  /** Cuts a slow consumer. For transports that also write other things than records. */
+  /** Cuts a slow consumer. Transports call it when they write something other than records. */
   cutIfSlow(): boolean {
     const pending = this.#sink.pendingBytes();
     if (pending === 0) this.#toleratedBytes = 0;
@@ -179,7 +179,7 @@ export class Subscription {
     this.close();
   }
 
-  /** The law on faults, see above. */
+  /** Design law 12. */
   #fail(error: unknown): void {
     this.#bus.logger.error({ err: error }, 'a connection failed and was cut; its client resumes by cursor');
     this.cut();
@@ -340,10 +340,10 @@ export class Subscription {
   #write(records: readonly LogRecord[], mode: Mode, flushed?: () => void): void {
     const batch = batchOf(records);
     if (this.#sink.pendingBytes() === 0) this.#toleratedBytes = 0;
-    // The group of one record alone never makes a client slow (protocol §4).
+    // The events of one record alone never make a client slow (protocol, Slow consumers).
     this.#tolerate(batch.largestGroupBytes);
     this.#sink.write(batch, mode, flushed);
-    // Nor does what a replay has left waiting when the stream goes live, up to one buffer.
+    // The bytes of a replay that still wait when the stream goes live do not either, up to one buffer.
     if (!this.#closed) this.#tolerate(Math.min(this.#sink.pendingBytes(), this.#bus.maxBufferBytes));
   }
 

@@ -2,7 +2,7 @@
  * The HTTP side of the check: `GET /check/poll` and `GET /check/stream` (http/routes/check.ts on the server). Only
  * `greet` throws; the other functions return the fault as part of their result.
  */
-import type { CheckContext, CheckResponse } from './network.ts';
+import { type CheckContext, type CheckResponse, TICK_MS, TICKS } from './network.ts';
 import {
   CheckError,
   type Fault,
@@ -13,8 +13,6 @@ import {
   type TickDelivery,
 } from './result.ts';
 
-const TICKS = 5;
-const TICK_MS = 300;
 /** How many seconds each poll of `pollTicks` asks the server to wait. */
 const POLL_WAITS = [0, 1, 1];
 /** The longest `wait` that `/check/poll` takes. */

@@ -1,6 +1,10 @@
 /** What the check needs of its surroundings: the browser page and the terminal each implement `Network`. */
 import type { Socket } from 'socket.io-client';
 
+/** Each transport is tested with this many ticks, this far apart. */
+export const TICKS = 5;
+export const TICK_MS = 300;
+
 export interface CheckRequest {
   readonly accept: string;
   readonly signal: AbortSignal;
@@ -23,7 +27,7 @@ export interface Network {
 
 export interface CheckContext {
   readonly network: Network;
-  /** Longest wait for a connection or an answer. Past it the transport has the fault `timeout` or `silent`. */
+  /** Longest wait for a connection or an answer. After that, the transport has the fault `timeout` or `silent`. */
   readonly timeoutMs: number;
   /** Ends the check. */
   readonly signal: AbortSignal;

@@ -2,11 +2,8 @@
  * The Socket.IO side of the check (transports/socketio/check.ts on the server): ticks in the namespace `/check`, then
  * the same connection kept quiet. Faults are part of the results; nothing is thrown.
  */
-import type { CheckContext } from './network.ts';
+import { type CheckContext, TICK_MS, TICKS } from './network.ts';
 import type { Fault, QuietPeriod, Tick, TickDelivery } from './result.ts';
-
-const TICKS = 5;
-const TICK_MS = 300;
 
 export interface CheckSocket {
   ticks(): Promise<TickDelivery>;

@@ -78,9 +78,9 @@ export class PublishError extends Error {
   }
 }
 
-const MAX_QUEUE = 10_000;
-const MAX_BATCH = 500;
-const MAX_BATCH_CHARS = 250_000;
+const DEFAULT_QUEUE = 10_000;
+const DEFAULT_BATCH = 500;
+const DEFAULT_BATCH_CHARS = 250_000;
 const RETRY_MS = 60_000;
 const TIMEOUT_MS = 10_000;
 const CLOSE_MS = 5_000;
@@ -101,8 +101,8 @@ type Outcome =
   | { readonly kind: 'refused' | 'retry'; readonly error: PublishError; readonly retryAfterMs: number };
 
 export function createPublisher(options: PublisherOptions): Publisher {
-  const { url, token, maxQueue = MAX_QUEUE, maxBatch = MAX_BATCH, maxBatchChars = MAX_BATCH_CHARS } = options;
-  const { retryMs = RETRY_MS, timeoutMs = TIMEOUT_MS } = options;
+  const { url, token, retryMs = RETRY_MS, timeoutMs = TIMEOUT_MS } = options;
+  const { maxQueue = DEFAULT_QUEUE, maxBatch = DEFAULT_BATCH, maxBatchChars = DEFAULT_BATCH_CHARS } = options;
   const http = createHttp(url, token, { maxTokenMs: timeoutMs, init: {} });
   const aborter = new AbortController();
   const { signal } = aborter;

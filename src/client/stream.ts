@@ -1,7 +1,7 @@
 /**
  * The one stream of events behind all transports: its rooms, its cursor, and the messages that were already delivered.
  *
- * All else rests on one rule: a connection, or a page of `/events`, brings every record of the rooms after a cursor that
+ * Everything rests on one rule: a connection, or a page of `/events`, brings every record of the rooms after a cursor that
  * is not beyond this one, in order. So a record at or before the cursor is a repeat, and the first record after it is the
  * next one. Connections may overlap, which is how one takes over from another with no gap and no duplicate.
  *
@@ -77,11 +77,11 @@ export interface Join {
 }
 
 const MAX_PAGE_RECORDS = 1000;
-/** For one plain request. The bridge answers within 5 s even if its log hangs. */
+/** The time-out of one plain request. The bridge answers within 5 s even if its log hangs. */
 const TIMEOUT_MS = 10_000;
 /** After a page that arrives this soon, the next one may be longer. */
 const QUICK_MS = 2_000;
-/** Between requests to a node whose tail is behind another's. */
+/** The pause between requests to a node whose tail is behind another's. */
 const LAG_MS = 100;
 /** Message ids that are remembered, beside those of the last state. */
 const MAX_IDS = 2_000;

@@ -35,7 +35,7 @@ export interface TransportPicker {
   stop(): void;
 }
 
-/** Before polling starts beside the first attempt. */
+/** The delay before polling starts beside the first attempt. */
 const POLL_AT_START_MS = 1_000;
 /** The longest delay before polling replaces a connection that ended; random, so that clients do not poll at once. */
 const POLL_MS = 200;

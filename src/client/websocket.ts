@@ -15,7 +15,7 @@ import { RoomcastError } from './http.ts';
 import { pause } from './retry.ts';
 import type { Payload, StreamEvent } from './stream.ts';
 
-/** Before rooms are joined again that the server refused with `rate_limited`. */
+/** The delay before the client repeats joins that the server refused with `rate_limited`. */
 const RATE_LIMITED_MS = 1_000;
 
 interface Ack {

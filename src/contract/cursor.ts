@@ -21,7 +21,8 @@ export interface CursorParts {
 const SEQ_WIDTH = 11;
 const FORMAT = /^([0-9a-z]{8})-([0-9a-z]{11})-([0-9a-z]{4})$/;
 const MAX_LENGTH = 64;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern finds control characters (protocol §8)
+export const CURSOR_RULE = `1 to ${MAX_LENGTH} characters without whitespace or control characters`;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern finds control characters
 const MALFORMED = /[\s\u0000-\u001f\u007f-\u009f]/u;
 
 export const GENESIS_NONCE = '0000';
@@ -38,7 +39,7 @@ export function parseCursor(text: string): CursorParts | null {
   return Number.isSafeInteger(seq) ? { epoch: match[1] as string, seq, nonce: match[3] as string } : null;
 }
 
-/** A cursor is malformed (400) if it is empty, longer than 64 characters, or has whitespace or control characters (protocol §8). */
+/** Whether the text keeps `CURSOR_RULE`. Other text is a malformed cursor (protocol §8). */
 export function isWellFormedCursor(text: string): boolean {
   return text.length > 0 && text.length <= MAX_LENGTH && !MALFORMED.test(text);
 }

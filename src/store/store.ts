@@ -2,8 +2,8 @@
  * The store ports: what the bridge needs from the engine behind its log. SQLite (sqlite/) and Redis (redis/) implement
  * them, and test/store/conformance.ts checks both engines against every law below.
  *
- * Each port is small, so that a consumer names only what it uses. The laws are on the methods that they bind, but for
- * one that binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
+ * Each port is small, so that a consumer names only what it uses. The laws are on the methods that they bind. One law
+ * binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
  * engine. Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (`append`: or `outcome_unknown`).
  */
 import type { Cursor } from '../contract/cursor.ts';
@@ -78,7 +78,7 @@ export interface NewestQuery {
 }
 
 export interface ReadQuery extends NewestQuery {
-  /** Exclusive. */
+  /** The read starts with the record after this cursor. */
   readonly after: Cursor;
 }
 

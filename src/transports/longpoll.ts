@@ -3,7 +3,7 @@
  * next record. The wait continues from the page through a subscription, as streams do (design law 3).
  */
 import { createHash } from 'node:crypto';
-import { answer, type BridgeContext, JSON_TYPE } from '../answers/answer.ts';
+import { answer, type BridgeContext, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
 import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
@@ -64,7 +64,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
   const waiting = new Set<() => void>();
 
   async function handle(context: BridgeContext): Promise<Response> {
-    const query = parseQuery(new URL(context.req.url).searchParams, EVENTS_QUERY);
+    const query = parseQuery(queryOf(context), EVENTS_QUERY);
     const principal = await principalOf(context);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
     const request: EventsRequest = {

@@ -1,5 +1,5 @@
 /**
- * A fault in one subscription is that subscription's (design law 7): it is cut and resumes by its cursor, every other
+ * A fault in one subscription is that subscription's (design law 12): it is cut and resumes by its cursor, every other
  * subscription receives each record once and in order, and the head moves. On both engines, since each has its own tail.
  */
 import assert from 'node:assert/strict';

@@ -1,6 +1,6 @@
 /**
  * What is written at once, replayed or live, fits the budget on the wire, where a legacy group is several times its
- * payload: a listener that has yet to take it is not cut by the next event (protocol §4, design law 7).
+ * payload: a listener that has yet to take it is not cut by the next event (protocol, Slow consumers; design law 7).
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -16,7 +16,7 @@ import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { CheckGate } from '../../transports/check-gate.ts';
 
-/** How long a client may take to read the rest of an ended stream. After that, its connection is closed. */
+/** How long a client may take to read the rest of an ended stream. After that, its connection is cut. */
 const LINGER_MS = 10_000;
 const RETRY_MS = 2_000;
 

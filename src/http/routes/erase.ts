@@ -1,6 +1,6 @@
 /**
- * Erasure, for privacy law: removes the records, state and dedupe keys of a ticket or a tenant from the log and its files
- * for good. Cursors stay valid, and other tickets and tenants replay as before. Takes the scope `admin`.
+ * Erasure, for privacy law: removes the records, state and deduplication keys of a ticket or a tenant from the log and
+ * its files for good. Cursors stay valid, and other tickets and tenants replay as before. Takes the scope `admin`.
  */
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { id, parseQuery } from '../../answers/query.ts';

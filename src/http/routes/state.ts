@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
-import { type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
+import { isNarrowed, type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
@@ -133,8 +133,6 @@ function scopeOf(principal: Principal, tenantId: string): StateScope {
   }
   return scope;
 }
-
-const isNarrowed = ({ ticketIds, agreementIds }: StateScope): boolean => ticketIds !== null || agreementIds !== null;
 
 /** A narrowed token reaches a ticket by its id, or by the agreement in its newest payload. */
 function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult): boolean {

@@ -55,7 +55,7 @@ export interface StatsRoute {
 /** The whole bridge, or the tenants whose rooms the caller may see. */
 type Scope = '*' | ReadonlySet<string>;
 
-/** An answer that does not know yet how many rooms to list. */
+/** An answer whose lists of rooms are not cut to a `limit` yet. */
 interface SharedStats extends Omit<Stats, 'rooms'> {
   readonly rooms: (limit: number) => Stats['rooms'];
 }

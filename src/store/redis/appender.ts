@@ -29,7 +29,7 @@ export interface Appender {
   append(request: AppendRequest): Promise<AppendResult>;
   /** Whether Redis refused the latest write. */
   isRefused(): boolean;
-  /** For writes by other means than `append`. */
+  /** For writes outside of `append`, such as the test writes of health.ts. */
   noteAccepted(): void;
   noteRefused(cause: string): void;
   /** Refuses new requests; resolves when all earlier requests have ended. */
@@ -38,7 +38,7 @@ export interface Appender {
 
 interface PendingRequest {
   readonly request: AppendRequest;
-  /** By event. */
+  /** One per event. */
   readonly nonces: readonly string[];
   readonly records: readonly string[];
   readonly characters: number;

@@ -1,8 +1,8 @@
 /**
  * The log in Redis (7 or newer) or Valkey, for any number of nodes.
  *
- * A node has three connections, so that neither a long read nor the blocked tail delays an append. Whatever must be
- * atomic is one script (scripts/). Redis may be away, slow or replaced at any time: calls end within their deadlines,
+ * A node has three connections, so that neither a long read nor the blocked tail delays an append. Each atomic step is
+ * one script (scripts/). Redis may be away, slow or replaced at any time: calls end within their deadlines,
  * and the store recovers by itself.
  */
 import type { Keying } from '../../contract/audiences.ts';

@@ -82,7 +82,7 @@ async function collectPage(
   let cursor: Cursor | null = null;
   do {
     const { items, next, ...step } = await readStep({ from, want: limit + 1 - payloads.length });
-    // The head of the first step: whatever changed between the steps comes after it in the log.
+    // The head of the first step: every change between the steps comes after it in the log.
     cursor ??= step.cursor;
     from = next;
     for (const { position, payload } of items) {

@@ -1,6 +1,5 @@
 /**
- * What crosses between the main thread and the threads of the log: operations, the reply to each, and the messages that
- * carry groups of them.
+ * The messages between the main thread and the threads of the log: operations, their replies, and groups of both.
  *
  * The two maps type both ends: the main thread gets the reply type of the operation that it submits, and a thread must
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.

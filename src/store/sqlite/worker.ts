@@ -111,7 +111,7 @@ function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
       } catch {
         // The disk may refuse this too. The next group tries again, and fails as long as the clean-up fails.
       }
-      // SQLite finds a full disk or a lock before it writes the commit's last page; a failed sync tells nothing.
+      // SQLite finds a full disk or a lock before it writes the commit's last page. A failed sync proves nothing.
       const nothingWritten = !isCommitting || [SQLITE_FULL, SQLITE_BUSY].includes(primaryCode(error) ?? -1);
       throw nothingWritten ? error : new CommitFailed(messageOf(error), { cause: error });
     }

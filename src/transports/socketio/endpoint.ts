@@ -44,7 +44,7 @@ type SocketData = Pick<ConnectionOptions, 'principal' | 'resumed'>;
 /** A handshake that the gate has counted. */
 interface Admission {
   readonly release: () => void;
-  /** Whether it became a connection, which releases it when it closes. */
+  /** Whether it became a connection, whose end then releases it. */
   isTaken: boolean;
 }
 

@@ -37,7 +37,7 @@ export function websocketOf(connection: EngineSocket): WebSocket | null {
   return name === 'websocket' ? socket : null;
 }
 
-/** `transport.perMessageDeflate`: bytes must not overtake messages that ws compresses. Without it, none are (as here). */
+/** `transport.perMessageDeflate`: bytes must not overtake messages that ws compresses. Without it, ws compresses none. */
 export function uncompressedWebsocketOf(connection: EngineSocket): WebSocket | null {
   return internalsOf(connection).transport.perMessageDeflate ? null : websocketOf(connection);
 }

@@ -26,7 +26,7 @@ import { continueSession } from './internals.ts';
 // as the cursor of the last event that it received.
 
 export interface SessionRoom {
-  /** The client hears the room after this cursor. */
+  /** The client receives the room's records after this cursor. */
   readonly start: Cursor;
   /** The position of the stream when the join was acknowledged. */
   readonly joinedAt: Cursor;
@@ -216,7 +216,7 @@ export function createRecovery(
         const audiences = audiencesToJoin(principal, room);
         const unproven = wasUnproven || (replayed && offset <= joinedAt);
         rooms.set(room, { start, joinedAt, replayed, unproven });
-        // Up to `joinedAt` the join's own replay brings the events of an unproven room, the first one or its repetition.
+        // An unproven join's own replay, the first or the repeated one, brings the records up to `joinedAt`.
         joined.set(room, { audiences, start: unproven && start < joinedAt ? joinedAt : start });
       } catch (error) {
         refused.set(room, error);

@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import { answer, type BridgeContext } from '../../answers/answer.ts';
+import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded } from '../../answers/exchange.ts';
 import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../../answers/query.ts';
@@ -30,7 +30,7 @@ import { type Chunk, chunkOf, openWriter, type ResponseWriter, requestSocket } f
 
 const MAX_PADDING_BYTES = 8192;
 const MAX_LIFE_SECONDS = 3600;
-/** How long a client may take to read the rest of an ended stream. Then it is cut. */
+/** How long a client may take to read the rest of an ended stream. After that, its connection is cut. */
 const LINGER_MS = 30_000;
 /** Views whose encoders are kept and shared. Clients can invent any number of views. */
 const MAX_VIEWS = 100;
@@ -68,7 +68,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
   async function handle(context: BridgeContext): Promise<Response> {
     const { incoming, outgoing } = context.env;
     try {
-      const query = parseQuery(new URL(context.req.url).searchParams, SSE_QUERY);
+      const query = parseQuery(queryOf(context), SSE_QUERY);
       // After a stream with an end, its connection serves further requests.
       if (query.life === 0) requestSocket(incoming, outgoing);
       const principal = await principalOf(context);
@@ -113,7 +113,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     const isTemporary = error instanceof BridgeError && error.passing;
     if (!isTemporary || context.req.method === 'HEAD' || !acceptsEventStream(context.req.header('accept'))) throw error;
     metrics.refused(error.code);
-    // Not before Retry-After, and spread out, so that clients refused together do not return together.
+    // At least Retry-After, and random, so that clients refused together do not return together.
     const leastMs = (error.retryAfterSeconds ?? 0) * 1000;
     const retryMs = leastMs + jitter(Math.max(config.retryMs, leastMs / 2));
     return answer(context, 200, STREAM_HEADERS, `retry: ${retryMs}\n${errorBlock(error)}`);
@@ -214,7 +214,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         const heartbeat = heartbeats.get(cursor) ?? chunkOf(cursorBlock(cursor));
         heartbeats.set(cursor, heartbeat);
         stream.lastWriteMs = nowMs;
-        // A client with unread bytes needs no sign of life.
+        // A client with unread bytes needs no heartbeat.
         if (stream.pendingBytes() === 0) stream.writer.write(heartbeat);
       }
     }

@@ -1,6 +1,6 @@
 /**
  * Writes a stream to its TCP socket, without Node's parser, request and response: they are most of the memory of an idle
- * connection. Node releases them for upgrades, which it looks for after the 'request' listeners have run. So a listener
+ * connection. Node releases them for upgrades, and decides that after the 'request' listeners have run. So a listener
  * marks the request as an upgrade, and the server's 'upgrade' event returns it with a bare socket.
  *
  * This uses two internals of Node, `upgrade` of requests and `parser` of sockets. Without them, and for requests that are

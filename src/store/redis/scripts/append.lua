@@ -3,7 +3,7 @@
 --
 -- ARGV, which buildArguments() in appender.ts makes: epoch for a new log, keying; then the names to which events refer,
 -- each once and by tenant, so that a key takes one command for all events:
---   number of tenants with dedupe ids; each: tenant, number of fields, the fields of DEDUPE
+--   number of tenants with deduplication ids; each: tenant, number of fields, the fields of DEDUPE
 --   number of tenants with tickets; each: tenant, number of tickets, the tickets
 --   1, '', number of audiences, the audiences; or 0
 -- then the number of requests; each: idempotency key or '', fingerprint, acceptedAtMs (16 digits), number of events,
