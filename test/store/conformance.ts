@@ -158,7 +158,8 @@ export function tailOf(store: Store): Tail {
       tail.commits.push(records);
       tail.records.push(...records);
     },
-    gap: (kind) => assert.fail(`the tail reports a gap: ${kind}`),
+    // Thrown outside of the store, which only logs what a listener throws.
+    gap: (kind) => queueMicrotask(() => assert.fail(`the tail reports a gap: ${kind}`)),
     forgotten: (through) => tail.forgotten.push(through),
   });
   return tail;
@@ -167,7 +168,7 @@ export function tailOf(store: Store): Tail {
 /** Waits until the tail is at the head. The tail may lag behind an `append` that has resolved. */
 async function caughtUp(store: Store, { records }: Tail): Promise<void> {
   const { head } = await store.bounds();
-  await until('the tail is at the head', () => (records.at(-1)?.id ?? '') >= head);
+  await until('the tail is at the head', () => (records.at(-1)?.id ?? store.opened.head) >= head);
 }
 
 export function storeConformance(name: string, engine: Engine): void {
@@ -182,7 +183,18 @@ export function storeConformance(name: string, engine: Engine): void {
     const open = async (openKeying: Keying = keying) => {
       const store = await log.open(openKeying);
       stores.push(store);
-      return { store, tail: tailOf(store) };
+      const tail = tailOf(store);
+      const { trim, erase } = store;
+      // A tail that is behind what is removed gets a gap, and these cases are not about that.
+      store.trim = async (retention) => {
+        await caughtUp(store, tail);
+        return trim(retention);
+      };
+      store.erase = async (request) => {
+        await caughtUp(store, tail);
+        return erase(request);
+      };
+      return { store, tail };
     };
     const first = await open();
     const reopen = async (openKeying?: Keying) => {
