@@ -5,11 +5,11 @@
  * They need no token in any AUTH_MODE, because they reach no tenant and not the log. They count as connections, have a
  * smaller limit of their own (transports/check-gate.ts), and end by themselves.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext, type Handler, JSON_TYPE, queryOf } from '../../answers/answer.ts';
-import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
+import { endExchange, hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, parseQuery } from '../../answers/query.ts';
 import type { Config } from '../../config.ts';
@@ -88,7 +88,7 @@ export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): 
         resolve();
         await writeTicks(outgoing, query, config.heartbeatMs, signal);
       })
-        .then(() => end(incoming, outgoing))
+        .then(() => endExchange(incoming, outgoing, LINGER_MS))
         .catch(reject);
     });
     return RESPONSE_ALREADY_SENT;
@@ -149,12 +149,4 @@ async function writeTicks(response: ServerResponse, query: TickQuery, heartbeatM
 
 function block(event: string, data: object): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
-}
-
-function end(request: IncomingMessage, response: ServerResponse): void {
-  response.end();
-  // A pipelined response that waits behind another one has no socket yet; the client cannot read it.
-  if (hasExchangeEnded(request, response) || response.socket === null) return;
-  const linger = setTimeout(() => request.socket.destroy(), LINGER_MS);
-  onExchangeEnd(request, response, () => clearTimeout(linger));
 }
