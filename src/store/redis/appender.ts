@@ -66,10 +66,10 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
 
   function sweep(): void {
     const due = performance.now() - WAIT_MS;
-    for (let oldest = waiting[0]; oldest !== undefined && oldest.sinceMs <= due; oldest = waiting[0]) {
-      waiting.shift();
-      end(oldest, unavailable('The log did not answer in time'));
-    }
+    // Oldest first.
+    const firstInTime = waiting.findIndex(({ sinceMs }) => sinceMs > due);
+    const late = waiting.splice(0, firstInTime === -1 ? waiting.length : firstInTime);
+    for (const pending of late) end(pending, unavailable('The log did not answer in time'));
     flush();
   }
 
