@@ -303,8 +303,15 @@ export function createBus(options: BusOptions): Bus {
 
 /** Unites each pair of batches once per commit, for all subscriptions that receive both. */
 function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
-  const withA = cache.get(a) ?? new Map<Batch, Batch>();
-  const united = withA.get(b) ?? uniteBatches(a, b);
-  cache.set(a, withA.set(b, united));
+  let withA = cache.get(a);
+  if (withA === undefined) {
+    withA = new Map();
+    cache.set(a, withA);
+  }
+  let united = withA.get(b);
+  if (united === undefined) {
+    united = uniteBatches(a, b);
+    withA.set(b, united);
+  }
   return united;
 }

@@ -52,7 +52,7 @@ interface OpenLog {
 function openWriter(file: string, keying: Keying): OpenLog {
   const { db, path, epoch, close } = openForWriting(file, keying);
   const commit = createCommit(db, keying);
-  const read = createReader(db);
+  const read = path === MEMORY ? createReader(db) : wrongThread;
   const findLostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
   // An erasure that an earlier process could not finish.
   if (meta(db, 'rewrite') === 'due') rewrite(db, path);
@@ -70,14 +70,16 @@ function openWriter(file: string, keying: Keying): OpenLog {
   };
 }
 
+function wrongThread(): never {
+  throw new Error('this operation is for the other thread');
+}
+
 function openReader(path: string): OpenLog {
   const db = openForReading(path);
   const read = createReader(db);
   post({ kind: 'opened', path, epoch: meta(db, 'epoch') });
   return {
-    write() {
-      throw new Error('this thread only reads');
-    },
+    write: wrongThread,
     read: (group) => group.map(read),
     close: () => db.close(),
   };

@@ -58,11 +58,13 @@ function prepare(texts: readonly PacketText[]): PreparedPackets {
 
 /** A websocket text message from a server: one unmasked frame (RFC 6455 §5.2). */
 export function websocketMessage(text: string): Buffer {
-  const payload = Buffer.from(text);
-  const { length } = payload;
-  const low = [length >> 8, length];
-  const sizes =
-    length < 126 ? [length] : length < 65_536 ? [126, ...low] : [127, 0, 0, 0, 0, length >> 24, length >> 16, ...low];
-  // Each number is stored as one byte, modulo 256.
-  return Buffer.concat([Buffer.from([0x81, ...sizes]), payload]);
+  const length = Buffer.byteLength(text);
+  const headerBytes = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+  const message = Buffer.allocUnsafe(headerBytes + length);
+  message[0] = 0x81;
+  message[1] = headerBytes === 2 ? length : headerBytes === 4 ? 126 : 127;
+  if (headerBytes === 4) message.writeUInt16BE(length, 2);
+  else if (headerBytes === 10) message.writeBigUInt64BE(BigInt(length), 2);
+  message.write(text, headerBytes);
+  return message;
 }
