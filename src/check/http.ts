@@ -218,6 +218,7 @@ async function expectSuccess(response: CheckResponse, type: string): Promise<voi
     const { code } = parseObject(await textOf(response));
     if (code === 'too_many_connections') throw new CheckError('busy');
     if (code === 'unavailable') throw new CheckError('draining');
+    if (code === 'host_not_allowed') throw new CheckError('misdirected');
   }
   if (status >= 400) throw new CheckError(status === 404 ? 'notOurs' : 'blocked', describe(response));
   if (status !== 200 || !contentType.startsWith(type)) throw new CheckError('notOurs', describe(response));

@@ -21,6 +21,8 @@ export type FaultKind =
   | 'redirected'
   /** The answer is not Roomcast's. */
   | 'notOurs'
+  /** The server does not answer to the name in its address (421). */
+  | 'misdirected'
   /** An error status that Roomcast did not send. */
   | 'blocked'
   /** The server's limit of connections or checks is reached. */

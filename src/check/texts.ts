@@ -97,6 +97,7 @@ const en = {
     timeout: 'no answer',
     redirected: 'redirected',
     notOurs: 'not a Roomcast server',
+    misdirected: 'name refused',
     blocked: 'blocked on the way',
     busy: 'server full',
     draining: 'server restarting',
@@ -127,6 +128,7 @@ const en = {
     timeout: 'The server does not answer.',
     redirected: 'The network redirects this device to another page ({detail}), as networks with a sign-in page do.',
     notOurs: 'Something other than Roomcast answers at this address ({detail}).',
+    misdirected: 'The server does not answer to the name in this address (421).',
     blocked: 'Something between this device and the server rejects the request ({detail}).',
     busy: 'The server accepts no more connections or checks right now.',
     draining: 'The server is restarting, or it cannot reach its log.',
@@ -144,6 +146,8 @@ const en = {
     setClock: 'Set this device’s clock, preferably with automatic time.',
     signIn:
       'Open any web page on this device. If the network asks you to sign in or to accept its terms, do that and run the check again. If only {origin} redirects, check that address: try https:// instead of http://.',
+    allowHost:
+      'Use localhost or an IP address in {origin}, or ask the people who run the server to add the name to ALLOWED_HOSTS.',
     fixAddress: 'Check the address, {origin}. If it is right, ask the people who run the server or this network’s DNS.',
     fixTls:
       'If this network inspects HTTPS, install its certificate authority on this device. If it does not, ask the people who run {origin} to check its certificate.',
@@ -239,6 +243,7 @@ const pt: typeof en = {
     timeout: 'sem resposta',
     redirected: 'redirecionado',
     notOurs: 'não é um servidor Roomcast',
+    misdirected: 'nome recusado',
     blocked: 'bloqueado no caminho',
     busy: 'servidor lotado',
     draining: 'servidor reiniciando',
@@ -273,6 +278,7 @@ const pt: typeof en = {
     redirected:
       'A rede redireciona este dispositivo para outra página ({detail}), como fazem as redes que pedem login.',
     notOurs: 'Algo que não é o Roomcast responde neste endereço ({detail}).',
+    misdirected: 'O servidor não atende pelo nome deste endereço (421).',
     blocked: 'Algo entre este dispositivo e o servidor rejeita a requisição ({detail}).',
     busy: 'O servidor não aceita mais conexões nem testes no momento.',
     draining: 'O servidor está reiniciando, ou não consegue acessar o log.',
@@ -290,6 +296,8 @@ const pt: typeof en = {
     setClock: 'Acerte o relógio deste dispositivo, de preferência com o horário automático.',
     signIn:
       'Abra qualquer página neste dispositivo. Se a rede pedir login ou aceite de termos, conclua essa etapa e teste de novo. Se só {origin} redirecionar, confira esse endereço: experimente https:// em vez de http://.',
+    allowHost:
+      'Use localhost ou um endereço IP em {origin}, ou peça a quem cuida do servidor que inclua o nome em ALLOWED_HOSTS.',
     fixAddress: 'Confira o endereço, {origin}. Se estiver certo, fale com quem cuida do servidor ou do DNS desta rede.',
     fixTls:
       'Se esta rede inspeciona HTTPS, instale a autoridade certificadora dela neste dispositivo. Se não, peça a quem cuida de {origin} que verifique o certificado.',

@@ -37,6 +37,7 @@ export type AdviceCode =
   | 'setClock'
   | 'signIn'
   | 'fixAddress'
+  | 'allowHost'
   | 'fixTls'
   | 'fixProxy'
   | 'goOnline'
@@ -92,6 +93,7 @@ const ADVICE_OF_FAULT: Readonly<Record<FaultKind, AdviceCode>> = {
   timeout: 'askServer',
   redirected: 'signIn',
   notOurs: 'fixAddress',
+  misdirected: 'allowHost',
   blocked: 'askServer',
   busy: 'wait',
   draining: 'wait',
