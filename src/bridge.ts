@@ -6,7 +6,9 @@
  */
 import type { BridgeContext } from './answers/answer.ts';
 import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
+import { createHostRule, isLoopback } from './auth/hosts.ts';
 import { createConnectionLimits } from './auth/limits.ts';
+import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
 import { createBus } from './bus/bus.ts';
@@ -15,11 +17,11 @@ import { type Published, type PublishOptions, toJsonValue } from './bus/publish.
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { createEventCatalog } from './contract/events.ts';
-import { createApp } from './http/app.ts';
+import { createApp, createMetricsApp } from './http/app.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
 import { createHttpServer } from './http/server.ts';
-import { createLogger } from './logger.ts';
+import { createLogger, createSparseWarning } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
 import { createCheckGate } from './transports/check-gate.ts';
@@ -36,6 +38,8 @@ export interface Listening {
   readonly host: string;
   readonly port: number;
   readonly url: string;
+  /** Where METRICS_PORT serves the metrics; null without one. */
+  readonly metricsUrl: string | null;
 }
 
 export interface Bridge {
@@ -82,14 +86,15 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   };
   const bus = createBus({ store, catalog, keying, legacyEvents, maxBufferBytes, retention, metrics, logger });
 
-  const auth = createAuth(config, (name) => store.secret(name));
-  const origins = createOrigins(config);
-  const authenticate =
-    (acceptsPass: boolean) =>
-    ({ env, req }: BridgeContext) =>
-      auth.principalOf(
-        credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass),
-      );
+  const isOpenHere = config.authMode === 'none' && isLoopback(config.host);
+  const origins = createOrigins({ ...config, localPages: isOpenHere });
+  const onForeignPage = createSparseWarning(logger);
+  const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
+  const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
+    credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
+  const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
+    auth.principalOf(credentialsOf(context, acceptsPass));
+  const mayScrape = createMetricsAccess(config, auth.principalOf);
   const gate = createGate({
     store,
     limits: createConnectionLimits(config),
@@ -108,7 +113,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     checkGate,
     principalOf: (handshake) =>
       auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
-    originAllowed: (request) => origins.allows(pageFacts(request.headers)),
+    origins,
+    originRefusal: (request) => origins.refusal(pageFacts(request.headers)),
   });
   const stats = createStats({
     ...common,
@@ -122,16 +128,31 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     prometheus,
     stats: stats.handle,
     authenticate: authenticate(false),
+    authorizeMetrics: (context) => mayScrape(credentialsOf(context, false)),
     mintPass: auth.mintPass,
     ready,
     transports: { sse: sse.handle, events: polling.handle },
     check: checkRoutes,
   });
-  const server = createHttpServer({ ...common, socketio, app });
+  const hostRule = createHostRule(config.allowedHosts);
+  const server = createHttpServer({ ...common, hostRule: isOpenHere ? hostRule : null, origins, socketio, app });
+  const { metricsHost, metricsPort } = config;
+  const metricsServer =
+    metricsPort === null
+      ? null
+      : createHttpServer({
+          ...common,
+          config: { ...config, host: metricsHost, port: metricsPort },
+          hostRule: isLoopback(metricsHost) ? hostRule : null,
+          origins: null,
+          socketio: null,
+          app: createMetricsApp({ ...common, prometheus, ready }),
+        });
 
   async function close(): Promise<void> {
     gate.startDraining();
-    const drained = server.drain(config.drainMs * CUT_SHARE);
+    const cutAfterMs = config.drainMs * CUT_SHARE;
+    const drained = Promise.all([server.drain(cutAfterMs), metricsServer?.drain(cutAfterMs)]);
     for (const transport of [socketio, sse, polling, checkRoutes]) transport.drain();
     await drained;
     await stats.close();
@@ -140,6 +161,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     await store.close();
   }
   let closing: Promise<void> | null = null;
+  let scraping: Promise<number> | null = null;
 
   return {
     config,
@@ -149,13 +171,23 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     },
     async listen() {
       if (closing !== null) throw new BridgeError('unavailable', 'The bridge is closed.');
-      const port = await server.listen();
-      const host = config.host.includes(':') ? `[${config.host}]` : config.host;
-      return { host: config.host, port, url: `http://${host}:${port}${config.basePath}` };
+      // Both in this turn, so that a `close` from now on ends both. The metrics stay up while a caller tries another time.
+      scraping ??= metricsServer?.listen() ?? null;
+      const [port, scraped] = await Promise.all([server.listen(), scraping]);
+      return {
+        host: config.host,
+        port,
+        url: urlOf(config.host, port, config.basePath),
+        metricsUrl: scraped === null ? null : urlOf(metricsHost, scraped, '/metrics'),
+      };
     },
     close() {
       closing ??= close();
       return closing;
     },
   };
+}
+
+function urlOf(host: string, port: number, path: string): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}${path}`;
 }

@@ -5,7 +5,7 @@
  *
  * A bad value stops the start with one line: the variable, the valid values, and the value (of a secret, its length).
  */
-import { isIPv4 } from 'node:net';
+import { isLoopback, toHostName } from './auth/hosts.ts';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
 import { parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
@@ -31,6 +31,8 @@ export interface Config {
   readonly jwtAudience: string | null;
   readonly authCookie: string;
   readonly corsOrigins: readonly string[];
+  /** Names by which clients may call a bridge that needs no token, beside localhost. Lower case. */
+  readonly allowedHosts: readonly string[];
   /** Empty, or `/x` without a slash at its end. */
   readonly basePath: string;
   readonly socketPath: string;
@@ -54,6 +56,9 @@ export interface Config {
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly metricsRoomLabel: (typeof ROOM_LABELS)[number];
   readonly metricsMaxRooms: number;
+  readonly metricsToken: string | null;
+  readonly metricsPort: number | null;
+  readonly metricsHost: string;
 }
 
 export class ConfigError extends Error {
@@ -87,7 +92,7 @@ const DAY_MS = 86_400_000;
 const MIN_SECRET_BYTES = 32;
 
 const SETTINGS: Settings = {
-  host: text('HOST', '127.0.0.1', 'a host name or an address to listen on', (host) => /^[\w.:%[\]-]+$/.test(host)),
+  host: hostToListenOn('HOST'),
   port: whole('PORT', 4003, 0, 65_535),
   storeUrl: text(
     'STORE_URL',
@@ -130,6 +135,11 @@ const SETTINGS: Settings = {
     'comma-separated origins such as https://app.example.com ("*" is refused, since credentials are allowed)',
     toOrigin,
   ),
+  allowedHosts: list(
+    'ALLOWED_HOSTS',
+    'comma-separated host names without scheme or port, such as bridge.example',
+    toHostName,
+  ),
   basePath: path('BASE_PATH', ''),
   socketPath: path('SOCKET_PATH', '/socket.io'),
   heartbeatMs: whole('HEARTBEAT_MS', 15_000, 10, DAY_MS),
@@ -149,6 +159,11 @@ const SETTINGS: Settings = {
   logLevel: choice('LOG_LEVEL', LOG_LEVELS, 'info'),
   metricsRoomLabel: choice('METRICS_ROOM_LABEL', ROOM_LABELS, 'room'),
   metricsMaxRooms: whole('METRICS_MAX_ROOMS', 10_000, 0, 10_000_000),
+  metricsToken: secret('METRICS_TOKEN', 'up to 1024 visible ASCII characters without spaces', (token) =>
+    /^[\x21-\x7e]{1,1024}$/.test(token),
+  ),
+  metricsPort: nullable(whole('METRICS_PORT', 0, 0, 65_535)),
+  metricsHost: hostToListenOn('METRICS_HOST'),
 };
 
 const NAMES = Object.keys(SETTINGS) as (keyof Config)[];
@@ -203,6 +218,9 @@ function complete(values: Partial<Record<keyof Config, unknown>>): Config {
   if (config.authMode === 'jwt' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) === null) {
     throw new ConfigError('AUTH_MODE is jwt, but no key is set. Set one of JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL.');
   }
+  if (config.metricsPort === config.port && config.port !== 0 && config.metricsHost === host) {
+    throw new ConfigError(`METRICS_PORT must be another port than PORT, but both are ${config.port}.`);
+  }
   if (socketPath === '' || `${basePath}/`.startsWith(`${socketPath}/`)) {
     throw new ConfigError(
       `SOCKET_PATH must be a path such as /socket.io that does not contain BASE_PATH, but got ${showPlain(socketPath || '/')}.`,
@@ -210,6 +228,7 @@ function complete(values: Partial<Record<keyof Config, unknown>>): Config {
   }
   config.extraEvents = Object.freeze([...config.extraEvents]);
   config.corsOrigins = Object.freeze([...config.corsOrigins]);
+  config.allowedHosts = Object.freeze([...config.allowedHosts]);
   return Object.freeze(config);
 }
 
@@ -258,6 +277,10 @@ function text(
 ): Setting<string> {
   const check = (value: string) => (value !== '' && fits(value) ? value : undefined);
   return normalised(variable, fallback, rule, check, show);
+}
+
+function hostToListenOn(variable: string): Setting<string> {
+  return text(variable, '127.0.0.1', 'a host name or an address to listen on', (host) => /^[\w.:%[\]-]+$/.test(host));
 }
 
 function secret(variable: string, rule: string, fits: (text: string) => boolean): Setting<string | null> {
@@ -328,9 +351,4 @@ function toOrigin(origin: string): string | undefined {
   if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*,]+\/?$/i.test(origin) || !URL.canParse(origin)) return undefined;
   const url = new URL(origin);
   return url.origin === 'null' ? origin.replace(/\/$/, '') : url.origin;
-}
-
-function isLoopback(host: string): boolean {
-  const address = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
-  return address === 'localhost' || address === '::1' || (isIPv4(address) && address.startsWith('127.'));
 }

@@ -3,6 +3,25 @@ import { type LevelWithSilent, type Logger as PinoLogger, pino } from 'pino';
 
 export type Logger = PinoLogger;
 
+/** The shortest time between two lines of one kind of warning that anybody can cause from outside. */
+const WARNING_GAP_MS = 1_000;
+
 export function createLogger(level: LevelWithSilent): Logger {
   return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+}
+
+/** Warns at most once a second; each line has the number of warnings that were left out before it. */
+export function createSparseWarning(logger: Logger): (message: string) => void {
+  let loggedMs = Number.NEGATIVE_INFINITY;
+  let leftOut = 0;
+  return (message) => {
+    const nowMs = performance.now();
+    if (nowMs - loggedMs < WARNING_GAP_MS) {
+      leftOut++;
+      return;
+    }
+    logger.warn(leftOut === 0 ? {} : { leftOut }, message);
+    loggedMs = nowMs;
+    leftOut = 0;
+  };
 }

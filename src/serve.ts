@@ -43,26 +43,40 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
 
 async function start(config: Config, logger: Logger): Promise<Bridge> {
   const bridge = await createBridge(config);
-  const { url } = await bridge.listen().catch((cause: NodeJS.ErrnoException) => {
+  const { url, metricsUrl } = await bridge.listen().catch((cause: NodeJS.ErrnoException) => {
     throw new Error(listenFault(config, cause), { cause });
   });
   logger.info({ url, store: withoutCredentials(config.storeUrl) }, `server up, listening on ${url}`);
+  if (metricsUrl !== null) logger.info({ metricsUrl }, `metrics are at ${metricsUrl}, without a token`);
   return bridge;
 }
 
+type ListenError = NodeJS.ErrnoException & {
+  readonly port?: number;
+  readonly address?: string;
+  readonly hostname?: string;
+};
+
 /** Why the server cannot listen, and what to do. */
-function listenFault({ host, port }: Config, { code, message }: NodeJS.ErrnoException): string {
+function listenFault(config: Config, { code, message, ...error }: ListenError): string {
+  const isOfMetrics =
+    error.port && config.port !== config.metricsPort
+      ? error.port === config.metricsPort
+      : (error.address ?? error.hostname) === config.metricsHost && config.host !== config.metricsHost;
+  const prefix = isOfMetrics ? 'METRICS_' : '';
+  const host = isOfMetrics ? config.metricsHost : config.host;
+  const port = (isOfMetrics ? config.metricsPort : config.port) ?? 0;
   switch (code) {
     case 'EADDRINUSE':
-      return `Port ${port} is already in use. Try PORT=${port < 65_535 ? port + 1 : port - 1}.`;
+      return `Port ${port} is already in use. Try ${prefix}PORT=${port < 65_535 ? port + 1 : port - 1}.`;
     case 'EACCES':
-      return `This process may not listen on port ${port}. Try PORT=4003, or any port above 1023.`;
+      return `This process may not listen on port ${port}. Try ${prefix}PORT=${isOfMetrics ? 9464 : 4003}, or any port above 1023.`;
     case 'EADDRNOTAVAIL':
-      return `HOST ${host} is not an address of this machine. Try HOST=127.0.0.1, or HOST=0.0.0.0 for all addresses.`;
+      return `${prefix}HOST ${host} is not an address of this machine. Try ${prefix}HOST=127.0.0.1, or ${prefix}HOST=0.0.0.0 for all addresses.`;
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
-      return `HOST ${host} could not be resolved to an address. Try HOST=127.0.0.1.`;
+      return `${prefix}HOST ${host} could not be resolved to an address. Try ${prefix}HOST=127.0.0.1.`;
     default:
-      return `The server cannot listen on HOST ${host}, PORT ${port}: ${message}.`;
+      return `The server cannot listen on ${prefix}HOST ${host}, ${prefix}PORT ${port}: ${message}.`;
   }
 }

@@ -93,7 +93,7 @@ describe('wrong usage: one line, exit code 2', () => {
     [['token', '--secret', SECRET], /--tenant is required/],
     [
       ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
-      /unknown --scope "all": use subscribe, publish, admin/,
+      /unknown --scope "all": use subscribe, publish, metrics, admin/,
     ],
     [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires must be .*, not "never"/],
     [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant '\*' excludes other tenants/],

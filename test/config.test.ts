@@ -44,6 +44,7 @@ test('an empty environment gives the defaults of the contract', () => {
     jwtAudience: null,
     authCookie: 'access_token',
     corsOrigins: [],
+    allowedHosts: [],
     basePath: '',
     socketPath: '/socket.io',
     heartbeatMs: 15_000,
@@ -63,6 +64,9 @@ test('an empty environment gives the defaults of the contract', () => {
     logLevel: 'info',
     metricsRoomLabel: 'room',
     metricsMaxRooms: 10_000,
+    metricsToken: null,
+    metricsPort: null,
+    metricsHost: '127.0.0.1',
   });
   assert.ok(Object.isFrozen(config));
   assert.deepEqual(configure(), config);
@@ -99,12 +103,16 @@ test('good values are taken as they mean', () => {
       ['https://a.example', 'http://b.example:8080'],
     ],
     [{ CORS_ORIGINS: 'capacitor://localhost' }, 'corsOrigins', ['capacitor://localhost']],
+    [{ ALLOWED_HOSTS: 'Bridge.LAN., my-laptop.local,bridge.lan' }, 'allowedHosts', ['bridge.lan', 'my-laptop.local']],
     [{ BASE_PATH: '/bridge/' }, 'basePath', '/bridge'],
     [{ BASE_PATH: '/' }, 'basePath', ''],
     [{ SOCKET_PATH: '/rt/socket.io/' }, 'socketPath', '/rt/socket.io'],
     [{ RATE_PUBLISH: '50' }, 'ratePublish', 50],
     [{ LOG_LEVEL: 'silent' }, 'logLevel', 'silent'],
     [{ METRICS_ROOM_LABEL: 'kind' }, 'metricsRoomLabel', 'kind'],
+    [{ METRICS_TOKEN: ' scraper\n' }, 'metricsToken', 'scraper'],
+    [{ METRICS_PORT: '0' }, 'metricsPort', 0],
+    [{ METRICS_HOST: '0.0.0.0' }, 'metricsHost', '0.0.0.0'],
   ];
   for (const [env, name, expected] of cases) {
     const config: Readonly<Record<string, unknown>> = { ...parseConfig(env) };
@@ -119,6 +127,11 @@ test('a bad value is refused in one line: the variable, its rule, the value', ()
     ['PORT', '80.5'],
     ['PORT', '0x50'],
     ['HOST', 'not a host'],
+    ['ALLOWED_HOSTS', 'http://bridge.lan'],
+    ['ALLOWED_HOSTS', 'bridge.lan:4003'],
+    ['ALLOWED_HOSTS', '*'],
+    ['METRICS_PORT', '65536'],
+    ['METRICS_HOST', 'not a host'],
     ['RETENTION_HOURS', '0'],
     ['RETENTION_HOURS', 'three\ndays'],
     ['RETENTION_HOURS', '1e3'],
@@ -170,6 +183,7 @@ test('a refusal never shows a secret', () => {
     ['STORE_URL', 'redis://user:hunter2@host/x', 'hunter2'],
     ['STORE_URL', 'redis://user:hunter2@a,b', 'hunter2'],
     ['STORE_URL', 'hunter2', 'hunter2'],
+    ['METRICS_TOKEN', 'hunter2 and more', 'hunter2'],
     ['STORE_URL', 'sqlite:', 'hunter2'],
     ['JWKS_URL', 'https://user:hunter2@idp.example/keys', 'hunter2'],
   ];
@@ -223,6 +237,11 @@ test('a server that cannot listen says in one line why, and what to do', async (
       { HOST: 'nowhere.invalid', AUTH_MODE: 'none' },
       'HOST nowhere.invalid could not be resolved to an address. Try HOST=127.0.0.1.',
     ],
+    [
+      { METRICS_HOST: '192.0.2.1', METRICS_PORT: '0' },
+      'METRICS_HOST 192.0.2.1 is not an address of this machine. Try METRICS_HOST=127.0.0.1, or METRICS_HOST=0.0.0.0 for all addresses.',
+    ],
+    [{ PORT: '4003', METRICS_PORT: '4003' }, 'METRICS_PORT must be another port than PORT, but both are 4003.'],
   ];
   for (const [env, message] of cases) {
     const server = spawnServer({ STORE_URL: 'sqlite::memory:', ...env });

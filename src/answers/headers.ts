@@ -5,6 +5,7 @@
  * response heads there.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Origins } from '../auth/origins.ts';
 
 /** A Content-Security-Policy that allows only the sources in `allowed`, and no framing. */
 export const contentSecurityPolicy = (...allowed: readonly string[]): string =>
@@ -32,12 +33,12 @@ const EXPOSED_HEADERS = 'ETag, Retry-After';
 export function setSharedHeaders(
   { headers: { origin } }: IncomingMessage,
   response: ServerResponse,
-  corsOrigins: readonly string[],
+  origins: Pick<Origins, 'listsAny' | 'isListed'> | null,
 ): void {
   for (const [name, value] of SECURITY_HEADERS) response.setHeader(name, value);
-  if (corsOrigins.length === 0) return;
+  if (origins === null || !origins.listsAny) return;
   response.setHeader('Vary', 'Origin');
-  if (origin === undefined || !corsOrigins.includes(origin)) return;
+  if (origin === undefined || !origins.isListed(origin)) return;
   response.setHeader('Access-Control-Allow-Origin', origin);
   response.setHeader('Access-Control-Allow-Credentials', 'true');
   response.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);

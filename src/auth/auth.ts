@@ -7,25 +7,24 @@
  *   2. the pass
  *   3. the query's `access_token`
  *   4. the cookie, last because the browser adds it by itself; only for pages of an allowed origin (origins.ts)
+ * With AUTH_MODE=none everyone is let in but pages of foreign origins, which bring in somebody who did not ask for it.
  */
 import type { ParsedUrlQuery } from 'node:querystring';
 import { BridgeError } from '../contract/errors.ts';
-import {
-  createOrigins,
-  type HeaderSource,
-  headerValue,
-  type OriginConfig,
-  type PageFacts,
-  pageFacts,
-} from './origins.ts';
+import { type HeaderSource, headerValue, type Origins, type PageFacts, pageFacts } from './origins.ts';
 import { createPasses, type Minted } from './pass.ts';
 import { ANONYMOUS, type Principal } from './principal.ts';
 import { createTokenVerifier, type TokenConfig, type TokenOptions, unauthorized } from './tokens.ts';
 
-export interface AuthConfig extends TokenConfig, OriginConfig {
+export interface AuthConfig extends TokenConfig {
   readonly authMode: 'none' | 'jwt';
   /** The name of the cookie that may hold a token. */
   readonly authCookie: string;
+}
+
+export interface AuthOptions extends TokenOptions {
+  /** Hears why a page was refused. Default: nobody does. */
+  readonly onForeignPage?: (refusal: string) => void;
 }
 
 /** The credentials of a request, unverified. Never logged. */
@@ -40,7 +39,7 @@ export interface Credentials {
 }
 
 export interface Auth {
-  /** @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden` (a cookie from a foreign page), `unavailable` */
+  /** @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden` (a foreign page), `unavailable` */
   principalOf(credentials: Credentials): Promise<Principal>;
   /** @throws {BridgeError} `forbidden`, `unavailable` */
   mintPass(principal: Principal): Promise<Minted>;
@@ -52,15 +51,29 @@ export interface Auth {
  */
 export function createAuth(
   config: AuthConfig,
+  origins: Origins,
   secretOf: (name: string) => Promise<string>,
-  options: TokenOptions = {},
+  options: AuthOptions = {},
 ): Auth {
+  const { onForeignPage = () => {} } = options;
+
+  function throwIfForeign(refusal: string | null): void {
+    if (refusal === null) return;
+    onForeignPage(refusal);
+    throw new BridgeError('forbidden', refusal);
+  }
+
   const passes = createPasses(secretOf, options.now);
   if (config.authMode === 'none') {
-    return { principalOf: async () => ANONYMOUS, mintPass: passes.mint };
+    return {
+      async principalOf({ page }) {
+        throwIfForeign(origins.refusal(page));
+        return ANONYMOUS;
+      },
+      mintPass: passes.mint,
+    };
   }
   const verifyToken = createTokenVerifier(config, options);
-  const origins = createOrigins(config);
   return {
     async principalOf(credentials) {
       const { bearer, pass, accessToken, cookie, reconnect, page } = credentials;
@@ -68,9 +81,7 @@ export function createAuth(
       if (pass !== null) return passes.verify(pass, reconnect);
       if (accessToken !== null) return verifyToken(accessToken);
       if (cookie === null) throw unauthorized('A token is required.');
-      if (!origins.allowsAmbient(page)) {
-        throw new BridgeError('forbidden', 'A cookie is not accepted from a page whose origin is not in CORS_ORIGINS.');
-      }
+      throwIfForeign(origins.cookieRefusal(page));
       return verifyToken(cookie);
     },
     mintPass: passes.mint,

@@ -96,6 +96,14 @@ export function mayAdminister(principal: Principal, tenantId: string | null): bo
   return principal.tenants === '*' || (tenantId !== null && principal.tenants.includes(tenantId));
 }
 
+/** Whether the principal may read figures that name rooms of all tenants: a service's token that is made for it. */
+export function mayReadMetrics(principal: Principal): boolean {
+  if (mayAdminister(principal, null)) return true;
+  return (
+    principal.kind === 'token' && principal.scopes.has('metrics') && principal.tenants === '*' && !isNarrowed(principal)
+  );
+}
+
 /** Identifies a publisher for idempotency keys and rate limits. */
 export function publisherKey(principal: Principal): string {
   if (principal.kind === 'anonymous') return 'anonymous';

@@ -12,9 +12,10 @@ export const TOKEN_HELP = `Creates an HS256 token for tests, and prints it. Toke
 
 Usage: roomcast token --tenant TENANT [options]
 
-  --tenant ID      the tenant; may be repeated. '*' is for a service that publishes for all tenants and cannot listen
+  --tenant ID      the tenant; may be repeated. '*' is for a service that publishes for all tenants or reads metrics; it
+                   cannot listen
   --sub USER       the user id, which allows the room user:USER
-  --scope SCOPE    subscribe, publish or admin; may be repeated (default subscribe)
+  --scope SCOPE    subscribe, publish, metrics or admin; may be repeated (default subscribe)
   --ticket ID      limits the token to this ticket; may be repeated
   --agreement ID   limits the token to this agreement; may be repeated
   --expires TIME   30s, 15m, 1h, 7d (default 1h)
@@ -26,7 +27,7 @@ Example: export JWT_SECRET=$(openssl rand -base64 32)
          ROOMCAST_TOKEN=$(roomcast token --tenant tenant-1 --scope publish) roomcast publish …
 `;
 
-const SCOPES = ['subscribe', 'publish', 'admin'];
+const SCOPES = ['subscribe', 'publish', 'metrics', 'admin'];
 
 const FLAGS = {
   tenant: { type: 'string', multiple: true },

@@ -33,6 +33,7 @@ export const ERRORS = {
   cursor_unknown: lasting(410, 'The cursor does not belong to this log'),
   body_too_large: lasting(413, 'The body is too large'),
   unsupported_media_type: lasting(415, 'The content type is not supported'),
+  host_not_allowed: lasting(421, 'The Host is not allowed'),
   invalid_body: lasting(422, 'The body does not have the expected shape'),
   unknown_event: lasting(422, 'The event name is unknown'),
   invalid_payload: lasting(422, 'The payload does not match its schema'),

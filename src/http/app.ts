@@ -3,6 +3,7 @@
  * routes share, under `BASE_PATH`: preflights, errors as problem+json, 404 and 405. (answers/headers.ts sets the headers
  * that every response carries.)
  */
+import type { IncomingMessage } from 'node:http';
 import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
 import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
@@ -19,11 +20,12 @@ import type { Erasure, TicketState } from '../store/store.ts';
 import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
 import { createEraseRoutes } from './routes/erase.ts';
-import { createOpsRoutes } from './routes/ops.ts';
+import { createOpsRoutes, type OpsDeps } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
 import { createPublishRoute } from './routes/publish.ts';
 import { createStateRoutes } from './routes/state.ts';
+import { rawPathOf } from './target.ts';
 
 export interface AppDeps {
   readonly config: Config;
@@ -35,6 +37,7 @@ export interface AppDeps {
   readonly stats: Handler;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
   readonly mintPass: Auth['mintPass'];
   readonly ready: () => boolean;
   readonly transports: { readonly sse: Handler; readonly events: Handler };
@@ -50,7 +53,7 @@ const PREFLIGHT_SECONDS = 600;
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
-  const { config, catalog, prometheus, logger, transports, check } = deps;
+  const { config, catalog, transports, check } = deps;
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
   const ops = createOpsRoutes(deps);
@@ -77,8 +80,10 @@ export function createApp(deps: AppDeps): BridgeApp {
     ['DELETE', '/tenants/:tenantId', erase.tenant],
     ['GET', '/stats', deps.stats],
 
-    // Everyone, without a token.
+    // METRICS_TOKEN, or a token with the scope `metrics` or `admin` for all tenants.
     ['GET', '/metrics', ops.metrics],
+
+    // Everyone, without a token.
     ['GET', '/healthz', ops.healthz],
     ['GET', '/readyz', ops.readyz],
     ['GET', '/openapi.json', reference.openapiJson],
@@ -98,7 +103,25 @@ export function createApp(deps: AppDeps): BridgeApp {
     ['GET', '/assets/:file', pages.asset],
   ];
 
-  const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>().basePath(config.basePath);
+  return serveRoutes(routes, deps);
+}
+
+/** The app of METRICS_PORT. It answers with and without BASE_PATH, so that a scraper needs to know the port only. */
+export function createMetricsApp(deps: Pick<AppDeps, 'config' | 'prometheus' | 'logger' | 'ready'>): BridgeApp {
+  const { metrics } = createOpsRoutes({ ...deps, authorizeMetrics: async () => {} });
+  const paths = new Set(['/metrics', `${deps.config.basePath}/metrics`]);
+  const routes = [...paths].map((path) => ['GET', path, metrics] as const);
+  return serveRoutes(routes, { ...deps, config: { basePath: '' } });
+}
+
+interface ServeDeps extends Pick<AppDeps, 'prometheus' | 'logger'> {
+  readonly config: Pick<Config, 'basePath'>;
+}
+
+function serveRoutes(routes: readonly Route[], { config, prometheus, logger }: ServeDeps): BridgeApp {
+  const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>({
+    getPath: (_request, options) => rawPathOf(options?.env?.incoming as IncomingMessage),
+  }).basePath(config.basePath);
   for (const [method, path, handler] of routes) app.on(method, path, handler);
   for (const [path, ofPath] of Map.groupBy(routes, ([, path]) => path)) {
     app.all(path, answerOtherMethod(ofPath.map(([method]) => method)));

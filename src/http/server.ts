@@ -6,19 +6,23 @@
  * connections that never sent a request. Browsers open such connections ahead of need, and a drain would wait for them.
  */
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
 import { setSharedHeaders } from '../answers/headers.ts';
 import { endWithProblem, type ProblemDeps, problemAnswer, refusalOf } from '../answers/problem.ts';
+import type { HostRule } from '../auth/hosts.ts';
+import type { Origins } from '../auth/origins.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { MAX_ID_CHARACTERS } from '../contract/rooms.ts';
+import { createSparseWarning } from '../logger.ts';
 import type { Gate } from '../transports/gate.ts';
 import type { SocketIoTransport } from '../transports/socketio/endpoint.ts';
 import { takeSocket } from '../transports/sse/response-writer.ts';
 import type { BridgeApp } from './app.ts';
+import { rawPathOf, unifyTarget } from './target.ts';
 
 /** A client that takes longer to send the head, or the whole request, gets a 408. */
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -34,9 +38,14 @@ const KEEP_ALIVE_MS = 75_000;
 const DRAIN_POLL_MS = 25;
 
 export interface HttpServerOptions extends ProblemDeps {
-  readonly config: Pick<Config, 'host' | 'port' | 'maxRooms' | 'corsOrigins'>;
-  readonly gate: Gate;
-  readonly socketio: Pick<SocketIoTransport, 'owns' | 'handleRequest' | 'handleUpgrade'>;
+  readonly config: Pick<Config, 'host' | 'port' | 'maxRooms' | 'basePath'>;
+  /** Null: every `Host` is allowed. */
+  readonly hostRule: HostRule | null;
+  /** Null: no page of another origin may read the answers. */
+  readonly origins: Pick<Origins, 'listsAny' | 'isListed'> | null;
+  readonly gate: Pick<Gate, 'draining'>;
+  /** Null: there is none. */
+  readonly socketio: Pick<SocketIoTransport, 'owns' | 'handleRequest' | 'handleUpgrade'> | null;
   readonly app: Pick<BridgeApp, 'fetch'>;
 }
 
@@ -50,7 +59,8 @@ export interface HttpServer {
   drain(cutAfterMs: number): Promise<void>;
 }
 
-export function createHttpServer({ config, gate, socketio, app, metrics, logger }: HttpServerOptions): HttpServer {
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const { config, hostRule, origins, gate, socketio, app, metrics, logger } = options;
   // Node's default of 16 KB is less than a query with MAX_ROOMS rooms takes.
   const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
   const server = createServer({
@@ -71,7 +81,23 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     if (count !== undefined) connections.set(socket, count + change);
   }
 
-  const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, logger }, {});
+  const refused = (error: unknown): BridgeError => refusalOf(error, { metrics, logger }, {});
+  const warnOfHost = createSparseWarning(logger);
+  const healthPaths = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
+
+  /** Why the request is for no address of this bridge; null if it is. Afterwards its target has one form. */
+  function misdirection(request: IncomingMessage): BridgeError | null {
+    try {
+      unifyTarget(request);
+    } catch (error) {
+      return refused(error);
+    }
+    const refusal = hostRule?.(request.headers.host) ?? null;
+    // Orchestrators and load balancers probe by names of their own.
+    if (refusal === null || healthPaths.includes(rawPathOf(request))) return null;
+    warnOfHost(refusal.message);
+    return refused(refusal);
+  }
 
   const handleHttp = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
@@ -92,15 +118,23 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     const { socket } = request;
     countRequest(socket, 1);
     response.on('close', () => countRequest(socket, -1));
-    setSharedHeaders(request, response, config.corsOrigins);
+    setSharedHeaders(request, response, origins);
     if (gate.draining) response.setHeader('connection', 'close');
-    if (socketio.owns(request)) socketio.handleRequest(request, response);
+    const misdirected = misdirection(request);
+    if (misdirected !== null) {
+      const { status, headers, body } = problemAnswer(misdirected);
+      response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) }).end(body);
+    } else if (socketio?.owns(request)) socketio.handleRequest(request, response);
     else void handleHttp(request, response);
   });
   server.on('upgrade', (request, socket, head) => {
     if (takeSocket(request)) return;
     countRequest(socket, 1);
-    if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
+    // Node no longer listens for errors here.
+    socket.on('error', () => socket.destroy());
+    const misdirected = misdirection(request);
+    if (misdirected !== null) endWithProblem(socket, misdirected);
+    else if (socketio?.owns(request)) socketio.handleUpgrade(request, socket, head);
     else endWithProblem(socket, refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
   });
   // Node's default does the same, but without a problem document and a metric (protocol §10).

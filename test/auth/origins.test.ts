@@ -6,7 +6,9 @@ import { createOrigins, pageFacts } from '../../src/auth/origins.ts';
 const LISTED = 'https://app.example';
 
 function allowed(headers: Record<string, string>, trustProxy = 0): boolean {
-  return createOrigins({ corsOrigins: [LISTED, 'capacitor://localhost'], trustProxy }).allows(pageFacts(headers));
+  return (
+    createOrigins({ corsOrigins: [LISTED, 'capacitor://localhost'], trustProxy }).refusal(pageFacts(headers)) === null
+  );
 }
 
 test('listed origins and none are let in, however their names are written', () => {
@@ -33,7 +35,7 @@ test('listed origins and none are let in, however their names are written', () =
     assert.ok(!allowed({ origin, host }), origin);
   }
   const lax = createOrigins({ corsOrigins: ['null'] });
-  assert.ok(!lax.allows(pageFacts({ origin: 'null', host })), 'the origin of every sandboxed frame');
+  assert.ok(lax.refusal(pageFacts({ origin: 'null', host })) !== null, 'the origin of every sandboxed frame');
 });
 
 test('a page of the own origin is let in', () => {
@@ -80,9 +82,9 @@ test('a proxy names the outer host and protocol only where it is trusted', () =>
 test('a request that a foreign page makes without Origin brings no cookie in', () => {
   const origins = createOrigins({ corsOrigins: [LISTED] });
   for (const site of ['cross-site', 'same-site']) {
-    assert.ok(!origins.allowsAmbient(pageFacts({ host: 'h', 'sec-fetch-site': site })));
-    assert.ok(origins.allowsAmbient(pageFacts({ host: 'h', 'sec-fetch-site': site, origin: LISTED })));
+    assert.match(origins.cookieRefusal(pageFacts({ host: 'h', 'sec-fetch-site': site })) ?? '', new RegExp(site));
+    assert.equal(origins.cookieRefusal(pageFacts({ host: 'h', 'sec-fetch-site': site, origin: LISTED })), null);
   }
-  assert.ok(origins.allowsAmbient(pageFacts({ host: 'h' })));
-  assert.ok(origins.allowsAmbient(pageFacts(new Headers({ 'sec-fetch-site': 'none' }))));
+  assert.equal(origins.cookieRefusal(pageFacts({ host: 'h' })), null);
+  assert.equal(origins.cookieRefusal(pageFacts(new Headers({ 'sec-fetch-site': 'none' }))), null);
 });

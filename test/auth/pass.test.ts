@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { decodeJwt, type JWTPayload, SignJWT } from 'jose';
 import { type AuthConfig, createAuth, credentialsOfHandshake, credentialsOfRequest } from '../../src/auth/auth.ts';
+import { createOrigins } from '../../src/auth/origins.ts';
 import { createPasses } from '../../src/auth/pass.ts';
 import { ANONYMOUS, audiencesFor, mayAdminister, mayPublish, type TokenHolder } from '../../src/auth/principal.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
@@ -160,8 +161,8 @@ const config: AuthConfig = {
   jwtIssuer: null,
   jwtAudience: null,
   authCookie: 'access_token',
-  corsOrigins: ['https://app.example'],
 };
+const origins = createOrigins({ corsOrigins: ['https://app.example'] });
 
 const token = (claims: JWTPayload) =>
   new SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).sign(Buffer.from(SECRET));
@@ -170,7 +171,7 @@ const request = (headers: Record<string, string>, query = '', acceptsPass = true
 
 test('a pass is no bearer token and a bearer token no pass, also with the same key', async () => {
   const secretOf = async () => Buffer.from(SECRET).toString('base64url');
-  const auth = createAuth(config, secretOf);
+  const auth = createAuth(config, origins, secretOf);
   const bearer = await token({ tenantId: 't1', scope: 'subscribe publish' });
   const { pass } = await auth.mintPass(await auth.principalOf(request({ authorization: `Bearer ${bearer}` })));
   assert.equal((await auth.principalOf(request({}, `pass=${pass}`))).kind, 'token');
@@ -186,7 +187,7 @@ test('a pass is no bearer token and a bearer token no pass, also with the same k
 });
 
 test('credentials are taken in one order, and a bad one is not passed over', async () => {
-  const auth = createAuth(config, world().secretOf);
+  const auth = createAuth(config, origins, world().secretOf);
   const of = async (tenantId: string) => token({ tenantId, scope: 'subscribe' });
   const passOf = async (tenantId: string) =>
     (await auth.mintPass(await auth.principalOf(request({ authorization: `Bearer ${await of(tenantId)}` })))).pass;
@@ -229,7 +230,7 @@ test('credentials are taken in one order, and a bad one is not passed over', asy
 });
 
 test('a cookie counts for pages of allowed origins only', async () => {
-  const auth = createAuth(config, world().secretOf);
+  const auth = createAuth(config, origins, world().secretOf);
   const cookie = `access_token=${await token({ tenantId: 't1', scope: 'subscribe' })}`;
   const host = 'rooms.example';
   for (const page of [
@@ -255,11 +256,11 @@ test('a cookie counts for pages of allowed origins only', async () => {
 
 test('without tokens everyone is let in, and the pass that is given works here and nowhere else', async () => {
   const one = world();
-  const auth = createAuth({ ...config, authMode: 'none', jwtSecret: null }, one.secretOf);
+  const auth = createAuth({ ...config, authMode: 'none', jwtSecret: null }, origins, one.secretOf);
   assert.equal(await auth.principalOf(request({ authorization: 'Bearer whatever' })), ANONYMOUS);
   const { pass, expiresInSeconds } = await auth.mintPass(ANONYMOUS);
   assert.equal(expiresInSeconds, 600);
   assert.equal(await auth.principalOf(request({}, `pass=${pass}`)), ANONYMOUS);
-  const principal = await createAuth(config, one.secretOf).principalOf(request({}, `pass=${pass}`));
+  const principal = await createAuth(config, origins, one.secretOf).principalOf(request({}, `pass=${pass}`));
   for (const room of ['tenant:t1', 'ticket:1', 'user:u1'] as const) assert.deepEqual(audiencesFor(principal, room), []);
 });

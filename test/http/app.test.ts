@@ -33,6 +33,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
       sampleStore: async () => ({ records: 0, oldestAcceptedAtMs: null }),
     }),
     authenticate: async () => ANONYMOUS,
+    authorizeMetrics: async () => {},
     mintPass: unused,
     ready: () => true,
     transports: { sse: unused, events: unused },
@@ -189,7 +190,7 @@ test('HEAD answers like GET without a body, and ends', { timeout: 20_000 }, asyn
       socket.on('data', (data) => {
         answer += data;
       });
-      socket.write(`HEAD ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+      socket.write(`HEAD ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
       await once(socket, 'close');
       assert.match(answer, path === '/nothing' ? /^HTTP\/1\.1 404 / : /^HTTP\/1\.1 200 /, path);
       assert.ok(answer.endsWith('\r\n\r\n'), `${path} has a body: ${answer}`);
@@ -234,10 +235,18 @@ test('invalid requests and unknown websocket paths get a problem, and are counte
   const cases: [string, number, string][] = [
     ['GARBAGE\r\n\r\n', 400, 'invalid_request'],
     ['GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 400, 'invalid_request'],
-    [`GET /events?tenantId=${'t'.repeat(100_000)} HTTP/1.1\r\nHost: a\r\n\r\n`, 431, 'headers_too_large'],
-    [`GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${'t'.repeat(100_000)}\r\n\r\n`, 431, 'headers_too_large'],
-    [`GET /nothing HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n\r\n`, 404, 'not_found'],
-    [`GET /socket.io/ HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\n${UPGRADE}\r\n\r\n`, 403, 'forbidden'],
+    [`GET /events?tenantId=${'t'.repeat(100_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, 431, 'headers_too_large'],
+    [
+      `GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${'t'.repeat(100_000)}\r\n\r\n`,
+      431,
+      'headers_too_large',
+    ],
+    [`GET /nothing HTTP/1.1\r\nHost: localhost\r\n${UPGRADE}\r\n\r\n`, 404, 'not_found'],
+    [
+      `GET /socket.io/ HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n${UPGRADE}\r\n\r\n`,
+      403,
+      'forbidden',
+    ],
   ];
   try {
     for (const [text, status, code] of cases) {

@@ -268,7 +268,7 @@ describe('publishing', () => {
     socket.on('error', () => {});
     const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`;
     socket.write(
-      'POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
     );
     let answer = '';
     socket.on('data', (data) => {
@@ -288,7 +288,7 @@ describe('publishing', () => {
   test('a declared length over the limit: 413 at once, before the body', async () => {
     const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
     socket.write(
-      'POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{',
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{',
     );
     const [data] = (await once(socket, 'data')) as [Buffer];
     assert.match(data.toString(), /^HTTP\/1\.1 413 /);
@@ -298,7 +298,7 @@ describe('publishing', () => {
   test('after an error the connection serves the next request', async () => {
     const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1');
     const request = (body: string, connection: string) =>
-      `POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: ${connection}\r\n` +
+      `POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: ${connection}\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
     let answers = '';
     socket.on('data', (data) => {
@@ -333,7 +333,7 @@ test('a rate limit: requests that hold back their bodies do not pass together', 
     const body = one();
     const head = [
       'POST /events HTTP/1.1',
-      'Host: a',
+      'Host: localhost',
       'Content-Type: application/json',
       `Content-Length: ${Buffer.byteLength(body)}`,
     ];

@@ -4,6 +4,7 @@ import type { Config } from '../../src/config.ts';
 
 export interface TestBridge extends Bridge {
   readonly url: string;
+  readonly metricsUrl: string | null;
   post(body: unknown, headers?: Record<string, string>): Promise<{ status: number; body: PublishAnswer }>;
 }
 
@@ -15,12 +16,22 @@ export interface PublishAnswer {
   readonly results: PublishAnswer[];
 }
 
+/** With tokens, `/metrics` takes this one, too. */
+const METRICS_TOKEN = 'scraper';
+
 export async function startBridge(options: Partial<Config> = {}): Promise<TestBridge> {
-  const bridge = await createBridge({ port: 0, storeUrl: 'sqlite::memory:', logLevel: 'silent', ...options });
-  const { url } = await bridge.listen();
+  const bridge = await createBridge({
+    port: 0,
+    storeUrl: 'sqlite::memory:',
+    logLevel: 'silent',
+    ...(options.authMode === 'jwt' ? { metricsToken: METRICS_TOKEN } : {}),
+    ...options,
+  });
+  const { url, metricsUrl } = await bridge.listen();
   return {
     ...bridge,
     url,
+    metricsUrl,
     async post(body, headers = {}) {
       const response = await fetch(`${url}/events`, {
         method: 'POST',
@@ -68,7 +79,8 @@ export function messageNew(overrides: Record<string, unknown> = {}) {
 
 /** The value of one series of the bridge's metrics, such as `roomcast_connections{transport="sse"}`; 0 when absent. */
 export async function metric(of: TestBridge, series: string): Promise<number> {
-  const text = await (await fetch(`${of.url}/metrics`)).text();
+  const headers = { authorization: `Bearer ${METRICS_TOKEN}` };
+  const text = await (await fetch(`${of.url}/metrics`, { headers })).text();
   return Number(
     text
       .split('\n')

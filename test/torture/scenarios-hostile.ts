@@ -292,16 +292,16 @@ const rawCase = fc.oneof(
     .constantFrom(
       'GET / HTTP/9.9\r\n\r\n',
       'GET /events?tenantId=fuzz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n',
-      `GET /${'a'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
-      `GET / HTTP/1.1\r\nHost: x\r\n${'X-A: b\r\n'.repeat(3_000)}\r\n`,
-      'POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-      'POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n',
-      'POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999999999\r\n\r\n{',
-      'POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n',
+      `GET /${'a'.repeat(20_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: localhost\r\n${'X-A: b\r\n'.repeat(3_000)}\r\n`,
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n',
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999999\r\n\r\n{',
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n',
       'GET http://[::1 HTTP/1.1\r\nHost: [\r\n\r\n',
-      'GET //evil/%00 HTTP/1.1\r\nHost: x\r\n\r\n',
-      'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: !\r\nSec-WebSocket-Version: 13\r\n\r\n',
-      'GET /elsewhere HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
+      'GET //evil/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+      'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: !\r\nSec-WebSocket-Version: 13\r\n\r\n',
+      'GET /elsewhere HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
       'GET /sse?tenantId=fuzz HTTP/1.0\r\n\r\n',
       'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
       'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n',
@@ -453,7 +453,7 @@ const frames = fc.oneof(
 );
 
 const UPGRADE =
-  'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+  'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
 
 /** One Engine.IO polling session that is sent a body. */
@@ -581,8 +581,9 @@ async function slowRequests(server: Server, objections: Objection[]): Promise<vo
   const sockets = Array.from({ length: 100 }, (_, index) => {
     const socket = connect(server.port, '127.0.0.1');
     socket.on('error', () => {});
-    const body = 'POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{';
-    socket.write(index % 2 === 0 ? 'GET /events HTTP/1.1\r\nHost: x\r\nX-Slow: ' : body);
+    const body =
+      'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{';
+    socket.write(index % 2 === 0 ? 'GET /events HTTP/1.1\r\nHost: localhost\r\nX-Slow: ' : body);
     return socket;
   });
   const begunAt = performance.now();

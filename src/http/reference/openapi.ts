@@ -5,7 +5,7 @@
  */
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
 import { PATHS } from './operations.ts';
-import type { JsonObject, Paths } from './parts.ts';
+import { type JsonObject, type Operation, type Paths, problems } from './parts.ts';
 import { schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
@@ -58,7 +58,13 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
-    paths: PATHS,
+    paths: Object.fromEntries(
+      Object.entries(PATHS).map(([path, operations]) => [
+        path,
+        // Load balancers probe these two by names of their own.
+        path === '/healthz' || path === '/readyz' ? operations : withHostProblem(operations),
+      ]),
+    ),
     components: {
       schemas: schemas(declared),
       securitySchemes: {
@@ -70,6 +76,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
           description: 'The operator sets the name with `AUTH_COOKIE`.',
         },
         accessToken: { type: 'apiKey', in: 'query', name: 'access_token' },
+        metricsToken: { type: 'http', scheme: 'bearer', description: 'The operator’s `METRICS_TOKEN`.' },
         pass: {
           type: 'apiKey',
           in: 'query',
@@ -79,4 +86,15 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       },
     },
   };
+}
+
+/** Without tokens, a bridge on a loopback address refuses a `Host` that is not local (protocol §11). */
+function withHostProblem(operations: Readonly<Record<string, Operation>>): Readonly<Record<string, Operation>> {
+  const { 421: response } = problems(['host_not_allowed']);
+  return Object.fromEntries(
+    Object.entries(operations).map(([method, operation]) => [
+      method,
+      { ...operation, responses: { ...operation.responses, ...(response === undefined ? {} : { 421: response }) } },
+    ]),
+  );
 }

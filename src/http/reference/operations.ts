@@ -340,6 +340,17 @@ const redirect = (operationId: string, page: string): Operation => ({
   responses: { 302: { description: `The page is at \`${page}\`.` } },
 });
 
+const page = open('metrics', 'Metrics for Prometheus', text('text/plain', 'application/openmetrics-text'));
+const metrics: Operation = {
+  ...page,
+  description:
+    'With tokens, you need the operator’s `METRICS_TOKEN`, or a token with the scope `metrics` or `admin` for all tenants ' +
+    '(`tenantId: "*"`), because the metrics name rooms of all tenants. Without tokens, you need `METRICS_TOKEN` if it is ' +
+    'set. `METRICS_PORT` serves the same page on a port of its own, without a token.',
+  security: [{}, { metricsToken: [] }, { bearer: [] }, { cookie: [] }, { accessToken: [] }],
+  responses: { ...page.responses, ...problems(TOKEN_PROBLEMS) },
+};
+
 const readyz = open('readyz', 'Readiness: the log accepts events', statusContent('ready'));
 const asset = open('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
 
@@ -352,7 +363,7 @@ export const PATHS: Paths = {
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
-  '/metrics': { get: open('metrics', 'Metrics for Prometheus', text('text/plain', 'application/openmetrics-text')) },
+  '/metrics': { get: metrics },
   '/healthz': { get: open('healthz', 'Liveness: the process runs', statusContent('alive')) },
   '/readyz': { get: { ...readyz, responses: { ...readyz.responses, ...problems(['unavailable']) } } },
   '/openapi.json': {

@@ -1,19 +1,22 @@
 /** Metrics and health (protocol §12). */
-import { answer, answerJson, type Handler } from '../../answers/answer.ts';
+import { answer, answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Prometheus } from '../../metrics/prometheus.ts';
 
 export interface OpsDeps {
   readonly prometheus: Prometheus;
+  /** @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden`, `unavailable` */
+  readonly authorizeMetrics: (context: BridgeContext) => Promise<void>;
   /** Whether the log accepts events; false while draining. */
   readonly ready: () => boolean;
 }
 
 type OpsRoutes = Readonly<Record<'metrics' | 'healthz' | 'readyz', Handler>>;
 
-export function createOpsRoutes({ prometheus, ready }: OpsDeps): OpsRoutes {
+export function createOpsRoutes({ prometheus, authorizeMetrics, ready }: OpsDeps): OpsRoutes {
   return {
     async metrics(context) {
+      await authorizeMetrics(context);
       const { contentType, body } = await prometheus.scrape(context.req.header('accept'));
       context.env.outgoing.appendHeader('Vary', 'Accept');
       return answer(context, 200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' }, body);

@@ -8,6 +8,7 @@ import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
+import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { createView } from '../../contract/frames.ts';
@@ -34,8 +35,9 @@ export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recove
   readonly checkGate: CheckGate;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
-  /** Whether pages of the request's `Origin` may connect. */
-  readonly originAllowed: (request: IncomingMessage) => boolean;
+  /** Why the page behind the request may not connect; null if it may. */
+  readonly originRefusal: (request: IncomingMessage) => string | null;
+  readonly origins: Pick<Origins, 'listsAny' | 'isListed'>;
 }
 
 /** What the middleware leaves on a socket for the 'connection' event. */
@@ -51,7 +53,7 @@ interface Admission {
 export type SocketIoTransport = ReturnType<typeof createSocketIo>;
 
 export function createSocketIo(deps: SocketIoDeps) {
-  const { config, metrics, gate, principalOf, originAllowed } = deps;
+  const { config, metrics, gate, principalOf, originRefusal, origins } = deps;
   const connections = new Map<string, Connection>();
   const recovery = createRecovery(deps, connections);
   const connectionDeps: ConnectionDeps = { ...deps, recovery };
@@ -59,13 +61,14 @@ export function createSocketIo(deps: SocketIoDeps) {
   const claimed = new WeakSet<EngineSocket>();
   /** By the object that Engine.IO receives as the request. */
   const admissions = new WeakMap<object, Admission>();
-  const { corsOrigins } = config;
 
+  const listedOrigin = (origin: string | undefined, found: (error: null, isListed: boolean) => void): void =>
+    found(null, origins.isListed(origin));
   const engine = new EngineServer({
     ...HEARTBEAT_TIMES,
     maxHttpBufferSize: MAX_MESSAGE_BYTES,
     httpCompression: false,
-    ...(corsOrigins.length === 0 ? {} : { cors: { origin: [...corsOrigins], credentials: true } }),
+    ...(origins.listsAny ? { cors: { origin: listedOrigin, credentials: true } } : {}),
   });
   const io = new Server({
     adapter: QuietAdapter,
@@ -167,7 +170,8 @@ export function createSocketIo(deps: SocketIoDeps) {
     peer: ServerResponse | Duplex,
     engineRequest: IncomingMessage | EngineRequest,
   ): Promise<void> {
-    if (!originAllowed(request)) throw new BridgeError('forbidden', 'This Origin is not allowed. See CORS_ORIGINS.');
+    const refusal = originRefusal(request);
+    if (refusal !== null) throw new BridgeError('forbidden', refusal);
     // As Engine.IO reads it: the last `sid` counts, and an empty one asks for a new session.
     if (new URL(request.url ?? '/', 'http://localhost').searchParams.getAll('sid').at(-1)) return;
     const admission: Admission = { release: await gate.admit(request), isTaken: false };
