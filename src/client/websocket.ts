@@ -83,7 +83,11 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
       if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });
     });
-    socket.on(BRIDGE_RESET, (reset: Reset<string>) => writer.reset(reset));
+    socket.on(BRIDGE_RESET, (reset: Reset<string>) => {
+      // Cursors of a lost log may sort after those of the new one.
+      liveAfter = reset.cursor;
+      writer.reset(reset);
+    });
     socket.on(BRIDGE_CURSOR, (_: unknown, cursor: string) => {
       if (buffer === null) writer.advance(cursor);
     });

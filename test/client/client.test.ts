@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { type ConnectOptions, connect, type Live, type Status } from '../../src/client/client.ts';
 import type { TransportName } from '../../src/client/events.ts';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { type Obstacle, startObstacle } from '../support/obstacles.ts';
 import { startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
@@ -21,6 +21,8 @@ const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
+
+const WEBSOCKET_DELIVERIES = 'roomcast_deliveries_total{transport="websocket",event="messages.new"}';
 
 const MUTE = { upgrade: 'swallow' } as const;
 
@@ -292,6 +294,34 @@ describe('on a bad network', () => {
       assert.equal(listener.heard.length, all.length + 1, 'no event of the room that was left');
     });
   }
+
+  test('an event that the websocket brings while a page is under way is delivered', async () => {
+    const between = await startObstacle(bridge.url);
+    closing.push(between.close);
+    const [kept, left] = [freshTenant(), freshTenant()];
+    const listener = listen({
+      url: between.url,
+      rooms: { tenantId: [kept, left] },
+      transports: ['websocket', 'poll'],
+      heartbeatMs: 60_000,
+      patienceMs: 30_000,
+    });
+    await liveOver(listener, 'websocket');
+    const pages = () => between.seen.filter((line) => line.startsWith('GET /events')).length;
+    const before = pages();
+    between.habits.polls = 'hold';
+    const leaving = listener.live.leave({ tenantId: left });
+    await until('a page is requested', () => pages() > before);
+    // By now the page has been read, and its answer is held.
+    for (let count = 0; count < 5; count++) await fetch(`${bridge.url}/events?tenantId=${kept}`);
+    const delivered = await metric(bridge, WEBSOCKET_DELIVERIES);
+    const { id } = await bridge.publish('messages.new', messageNew({ tenantId: kept }));
+    await until('the websocket has brought it', async () => (await metric(bridge, WEBSOCKET_DELIVERIES)) > delivered);
+    between.habits.polls = 'pass';
+    await leaving;
+    await heardAll(listener, [id]);
+    assert.deepEqual(listener.by, ['websocket']);
+  });
 
   test('a room can be joined from a cursor ahead of the stream, from the start, and from now', async () => {
     const tenantId = freshTenant();

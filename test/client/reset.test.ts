@@ -1,9 +1,13 @@
 /** The client library when the log no longer has its cursor: one reset, with the state if the application asked for it. */
 import assert from 'node:assert/strict';
-import { afterEach, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 import { type ConnectOptions, connect, type Live, type Reset } from '../../src/client/client.ts';
+import { createLogger } from '../../src/logger.ts';
+import { PREFIX } from '../../src/store/redis/script.ts';
+import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startObstacle } from '../support/obstacles.ts';
+import { missing, useRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 
 const closing: (() => unknown)[] = [];
@@ -51,6 +55,42 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
     assert.equal(resets[0]?.room, null);
   });
 }
+
+describe('on Redis', { skip: missing('redis-server') }, () => {
+  const redis = useRedis();
+
+  test('a websocket whose log is lost goes on, also if the new cursors sort before the lost ones', async () => {
+    // The cursors of this log sort after those of the next one.
+    await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
+    await redis.command('HSET', `${PREFIX}meta`, 'epoch', 'zzzzzzzz');
+    const bridge = await startBridge({ storeUrl: redis.url, drainMs: 200 });
+    closing.push(bridge.close);
+    const between = await startObstacle(bridge.url);
+    closing.push(between.close);
+    const transports = ['websocket', 'poll'] as const;
+    const { live, heard, resets } = listen({
+      url: between.url,
+      rooms: { tenantId: 'tenant-1' },
+      transports,
+      patienceMs: 30_000,
+    });
+    await until('live', () => live.status.transport === 'websocket');
+    await bridge.publish('messages.new', messageNew());
+    await until('heard', () => heard.length === 1);
+    await redis.command('FLUSHALL');
+    await until('a reset', () => resets.length === 1);
+    const { id } = await bridge.publish('messages.new', messageNew());
+    await until('the event of the new log', () => heard.at(-1) === id);
+    const by: string[] = [];
+    live.on('messages.new', (_payload, { transport }) => by.push(transport));
+    await until('the websocket brings events', async () => {
+      await bridge.publish('messages.new', messageNew());
+      return by.at(-1) === 'websocket';
+    });
+    assert.equal(between.seen.filter((line) => line.startsWith('UPGRADE')).length, 1, 'on the same connection');
+    assert.equal(resets.length, 1);
+  });
+});
 
 test('refetch reads the state, and continues from its cursor with no gap and no duplicate', async () => {
   const bridge = await start();

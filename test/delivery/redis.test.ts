@@ -8,6 +8,7 @@ import { messageNew, startBridge } from '../support/bridge.ts';
 import { connectSocket } from '../support/clients.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { missing, useRedis } from '../support/redis.ts';
+import { startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 import { deliveryConformance, ids } from './conformance.ts';
 
@@ -52,4 +53,26 @@ describe('when Redis was emptied', { skip: absent }, () => {
       assert.deepEqual([client.recoveries, client.resets.length, ids(client)], [[false, true], 1, [id]]);
     });
   }
+
+  test('a socket that was reset and whose node then dies is recovered at another, without a second reset', async (t) => {
+    const dying = await startServer({ STORE_URL: redis.url, LOG_LEVEL: 'info' });
+    t.after(() => dying.end('SIGKILL'));
+    const other = await startBridge({ storeUrl: redis.url });
+    t.after(() => other.close());
+    const proxy = await startCutProxy(dying.url);
+    t.after(() => proxy.close());
+    const client = await connectSocket('websocket')(proxy.url, { tenantId: ['t1'] }, { legacy: false });
+    t.after(() => client.close());
+    await redis.command('FLUSHALL');
+    await until('it gets a reset', () => client.resets.length === 1);
+    const countSessions = () => redis.command('ZCARD', `${PREFIX}sessions`);
+    await until('its session is saved', async () => String(await countSessions()) === '1');
+    const heard = await other.publish('messages.new', messageNew({ tenantId: 't1' }));
+    await until('it has the first event', () => ids(client).length === 1);
+    proxy.retarget(other.url);
+    await dying.end('SIGKILL');
+    const missed = await other.publish('messages.new', messageNew({ tenantId: 't1' }));
+    await until('it has the event that it missed', () => ids(client).includes(missed.id));
+    assert.deepEqual([client.recoveries, client.resets.length, ids(client)], [[false, true], 1, [heard.id, missed.id]]);
+  });
 });

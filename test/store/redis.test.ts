@@ -7,6 +7,7 @@ import { BridgeError } from '../../src/contract/errors.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import { createLogger } from '../../src/logger.ts';
 import { withoutCredentials } from '../../src/store/open.ts';
+import { PREFIX } from '../../src/store/redis/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { parseRedisUrl } from '../../src/store/redis/url.ts';
 import type { AppendResult, LogBounds, Retention, Store } from '../../src/store/store.ts';
@@ -211,6 +212,21 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     const [second] = await append(store, [declared()]);
     await until('the next record is handed over', () => records.length === 2);
     assert.deepEqual([ids(records), forgotten, gaps[0]?.kind], [[first, second], [first], 'unknown']);
+  });
+
+  it('get rising cursors when the clock of Redis stands or steps back', async (t) => {
+    await (await openRedisStore({ url: redis.url, keying: 'room', logger })).close();
+    // As if the clock had stepped back by an hour since the newest record.
+    const last = String((Date.now() + 3_600_000) * 1000);
+    await redis.command('HSET', `${PREFIX}meta`, 'last', last, 'trimmed', last);
+    const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
+    const appended: Cursor[] = [];
+    for (const { store } of [a, b, a]) appended.push(...(await append(store, [declared(), declared()])));
+    assert.deepEqual(appended, [...new Set(appended)].sort());
+    assert.ok(appended.every((id) => id > a.store.opened.head));
+    await until('the tail of the other node has all', () => b.records.length === appended.length);
+    assert.deepEqual(ids(b.records), appended);
+    assert.deepEqual(ids((await readAll(b.store, ['tenant:t1'], appended[1] as Cursor)).records), appended.slice(2));
   });
 
   it('must have the same keying', async (t) => {

@@ -164,6 +164,30 @@ test('paging by cursor to the end is the log, whatever the limit and the filter'
   }
 });
 
+test('a filtered page that ends at limit says hasMore, and its cursor pages through', LIMIT, async () => {
+  const tenantId = freshTenant();
+  const tickets: string[] = [];
+  const [first] = await publish(bridge, tenantId);
+  for (let index = 0; index < 5; index++) {
+    tickets.push((await bridge.publish('tickets.updated', ticketUpdated({ tenantId }))).id);
+    await publish(bridge, tenantId, 2);
+  }
+  const heard: (string | null)[] = [];
+  const sizes: [number, boolean][] = [];
+  for (let cursor = first as string, hasMore = true; hasMore; ) {
+    const { page } = await poll(bridge, `tenantId=${tenantId}&events=tickets.updated&limit=2&after=${cursor}`);
+    heard.push(...idsOf(page));
+    sizes.push([page.events.length, page.hasMore]);
+    ({ cursor, hasMore } = page);
+  }
+  assert.deepEqual(heard, tickets);
+  assert.deepEqual(sizes, [
+    [2, true],
+    [2, true],
+    [1, false],
+  ]);
+});
+
 test('a filter that keeps almost nothing finds it, and the cursor moves on all the same', LIMIT, async (context) => {
   const own = await startBridge();
   context.after(() => own.close());
@@ -345,6 +369,13 @@ test('ETag and 304: nothing new is not sent again', LIMIT, async () => {
   assert.equal(legacy.status, 200, 'another view is another answer');
   await publish(bridge, tenantId);
   assert.equal((await poll(bridge, newest, known)).status, 200);
+  const [start] = await publish(bridge, tenantId, 2);
+  const page = `tenantId=${tenantId}&limit=1&after=${start}`;
+  const whole = await poll(bridge, page);
+  await publish(bridge, tenantId);
+  const cut = await poll(bridge, page, { 'if-none-match': whole.headers.get('etag') as string });
+  assert.deepEqual([whole.page.hasMore, cut.status, cut.page?.hasMore], [false, 200, true], 'hasMore is news');
+  assert.deepEqual(idsOf(cut.page), idsOf(whole.page));
   const now = await poll(bridge, `tenantId=${tenantId}&after=now`);
   await publish(bridge, freshTenant());
   const later = await poll(bridge, `tenantId=${tenantId}&after=now`, {

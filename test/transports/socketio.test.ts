@@ -231,6 +231,25 @@ for (const transport of ['websocket', 'polling'] as const) {
           assert.deepEqual(ids(client), published);
         }, proxy.url));
 
+      test('a room that was left is not heard after a recovery', () =>
+        withClient(async (client) => {
+          const [left, kept] = [freshTenant(), freshTenant()];
+          await client.join('tenantId', left);
+          await client.join('tenantId', kept);
+          await client.socket.emitWithAck('leave-tenant', left);
+          proxy.refuse();
+          await until('cut off', () => client.socket.disconnected);
+          await publish(bridge, left, 1);
+          const missed = await publish(bridge, kept, 1);
+          proxy.restore();
+          await until('missed heard', () => ids(client).length >= 1);
+          await publish(bridge, left, 1);
+          const live = await publish(bridge, kept, 1);
+          await until('live heard', () => ids(client).at(-1) === live[0]);
+          assert.deepEqual(client.recoveries, [false, true]);
+          assert.deepEqual(ids(client), [...missed, ...live]);
+        }, proxy.url));
+
       test('a replay that a join asked for does not become the recovery offset', () =>
         withClient(async (client) => {
           const [a, b] = [freshTenant(), freshTenant()];
@@ -296,6 +315,21 @@ for (const transport of ['websocket', 'polling'] as const) {
     });
   });
 }
+
+test('a connection that has lived longer than twice RECOVERY_SECONDS is recovered', async (context) => {
+  const brief = await startBridge({ recoverySeconds: 1 });
+  context.after(() => brief.close());
+  const proxy = await startCutProxy(brief.url);
+  context.after(() => proxy.close());
+  const client = await connectSocket('websocket')(proxy.url, { tenantId: ['t1'] }, { legacy: false });
+  context.after(() => client.close());
+  await new Promise((resolve) => setTimeout(resolve, 2500)); // this time is what is tested
+  // The server does not see the end, as if it had been killed: what it saved while the connection lived must do.
+  proxy.cutClientSide();
+  const missed = await publish(brief, 't1', 1);
+  await until('missed heard', () => ids(client).length >= 1);
+  assert.deepEqual([client.recoveries, client.resets.length, ids(client)], [[false, true], 0, missed]);
+});
 
 test('a client that upgrades from polling to websocket loses nothing', async () => {
   const bridge = await startBridge();
