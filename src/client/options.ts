@@ -16,7 +16,7 @@ export const atLeast = (min: number): Rule => [
 /** The options that the client and the publisher share. */
 export const HTTP_RULES: Readonly<Record<'url' | 'token', Rule>> = {
   url: [isBridgeUrl, "an http or https URL such as 'https://bridge.example' without login or query"],
-  token: [(value) => isFunction(value) || isToken(value), 'visible ASCII characters, or a function that returns them'],
+  token: [(value) => isFunction(value) || isToken(value), 'printable ASCII, or a function that returns it'],
 };
 
 export const AFTER_RULE: Rule = [
@@ -64,7 +64,7 @@ function isId(id: unknown): boolean {
 
 /** Whether `fetch` can send it in a header. Its own error would look as if the bridge were unreachable. */
 function isToken(value: unknown): boolean {
-  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value);
+  return typeof value === 'string' && /^[ -~]+$/.test(value);
 }
 
 /** In a browser, a path is resolved against the page's address. */

@@ -38,7 +38,7 @@ const REFUSED: readonly (readonly [option: string, value: unknown, says: RegExp]
   ['transports', [], /^transports must be a list of at least one of websocket, sse, poll\.$/],
   ['transports', ['websocket', 'polling'], /^transports must be/],
   ['transports', 'sse', /^transports must be/],
-  ['token', null, /^token must be visible ASCII characters, or a function that returns them\.$/],
+  ['token', null, /^token must be printable ASCII, or a function that returns it\.$/],
   ['token', 'secret\n', /^token must be (?!.*secret)/],
   ['token', '', /^token must be/],
   ['after', '', /^after must be a cursor, 'start' or 'now'\.$/],
@@ -259,5 +259,5 @@ test('a token function that gives no token is named, and called again', async ()
   const messages: string[] = [];
   live.on('status', ({ error }) => messages.push(String((error?.cause as Error | undefined)?.message)));
   await until('a second call', () => calls > 1);
-  assert.equal(messages[0], 'token must be visible ASCII characters, or a function that returns them.');
+  assert.equal(messages[0], 'token must be printable ASCII, or a function that returns it.');
 });
