@@ -1,5 +1,6 @@
 /** The program's own messages, as JSON lines by pino: never a payload or a token, at any level (docs/security.md). */
 import { type LevelWithSilent, type Logger as PinoLogger, pino } from 'pino';
+import { printableJson } from './contract/printable.ts';
 
 export type Logger = PinoLogger;
 
@@ -7,7 +8,13 @@ export type Logger = PinoLogger;
 const WARNING_GAP_MS = 1_000;
 
 export function createLogger(level: LevelWithSilent): Logger {
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  return pino({
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    // Origins, room names and the like come from outside, and somebody reads the log in a terminal.
+    hooks: { streamWrite: printableJson },
+  });
 }
 
 /** Warns at most once a second; each line has the number of warnings that were left out before it. */

@@ -1,7 +1,8 @@
 /**
  * A verdict as plain text, for the terminal and to send to support: what a person needs who was not there. It holds no
- * cookies, no tokens and no address except the server's origin.
+ * cookies, no tokens and no address except the server's origin, and what a hostile server sent is safe to show.
  */
+import { printable } from '../contract/printable.ts';
 import { adviceTitle, fill, type Language, messageText, numberText, TEXTS, verdictText } from './texts.ts';
 import { isCut, secondsOf, type TransportVerdict, type Verdict } from './verdict.ts';
 
@@ -37,7 +38,9 @@ export function reportText(verdict: Verdict, facts: ReportFacts, language: Langu
       notes.map((message) => messageText(texts.notes, message, language)),
     ),
     '',
-  ].join('\n');
+  ]
+    .map(printable)
+    .join('\n');
 }
 
 /** One transport's result in a few words. */

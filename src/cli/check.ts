@@ -11,6 +11,7 @@ import { LANGUAGES, type Language, languageOf, messageText, TEXTS, verdictText }
 import { type Verdict, verdictOf } from '../check/verdict.ts';
 import { parseFlags, UsageError } from './arguments.ts';
 import { createNodeNetwork } from './network.ts';
+import { complain, printJson, printLine } from './output.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';
 
 export const CHECK_HELP = `Tests every transport between this machine and a bridge, and reports which one an application would use.
@@ -67,12 +68,12 @@ export async function check(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     // Here, not in main.ts: exit code 2 means that nothing works.
-    process.stderr.write(`roomcast: ${error.message} (see roomcast check --help)\n`);
+    complain(`${error.message} (see roomcast check --help)`);
     return WRONG_USAGE;
   }
   const { base, language, isJson } = options;
   if (options.proxy !== null && !canUseProxies()) {
-    process.stderr.write('roomcast: this Node cannot use a proxy (22.21 and 24.5 can); checking without the proxy\n');
+    complain('this Node cannot use a proxy (22.21 and 24.5 can); checking without the proxy');
     options = { ...options, proxy: null };
   }
   const facts = {
@@ -82,10 +83,8 @@ export async function check(argv: readonly string[]): Promise<number> {
   };
   const result = await run(options);
   const verdict = verdictOf(result, base.origin);
-  const output = isJson
-    ? `${JSON.stringify(jsonOf(verdict, result, facts, language), null, 2)}\n`
-    : reportText(verdict, facts, language);
-  await new Promise<void>((resolve) => process.stdout.write(output, () => resolve()));
+  if (isJson) await printJson(jsonOf(verdict, result, facts, language), 2);
+  else for (const line of reportText(verdict, facts, language).trimEnd().split('\n')) await printLine(line);
   return EXIT_CODES[verdict.level];
 }
 

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
+import { complain } from './output.ts';
 
 const PARENT_CHECK_MS = 250;
 
@@ -130,7 +131,7 @@ try {
   const isUsage = error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
   const hint = isUsage ? ` (see roomcast ${error.command === null ? '' : `${error.command} `}--help)` : '';
-  process.stderr.write(`roomcast: ${message}${hint}\n`);
+  complain(`${message}${hint}`);
   code = isUsage ? 2 : 1;
 }
 // When all output is written.

@@ -16,6 +16,7 @@ import {
   secondsOf,
   UsageError,
 } from './arguments.ts';
+import { complain, printJson, printLine } from './output.ts';
 
 export const PUBLISH_HELP = `Publishes events, and prints the id (the cursor) of each when the log holds it.
 
@@ -88,8 +89,7 @@ export async function publish(argv: readonly string[]): Promise<number> {
     const { source, done } = inFlight.shift() as (typeof inFlight)[number];
     const outcome = await done;
     if (!(outcome instanceof PublishError)) {
-      process.stdout.write(`${json ? JSON.stringify(outcome) : outcome.id}\n`);
-      return;
+      return json ? printJson(outcome) : printLine(outcome.id);
     }
     failed++;
     if (isStopped && outcome.code === 'closed') return;
@@ -109,7 +109,7 @@ export async function publish(argv: readonly string[]): Promise<number> {
     if (input instanceof Error) {
       if (payload !== undefined) throw new UsageError(input.message, 'publish');
       failed++;
-      process.stderr.write(`roomcast: ${input.message}\n`);
+      complain(input.message);
       continue;
     }
     count++;
@@ -121,7 +121,7 @@ export async function publish(argv: readonly string[]): Promise<number> {
     if (inFlight.length >= MAX_IN_FLIGHT) await settleOldest();
   }
   while (inFlight.length > 0) await settleOldest();
-  if (isStopped) process.stderr.write('roomcast: stopped; the remaining events were not published\n');
+  if (isStopped) complain('stopped; the remaining events were not published');
   await publisher.close();
   return failed === 0 ? 0 : 1;
 }
@@ -133,8 +133,9 @@ function isAboutTheEvent({ status }: PublishError): boolean {
 
 /** Prints the invalid fields if the bridge names them, else its message. */
 function printError(source: string, error: PublishError): void {
-  const fields = error.errors.map(({ path, message }) => `\n  ${path}: ${message}`).join('');
-  process.stderr.write(`roomcast: ${source}${error.code}:${fields || ` ${error.message}`}${causeOf(error)}\n`);
+  const fields = error.errors.map(({ path, message }) => `  ${path}: ${message}`);
+  if (fields.length === 0) complain(`${source}${error.code}: ${error.message}${causeOf(error)}`);
+  else complain(`${source}${error.code}:`, ...fields);
 }
 
 /** One event per line; or one event in all lines, if the first line is not JSON by itself. */

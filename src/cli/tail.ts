@@ -3,10 +3,9 @@
  * It resumes by cursor after a cut and, with `--state`, in the next run: the file holds the cursor of the newest event
  * that was printed, so that a run that was killed repeats at most one. Resets are reported on standard error.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { printableJson } from '../contract/printable.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -18,6 +17,7 @@ import {
   parseFlags,
   UsageError,
 } from './arguments.ts';
+import { complain, printJson, printLine } from './output.ts';
 
 export const TAIL_HELP = `Prints each event of the rooms once and in order, until you stop it.
 
@@ -103,11 +103,9 @@ export async function tail(argv: readonly string[]): Promise<number> {
     // After a stop, the loop still returns the events that had arrived.
     for await (const { event, cursor, payload } of live) {
       if (events.length > 0 && !events.includes(event)) continue;
-      await print(
-        json
-          ? JSON.stringify({ id: cursor, event, payload })
-          : `${cursor} ${event} ${printableJson(JSON.stringify(payload))}`,
-      );
+      await (json
+        ? printJson({ id: cursor, event, payload })
+        : printLine(`${cursor} ${event} ${JSON.stringify(payload)}`));
       if (state !== undefined) writeState(state, cursor);
       printed++;
       if (printed === count) return 0;
@@ -148,22 +146,19 @@ function readState(file: string): string | null {
   throw new Error(`${file} does not hold a cursor: --state needs a new file, or one that tail wrote`);
 }
 
-/** Replaces the whole file at once, so that a crash cannot lose the cursor. */
+/**
+ * Replaces the whole file at once, so that a crash cannot lose the cursor. Only its owner may read it. A file that is
+ * already there is not written to: it may have another mode, or be a link.
+ */
 function writeState(file: string, cursor: string): void {
-  writeFileSync(`${file}.new`, `${cursor}\n`);
+  rmSync(`${file}.new`, { force: true });
+  writeFileSync(`${file}.new`, `${cursor}\n`, { mode: 0o600, flag: 'wx' });
   renameSync(`${file}.new`, file);
-}
-
-/** Resolves when the output took the line: a slow reader slows the loop, and the client resumes by cursor. */
-function print(line: string): Promise<void> {
-  return new Promise((resolve) => process.stdout.write(`${line}\n`, () => resolve()));
 }
 
 function printReset({ reason, after, cursor }: Reset): void {
   const why = reason === 'expired' ? 'is older than the log' : 'belongs to another log';
-  process.stderr.write(
-    `roomcast: reset (${reason}): the cursor ${after ?? 'start'} ${why}, so events are lost; continuing after ${cursor}\n`,
-  );
+  complain(`reset (${reason}): the cursor ${after ?? 'start'} ${why}, so events are lost; continuing after ${cursor}`);
 }
 
 /** Prints each change: the transport that works, or why none does. */
@@ -174,7 +169,7 @@ function createStatusPrinter(): (status: Status) => void {
     const text = state === 'live' ? `live over ${transport}` : error === null ? '' : `${describe(error)} Retrying.`;
     if (text === '' || text === printed) return;
     printed = text;
-    process.stderr.write(`roomcast: ${text}\n`);
+    complain(text);
   };
 }
 

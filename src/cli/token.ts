@@ -7,6 +7,7 @@ import { SignJWT } from 'jose';
 import { createTokenVerifier } from '../auth/tokens.ts';
 import { parseConfig } from '../config.ts';
 import { checkNames, listOf, parseFlags, secondsOf, UsageError } from './arguments.ts';
+import { complain } from './output.ts';
 
 export const TOKEN_HELP = `Creates an HS256 token for tests, and prints it. Tokens for people come from an identity provider.
 
@@ -70,7 +71,7 @@ export async function token(argv: readonly string[]): Promise<number> {
     .sign(Buffer.from(config.jwtSecret));
   await createTokenVerifier({ ...config, jwtPublicKey: null, jwksUrl: null })(text);
 
-  process.stderr.write('roomcast: use this token for tests only; anyone who has it can use it until it expires\n');
+  complain('use this token for tests only; anyone who has it can use it until it expires');
   process.stdout.write(`${text}\n`);
   return 0;
 }

@@ -11,6 +11,8 @@ import type { ConnectionOptions } from './connection.ts';
 import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, TransportName } from './events.ts';
 import { createHttp, RoomcastError, type Token } from './http.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
+import { checkEventName } from './names.ts';
+import { AFTER_RULE, atLeast, check, checkOptions, HTTP_RULES, isFunction, ROOMS_RULE, type Rule } from './options.ts';
 import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
 import { openPoll } from './poll.ts';
 import { online, pauseAfter } from './retry.ts';
@@ -31,10 +33,12 @@ export interface ConnectOptions {
   readonly token?: Token;
   /** The transports that are allowed, best first. Default `['websocket', 'sse', 'poll']`. */
   readonly transports?: readonly TransportName[];
-  /** A cursor to continue from, or `start` (the oldest record). Default: the persisted cursor, or now. */
-  readonly after?: string;
+  /** A cursor to continue from, `start` (the oldest record) or `now`. Default, and null: the persisted cursor, or now. */
+  readonly after?: string | null;
+  /** The events that your operator declares (EXTRA_EVENTS). If you list them, `on` refuses every other unknown name. */
+  readonly extraEvents?: readonly string[];
   /** Keeps the cursor and the transport that worked, across page loads: `sessionStorage`, or an object like it. */
-  readonly persist?: Memory;
+  readonly persist?: Memory | null;
   /** Whether to read the state routes after a reset, for `reset.state`. Needs a tenant room. Default false. */
   readonly refetch?: boolean;
   /** Closes the client when it aborts. */
@@ -48,20 +52,24 @@ export interface ConnectOptions {
 }
 
 export interface JoinOptions {
-  /** A cursor, or `start`: the room's events since then come first. Default: from now. */
-  readonly after?: string;
+  /** A cursor, or `start`: the room's events since then come first. Default, and null: from now. */
+  readonly after?: string | null;
 }
 
 export type Handler<Events, Name extends keyof Events> = (payload: Events[Name], meta: Meta) => void;
 
 export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<Events>> {
-  /** Returns a function that removes the handler. A handler that throws causes an uncaught error; the others still run. */
+  /**
+   * Returns a function that removes the handler. A handler that throws causes an uncaught error; the others still run.
+   * @throws {TypeError} a name that cannot occur, or is a misspelt one
+   */
   on(name: 'reset', handler: (reset: Reset) => void): () => void;
   on(name: 'status', handler: (status: Status) => void): () => void;
   on<Name extends keyof Events & string>(name: Name, handler: Handler<Events, Name>): () => void;
   /**
    * Joins more rooms. Resolves after their history was delivered, to the cursor after which they are live.
-   * @throws {RoomcastError} `forbidden`, `invalid_room`, …; an error that may pass is retried until `close`
+   * @throws {RoomcastError} `forbidden`, …; an error that may pass is retried until `close`
+   * @throws {TypeError} rooms or options of the wrong form
    */
   join(rooms: RoomIds, options?: JoinOptions): Promise<string>;
   leave(rooms: RoomIds): Promise<void>;
@@ -73,6 +81,29 @@ export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<E
 }
 
 const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
+/** Best first. */
+const TRANSPORT_NAMES = Object.keys(TRANSPORTS) as TransportName[];
+const hasMethod = (name: string) => (value: unknown) => isFunction((value as Record<string, unknown> | null)?.[name]);
+
+const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
+  ...HTTP_RULES,
+  rooms: ROOMS_RULE,
+  transports: [
+    (value) => Array.isArray(value) && value.length > 0 && value.every((name) => TRANSPORT_NAMES.includes(name)),
+    `a list of at least one of ${TRANSPORT_NAMES.join(', ')}`,
+  ],
+  after: AFTER_RULE,
+  extraEvents: [Array.isArray, 'a list of names'],
+  persist: [(value) => value === null || hasMethod('setItem')(value), 'sessionStorage, or an object like it'],
+  refetch: [(value) => typeof value === 'boolean', 'true or false'],
+  signal: [hasMethod('addEventListener'), 'an AbortSignal'],
+  socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
+  heartbeatMs: atLeast(1),
+  patienceMs: atLeast(1),
+};
+const JOIN_RULES = { after: AFTER_RULE };
+const HANDLER_RULE: Rule = [isFunction, 'a function'];
+
 const PATIENCE_MS = 6_000;
 const HEARTBEAT_MS = 15_000;
 /** Events that may wait for a slow `for await`. Then the transport is closed, and opened again when none waits. */
@@ -94,14 +125,13 @@ interface QueuedEvent<Events> {
   readonly before: string;
 }
 
-/** To type events that your operator declares, name them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`. */
+/**
+ * To type events that your operator declares, name them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`.
+ * @throws {TypeError} an option that is unknown or has the wrong form; `status` reports every other error
+ */
 export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<Events> {
-  const { url, rooms: ids = {}, transports = ['websocket', 'sse', 'poll'], patienceMs = PATIENCE_MS } = options;
-  const unknown = transports.find((name) => !Object.hasOwn(TRANSPORTS, name));
-  if (unknown !== undefined || transports.length === 0) {
-    const problem = unknown === undefined ? 'No transport is allowed.' : `Unknown transport: "${unknown}".`;
-    throw new TypeError(`${problem} Use websocket, sse or poll.`);
-  }
+  checkOptions(options, RULES);
+  const { url, rooms: ids = {}, transports = TRANSPORT_NAMES, patienceMs = PATIENCE_MS } = options;
   const memory = tolerant(options.persist);
   const aborter = new AbortController();
   const { signal } = aborter;
@@ -305,6 +335,8 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
 
   const live: Live<Events> = {
     on(name: string, handler: AnyHandler) {
+      checkEventName(name, options.extraEvents);
+      check('handler', handler, HANDLER_RULE);
       const registered = handlers.get(name) ?? new Set();
       handlers.set(name, registered.add(handler));
       return () => {
@@ -312,7 +344,9 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
         if (registered.size === 0 && handlers.get(name) === registered) handlers.delete(name);
       };
     },
-    async join(joinIds, { after = null }: { readonly after?: string | null } = {}) {
+    async join(joinIds, joinOptions = {}) {
+      checkOptions(joinOptions, JOIN_RULES);
+      const { after = null } = joinOptions;
       let cursor = stream.cursor ?? '';
       for (const room of roomsOf(joinIds)) {
         const joining: Join = { room, after, position: positionOf(after) };
@@ -320,10 +354,10 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
       }
       return cursor;
     },
-    leave: (leaveIds) =>
-      afterLastChange(async () => {
-        for (const room of roomsOf(leaveIds)) stream.leave(room);
-      }),
+    async leave(leaveIds) {
+      const leaving = roomsOf(leaveIds);
+      await afterLastChange(async () => leaving.forEach(stream.leave));
+    },
     get cursor() {
       return deliveredCursor(false);
     },

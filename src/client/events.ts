@@ -39,12 +39,15 @@ export interface RoomcastEvents {
   'message:created': MessagesNew;
 }
 
+/** A whole number means its decimal text (protocol §2). */
+export type Id = string | number;
+
 /** Rooms, by their ids. */
 export interface RoomIds {
-  readonly tenantId?: string | readonly string[];
-  readonly ticketId?: string | readonly string[];
-  readonly agreementId?: string | readonly string[];
-  readonly userId?: string | readonly string[];
+  readonly tenantId?: Id | readonly Id[];
+  readonly ticketId?: Id | readonly Id[];
+  readonly agreementId?: Id | readonly Id[];
+  readonly userId?: Id | readonly Id[];
 }
 
 /** Best first, which is the default order. */

@@ -5,6 +5,7 @@
  * part of a URL and a browser needs no preflight for each poll. A 401 discards both. Only the bridge itself, by the code
  * in a problem document, refuses for good: a bare 403 or 404 comes from a proxy, and may pass.
  */
+import { check, HTTP_RULES } from './options.ts';
 import { MAX_TIMER_MS, parseRetryAfter } from './retry.ts';
 
 /** A string, or a function that is called again each time its token is refused. */
@@ -101,6 +102,7 @@ export function createHttp(
     try {
       signal.throwIfAborted();
       const text = await Promise.race([newestToken, aborted]);
+      check('token', text, HTTP_RULES.token);
       tokenDeadlineMs = Number.POSITIVE_INFINITY;
       return text;
     } catch (cause) {
@@ -138,7 +140,8 @@ export function createHttp(
       signal,
       ...(body === undefined ? {} : { body }),
     });
-    if (!response.ok) throw await errorOf(response);
+    const type = headers?.accept ?? 'application/json';
+    if (!response.ok || !response.headers.get('content-type')?.startsWith(type)) throw await errorOf(response);
     return response;
   }
 
@@ -200,24 +203,22 @@ export function createHttp(
 /** The answer, if it holds this list: a proxy may answer 200 too. @throws {RoomcastError} */
 export function requireList<Answer>(list: 'events' | 'items' | 'results', answer: unknown): Answer {
   if (Array.isArray((answer as Record<string, unknown> | null)?.[list])) return answer as Answer;
-  throw new RoomcastError('unreachable', 'The answer is not from the bridge.');
+  throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
 }
 
 async function errorOf(response: Response): Promise<RoomcastError> {
-  const { status, headers } = response;
-  const isProblem = headers.get('content-type')?.includes('problem+json');
+  const { status, headers, ok, url } = response;
+  const type = headers.get('content-type')?.split(';')[0] ?? 'no type';
+  const isProblem = type.includes('problem+json');
   const problem = (isProblem ? await response.json() : {}) as Readonly<Record<string, unknown>>;
   if (!isProblem) await response.body?.cancel();
   const { code, detail } = problem;
-  const isFromBridge = typeof code === 'string';
-  return new RoomcastError(
-    isFromBridge ? code : `http_${status}`,
-    typeof detail === 'string' ? detail : `The answer has the status ${status}.`,
-    {
-      status,
-      problem,
-      passing: !isFromBridge || status === 429 || status >= 500,
-      retryAfterMs: parseRetryAfter(headers.get('retry-after')),
-    },
-  );
+  const retryAfterMs = parseRetryAfter(headers.get('retry-after'));
+  if (typeof code === 'string') {
+    const passing = status === 429 || status >= 500;
+    return new RoomcastError(code, String(detail ?? code), { status, passing, retryAfterMs, problem });
+  }
+  // After redirects, the address is that of another page, often a login. Its query may hold a pass.
+  const text = `This is not the bridge: ${type} at ${url.split('?')[0]}.`;
+  return new RoomcastError(ok ? 'unreachable' : `http_${status}`, text, { status: ok ? 0 : status, retryAfterMs });
 }

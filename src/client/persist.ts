@@ -15,7 +15,7 @@ const EXPIRES_MS = 600_000;
 const inPage = new Map<string, string>();
 
 /** Storage that is missing, forbidden or full keeps nothing, and never throws. */
-export function tolerant(memory: Memory | undefined): Memory {
+export function tolerant(memory: Memory | null | undefined): Memory {
   const attempt = <T>(act: () => T): T | null => {
     try {
       return act();

@@ -9,8 +9,9 @@
  * Idempotency-Key, so a repeat never writes an event twice. The queue is bounded. For Node 20 or newer, and for any
  * other runtime with `fetch`.
  */
-import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE } from '../contract/publishing.ts';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../contract/publishing.ts';
 import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
+import { atLeast, checkOptions, HTTP_RULES, type Rule } from './options.ts';
 import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
 
 export interface PublisherOptions {
@@ -87,6 +88,20 @@ const CLOSE_MS = 5_000;
 const MAX_BACKOFF_MS = 10_000;
 const BACKOFF_BASE_MS = 200;
 
+const RULES: Readonly<Record<keyof PublisherOptions, Rule>> = {
+  ...HTTP_RULES,
+  maxQueue: atLeast(1),
+  maxBatch: [
+    (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= MAX_BATCH,
+    `a whole number from 1 to ${MAX_BATCH}`,
+  ],
+  maxBatchChars: atLeast(1),
+  retryMs: atLeast(0),
+  timeoutMs: atLeast(1),
+};
+/** An invalid key is a `PublishError`, because keys often come from data. */
+const PUBLISH_RULES: Readonly<Record<keyof PublishOptions, Rule>> = { idempotencyKey: [() => true, ''] };
+
 interface Item {
   /** `{"event":…,"payload":…}` */
   readonly text: string;
@@ -100,7 +115,9 @@ type Outcome =
   | { readonly kind: 'done'; readonly results: readonly Published[] }
   | { readonly kind: 'refused' | 'retry'; readonly error: PublishError; readonly retryAfterMs: number };
 
+/** @throws {TypeError} an option that is unknown or has the wrong form */
 export function createPublisher(options: PublisherOptions): Publisher {
+  checkOptions(options, RULES);
   const { url, token, retryMs = RETRY_MS, timeoutMs = TIMEOUT_MS } = options;
   const { maxQueue = DEFAULT_QUEUE, maxBatch = DEFAULT_BATCH, maxBatchChars = DEFAULT_BATCH_CHARS } = options;
   const http = createHttp(url, token, { maxTokenMs: timeoutMs, init: {} });
@@ -187,7 +204,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       const waitMs = Math.max(retryAfterMs, backoff(failures, MAX_BACKOFF_MS, BACKOFF_BASE_MS));
       const leftMs = deadlineMs - performance.now();
       // Wait even if no attempt follows: the next batch must not come sooner than the server asked.
-      await pause(Math.min(waitMs, leftMs), signal);
+      await pause(Math.min(waitMs, Math.max(0, leftMs)), signal);
       if (waitMs > leftMs) return last;
     }
   }
@@ -206,9 +223,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   return {
-    publish(event, payload, { idempotencyKey: key = null } = {}) {
+    publish(event, payload, publishOptions = {}) {
+      const { idempotencyKey: key = null } = publishOptions;
       let text: string;
       try {
+        checkOptions(publishOptions, PUBLISH_RULES);
         text = serialise(event, payload, key);
       } catch (error) {
         return Promise.reject(error);

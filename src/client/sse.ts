@@ -41,9 +41,6 @@ export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) =
         listens: true,
         signal,
       });
-      if (!response.headers.get('content-type')?.startsWith('text/event-stream')) {
-        throw new RoomcastError('unreachable', 'The answer is not an event stream.');
-      }
       for await (const block of blocksOf(response, restartSilence)) {
         if (signal.aborted) return;
         take(block);

@@ -13,6 +13,7 @@ import type { Reset } from '../contract/reset.ts';
 import { formatRoom, ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, type Query, RoomcastError, requireList } from './http.ts';
+import { check, ROOMS_RULE } from './options.ts';
 import { pause } from './retry.ts';
 import { readState } from './state.ts';
 
@@ -94,19 +95,17 @@ interface EventsPage {
   readonly hasMore: boolean;
 }
 
+/** @throws {TypeError} ids of another form */
 export function roomsOf(ids: RoomIds): Room[] {
+  check('rooms', ids, ROOMS_RULE);
   return (Object.entries(ID_FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
-    [ids[field] ?? []].flat().map((id) => formatRoom(kind, id)),
+    [ids[field] ?? []].flat().map((id) => formatRoom(kind, String(id))),
   );
 }
 
-/** @throws {RoomcastError} `invalid_room`: in a query, an id with a comma would name two rooms */
 export function queryOf(rooms: readonly Room[]): Query {
   const query: Record<string, string[]> = {};
   for (const room of rooms) {
-    if (room.includes(',')) {
-      throw new RoomcastError('invalid_room', `An id cannot contain a comma: ${room}`, { passing: false });
-    }
     const field = ID_FIELDS[kindOf(room)];
     query[field] = [...(query[field] ?? []), idOf(room)];
   }
@@ -333,7 +332,9 @@ export function createStream(options: StreamOptions): Stream {
   };
 }
 
+/** Null is now. */
 export function positionOf(after: string | null): string | null {
+  if (after === 'now') return null;
   return after === 'start' ? '' : after;
 }
 

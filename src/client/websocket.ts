@@ -30,6 +30,12 @@ interface Problem {
   readonly message: string;
 }
 
+interface ConnectError extends Error {
+  readonly data?: Partial<Problem>;
+  /** In Node, its message has the status of an answer that is no websocket. A browser hides it. */
+  readonly description?: { readonly message?: string };
+}
+
 export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patienceMs, socketPath }, events) => {
   const aborter = new AbortController();
   const { signal } = aborter;
@@ -76,9 +82,12 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     }
     socket.on('connect', attach);
     socket.on('disconnect', () => end({}));
-    socket.on('connect_error', ({ message, data }: Error & { readonly data?: Partial<Problem> }) => {
+    socket.on('connect_error', ({ message, data, description }: ConnectError) => {
       const code = data?.code;
-      end({ error: new RoomcastError(code ?? 'unreachable', message, { status: code === undefined ? 0 : 401 }) });
+      const text = code
+        ? message
+        : `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
+      end({ error: new RoomcastError(code ?? 'unreachable', text, { status: code ? 401 : 0 }) });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
       if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });

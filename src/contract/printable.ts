@@ -1,11 +1,21 @@
 /**
- * JSON text that is safe to show. Characters that a terminal obeys, or that reorder the text around them (bidirectional
- * marks can disguise a payload), become JSON escapes: the value stays the same and every character is visible.
+ * Text from outside that is safe to show. Characters that a terminal obeys, or that reorder the text around them
+ * (bidirectional marks can disguise it), become JSON escapes: every character is visible, and JSON keeps its value.
  */
 
-/** C1 controls, line separators, and bidirectional marks, embeddings and isolates. */
+/** DEL and C1 controls, line separators, and bidirectional marks, embeddings and isolates. JSON text may hold them. */
 const UNSAFE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+/** Of these, JSON text has only line breaks and tabs, between its tokens. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern finds control characters
+const C0_CONTROLS = /[\u0000-\u001f]/g;
+
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 export function printableJson(text: string): string {
-  return text.replaceAll(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return text.replaceAll(UNSAFE, escaped);
+}
+
+/** For one line of text. */
+export function printable(text: string): string {
+  return printableJson(text).replaceAll(C0_CONTROLS, escaped);
 }

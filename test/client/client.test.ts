@@ -547,11 +547,11 @@ describe('on a bad network', () => {
     await assert.rejects(listener.live.join({ tenantId: 'x' }), { code: 'closed' });
   });
 
-  test('a join of an invalid room is refused, and the client continues', async () => {
+  test('a join of an invalid room throws, and the client continues', async () => {
     const tenantId = freshTenant();
     const listener = listen({ url: bridge.url, rooms: { tenantId } });
     await until('live', () => listener.live.status.state === 'live');
-    await assert.rejects(listener.live.join({ ticketId: 'no spaces' }), { code: 'invalid_request' });
+    await assert.rejects(listener.live.join({ ticketId: 'no spaces' }), { name: 'TypeError' });
     const { id } = await bridge.publish('messages.new', messageNew({ tenantId }));
     await heardAll(listener, [id]);
   });

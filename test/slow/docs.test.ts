@@ -33,10 +33,9 @@ import { dirname, join, resolve } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { SignJWT } from 'jose';
-import { chromium } from 'playwright-core';
 import type { Config } from '../../src/config.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
-import { CHROMIUM, FLAGS } from '../support/browser.ts';
+import { CHROMIUM, openInChromium } from '../support/browser.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { until } from '../support/until.ts';
 
@@ -270,17 +269,8 @@ function start(language: Language, text: string, { url }: { readonly url: string
 
 async function openPage(html: string): Promise<Running> {
   page = html;
-  const browser = await chromium.launch({ executablePath: CHROMIUM as string, args: FLAGS });
-  const tab = await browser.newPage();
-  let output = '';
-  tab.on('console', (message) => {
-    output += `${message.text()}\n`;
-  });
-  tab.on('pageerror', (error) => {
-    output += `${error}\n`;
-  });
-  await tab.goto(origin);
-  return { output: () => output, exit: () => null, stop: () => browser.close() };
+  const { output, close } = await openInChromium(origin);
+  return { output, exit: () => null, stop: close };
 }
 
 test('what is not run says why, and is little', (t) => {

@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { build } from 'esbuild';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { LoggingPage } from './firefox.ts';
 import { programPath } from './proxies.ts';
 
 export const CHROMIUM = programPath('chromium') ?? programPath('chromium-browser');
@@ -93,4 +94,19 @@ export async function startBrowser(): Promise<TestBrowser> {
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Opens a page by itself, and hears what it logs and throws. */
+export async function openInChromium(url: string): Promise<LoggingPage> {
+  const browser = await chromium.launch({ executablePath: CHROMIUM as string, args: FLAGS });
+  const tab = await browser.newPage();
+  let output = '';
+  tab.on('console', (message) => {
+    output += `${message.text()}\n`;
+  });
+  tab.on('pageerror', (error) => {
+    output += `${error}\n`;
+  });
+  await tab.goto(url);
+  return { output: () => output, close: () => browser.close() };
 }

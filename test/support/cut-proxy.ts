@@ -7,6 +7,10 @@ export interface CutProxy {
   retarget(url: string): void;
   /** Destroys every connection that is open now. */
   cut(): void;
+  /** The next connection is cut after this many bytes of its answer. */
+  cutNext(afterBytes: number): void;
+  /** Whether a connection was cut for each `cutNext`. */
+  readonly hasCut: boolean;
   /** Takes no new connections, and cuts those there are, until `restore`. */
   refuse(): void;
   /** Until `flow`, nothing passes either way: for the server, its open connections take nothing. New ones wait. */
@@ -23,6 +27,8 @@ export interface CutProxy {
 export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
   let target = new URL(targetUrl);
   let refusing = false;
+  /** The bytes after which the next connection is cut; null: it is not. */
+  let nextCut: number | null = null;
   /** Connections that came while nothing passes; null while everything passes. */
   let waiting: Socket[] | null = null;
   const pairs = new Set<{ readonly client: Socket; readonly upstream: Socket }>();
@@ -37,7 +43,17 @@ export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
     const upstream = connect(Number(target.port), target.hostname);
     const pair = { client, upstream };
     pairs.add(pair);
-    client.pipe(upstream).pipe(client);
+    client.pipe(upstream);
+    if (nextCut === null) upstream.pipe(client);
+    else {
+      let left = nextCut;
+      nextCut = null;
+      upstream.on('data', (bytes: Buffer) => {
+        client.write(bytes.subarray(0, left));
+        left -= bytes.length;
+        if (left <= 0) client.destroySoon();
+      });
+    }
     const end = (): void => {
       // A client that gives up while nothing passes cannot tell the server.
       if (waiting !== null || !pairs.delete(pair)) return;
@@ -63,6 +79,12 @@ export async function startCutProxy(targetUrl: string): Promise<CutProxy> {
       target = new URL(url);
     },
     cut,
+    cutNext(afterBytes) {
+      nextCut = afterBytes;
+    },
+    get hasCut() {
+      return nextCut === null;
+    },
     refuse() {
       refusing = true;
       cut();

@@ -50,7 +50,12 @@ export function createAccess(): Access {
       return (await http.json(path, { signal, ...options, timeoutMs: TIMEOUT_MS })) as Answer;
     },
     setToken(text) {
-      token = text?.trim().replace(/^bearer\s+/i, '') || null;
+      // Copying adds line breaks and invisible characters, which no header can hold.
+      token =
+        text
+          ?.replace(/[^ -~]/g, '')
+          .trim()
+          .replace(/^bearer\s+/i, '') || null;
       stored.set(token);
       http = createHttp(BASE, token ?? undefined);
       changes.notify();

@@ -38,6 +38,7 @@ export interface ClientOptions {
 /** How long a client stays away after a cut. */
 export const CUT_MS = 3_000;
 const RETRY_MS = 1_000;
+const MAX_BACKOFF_MS = 30_000;
 const WAIT_SECONDS = 20;
 /** The first character of an Engine.IO message that holds a Socket.IO EVENT packet. */
 const EVENT_PACKET = '2';
@@ -130,6 +131,7 @@ function openEventSource(options: ClientOptions, events: ClientEvents): StockCli
   let source: EventSource | null = null;
   let isClosed = false;
   let wasOpen = false;
+  let failures = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   async function open(): Promise<void> {
@@ -144,13 +146,15 @@ function openEventSource(options: ClientOptions, events: ClientEvents): StockCli
     };
     for (const name of [...options.eventNames, BRIDGE_CURSOR, BRIDGE_RESET]) opened.addEventListener(name, onMessage);
     opened.onopen = () => {
+      failures = 0;
       events.onState('open', wasOpen ? 'resumed from the last id' : undefined);
       wasOpen = true;
     };
     opened.onerror = () => {
       events.onState('down');
-      // Refused for good, as with an expired pass. A new EventSource gets a new pass.
-      if (opened.readyState === EventSource.CLOSED) reopen(RETRY_MS);
+      // Closed for good: refused, as with an expired pass, or cut in the head of an answer. A new one gets a new pass.
+      if (opened.readyState !== EventSource.CLOSED) return;
+      reopen(Math.min(MAX_BACKOFF_MS, RETRY_MS * 2 ** failures++) * Math.random());
     };
   }
 

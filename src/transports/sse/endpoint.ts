@@ -8,7 +8,7 @@ import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded } from '../../answers/exchange.ts';
-import { STREAM_HEADERS } from '../../answers/headers.ts';
+import { dropDocumentHeaders, STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../../answers/query.ts';
 import { ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
@@ -78,6 +78,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       try {
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
+        dropDocumentHeaders(outgoing);
         outgoing.writeHead(200, STREAM_HEADERS);
         if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
           release();

@@ -1,0 +1,74 @@
+/**
+ * Checks what the application passes. A mistake throws a TypeError that names the option and the right form: a misspelt
+ * option, or a room without an id, must not be ignored in silence.
+ */
+import { isWellFormedCursor } from '../contract/cursor.ts';
+import { ID_FIELDS, ID_RULE, isRoomId } from '../contract/rooms.ts';
+
+/** What is valid, and the end of the sentence "NAME must be …". It quotes no value: one may be a token. */
+export type Rule = readonly [isValid: (value: unknown) => boolean, form: string];
+
+export const atLeast = (min: number): Rule => [
+  (value) => typeof value === 'number' && value >= min,
+  `a number of at least ${min}`,
+];
+
+/** The options that the client and the publisher share. */
+export const HTTP_RULES: Readonly<Record<'url' | 'token', Rule>> = {
+  url: [isBridgeUrl, "an http or https URL such as 'https://bridge.example' without login or query"],
+  token: [(value) => isFunction(value) || isToken(value), 'printable ASCII, or a function that returns it'],
+};
+
+export const AFTER_RULE: Rule = [
+  (value) => value === null || (typeof value === 'string' && isWellFormedCursor(value)),
+  "a cursor, 'start' or 'now'",
+];
+
+/** An undefined id is a mistake too: its room would be missing. */
+export const ROOMS_RULE: Rule = [
+  (rooms) =>
+    isObject(rooms) &&
+    Object.entries(rooms).every(
+      ([name, ids]) => Object.values<string>(ID_FIELDS).includes(name) && [ids].flat().every(isId),
+    ),
+  `{ tenantId, ticketId, agreementId, userId }, each an id or a list of ids. An id: ${ID_RULE}`,
+];
+
+/** @throws {TypeError} */
+export function check(name: string, value: unknown, [isValid, form]: Rule): void {
+  if (!isValid(value)) throw new TypeError(`${name} must be ${form}.`);
+}
+
+/** Only `url` is required. @throws {TypeError} */
+export function checkOptions(options: object, rules: Readonly<Record<string, Rule>>): void {
+  const names = Object.keys(rules).join(', ');
+  check('options', options, [isObject, `an object with ${names}`]);
+  for (const name of Object.keys(options)) {
+    check(`The option "${name}"`, name, [() => Object.hasOwn(rules, name), `one of ${names}`]);
+  }
+  for (const [name, rule] of Object.entries(rules)) {
+    const value = (options as Readonly<Record<string, unknown>>)[name];
+    if (value !== undefined || name === 'url') check(name, value, rule);
+  }
+}
+
+function isObject(value: unknown): value is object {
+  return Object(value) === value;
+}
+
+export const isFunction = (value: unknown): boolean => typeof value === 'function';
+
+function isId(id: unknown): boolean {
+  return Number.isSafeInteger(id) || isRoomId(id);
+}
+
+/** Whether `fetch` can send it in a header. Its own error would look as if the bridge were unreachable. */
+function isToken(value: unknown): boolean {
+  return typeof value === 'string' && /^[ -~]+$/.test(value);
+}
+
+/** In a browser, a path is resolved against the page's address. */
+function isBridgeUrl(value: unknown): boolean {
+  const { location } = globalThis as { readonly location?: { readonly href: string } };
+  return /^(https?:\/)?\/[^?#@]*$/i.test(String(value)) && URL.canParse(String(value), location?.href);
+}
