@@ -361,24 +361,24 @@ describe('the proxies of docs/deploy', { concurrency: true }, () => {
         }
       });
 
-      test('no log holds a token: not of a URL, not of the page that a request came from', async () => {
-        const referer = `Referer: https://app.example/?access_token=${SECRET}`;
+      test('no log holds a token of a URL, of the page that a request came from, or of a header', async () => {
+        const headers = `Referer: https://app.example/?access_token=${SECRET}\r\nAuthorization: Bearer ${SECRET}\r\nCookie: access_token=${SECRET}`;
         const query = `tenantId=tenant-1&access_token=${SECRET}&pass=${SECRET}`;
         const targets = [
           ...[`/events?${query}`, `/sse?life=1&${query}`, `/socket.io/?EIO=4&transport=polling&${query}`],
           ...[`/metrics?${query}`, `/nowhere?${query}`, `http://127.0.0.1/events?${query}`, `/x/../../../y?${query}`],
           ...[`/%zz?${query}`, `/events#?${query}`, `/events?${query}&${'x'.repeat(100_000)}`],
         ];
-        await Promise.all(targets.map((target) => raw(get(target, referer, 'Connection: close'))));
+        await Promise.all(targets.map((target) => raw(get(target, headers, 'Connection: close'))));
         // No valid request: bytes that no header may hold, a method and a version that do not exist, a broken upgrade.
-        await raw(`GET /events?${query} HTTP/1.1\r\n${referer}\r\nHost: a b\r\nX: \u0001\r\n\r\n`);
-        await raw(`GET  /events?${query} HTTP/9.9\r\n${referer}\r\n\r\n`);
-        await raw(`BREW /events?${query} HTTP/1.1\r\nHost: a\r\n${referer}\r\nConnection: close\r\n\r\n`);
+        await raw(`GET /events?${query} HTTP/1.1\r\n${headers}\r\nHost: a b\r\nX: \u0001\r\n\r\n`);
+        await raw(`GET  /events?${query} HTTP/9.9\r\n${headers}\r\n\r\n`);
+        await raw(`BREW /events?${query} HTTP/1.1\r\nHost: a\r\n${headers}\r\nConnection: close\r\n\r\n`);
         await raw(
-          `POST /events?${query} HTTP/1.1\r\nHost: a\r\n${referer}\r\nContent-Length: 9\r\nContent-Length: 8\r\n\r\n`,
+          `POST /events?${query} HTTP/1.1\r\nHost: a\r\n${headers}\r\nContent-Length: 9\r\nContent-Length: 8\r\n\r\n`,
         );
         await raw(
-          get(`/socket.io/?EIO=4&transport=websocket&${query}`, referer, 'Connection: Upgrade', 'Upgrade: websocket'),
+          get(`/socket.io/?EIO=4&transport=websocket&${query}`, headers, 'Connection: Upgrade', 'Upgrade: websocket'),
         );
         // A node that goes away while a stream is open.
         const stream = await fetch(`${url}/sse?${query}`, {
@@ -386,8 +386,8 @@ describe('the proxies of docs/deploy', { concurrency: true }, () => {
         });
         await bridge.close();
         await stream.text().catch(() => {});
-        await raw(get(`/events?${query}`, referer, 'Connection: close'));
-        await raw(get('/the-last', referer, 'Connection: close'));
+        await raw(get(`/events?${query}`, headers, 'Connection: close'));
+        await raw(get('/the-last', headers, 'Connection: close'));
         await until('all is logged', () => logged().includes('/the-last'));
         assert.ok(logged().includes('/events'), 'the path is logged');
         assert.doesNotMatch(logged(), new RegExp(`.*${SECRET}.*`));

@@ -1,5 +1,5 @@
 // socket.io-client 3.0 to 4.5. They have no recovery, so join with `after` at every connect.
-import { io } from 'socket.io-client-3'; // npm install socket.io-client-3@npm:socket.io-client@3.0.0
+import io from 'socket.io-client-3'; // npm install socket.io-client-3@npm:socket.io-client@3.0.0
 
 const socket = io('http://localhost:4003', { auth: { legacy: false } });
 let last; // the newest cursor that was handled
