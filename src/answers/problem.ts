@@ -58,6 +58,8 @@ export function problemAnswer(error: BridgeError) {
 
 /** Answers and closes a connection that has no response: a refused upgrade, or bytes that are not HTTP. */
 export function endWithProblem(socket: Duplex, error: BridgeError): void {
+  // Node takes its own listeners off a socket that it hands over. A reset that nobody hears ends the process.
+  socket.on('error', () => socket.destroy());
   const { status, headers, body } = problemAnswer(error);
   const lines = [
     ...SECURITY_HEADERS,
