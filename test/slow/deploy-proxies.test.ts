@@ -6,13 +6,14 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import { io } from 'socket.io-client';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { CLIENTS } from '../support/clients.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { deployed, fitted } from '../support/deployed.ts';
@@ -28,6 +29,7 @@ after(() => rmSync(root, { recursive: true, force: true, maxRetries: 5 }));
 /** Bytes that no log may hold. */
 const SECRET = 'a-token-that-stands-in-a-URL';
 const MAX_PER_ADDRESS = 4;
+const SSE_CONNECTIONS = 'roomcast_connections{transport="sse"}';
 
 interface Place {
   readonly port: number;
@@ -49,6 +51,8 @@ interface Proxy {
   /** The configuration, for this place. */
   readonly text: (place: Place) => string;
   readonly args: (place: Place) => readonly string[];
+  /** False: it notices that a client has left only when it writes to it. */
+  readonly noticesLeaving: boolean;
   /** What writes its access log, where it does not do so itself. */
   readonly logger?: (place: Place) => Command;
 }
@@ -59,6 +63,7 @@ const APACHE_MODULES = '/usr/lib/apache2/modules';
 const PROXIES: Readonly<Record<string, Proxy>> = {
   nginx: {
     program: 'nginx',
+    noticesLeaving: true,
     text: ({ port, upstreamPort, folder, logs }) => {
       const conf = fitted('nginx.conf', [
         ['listen 80;', `listen 127.0.0.1:${port};`],
@@ -78,6 +83,7 @@ const PROXIES: Readonly<Record<string, Proxy>> = {
   },
   haproxy: {
     program: 'haproxy',
+    noticesLeaving: true,
     text: ({ port, upstreamPort }) =>
       fitted('haproxy.cfg', [
         // The limit of open files of the user who runs this test.
@@ -92,6 +98,7 @@ const PROXIES: Readonly<Record<string, Proxy>> = {
   },
   apache: {
     program: 'apache2',
+    noticesLeaving: false,
     text: ({ port, upstreamPort, folder, logs }) => {
       const conf = fitted('apache.conf', [
         ['<VirtualHost *:80>', `<VirtualHost 127.0.0.1:${port}>`],
@@ -117,6 +124,7 @@ const PROXIES: Readonly<Record<string, Proxy>> = {
   },
   caddy: {
     program: 'caddy',
+    noticesLeaving: true,
     text: ({ port, upstreamPort }) =>
       fitted('Caddyfile', [
         [/^\{$/, '{\n\tadmin off'],
@@ -127,6 +135,7 @@ const PROXIES: Readonly<Record<string, Proxy>> = {
   },
   varnish: {
     program: 'varnishd',
+    noticesLeaving: true,
     text: ({ upstreamPort }) => fitted('default.vcl', [['"4003"', `"${upstreamPort}"`]]),
     args: ({ port, folder, conf }) => {
       const options = /with `(-p [^`]+)`/.exec(deployed('default.vcl'))?.[1]?.split(' ') ?? [];
@@ -181,7 +190,12 @@ describe('the proxies of docs/deploy', { concurrency: true }, () => {
         `${[`GET ${target} HTTP/1.1`, 'Host: 127.0.0.1', ...headers].join('\r\n')}\r\n\r\n`;
 
       before(async () => {
-        bridge = await startBridge({ trustProxy: 1, maxConnectionsPerAddress: MAX_PER_ADDRESS });
+        // No heartbeat within the test: what comes must not wait for one.
+        bridge = await startBridge({
+          trustProxy: 1,
+          maxConnectionsPerAddress: MAX_PER_ADDRESS,
+          heartbeatMs: 3_600_000,
+        });
         const folder = join(root, name);
         place = {
           port: await freePort(),
@@ -215,17 +229,24 @@ describe('the proxies of docs/deploy', { concurrency: true }, () => {
       });
 
       test('the client’s own address counts', async () => {
-        // All come from one address: the fifth is one too many, also with another address made up in front.
+        // The fifth is one too many, also with another address made up in front.
         const streams = await Promise.all(
-          Array.from({ length: MAX_PER_ADDRESS + 1 }, (_, index) =>
-            fetch(`${url}/sse?tenantId=t`, { headers: { 'x-forwarded-for': `192.0.2.${index}` } }),
-          ),
+          Array.from({ length: MAX_PER_ADDRESS + 1 }, async (_, index) => {
+            const headers = { 'x-forwarded-for': `192.0.2.${index}` };
+            const asked = request(`${url}/sse?tenantId=t`, { localAddress: '127.0.0.2', headers, agent: false }).end();
+            const [stream] = await once(asked, 'response');
+            // A proxy may reset a connection whose client leaves.
+            for (const side of [asked, stream]) side.on('error', () => {});
+            return stream as IncomingMessage;
+          }),
         );
-        assert.deepEqual(streams.map(({ status }) => status).sort(), [
+        assert.deepEqual(streams.map(({ statusCode }) => statusCode).sort(), [
           ...Array.from({ length: MAX_PER_ADDRESS }, () => 200),
           503,
         ]);
-        for (const { body } of streams) await body?.cancel();
+        for (const stream of streams) stream.destroy();
+        if (!proxy.noticesLeaving) return;
+        await until('the bridge has noticed that they left', async () => (await metric(bridge, SSE_CONNECTIONS)) === 0);
       });
 
       for (const transport of ['websocket', 'polling']) {
