@@ -343,7 +343,7 @@ describe('the proxies of docs/deploy', { concurrency: true }, () => {
           const answer = await raw(get(target, 'Connection: close'));
           if (answer.includes('roomcast_')) shown.push(target);
           // haproxy and Varnish compare the path as it came; the bridge, which they pass it to, knows no such route.
-          assert.match(answer, /^HTTP\/1\.[01] 4\d\d /, target);
+          else assert.match(answer.split('\r\n', 1)[0] ?? '', /^HTTP\/1\.[01] 4\d\d /, target);
         }
         assert.deepEqual(shown, []);
       });
