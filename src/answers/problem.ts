@@ -65,5 +65,7 @@ export function endWithProblem(socket: Duplex, error: BridgeError): void {
     ['Content-Length', Buffer.byteLength(body)],
     ['Connection', 'close'],
   ].map(([name, value]) => `${name}: ${value}\r\n`);
+  // Node takes its own listeners off a socket that it hands over. A reset that nobody hears ends the process.
+  socket.on('error', () => socket.destroy());
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
 }

@@ -1,8 +1,9 @@
 /** protocol §10, §11: secrets stay out of the log, a missing issuer is a passing fault, and limits hold on every transport. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import { exportJWK, type JWTPayload, SignJWT } from 'jose';
@@ -128,6 +129,21 @@ test('while the issuer of keys is away clients are told to come back, and are le
   assert.ok(!socket.connected && !open);
   away = false;
   await until('both are let in', () => open && socket.connected);
+});
+
+test('a client that resets its connection after a refused upgrade ends that connection only', async (t) => {
+  const server = await startServer({ STORE_URL: 'sqlite::memory:' });
+  t.after(() => server.end('SIGKILL'));
+  for (const path of ['/healthz', '/sse?tenantId=t', '/socket.io/?EIO=4&transport=websocket&sid=unknown']) {
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
+    await once(socket, 'data');
+    socket.resetAndDestroy();
+    await once(socket, 'close');
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200, path);
+  }
+  assert.equal(server.process.exitCode, null);
 });
 
 test('connections are counted over all transports, per address and per node', async (t) => {

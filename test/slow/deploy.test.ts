@@ -1,198 +1,25 @@
 /**
- * docs/deploy: what an operator copies works as it stands. The proxies' configurations run in the real programs, with
- * ports put in; alerts and dashboard are checked by promtool and against what a bridge really exposes.
+ * docs/deploy: what an operator copies works as it stands. Alerts and dashboard are checked by promtool and against what a
+ * bridge really exposes. The proxies' configurations: deploy-proxies.test.ts.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, test } from 'node:test';
 import { promisify } from 'node:util';
-import { EventSource } from 'eventsource';
-import { io } from 'socket.io-client';
-import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
-import { freePort } from '../support/ports.ts';
+import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
+import { deployed, fitted } from '../support/deployed.ts';
 import { programPath } from '../support/proxies.ts';
 import { startServer } from '../support/server.ts';
-import { until } from '../support/until.ts';
 
 const run = promisify(execFile);
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-deploy-'));
-// Proxies give up root for a user of their own.
-chmodSync(directory, 0o777);
 after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
 
-const deployed = (name: string): string => readFileSync(`docs/deploy/${name}`, 'utf8');
 const without = (program: string): { skip?: string } =>
   programPath(program) === null ? { skip: `${program} is not installed` } : {};
-
-/** The file with these things in their places; each must be there. */
-function fitted(name: string, places: readonly (readonly [string | RegExp, string])[]): string {
-  return places.reduce((text, [place, value]) => {
-    const changed = text.replaceAll(typeof place === 'string' ? place : new RegExp(place, 'gm'), value);
-    assert.notEqual(changed, text, `${place} is not in ${name}`);
-    return changed;
-  }, deployed(name));
-}
-
-const PROXIES = {
-  nginx: (port: number, upstream: string) => {
-    const file = join(directory, 'nginx.conf');
-    const conf = fitted('nginx.conf', [
-      ['listen 80;', `listen 127.0.0.1:${port};`],
-      [/server 127\.0\.0\.1:4003;/, `server ${upstream} max_fails=0;`],
-    ]);
-    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-    writeFileSync(
-      file,
-      `daemon off; master_process off; pid ${directory}/pid; error_log ${directory}/error warn;
-      events { worker_connections 512; }
-      http {
-        access_log off; ${temporary.map((name) => `${name}_temp_path ${directory}/${name};`).join(' ')}
-        gzip on; gzip_types text/event-stream application/json;
-        ${conf}
-      }`,
-    );
-    return ['-p', directory, '-c', file];
-  },
-  haproxy: (port: number, upstream: string) => {
-    const file = join(directory, 'haproxy.cfg');
-    const conf = fitted('haproxy.cfg', [
-      // The limit of open files of whoever runs this test.
-      ['maxconn 50000', 'maxconn 500'],
-      ['bind :8080', `bind 127.0.0.1:${port}`],
-      // The names of compose.yaml, and Docker's resolver.
-      [/node\d:4003/, upstream],
-      [/resolvers docker\n(?: .*\n)+/, ''],
-      [/ resolvers docker/, ''],
-    ]);
-    writeFileSync(file, conf);
-    return ['-db', '-f', file];
-  },
-} as const;
-
-const isOpen = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => socket.destroy());
-    socket.on('close', (failed) => resolve(!failed)).on('error', () => {});
-  });
-
-for (const [name, argumentsOf] of Object.entries(PROXIES)) {
-  describe(`${name}, as docs/deploy has it`, without(name), () => {
-    let bridge: TestBridge;
-    let child: ChildProcess;
-    let url: string;
-
-    before(async () => {
-      bridge = await startBridge({ trustProxy: 1, maxConnectionsPerAddress: 4 });
-      const port = await freePort();
-      const args = argumentsOf(port, new URL(bridge.url).host);
-      child = spawn(programPath(name) as string, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-      url = `http://127.0.0.1:${port}`;
-      await until(`${name} serves`, async () => {
-        assert.equal(child.exitCode, null, `${name} did not start`);
-        return (await isOpen(port)) && (await fetch(`${url}/healthz`)).ok;
-      });
-    });
-    after(async () => {
-      if (child.exitCode === null) {
-        const exited = once(child, 'exit');
-        child.kill('SIGKILL');
-        await exited;
-      }
-      await bridge.close();
-    });
-
-    for (const transport of ['websocket', 'polling']) {
-      test(`Socket.IO by ${transport}: an event comes while the connection is open`, async () => {
-        const socket = io(url, { transports: [transport], forceNew: true });
-        try {
-          const heard: string[] = [];
-          socket.on('messages.new', (_payload, cursor: string) => heard.push(cursor));
-          assert.equal((await socket.emitWithAck('join-tenant', 'tenant-1')).ok, true);
-          const { id } = await bridge.publish('messages.new', messageNew());
-          await until('it is heard', () => heard.includes(id));
-          assert.equal(socket.io.engine.transport.name, transport);
-        } finally {
-          socket.close();
-        }
-      });
-    }
-
-    test('SSE: an event comes while the stream is open, not compressed', async () => {
-      const response = await fetch(`${url}/sse?tenantId=tenant-1&legacy=false`, {
-        headers: { 'accept-encoding': 'gzip' },
-      });
-      assert.equal(response.headers.get('content-encoding'), null);
-      assert.match(response.headers.get('cache-control') ?? '', /no-transform/);
-      let text = '';
-      const reading = (async () => {
-        const decoder = new TextDecoder();
-        for await (const chunk of response.body as ReadableStream<Uint8Array>) {
-          text += decoder.decode(chunk);
-          if (text.includes('event: messages.new')) return;
-        }
-      })();
-      await until('it begins', () => text.includes('event: bridge.cursor'));
-      const { id } = await bridge.publish('messages.new', messageNew());
-      await reading;
-      assert.ok(text.includes(`id: ${id}`));
-    });
-
-    test('publishing, state, and a long poll that waits', async () => {
-      const body = JSON.stringify({ event: 'tickets.updated', payload: ticketUpdated() });
-      const posted = await fetch(`${url}/events`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body,
-      });
-      assert.equal(posted.status, 201);
-      const { id } = (await posted.json()) as { id: string };
-      const waiting = fetch(`${url}/events?tenantId=tenant-1&after=${id}&wait=20`);
-      const next = await bridge.publish('messages.new', messageNew());
-      const page = (await (await waiting).json()) as { events: { id: string }[] };
-      assert.deepEqual(
-        page.events.map((event) => event.id),
-        [next.id],
-      );
-      assert.equal((await fetch(`${url}/tickets?tenantId=tenant-1`)).status, 200);
-    });
-
-    test('metrics stay inside, and the client’s own address counts', async () => {
-      assert.equal((await fetch(`${url}/metrics`)).status, 404);
-      // All come from one address: the fifth is one too many, also with another address made up in front.
-      const streams = await Promise.all(
-        Array.from({ length: 5 }, (_, index) =>
-          fetch(`${url}/sse?tenantId=t`, { headers: { 'x-forwarded-for': `192.0.2.${index}` } }),
-        ),
-      );
-      assert.deepEqual(streams.map(({ status }) => status).sort(), [200, 200, 200, 200, 503]);
-      for (const { body } of streams) await body?.cancel();
-    });
-
-    test('no node is there: EventSource is told to come back, and does', async () => {
-      // The last test of this proxy: its bridge moves to the same port again.
-      const { port } = new URL(bridge.url);
-      await bridge.close();
-      const codes: string[] = [];
-      const source = new EventSource(`${url}/sse?tenantId=tenant-1`);
-      try {
-        source.addEventListener('bridge.error', ({ data }) => codes.push(JSON.parse(data).code));
-        await until('it is told', () => codes.includes('unavailable'));
-        assert.notEqual(source.readyState, source.CLOSED);
-        assert.ok([502, 503].includes((await fetch(`${url}/sse?tenantId=tenant-1`)).status), 'others get the status');
-        bridge = await startBridge({ port: Number(port) });
-        const opened = new Promise((resolve) => source.addEventListener('bridge.cursor', resolve));
-        await opened;
-      } finally {
-        source.close();
-      }
-    });
-  });
-}
 
 test('promtool accepts the alert rules, and each fires when it should', without('promtool'), async () => {
   await run('promtool', ['check', 'rules', 'docs/deploy/alerts.yaml']);
