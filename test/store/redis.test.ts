@@ -13,7 +13,7 @@ import type { AppendResult, LogBounds, Retention, Store } from '../../src/store/
 import { type CutProxy, startCutProxy } from '../support/cut-proxy.ts';
 import { missing, type RedisServer, startRedis, startSentinels, useRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
-import { append, declared, message, readAll, refusedAs, request, storeConformance } from './conformance.ts';
+import { append, declared, message, readAll, refusedAs, request, storeConformance, ticket } from './conformance.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
@@ -211,6 +211,34 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     const [second] = await append(store, [declared()]);
     await until('the next record is handed over', () => records.length === 2);
     assert.deepEqual([ids(records), forgotten, gaps[0]?.kind], [[first, second], [first], 'unknown']);
+  });
+
+  it('do not see the log, sessions or secrets of another prefix', async (t) => {
+    const [a, b] = await Promise.all([startNode(t, `${redis.url}?prefix=a`), startNode(t, `${redis.url}?prefix=a.b`)]);
+    const event = ticket({ agreementId: 'g' });
+    const keyed = request([event, message({ messageId: 'm' })], Date.now(), 'key');
+    for (const { store } of [a, b]) {
+      const result = await store.append(keyed);
+      assert.deepEqual(result.kind === 'appended' && result.events.map(({ duplicate }) => duplicate), [false, false]);
+      await store.saveSession({ pid: 'p', owner: 'o', data: '{}', expiresAtMs: 2e15 });
+    }
+    assert.notEqual(await a.store.secret('pass'), await b.store.secret('pass'));
+    assert.deepEqual(await a.store.announce({ id: 'n', facts: 'a', ttlMs: 9e5 }), ['a']);
+    assert.deepEqual(await b.store.announce({ id: 'n', facts: 'b', ttlMs: 9e5 }), ['b']);
+    await a.store.dropSession('p', 'o');
+    await a.store.erase({ tenantId: 't1', ticketId: null });
+    await a.store.trim({ ...EVERYTHING, stateBeforeMs: 2e15, dedupeBeforeMs: 2e15, nowMs: 3e15 });
+    await until('both tails have both', () => a.records.length === 2 && b.records.length === 2);
+    const { records } = await readAll(b.store, ['tenant:t1'], b.store.opened.head);
+    assert.deepEqual(records, b.records);
+    assert.equal((await b.store.ticket('t1', 'k1')).payload, event.payload);
+    assert.equal((await b.store.claimSession('p', 'o', Date.now()))?.data, '{}');
+    assert.deepEqual([a.gaps, b.gaps, b.forgotten], [[], [], []]);
+    const keys = (await redis.command('KEYS', '*')) as string[];
+    assert.deepEqual(
+      keys.filter((key) => !key.startsWith('{a}:') && !key.startsWith('{a.b}:')),
+      [],
+    );
   });
 
   it('must have the same keying', async (t) => {

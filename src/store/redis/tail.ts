@@ -12,7 +12,7 @@ import type { Calls } from './calls.ts';
 import { type Context, RedisFailure } from './connection.ts';
 import { type LogAnswer, OPEN, ofLog, positionArgv } from './log.ts';
 import { decodeRecords } from './record.ts';
-import { defineScript, PREFIX } from './script.ts';
+import { defineScript } from './script.ts';
 
 /** Records and payload characters of one step. */
 const STEP = { records: 1_000, chars: 2 * 1024 * 1024 };
@@ -45,7 +45,7 @@ type TailStep = NonNullable<ReturnType<typeof TAIL.parse>>;
 
 /** Runs until the store is closed. */
 export async function runTail(context: Context, { write }: Calls, from: CursorParts, listener: TailListener) {
-  const { tailer, keying, logger, signal } = context;
+  const { target, tailer, keying, logger, signal } = context;
   let position = from;
   let floor: Cursor | null = null;
   let erasures: string | null = null;
@@ -98,7 +98,8 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
 
   /** Until something is appended, trimmed or erased after the last step, or BLOCK_MS have passed. */
   async function waitForChange(changes: string): Promise<void> {
-    const streams = [`${PREFIX}feed`, `${PREFIX}changes`, `${position.seq}-0`, `${changes}-0`];
+    const { keyPrefix } = target;
+    const streams = [`${keyPrefix}feed`, `${keyPrefix}changes`, `${position.seq}-0`, `${changes}-0`];
     const args = ['XREAD', 'COUNT', '1', 'BLOCK', String(BLOCK_MS), 'STREAMS', ...streams];
     await tailer.command(args, BLOCK_MS + ANSWER_MS).catch(recover);
   }

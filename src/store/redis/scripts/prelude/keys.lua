@@ -1,4 +1,5 @@
--- The keys of a log. They share a hash tag, so that a log is one slot of a cluster. script.ts defines PREFIX.
+-- The keys of a log. They share a hash tag, so that a log is one slot of a cluster. KEYS[1] is how all of them begin.
+local PREFIX = KEYS[1]
 -- Ids contain no comma (protocol §2), so ids joined by commas cannot clash.
 
 -- Hash: epoch, keying, last + nonce (the head), trimmed + trimmedNonce (the newest trimmed record), and counters.
