@@ -11,10 +11,11 @@ import { type Appender, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
 import { type Columns, query, splitRooms } from './schema.ts';
 
-/** Rows per slice and kind: some milliseconds. */
-const SLICE = 256;
+/** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
+const SLICE = 128;
+const SLICE_BYTES = 256 * 1024;
 
-type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string];
+type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string, bytes: number];
 type TicketRow = readonly [id: number, tenant: string, ticket: string, seq: number | null];
 
 export function createRemoval(
@@ -26,10 +27,10 @@ export function createRemoval(
   const sql = (text: string) => db.prepare(text);
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
   const oldestRecords = select<IndexedRow>(
-    'SELECT seq, nonce, at, tenant, rooms FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
+    'SELECT seq, nonce, at, tenant, rooms, octet_length(payload) FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
   );
   const recordsOfAudience = select<IndexedRow>(`
-    SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms FROM audience_records a JOIN records r ON r.seq = a.seq
+    SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms, octet_length(r.payload) FROM audience_records a JOIN records r ON r.seq = a.seq
     WHERE a.audience_id = ? AND a.seq > ? ORDER BY a.seq LIMIT ?`);
   const deleteRecord = sql('DELETE FROM records WHERE seq = ?');
   const deleteUnusedRecords = sql(`
@@ -68,13 +69,13 @@ export function createRemoval(
     'DELETE FROM sessions WHERE pid IN (SELECT pid FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
   );
 
-  /** Trims at most a slice of the log. Returns the number of records trimmed. */
-  function trimLog(beforeMs: number, excess: number): number {
-    const rows = oldestRecords.all(log.trimmed[0], SLICE);
+  /** Trims at most a slice of the log. */
+  function trimLog(beforeMs: number, excess: number): { readonly records: number; readonly more: boolean } {
+    const { rows, more } = sliceOf(oldestRecords.iterate(log.trimmed[0], SLICE));
     const stays = rows.findIndex(([, , atMs], index) => index >= excess && atMs >= beforeMs);
     const removed = stays === -1 ? rows : rows.slice(0, stays);
     const last = removed.at(-1);
-    if (last === undefined) return 0;
+    if (last === undefined) return { records: 0, more: false };
     const [seq, nonce] = last;
     for (const name of new Set(removed.flatMap(audiencesOf))) {
       const id = audienceId(name);
@@ -83,7 +84,18 @@ export function createRemoval(
     }
     deleteUnusedRecords.run(log.trimmed[0], seq);
     updateLog({ trimmed: [seq, nonce], kept: log.kept - removed.length });
-    return removed.length;
+    return { records: removed.length, more: more && stays === -1 };
+  }
+
+  /** At least one row, if there is one. */
+  function sliceOf(found: Iterable<IndexedRow>): { readonly rows: readonly IndexedRow[]; readonly more: boolean } {
+    const rows: IndexedRow[] = [];
+    let bytes = 0;
+    for (const row of found) {
+      bytes += row[5];
+      if (rows.push(row) === SLICE || bytes > SLICE_BYTES) return { rows, more: true };
+    }
+    return { rows, more: false };
   }
 
   function eraseRecord(row: IndexedRow): void {
@@ -141,15 +153,14 @@ export function createRemoval(
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
     trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, nowMs } }) {
       flush();
-      const records = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
+      const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
-        records,
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
         removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
         deleteExpiredSessions.run(nowMs, SLICE).changes,
       ];
-      return { trimmed: records > 0 ? log.trimmed : null, more: removed.some((rows) => Number(rows) >= SLICE) };
+      return { trimmed: records > 0 ? log.trimmed : null, more: more || removed.some((rows) => Number(rows) >= SLICE) };
     },
 
     /** Erases the log slice by slice, then the state, then the idempotency keys. */
@@ -157,14 +168,14 @@ export function createRemoval(
       flush();
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
       const [id] = selectAudience.get(audienceOf(keying, tenantId, room)) ?? [];
-      const rows = id === undefined ? [] : recordsOfAudience.all(id, after, SLICE);
+      const { rows, more } = sliceOf(id === undefined ? [] : recordsOfAudience.iterate(id, after, SLICE));
       // Keyed by room alone, an audience may hold records of another tenant's ticket with the same id.
       const own = rows.filter(([, , , tenant]) => tenant === tenantId);
       for (const row of own) eraseRecord(row);
       let erased = own.length;
       let removed = own.length;
       let next = rows.at(-1)?.[0] ?? after;
-      let isDone = rows.length < SLICE;
+      let isDone = !more;
       if (isDone) {
         next = Math.max(next, log.head[0]);
         const tickets =

@@ -243,10 +243,10 @@ export function tightenCommand(path: string): string | null {
   const isOpen = (name: string): boolean => ((statSync(name, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0;
   const folder = dirname(path);
   const isShared = folder === resolve('.') || (statSync(folder).mode & 0o1000) !== 0;
-  const files = [...filesOf(path), `${path}-shm`].filter(isOpen);
+  const files = [...filesOf(path), `${path}-shm`];
   const commands = [
     ...(!isShared && isOpen(folder) ? [`chmod 700 ${folder}`] : []),
-    ...(files.length > 0 ? [`chmod 600 ${files.join(' ')}`] : []),
+    ...(files.some(isOpen) ? [`chmod 600 ${path}*`] : []),
   ];
   return commands.length === 0 ? null : commands.join(' && ');
 }
