@@ -22,12 +22,18 @@ const ANSWER_MS = 3_000;
 /** Pause after a failure that may repeat at once, such as LOADING. */
 const FAILURE_PAUSE_MS = 100;
 
+type TailFields = [
+  ...[erasures: string, changes: string, seq: string, nonce: string, erasure: string, keys: string],
+  ...records: string[],
+];
+
 const TAIL = defineScript(
   'tail',
-  (after: CursorParts) => positionArgv(after).concat(String(STEP.records), String(STEP.chars)),
-  ofLog((answer: LogAnswer<[erasures: string, changes: string, seq: string, nonce: string, ...records: string[]]>) => {
+  ({ after, known }: { readonly after: CursorParts; readonly known: string }) =>
+    positionArgv(after).concat(String(STEP.records), String(STEP.chars), known),
+  ofLog((answer: LogAnswer<TailFields>) => {
     const { kind, head, bounds, fields } = answer;
-    const [erasures, changes, seq, nonce, ...values] = fields;
+    const [erasures, changes, seq, nonce, erasure, keys, ...values] = fields;
     return {
       kind,
       bounds,
@@ -37,6 +43,9 @@ const TAIL = defineScript(
       /** Counters: of erasures, and of trims and erasures. */
       erasures,
       changes,
+      /** The number of the newest erasure, and the keys of those after the known one, as far as they are kept. */
+      erasure,
+      keys: keys === '' ? [] : keys.split(','),
     };
   }),
 );
@@ -49,6 +58,8 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
   let position = from;
   let floor: Cursor | null = null;
   let erasures: string | null = null;
+  /** The newest erasure that the listener knows of; empty before the first step. */
+  let known = '';
 
   while (!signal.aborted) {
     if (!(await tailer.whenReady(BLOCK_MS))) continue;
@@ -68,6 +79,11 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
     position = step.position;
     floor = bounds.floor;
     erasures = step.erasures;
+    const missed = known === '' ? 0 : Number(step.erasure) - Number(known);
+    known = step.erasure;
+    // More than are kept, or another log.
+    if (missed !== step.keys.length) notify(() => listener.erased(null));
+    else for (const key of step.keys) notify(() => listener.erased(key));
     if (kind !== 'ok') {
       logger.warn({ reason: kind, after }, 'the tail lost its position in the log and continues at the head');
       notify(() => listener.gap(kind, bounds));
@@ -90,7 +106,7 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
   }
 
   async function readStep(): Promise<TailStep> {
-    const attempt = () => tailer.run(TAIL, position, ANSWER_MS);
+    const attempt = () => tailer.run(TAIL, { after: position, known }, ANSWER_MS);
     const step = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
     if (step === null) throw new Error('Redis lost the log again');
     return step;

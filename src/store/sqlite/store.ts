@@ -13,7 +13,7 @@ import { BridgeError } from '../../contract/errors.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
-import { type AppendEvent, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
+import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
   EventRow,
@@ -270,6 +270,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         erased += reply.erased;
         after = reply.next;
       }
+      notify((tail) => tail.erased(erasureKey(target)));
       await untilClean();
       return erased;
     },

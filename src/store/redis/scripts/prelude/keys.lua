@@ -11,6 +11,8 @@ local FEED = PREFIX .. 'feed'
 local SLOT = 20
 -- Stream of at most one entry: wakes the tails after a trim or an erasure.
 local CHANGES = PREFIX .. 'changes'
+-- Stream of the newest erasures, numbered 1, 2, … (`{number}-0`): the erasureKey of store.ts, which names nobody.
+local ERASURES = PREFIX .. 'erasures'
 -- By seq. String: header and payload (record.ts). The log needs the records after `trimmed`, and the state the records
 -- to which it refers; a record that neither needs is deleted.
 local RECORD = PREFIX .. 'record:'
