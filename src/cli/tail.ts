@@ -150,7 +150,7 @@ function readState(file: string): string | null {
 
 /** Replaces the whole file at once, so that a crash cannot lose the cursor. */
 function writeState(file: string, cursor: string): void {
-  writeFileSync(`${file}.new`, `${cursor}\n`);
+  writeFileSync(`${file}.new`, `${cursor}\n`, { mode: 0o600 });
   renameSync(`${file}.new`, file);
 }
 
