@@ -8,7 +8,7 @@
 import { isLoopback, toHostName } from './auth/hosts.ts';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
-import { parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
+import { parameterFault, parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -99,7 +99,7 @@ const SETTINGS: Settings = {
     'sqlite:./data/roomcast.db',
     `sqlite:FILE, sqlite::memory:, or ${REDIS_URL_RULE}`,
     isStoreUrl,
-    showScheme,
+    (value) => (typeof value === 'string' ? parameterFault(value) : null) ?? showScheme(value),
   ),
   retentionHours: decimal('RETENTION_HOURS', 72, MAX_HOURS, 'hours'),
   retentionEvents: whole('RETENTION_EVENTS', 1_000_000, 1, MAX_COUNT),
@@ -337,7 +337,7 @@ function nullable<T>(setting: Setting<T>): Setting<T | null> {
 }
 
 function isStoreUrl(url: string): boolean {
-  return url.startsWith('sqlite:') ? url.length > 'sqlite:'.length : parseRedisUrl(url) !== null;
+  return url.startsWith('sqlite:') ? /^sqlite:[^?]+$/.test(url) : parseRedisUrl(url) !== null;
 }
 
 function isHttpUrl(url: string): boolean {

@@ -82,6 +82,7 @@ test('good values are taken as they mean', () => {
     [{ PORT: '0' }, 'port', 0],
     [{ STORE_URL: 'sqlite::memory:' }, 'storeUrl', 'sqlite::memory:'],
     [{ STORE_URL: 'rediss://u:p@host:6380/2' }, 'storeUrl', 'rediss://u:p@host:6380/2'],
+    [{ STORE_URL: 'redis://host/2?prefix=team:a.b_c-1' }, 'storeUrl', 'redis://host/2?prefix=team:a.b_c-1'],
     [{ STORE_URL: 'redis+sentinel://a:26379/primary' }, 'storeUrl', 'redis+sentinel://a:26379/primary'],
     [{ STORE_URL: 'rediss+sentinel://a:1,[::1]:2,c/m/1' }, 'storeUrl', 'rediss+sentinel://a:1,[::1]:2,c/m/1'],
     [{ RETENTION_HOURS: '0.001' }, 'retentionHours', 0.001],
@@ -248,5 +249,27 @@ test('a server that cannot listen says in one line why, and what to do', async (
     const [code] = await once(server.process, 'exit');
     assert.equal(code, 1);
     assert.equal(server.stderr(), `roomcast: ${message}\n`);
+  }
+});
+
+test('an unknown parameter of STORE_URL stops the start, with the name that was meant, and without the URL', () => {
+  for (const [url, message] of [
+    ['redis://u:hunter2@h?db=3', /the unknown parameter "db" \(a database is named by the path: \/3\)/],
+    ['redis://u:hunter2@h/1?prefx=a', /the unknown parameter "prefx" \(did you mean prefix\?\)/],
+    ['rediss://u:hunter2@h?tls=1', /the unknown parameter "tls" \(it takes prefix\)/],
+    ['redis://u:hunter2@h?sentinelPassword=hunter2', /the unknown parameter "sentinelPassword"/],
+    ['redis+sentinel://:hunter2@a,b/m?sentinelpassword=hunter2', /did you mean sentinelPassword\?/],
+    ['redis://u:hunter2@h?prefix=a&prefix=b', /the parameter prefix twice/],
+    ['redis://u:hunter2@h?prefix=', /a prefix that is not 1 to 64 letters/],
+    ['redis://u:hunter2@h?prefix=a*', /a prefix that is not 1 to 64 letters/],
+    ['redis://u:hunter2@h?prefix=%7Ba%7D', /a prefix that is not 1 to 64 letters/],
+    ['redis://u:1?hunter2@h', /an unknown parameter \(.*%3F\)/],
+    ['redis://u:1?hunter2=x@h', /an unknown parameter \(.*%3F\)/],
+    ['sqlite:./hunter2.db?mode=ro', /the unknown parameter "mode" \(it takes none\)/],
+    ['sqlite:./hunter2.db?', /but got a value that begins with "sqlite:"/],
+  ] as const) {
+    const text = refusal({ STORE_URL: url });
+    assert.match(text, message, url);
+    assert.doesNotMatch(text, /hunter2|\n/, url);
   }
 });

@@ -135,6 +135,7 @@ export function createBus(options: BusOptions): Bus {
         wakeTailWaiters();
       }
     },
+    erased: (key) => metrics.erased(key),
   });
 
   const trimTimer = setInterval(trim, TRIM_INTERVAL_MS);

@@ -105,11 +105,11 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
     }
     metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
-    return checked.map(({ event, rooms }, index) => {
+    return checked.map(({ event, rooms, tenantId }, index) => {
       const { id, duplicate } = result.events[index] as AppendedEvent;
       metrics.published(event, duplicate ? 'duplicate' : 'accepted', 1);
       if (!duplicate) {
-        metrics.emitted(emittedNames(event, legacyEvents), rooms);
+        metrics.emitted(emittedNames(event, legacyEvents), rooms, tenantId);
         onAccepted(id);
       }
       return { id, event, rooms, duplicate };

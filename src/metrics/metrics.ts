@@ -8,7 +8,9 @@ export type PublishResult = 'accepted' | 'duplicate' | 'rejected' | 'failed';
 
 export interface Metrics {
   /** An accepted publish: one increment per emitted name and room. */
-  emitted(names: readonly string[], rooms: readonly Room[]): void;
+  emitted(names: readonly string[], rooms: readonly Room[], tenantId: string): void;
+  /** The `erasureKey` of what was erased, null for anything: its rooms count under `{kind}:*` from now on. */
+  erased(key: string | null): void;
   /** `event` is null for a name that may not be published, so that labels stay bounded. */
   published(event: string | null, result: PublishResult, count: number): void;
   publishDuration(seconds: number): void;

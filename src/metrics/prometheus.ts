@@ -8,8 +8,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { TRANSPORTS, type TransportName } from '../contract/names.ts';
-import { kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
-import type { StoreStats } from '../store/store.ts';
+import { idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import { erasureKey, type StoreStats } from '../store/store.ts';
 import type { Metrics, PublishResult } from './metrics.ts';
 
 export interface PrometheusOptions {
@@ -58,6 +58,19 @@ interface Series {
   value: number;
 }
 
+/** The series of a room, or of all other rooms of its kind. */
+interface RoomSeries {
+  readonly label: string;
+  readonly kind: RoomKind;
+  readonly byEvent: Map<string, Series>;
+  /** Whose erasure takes the room's name away. */
+  readonly tenants: Set<string>;
+  readonly erasureKeys: string[];
+}
+
+/** A room of more tenants is not the name of anything that one of them can erase. */
+const MAX_TENANTS = 16;
+
 interface Tally {
   add(a: string, b: string, by: number): void;
   sum(matches: (a: string, b: string) => boolean): number;
@@ -69,39 +82,75 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   collectDefaultMetrics({ register: registry });
   for (const name of MISNAMED) registry.removeSingleMetric(name);
 
-  const emits = new Map<string, Map<string, Series>>();
+  const emits = new Map<string, RoomSeries>();
+  const byErasureKey = new Map<string, Set<RoomSeries>>();
   const roomsOfKind: Record<RoomKind, number> = { tenant: 0, ticket: 0, agreement: 0, user: 0 };
 
-  function emitted(names: readonly string[], rooms: readonly Room[]): void {
+  function emitted(names: readonly string[], rooms: readonly Room[], tenantId: string): void {
     for (const room of rooms) {
       const series = seriesOf(room);
-      for (const name of names) count(series.byEvent, series.label, name);
+      if (series.label === room) noteTenant(series, room, tenantId);
+      for (const name of names) count(series, name, 1);
     }
   }
 
-  function seriesOf(room: Room): { readonly label: string; readonly byEvent: Map<string, Series> } {
+  function seriesOf(room: Room): RoomSeries {
     const known = emits.get(room);
-    if (known !== undefined) return { label: room, byEvent: known };
+    if (known !== undefined) return known;
     const kind = kindOf(room);
-    const own = roomLabel === 'room' && roomsOfKind[kind] < maxRooms;
-    if (own) roomsOfKind[kind]++;
-    const label = own ? room : `${kind}:*`;
-    const byEvent = emits.get(label) ?? new Map<string, Series>();
-    emits.set(label, byEvent);
-    return { label, byEvent };
+    if (roomLabel !== 'room' || roomsOfKind[kind] >= maxRooms) return othersOf(kind);
+    roomsOfKind[kind]++;
+    return addSeries(room, kind);
   }
 
-  function count(byEvent: Map<string, Series>, label: string, event: string): void {
+  function othersOf(kind: RoomKind): RoomSeries {
+    const label = `${kind}:*`;
+    return emits.get(label) ?? addSeries(label, kind);
+  }
+
+  function addSeries(label: string, kind: RoomKind): RoomSeries {
+    const series = { label, kind, byEvent: new Map(), tenants: new Set<string>(), erasureKeys: [] };
+    emits.set(label, series);
+    return series;
+  }
+
+  function noteTenant(series: RoomSeries, room: Room, tenantId: string): void {
+    const { tenants, kind, erasureKeys } = series;
+    if (tenants.has(tenantId) || tenants.size === MAX_TENANTS) return;
+    tenants.add(tenantId);
+    const ticketIds = kind === 'ticket' ? [null, idOf(room)] : [null];
+    for (const ticketId of ticketIds) {
+      const key = erasureKey({ tenantId, ticketId });
+      erasureKeys.push(key);
+      byErasureKey.set(key, (byErasureKey.get(key) ?? new Set()).add(series));
+    }
+  }
+
+  /** The sum stays exact: what the rooms have counted moves to the others of their kind. */
+  function erased(key: string | null): void {
+    const named = key === null ? emits.values() : (byErasureKey.get(key) ?? []);
+    for (const series of [...named].filter(({ label, kind }) => label !== `${kind}:*`)) {
+      emits.delete(series.label);
+      roomsOfKind[series.kind]--;
+      for (const [event, { value }] of series.byEvent) count(othersOf(series.kind), event, value);
+      for (const of of series.erasureKeys) {
+        const set = byErasureKey.get(of);
+        if (set?.delete(series) && set.size === 0) byErasureKey.delete(of);
+      }
+    }
+  }
+
+  function count({ byEvent, label }: RoomSeries, event: string, by: number): void {
     const series = byEvent.get(event);
-    if (series !== undefined) series.value++;
-    else byEvent.set(event, { line: `${EMIT_NAME}{event="${escaped(event)}",room="${escaped(label)}"} `, value: 1 });
+    if (series !== undefined) series.value += by;
+    else byEvent.set(event, { line: `${EMIT_NAME}{event="${escaped(event)}",room="${escaped(label)}"} `, value: by });
   }
 
   async function emitLines(): Promise<string> {
     const slices = [`# HELP ${EMIT_NAME} ${EMIT_HELP}\n# TYPE ${EMIT_NAME} counter\n`];
     let slice = '';
     let lines = 0;
-    for (const byEvent of emits.values()) {
+    for (const { byEvent } of emits.values()) {
       for (const { line, value } of byEvent.values()) {
         slice += `${line}${value}\n`;
         if (++lines % SLICE_LINES !== 0) continue;
@@ -237,6 +286,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   return {
     metrics: {
       emitted,
+      erased,
       published: (event, result, by) => publishes.add(event ?? 'unknown', result, by),
       publishDuration: (seconds) => publishDuration.observe(seconds),
       connected: (transport, change) => connections.set(transport, (connections.get(transport) ?? 0) + change),

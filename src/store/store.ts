@@ -6,6 +6,7 @@
  * binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
  * engine. Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (`append`: or `outcome_unknown`).
  */
+import { hash } from 'node:crypto';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
@@ -197,6 +198,11 @@ export interface TailListener {
   gap(kind: 'expired' | 'unknown', bounds: LogBounds): void;
   /** Records at or before this cursor were trimmed or erased. No cached copy of them may be served from now on. */
   forgotten(through: Cursor): void;
+  /**
+   * A target was erased, by any node; its `erasureKey`. Null: nobody knows which targets were erased. Nothing on this
+   * node may name them from now on.
+   */
+  erased(key: string | null): void;
 }
 
 /** The durable log: records in cursor order, read by audience, and its tail. */
@@ -268,10 +274,15 @@ export interface EraseTarget {
   readonly ticketId: string | null;
 }
 
+/** What tells nodes that a target was erased without naming it: the notice outlives the erasure for a while. */
+export const erasureKey = ({ tenantId, ticketId }: EraseTarget): string =>
+  hash('sha256', `${tenantId}\n${ticketId ?? ''}`, 'base64url');
+
 export interface Erasure {
   /**
-   * Removes the records, state and idempotency keys of the target from the log and its files for good. Cursors MUST stay
-   * valid, and replays of other records MUST stay complete. Resolves to the number of records erased.
+   * Removes the records, state and idempotency keys of the target from the log and its files for good, and calls `erased`
+   * of the tail. Cursors MUST stay valid, and replays of other records MUST stay complete. MUST cost what it erases, in
+   * steps between which appends run. Resolves to the number of records erased.
    */
   erase(target: EraseTarget): Promise<number>;
 }

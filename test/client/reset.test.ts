@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { type ConnectOptions, connect, type Live, type Reset } from '../../src/client/client.ts';
 import { createLogger } from '../../src/logger.ts';
-import { PREFIX } from '../../src/store/redis/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startObstacle } from '../support/obstacles.ts';
@@ -62,7 +61,7 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
   test('a websocket whose log is lost goes on, also if the new cursors sort before the lost ones', async () => {
     // The cursors of this log sort after those of the next one.
     await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-    await redis.command('HSET', `${PREFIX}meta`, 'epoch', 'zzzzzzzz');
+    await redis.command('HSET', '{roomcast}:meta', 'epoch', 'zzzzzzzz');
     const bridge = await startBridge({ storeUrl: redis.url, drainMs: 200 });
     closing.push(bridge.close);
     const between = await startObstacle(bridge.url);

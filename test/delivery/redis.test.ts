@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
-import { PREFIX } from '../../src/store/redis/script.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
 import { connectSocket } from '../support/clients.ts';
@@ -28,7 +27,7 @@ describe('when Redis was emptied', { skip: absent }, () => {
     await redis.command('FLUSHALL');
     // The cursors of this log sort after those of the next one.
     await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-    await redis.command('HSET', `${PREFIX}meta`, 'epoch', 'zzzzzzzz');
+    await redis.command('HSET', '{roomcast}:meta', 'epoch', 'zzzzzzzz');
   });
 
   for (const joinsAgain of [false, true]) {
@@ -43,7 +42,7 @@ describe('when Redis was emptied', { skip: absent }, () => {
       await redis.command('FLUSHALL');
       await until('it gets a reset', () => client.resets.length === 1);
       if (joinsAgain) await client.join('ticketId', 'other');
-      const countSessions = () => redis.command('ZCARD', `${PREFIX}sessions`);
+      const countSessions = () => redis.command('ZCARD', '{roomcast}:sessions');
       await until('its session is saved', async () => String(await countSessions()) === '1');
       proxy.refuse();
       const { id } = await bridge.publish('messages.new', messageNew({ tenantId: 't1' }));
@@ -65,7 +64,7 @@ describe('when Redis was emptied', { skip: absent }, () => {
     t.after(() => client.close());
     await redis.command('FLUSHALL');
     await until('it gets a reset', () => client.resets.length === 1);
-    const countSessions = () => redis.command('ZCARD', `${PREFIX}sessions`);
+    const countSessions = () => redis.command('ZCARD', '{roomcast}:sessions');
     await until('its session is saved', async () => String(await countSessions()) === '1');
     const heard = await other.publish('messages.new', messageNew({ tenantId: 't1' }));
     await until('it has the first event', () => ids(client).length === 1);

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import type { Room } from '../../src/contract/rooms.ts';
 import { createPrometheus, type Prometheus, type PrometheusOptions } from '../../src/metrics/prometheus.ts';
+import { erasureKey } from '../../src/store/store.ts';
 import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
 
 const OPENMETRICS = 'application/openmetrics-text; version=1.0.0';
@@ -35,8 +36,8 @@ async function emits(prometheus: Prometheus): Promise<Record<string, number>> {
 
 test('ws_emit_total counts each emitted name in each room', async () => {
   const prometheus = create();
-  prometheus.metrics.emitted(['ticket.updated', 'tickets.updated'], ['tenant:t', 'ticket:1']);
-  prometheus.metrics.emitted(['tickets.updated'], ['tenant:t']);
+  prometheus.metrics.emitted(['ticket.updated', 'tickets.updated'], ['tenant:t', 'ticket:1'], 't');
+  prometheus.metrics.emitted(['tickets.updated'], ['tenant:t'], 't');
   assert.deepEqual(await emits(prometheus), {
     '{event="ticket.updated",room="tenant:t"}': 1,
     '{event="tickets.updated",room="tenant:t"}': 2,
@@ -47,13 +48,13 @@ test('ws_emit_total counts each emitted name in each room', async () => {
 
 test('label values are escaped', async () => {
   const prometheus = create();
-  prometheus.metrics.emitted(['tickets.updated'], ['tenant:a"b\\c{}=é']);
+  prometheus.metrics.emitted(['tickets.updated'], ['tenant:a"b\\c{}=é'], 't');
   assert.deepEqual(await emits(prometheus), { '{event="tickets.updated",room="tenant:a\\"b\\\\c{}=é"}': 1 });
 });
 
 test('past the cap, further rooms of a kind count together and the sum stays exact', async () => {
   const prometheus = create({ maxRooms: 2 });
-  for (const id of ['1', '2', '3', '4', '1', '3']) prometheus.metrics.emitted(['e'], [`ticket:${id}`, 'tenant:t']);
+  for (const id of ['1', '2', '3', '4', '1', '3']) prometheus.metrics.emitted(['e'], [`ticket:${id}`, 'tenant:t'], 't');
   assert.deepEqual(await emits(prometheus), {
     '{event="e",room="ticket:1"}': 2,
     '{event="e",room="ticket:2"}': 1,
@@ -62,16 +63,48 @@ test('past the cap, further rooms of a kind count together and the sum stays exa
   });
 });
 
+test('rooms of what was erased count under {kind}:* and the sum stays exact', async () => {
+  const prometheus = create({ maxRooms: 3 });
+  const { emitted, erased } = prometheus.metrics;
+  emitted(['a', 'b'], ['tenant:t', 'ticket:1', 'agreement:g'], 't');
+  emitted(['b'], ['tenant:t', 'ticket:2', 'agreement:g'], 't');
+  emitted(['b'], ['tenant:u', 'ticket:1', 'ticket:3', 'ticket:4'], 'u');
+  erased(erasureKey({ tenantId: 'u', ticketId: '2' }));
+  erased(erasureKey({ tenantId: 't', ticketId: 'nothing' }));
+  assert.equal(Object.keys(await emits(prometheus)).length, 10);
+  erased(erasureKey({ tenantId: 't', ticketId: '2' }));
+  const before = {
+    ...{ '{event="a",room="tenant:t"}': 1, '{event="b",room="tenant:t"}': 2, '{event="b",room="tenant:u"}': 1 },
+    ...{ '{event="a",room="ticket:1"}': 1, '{event="b",room="ticket:1"}': 2, '{event="b",room="ticket:3"}': 1 },
+    ...{ '{event="b",room="ticket:*"}': 2, '{event="a",room="agreement:g"}': 1, '{event="b",room="agreement:g"}': 2 },
+  };
+  assert.deepEqual(await emits(prometheus), before);
+  erased(erasureKey({ tenantId: 't', ticketId: null }));
+  assert.deepEqual(await emits(prometheus), {
+    ...{ '{event="a",room="tenant:*"}': 1, '{event="b",room="tenant:*"}': 2, '{event="b",room="tenant:u"}': 1 },
+    ...{ '{event="a",room="ticket:*"}': 1, '{event="b",room="ticket:*"}': 4, '{event="b",room="ticket:3"}': 1 },
+    ...{ '{event="a",room="agreement:*"}': 1, '{event="b",room="agreement:*"}': 2 },
+  });
+  // The erased rooms no longer count toward the cap.
+  emitted(['b'], ['ticket:5', 'ticket:6'], 'u');
+  assert.partialDeepStrictEqual(await emits(prometheus), { '{event="b",room="ticket:6"}': 1 });
+  erased(null);
+  assert.deepEqual(
+    Object.keys(await emits(prometheus)).filter((labels) => !labels.includes(':*')),
+    [],
+  );
+});
+
 test('METRICS_ROOM_LABEL=kind counts all rooms of a kind together', async () => {
   const prometheus = create({ roomLabel: 'kind' });
-  prometheus.metrics.emitted(['e'], ['ticket:1', 'ticket:2', 'user:u']);
+  prometheus.metrics.emitted(['e'], ['ticket:1', 'ticket:2', 'user:u'], 't');
   assert.deepEqual(await emits(prometheus), { '{event="e",room="ticket:*"}': 2, '{event="e",room="user:*"}': 1 });
 });
 
 test('tens of thousands of rooms each have a series', async () => {
   const prometheus = create();
   const rooms = Array.from({ length: 9_000 }, (_, index): Room => `ticket:${index}`);
-  prometheus.metrics.emitted(['a', 'b'], rooms);
+  prometheus.metrics.emitted(['a', 'b'], rooms, 't');
   assert.equal(Object.keys(await emits(prometheus)).length, 18_000);
 });
 
@@ -143,7 +176,7 @@ test('a log that does not answer has no series; the rest is scraped', async () =
 
 test('OpenMetrics on request; the other format is unchanged after it', async () => {
   const prometheus = create();
-  prometheus.metrics.emitted(['e'], ['tenant:t']);
+  prometheus.metrics.emitted(['e'], ['tenant:t'], 't');
   prometheus.metrics.refused('forbidden');
   const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   const before = names(await scrapeText(prometheus));
@@ -159,7 +192,7 @@ test('OpenMetrics on request; the other format is unchanged after it', async () 
 
 test('promtool reports no problem', async (context) => {
   const prometheus = create();
-  prometheus.metrics.emitted(['e'], ['tenant:"']);
+  prometheus.metrics.emitted(['e'], ['tenant:"'], 't');
   prometheus.metrics.published('e', 'accepted', 1);
   prometheus.metrics.deliveryLag('sse', 0.1);
   const input = await scrapeText(prometheus);

@@ -12,16 +12,17 @@ import { formatCursor, isWellFormedCursor, parseCursor } from '../../src/contrac
 import { BridgeError } from '../../src/contract/errors.ts';
 import { createEventCatalog, instantKey } from '../../src/contract/events.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
-import type {
-  AppendEvent,
-  AppendedEvent,
-  AppendRequest,
-  LogBounds,
-  MessagesQuery,
-  Retention,
-  StatePage,
-  Store,
-  TicketsQuery,
+import {
+  type AppendEvent,
+  type AppendedEvent,
+  type AppendRequest,
+  erasureKey,
+  type LogBounds,
+  type MessagesQuery,
+  type Retention,
+  type StatePage,
+  type Store,
+  type TicketsQuery,
 } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
 
@@ -144,12 +145,13 @@ interface Tail {
   /** One entry per commit. */
   readonly commits: (readonly LogRecord[])[];
   readonly forgotten: Cursor[];
+  readonly erased: (string | null)[];
   /** The listener throws on the next commit. */
   throwsNext: boolean;
 }
 
 export function tailOf(store: Store): Tail {
-  const tail: Tail = { records: [], commits: [], forgotten: [], throwsNext: false };
+  const tail: Tail = { records: [], commits: [], forgotten: [], erased: [], throwsNext: false };
   store.tail({
     records(records) {
       const { throwsNext } = tail;
@@ -161,6 +163,7 @@ export function tailOf(store: Store): Tail {
     // Thrown outside of the store, which only logs what a listener throws.
     gap: (kind) => queueMicrotask(() => assert.fail(`the tail reports a gap: ${kind}`)),
     forgotten: (through) => tail.forgotten.push(through),
+    erased: (key) => tail.erased.push(key),
   });
   return tail;
 }
@@ -875,7 +878,13 @@ export function storeConformance(name: string, engine: Engine): void {
         await until('forgotten has been called', () => (tail.forgotten.at(-1) ?? '') >= (keyed[0]?.id as Cursor));
         assert.equal((await outcome(store, request([message({ messageId: 'm' })], NOW, 'gone')))[0]?.duplicate, false);
         assert.equal((await outcome(store, request([declared()], NOW, 'kept')))[0]?.duplicate, true);
+        const forgotten = tail.forgotten.length;
         assert.equal(await store.erase({ tenantId: 't9', ticketId: null }), 0);
+        const keys = [erasureKey({ tenantId: 't1', ticketId: 'k1' }), erasureKey({ tenantId: 't9', ticketId: null })];
+        await until('the tail knows of both erasures', () => tail.erased.length === 2);
+        assert.deepEqual(tail.erased, keys);
+        // Nothing was erased, so copies in memory stay good.
+        assert.equal(tail.forgotten.length, forgotten);
       });
 
       it('removes a tenant, even from the state alone, and later trims past its tombstones', async (t) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   copyFileSync,
   linkSync,
   mkdirSync,
@@ -11,13 +12,14 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { DatabaseSync } from 'node:sqlite';
+import { backup as backUp, DatabaseSync } from 'node:sqlite';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
@@ -217,6 +219,73 @@ describe('a log in a file', () => {
       await assert.rejects(open(), oneLine(/cannot open the log .*malformed/));
       writeFileSync(file, whole);
       assert.equal((await (await open()).store.stats()).records, 40);
+    });
+
+    for (const [what, appended] of [
+      ['a young log', 0],
+      ['a log', 40],
+    ] as const) {
+      it(`refuses in one line a copy of ${what} without its write-ahead log, and takes a whole one`, async (t) => {
+        const { folder, file, open } = setUp(t);
+        const { store } = await open();
+        const events = [declared(), ...Array.from({ length: appended }, () => message({ text: 'x'.repeat(2_000) }))];
+        for (const event of events) await append(store, [event]);
+        const copy = (name: string, ...ends: string[]) => {
+          for (const end of ends) copyFileSync(`${file}${end}`, join(folder, `${name}${end}`));
+          return join(folder, name);
+        };
+        const alone = copy('alone.db', '');
+        const emptied = copy('emptied.db', '');
+        writeFileSync(`${emptied}-wal`, '');
+        const whole = copy('whole.db', '', '-wal');
+        const source = new DatabaseSync(file);
+        const backup = join(folder, 'backup.db');
+        await backUp(source, backup);
+        const into = join(folder, 'into.db');
+        source.exec(`VACUUM INTO '${into}'`);
+        source.close();
+        for (const lost of [alone, emptied]) {
+          await assert.rejects(
+            open({ file: lost }),
+            oneLine(/write-ahead log .*-wal is missing.*PRAGMA application_id/),
+          );
+        }
+        await store.close();
+        for (const [name, complete] of Object.entries({ whole, backup, into, closed: copy('closed.db', '') })) {
+          const { store: copied } = await open({ file: complete });
+          assert.equal((await copied.stats()).records, events.length, name);
+          await append(copied, [declared()]);
+        }
+        const without = new DatabaseSync(alone);
+        without.exec('PRAGMA application_id = 1380143956');
+        without.close();
+        const { store: accepted } = await open({ file: alone });
+        assert.ok((await accepted.stats()).records <= events.length);
+      });
+    }
+
+    it('keeps its files to itself, and names the command for those that others can read', async (t) => {
+      const { folder, open } = setUp(t);
+      const warnings: string[] = [];
+      const logger = Object.assign(createLogger('silent'), { warn: (_: object, text: string) => warnings.push(text) });
+      const file = join(folder, 'made', 'log.db');
+      const { store } = await open({ file, logger });
+      await append(store, [declared()]);
+      const modes = () =>
+        [file, `${file}-wal`, `${file}-shm`, `${file}.lock`].map((name) => statSync(name).mode & 0o777);
+      assert.deepEqual(modes(), [0o600, 0o600, 0o600, 0o600]);
+      assert.equal(statSync(join(folder, 'made')).mode & 0o777, 0o700);
+      assert.deepEqual(warnings, []);
+      await store.close();
+      chmodSync(join(folder, 'made'), 0o755);
+      chmodSync(file, 0o644);
+      await (await open({ file, logger })).store.close();
+      assert.deepEqual(warnings.length, 1);
+      const [, command = ''] = /run: (chmod 700 .* && chmod 600 .*)$/.exec(warnings[0] ?? '') ?? [];
+      execFileSync('sh', ['-c', command]);
+      assert.deepEqual([statSync(join(folder, 'made')).mode & 0o777, statSync(file).mode & 0o777], [0o700, 0o600]);
+      await open({ file, logger });
+      assert.equal(warnings.length, 1);
     });
 
     it('refuses a log of a later format version', async (t) => {
@@ -434,6 +503,93 @@ describe('a log in a file', () => {
     assert.equal(messages.items.length, 21);
   });
 
+  it('writes nothing to its files for an erasure that finds nothing', async (t) => {
+    const { file, folder, open } = setUp(t);
+    const { store, tail } = await open();
+    await append(store, [message({ text: 'kept' })]);
+    const bytes = () => [file, `${file}-wal`].map((name) => readFileSync(name, 'base64'));
+    const before = bytes();
+    for (let n = 0; n < 3; n++) {
+      assert.equal(await store.erase({ tenantId: 't1', ticketId: `nothing-${n}` }), 0);
+      assert.equal(await store.erase({ tenantId: `nothing-${n}`, ticketId: null }), 0);
+    }
+    assert.deepEqual(bytes(), before, folder);
+    assert.deepEqual(tail.forgotten, []);
+  });
+
+  it('holds nothing of several tenants in its files once each erasure has resolved, while appends go on', async (t) => {
+    const { folder, open } = setUp(t);
+    const { store } = await open();
+    let n = 0;
+    const put = (tenantId: string) => {
+      const text = `${tenantId}-${++n} `.repeat([1, 10, 60, 500, 3][n % 5] as number);
+      const ids = {
+        messageId: `${tenantId}-m${n}`,
+        ticketId: `${tenantId}-k${n % 40}`,
+        agreementId: `${tenantId}-a${n % 7}`,
+      };
+      return store.append(
+        request([message({ tenantId, ...ids, text }), ticket({ tenantId, ...ids, text })], n, `${tenantId}-${n}`),
+      );
+    };
+    const TENANTS = ['gone-1', 'gone-2', 'gone-3'];
+    await Promise.all(Array.from({ length: 900 }, (_, i) => put([...TENANTS, 'kept'][i % 4] as string)));
+    let going = true;
+    const publishing = (async () => {
+      while (going) await put('kept');
+    })();
+    // The second request for the same tenant finds nothing more, but resolves only once the files are clean, too.
+    await Promise.all(
+      [...TENANTS, 'gone-1'].map(async (tenantId) => {
+        await store.erase({ tenantId, ticketId: null });
+        const holding = readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes(tenantId));
+        assert.deepEqual(holding, [], tenantId);
+      }),
+    );
+    going = false;
+    await publishing;
+    await store.close();
+    for (const name of readdirSync(folder)) assert.doesNotMatch(readFileSync(join(folder, name), 'latin1'), /gone-/);
+    const file = new DatabaseSync(join(folder, 'log.db'));
+    assert.equal(file.prepare('PRAGMA integrity_check').get()?.integrity_check, 'ok');
+    assert.ok(Number(file.prepare("SELECT count(*) AS n FROM records WHERE tenant = 'kept'").get()?.n) >= 225);
+    file.close();
+  });
+
+  it('erases a ticket with many messages, and trims past many tombstones, in slices', async (t) => {
+    const { open } = setUp(t);
+    const { store } = await open();
+    const many = Array.from({ length: 1_000 }, () => message({ ticketId: 'many' }));
+    await append(store, many);
+    await append(store, [declared()]);
+    await store.trim({ trimBeforeMs: 0, maxRecords: 401, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    assert.equal(await store.erase({ tenantId: 't1', ticketId: 'many' }), 1_000);
+    assert.equal((await store.stats()).records, 1);
+    await store.trim({ trimBeforeMs: 0, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    const { floor, head } = await store.bounds();
+    assert.equal(floor, head);
+  });
+
+  it('rewrites a file of an earlier version once, so that its free pages hold nothing', async (t) => {
+    const { file, open } = setUp(t);
+    await (await open()).store.close();
+    const earlier = new DatabaseSync(file);
+    earlier.exec(`
+      PRAGMA secure_delete = OFF;
+      DELETE FROM meta WHERE name = 'secure_delete';
+      DROP INDEX idempotency_by_scope;
+      CREATE TABLE scratch (text);
+      INSERT INTO scratch VALUES ('gone-text ${'x'.repeat(20_000)}');
+      DROP TABLE scratch;
+    `);
+    earlier.close();
+    assert.ok(readFileSync(file).includes('gone-text'));
+    const { store } = await open();
+    await append(store, [declared()]);
+    await store.close();
+    assert.ok(!readFileSync(file).includes('gone-text'));
+  });
+
   it('finishes at the next start an erasure that a running backup prevented', async (t) => {
     const { folder, file, open } = setUp(t);
     const { store } = await open();
@@ -445,14 +601,12 @@ describe('a log in a file', () => {
     assert.notEqual(backup.prepare("SELECT * FROM records WHERE tenant = 'gone-tenant'").get(), undefined);
     backup.exec('COMMIT');
     assert.equal(backup.prepare("SELECT value FROM meta WHERE name = 'rewrite'").get()?.value, 'due');
-    // As after a crash: free pages still hold erased data.
-    backup.exec(`
-      CREATE TABLE scratch (text);
-      INSERT INTO scratch VALUES ('gone-text ${'x'.repeat(20_000)}');
-      DROP TABLE scratch;
-    `);
+    // As after a crash: the write-ahead log still holds erased data.
+    for (const end of ['', '-wal']) copyFileSync(`${file}${end}`, `${file}.copy${end}`);
     backup.close();
     await store.close();
+    rmSync(file);
+    for (const end of ['', '-wal']) renameSync(`${file}.copy${end}`, `${file}${end}`);
     const filesWithText = () =>
       readdirSync(folder).filter((name) => readFileSync(join(folder, name)).includes('gone-text'));
     assert.notDeepEqual(filesWithText(), []);

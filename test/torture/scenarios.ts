@@ -1,5 +1,6 @@
 /** Every scenario by name. `short`: part of continuous integration, where all of them together take about 3 minutes. */
 import { handover, killed, mixed } from './scenarios-crash.ts';
+import { eraseLarge, eraseNothing } from './scenarios-erase.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
 import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
@@ -69,5 +70,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'soak-small', tells: 'the same with 600, for half a minute', short: false, play: soak(600) },
   { name: 'hostile', tells: 'fuzzed HTTP, WebSocket, Engine.IO and Socket.IO', short: true, play: hostile },
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
+  { name: 'hostile-erase', tells: 'erasures that find nothing, in a loop', short: true, play: eraseNothing },
+  { name: 'hostile-erase-large', tells: 'the erasure of a tenant with many records', short: true, play: eraseLarge },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

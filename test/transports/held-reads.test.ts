@@ -70,7 +70,7 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };
-  const server = createHttpServer({ config, gate, socketio, app, metrics, logger });
+  const server = createHttpServer({ config, hostRule: null, origins: null, gate, socketio, app, metrics, logger });
   const port = await server.listen();
   context.after(() => server.drain(0));
   return { bus, ids, held, raw: () => openRaw(`http://127.0.0.1:${port}`) };

@@ -4,6 +4,7 @@
  * The queue is bounded in events, characters and time. A request that was never sent fails with `unavailable`. A request
  * that was sent but not answered fails with `outcome_unknown` (protocol §10), at the latest after WAIT_MS + ANSWER_MS.
  */
+import { hash } from 'node:crypto';
 import { formatCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { AppendedEvent, AppendRequest, AppendResult } from '../store.ts';
@@ -143,13 +144,14 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
   }
 
   return {
-    append(request) {
+    append(asked) {
       if (onIdle !== null) return Promise.reject(unavailable('The log is closing'));
       // A request cannot succeed if Redis has been away for longer than the request may wait.
       if (writer.downForMs() > WAIT_MS) return Promise.reject(unavailable('The log cannot be reached'));
       if (events >= MAX_PENDING.events || characters >= MAX_PENDING.characters) {
         return Promise.reject(unavailable('Too many events are waiting for the log'));
       }
+      const request = { ...asked, idempotency: hashKey(asked.idempotency) };
       const nonces = request.events.map(() => randomText(4));
       const records = request.events.map((event, index) => encodeRecord(event, nonces[index] as string, request));
       const size = records.reduce((sum, record) => sum + record.length, 0);
@@ -172,6 +174,11 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
       clearInterval(sweeping);
     },
   };
+}
+
+/** An entry may outlive an erasure, and the key names its publisher's tenants. */
+function hashKey(idempotency: AppendRequest['idempotency']): AppendRequest['idempotency'] {
+  return idempotency && { ...idempotency, key: hash('sha256', idempotency.key, 'base64url') };
 }
 
 /** A reference to a name. Its number, in the order of the list of names, is known once the list is complete. */

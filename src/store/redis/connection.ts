@@ -138,10 +138,10 @@ export function createConnection(target: RedisTarget, name: 'writer' | 'reader' 
   async function evaluate({ sha, text }: Script<never, unknown>, argv: readonly string[], answerMs: number) {
     const deadlineMs = performance.now() + answerMs;
     try {
-      return await command(['EVALSHA', sha, '0', ...argv], answerMs);
+      return await command(['EVALSHA', sha, '1', target.keyPrefix, ...argv], answerMs);
     } catch (error) {
       if (!(error instanceof ErrorReply) || !error.message.startsWith('NOSCRIPT')) throw error;
-      return command(['EVAL', text, '0', ...argv], deadlineMs - performance.now());
+      return command(['EVAL', text, '1', target.keyPrefix, ...argv], deadlineMs - performance.now());
     }
   }
 

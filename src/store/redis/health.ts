@@ -32,7 +32,8 @@ export async function openLog({ target, keying, writer }: Context) {
       if (opened.keying !== keying) throw new Error(`${where} ${keyingMismatch(opened.keying, keying)}`);
       return opened;
     } catch (error) {
-      if (error instanceof ErrorReply) throw new Error(`${where} cannot hold a log: ${error.message}`);
+      const isLasting = error instanceof ErrorReply || (error instanceof Refused && /^NOPERM\b/.test(error.message));
+      if (isLasting) throw new Error(`${where} cannot hold a log: ${error.message}`);
       if (!(error instanceof RedisFailure)) throw error;
       if (performance.now() >= deadlineMs) throw new Error(`${where} does not accept writes: ${error.message}`);
       await sleep(100);

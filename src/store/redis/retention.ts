@@ -1,7 +1,7 @@
 /** Trims and erases in slices of a few milliseconds; other calls run between them. */
 import { audienceOf } from '../../contract/audiences.ts';
 import { formatRoom } from '../../contract/rooms.ts';
-import type { Erasure, Log, Retention } from '../store.ts';
+import { type EraseTarget, type Erasure, erasureKey, type Log, type Retention } from '../store.ts';
 import { type Calls, WRITE_MS } from './calls.ts';
 import { type Context, readInfo } from './connection.ts';
 import { defineScript, type Script } from './script.ts';
@@ -9,8 +9,7 @@ import { defineScript, type Script } from './script.ts';
 /** Records, entries or keys that one script processes. */
 const SLICE = '256';
 
-type Target = Parameters<Erasure['erase']>[0];
-type LogSlice = Target & { readonly audience: string; readonly after: string };
+type LogSlice = EraseTarget & { readonly audience: string; readonly after: string };
 
 /** Whether there is more to trim. */
 const hasMore = (reply: unknown): boolean => reply === 1;
@@ -32,7 +31,12 @@ const escapeGlob = (text: string) => text.replace(/[*?[\]\\^-]/g, '\\$&');
 
 const SCAN_STATE = defineScript(
   'scan-state',
-  ({ cursor, tenantId }: { cursor: string; tenantId: string }) => [cursor, `${escapeGlob(tenantId)},*`, SLICE],
+  ({ cursor, tenantId }: { cursor: string; tenantId: string }) => [
+    cursor,
+    `${escapeGlob(tenantId)},*`,
+    SLICE,
+    tenantId,
+  ],
   (reply) => {
     const [cursor, members] = reply as [string, string[]];
     return { cursor, members };
@@ -40,7 +44,7 @@ const SCAN_STATE = defineScript(
 );
 const ERASE_STATE = defineScript(
   'erase-state',
-  ({ tenantId, ticketId, members }: Target & { members: readonly string[] }) =>
+  ({ tenantId, ticketId, members }: EraseTarget & { members: readonly string[] }) =>
     [tenantId, ticketId ?? '', SLICE].concat(members),
   (reply) => {
     const [more, erased] = reply as [number, number];
@@ -56,6 +60,22 @@ const ERASE_LOG = defineScript(
   },
 );
 
+/** Erasures that nodes can still learn of. A node that was away for more takes it that anything may have been erased. */
+const NOTED = '100';
+const NOTE_ERASURE = defineScript(
+  'note-erasure',
+  ({ erased, ...target }: EraseTarget & { readonly erased: number }) => [erasureKey(target), NOTED, String(erased)],
+  () => {},
+);
+const REWRITE_DUE = defineScript(
+  'rewrite-due',
+  (done: string) => [done],
+  (reply) => reply as string | null,
+);
+
+/** A node asks Redis at most this often to rewrite its file: many erasures share a rewrite. */
+const REWRITE_INTERVAL_MS = 10_000;
+
 export function createRetention({ write }: Calls, context: Context): Erasure & Pick<Log, 'trim'> {
   const { writer, keying, logger, signal } = context;
 
@@ -63,7 +83,7 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
     while (!signal.aborted && (await write(script, args)));
   }
 
-  async function eraseState(target: Target): Promise<number> {
+  async function eraseState(target: EraseTarget): Promise<number> {
     const { tenantId, ticketId } = target;
     let erased = 0;
     let found = { cursor: '0', members: [`${tenantId},${ticketId}`] };
@@ -78,7 +98,7 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
     return erased;
   }
 
-  async function eraseLog(target: Target): Promise<number> {
+  async function eraseLog(target: EraseTarget): Promise<number> {
     const { tenantId, ticketId } = target;
     const room = ticketId === null ? formatRoom('tenant', tenantId) : formatRoom('ticket', ticketId);
     const audience = audienceOf(keying, tenantId, room);
@@ -92,14 +112,21 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
     return erased;
   }
 
-  /** The append-only file contains the erased records until Redis rewrites it. */
+  let rewrittenAtMs = Number.NEGATIVE_INFINITY;
+
+  /** The append-only file contains the erased records until Redis rewrites it. What is due is kept in Redis. */
   async function rewriteFile(): Promise<void> {
+    if (performance.now() - rewrittenAtMs < REWRITE_INTERVAL_MS) return;
+    const due = await write(REWRITE_DUE, '');
+    if (due === null) return;
+    rewrittenAtMs = performance.now();
     try {
       const { aof_enabled } = await readInfo(writer, 'persistence', WRITE_MS);
       if (aof_enabled === '1') await writer.command(['BGREWRITEAOF'], WRITE_MS);
+      await write(REWRITE_DUE, due);
     } catch (error) {
       const message = 'Redis did not rewrite its append-only file, so the file still contains erased records;';
-      logger.warn({ cause: String(error) }, `${message} run BGREWRITEAOF`);
+      logger.warn({ cause: String(error) }, `${message} the bridge asks again`);
     }
   }
 
@@ -109,9 +136,11 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
       await trimAll(TRIM_STATE, retention.stateBeforeMs);
       await trimAll(TRIM_KEYS, { of: 'idempotency', max: `(${retention.dedupeBeforeMs}` });
       await trimAll(TRIM_KEYS, { of: 'session', max: String(retention.nowMs) });
+      await rewriteFile();
     },
     async erase(target) {
       const erased = (await eraseState(target)) + (await eraseLog(target));
+      await write(NOTE_ERASURE, { ...target, erased });
       await rewriteFile();
       return erased;
     },

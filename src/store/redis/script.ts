@@ -8,8 +8,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-export const PREFIX = '{roomcast}:';
-
 export interface Script<Arguments, Reply> {
   readonly name: string;
   readonly text: string;
@@ -27,6 +25,6 @@ export function defineScript<Arguments, Reply>(
   argv: (args: Arguments) => readonly string[],
   parse: (reply: unknown) => Reply,
 ): Script<Arguments, Reply> {
-  const text = load(name).replace('\n', () => `\nlocal PREFIX = '${PREFIX}'\n${prelude}`);
+  const text = load(name).replace('\n', () => `\n${prelude}`);
   return { name, text, sha: createHash('sha1').update(text).digest('hex'), argv, parse };
 }

@@ -12,7 +12,7 @@ import type { Calls } from './calls.ts';
 import { type Context, RedisFailure } from './connection.ts';
 import { type LogAnswer, OPEN, ofLog, positionArgv } from './log.ts';
 import { decodeRecords } from './record.ts';
-import { defineScript, PREFIX } from './script.ts';
+import { defineScript } from './script.ts';
 
 /** Records and payload characters of one step. */
 const STEP = { records: 1_000, chars: 2 * 1024 * 1024 };
@@ -22,12 +22,18 @@ const ANSWER_MS = 3_000;
 /** Pause after a failure that may repeat at once, such as LOADING. */
 const FAILURE_PAUSE_MS = 100;
 
+type TailFields = [
+  ...[erasures: string, changes: string, seq: string, nonce: string, erasure: string, keys: string],
+  ...records: string[],
+];
+
 const TAIL = defineScript(
   'tail',
-  (after: CursorParts) => positionArgv(after).concat(String(STEP.records), String(STEP.chars)),
-  ofLog((answer: LogAnswer<[erasures: string, changes: string, seq: string, nonce: string, ...records: string[]]>) => {
+  ({ after, known }: { readonly after: CursorParts; readonly known: string }) =>
+    positionArgv(after).concat(String(STEP.records), String(STEP.chars), known),
+  ofLog((answer: LogAnswer<TailFields>) => {
     const { kind, head, bounds, fields } = answer;
-    const [erasures, changes, seq, nonce, ...values] = fields;
+    const [erasures, changes, seq, nonce, erasure, keys, ...values] = fields;
     return {
       kind,
       bounds,
@@ -37,6 +43,9 @@ const TAIL = defineScript(
       /** Counters: of erasures, and of trims and erasures. */
       erasures,
       changes,
+      /** The number of the newest erasure, and the keys of those after the known one, as far as they are kept. */
+      erasure,
+      keys: keys === '' ? [] : keys.split(','),
     };
   }),
 );
@@ -45,10 +54,12 @@ type TailStep = NonNullable<ReturnType<typeof TAIL.parse>>;
 
 /** Runs until the store is closed. */
 export async function runTail(context: Context, { write }: Calls, from: CursorParts, listener: TailListener) {
-  const { tailer, keying, logger, signal } = context;
+  const { target, tailer, keying, logger, signal } = context;
   let position = from;
   let floor: Cursor | null = null;
   let erasures: string | null = null;
+  /** The newest erasure that the listener knows of; empty before the first step. */
+  let known = '';
 
   while (!signal.aborted) {
     if (!(await tailer.whenReady(BLOCK_MS))) continue;
@@ -68,6 +79,11 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
     position = step.position;
     floor = bounds.floor;
     erasures = step.erasures;
+    const missed = known === '' ? 0 : Number(step.erasure) - Number(known);
+    known = step.erasure;
+    // More than are kept, or another log.
+    if (missed !== step.keys.length) notify(() => listener.erased(null));
+    else for (const key of step.keys) notify(() => listener.erased(key));
     if (kind !== 'ok') {
       logger.warn({ reason: kind, after }, 'the tail lost its position in the log and continues at the head');
       notify(() => listener.gap(kind, bounds));
@@ -90,7 +106,7 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
   }
 
   async function readStep(): Promise<TailStep> {
-    const attempt = () => tailer.run(TAIL, position, ANSWER_MS);
+    const attempt = () => tailer.run(TAIL, { after: position, known }, ANSWER_MS);
     const step = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
     if (step === null) throw new Error('Redis lost the log again');
     return step;
@@ -98,7 +114,8 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
 
   /** Until something is appended, trimmed or erased after the last step, or BLOCK_MS have passed. */
   async function waitForChange(changes: string): Promise<void> {
-    const streams = [`${PREFIX}feed`, `${PREFIX}changes`, `${position.seq}-0`, `${changes}-0`];
+    const { keyPrefix } = target;
+    const streams = [`${keyPrefix}feed`, `${keyPrefix}changes`, `${position.seq}-0`, `${changes}-0`];
     const args = ['XREAD', 'COUNT', '1', 'BLOCK', String(BLOCK_MS), 'STREAMS', ...streams];
     await tailer.command(args, BLOCK_MS + ANSWER_MS).catch(recover);
   }

@@ -74,13 +74,11 @@ export interface WriteOperations {
   secret: { args: { name: string }; reply: string };
   /** Removes one slice. `trimmed` is the new end of the trimmed part, null if it did not move. */
   trim: { args: { retention: Retention }; reply: { trimmed: Position | null; more: boolean } };
-  /** Erases one slice. `next` is the `after` of the next slice, null after the last. */
+  /** Erases one slice: `erased` records, and `removed` rows. `next` is the `after` of the next slice, null after the last. */
   erase: {
     args: { target: EraseTarget; after: number };
-    reply: { erased: number; next: number | null; head: Position };
+    reply: { erased: number; removed: number; next: number | null; head: Position };
   };
-  /** Rewrites the file to remove erased data from it. Runs outside a transaction, so it must be a group of its own. */
-  rewrite: { args: object; reply: null };
   /** Finds out whether the disk accepts a write. */
   probe: { args: object; reply: null };
 }
@@ -134,17 +132,29 @@ export type ThreadTask =
 export type Request =
   | { readonly kind: 'write'; readonly operations: readonly Operation<WriteOperations>[] }
   | { readonly kind: 'read'; readonly operations: readonly Operation<ReadOperations>[] }
+  /** Clears the file of what was erased (clean-up.ts). Gets its own reply, later than the groups that come after it. */
+  | { readonly kind: 'cleanUp' }
   /** The thread closes its files and exits; it sends no reply. */
   | { readonly kind: 'close' };
 
-/** The first message is `opened` or `refused`. Then each request gets one reply, in order. */
+/** The first message is `opened` or `refused`. Then each request but `cleanUp` gets one reply, in order. */
 export type Reply =
-  | { readonly kind: 'opened'; readonly path: string; readonly epoch: string }
+  | { readonly kind: 'opened'; readonly path: string; readonly epoch: string; readonly facts: OpenFacts }
   | { readonly kind: 'refused'; readonly message: string }
   | { readonly kind: 'written'; readonly replies: readonly ReplyTo<WriteOperations>[] }
   | { readonly kind: 'read'; readonly replies: readonly ReplyTo<ReadOperations>[] }
   | { readonly kind: 'writeFailed'; readonly failure: Failure }
-  | { readonly kind: 'readFailed'; readonly failure: Failure };
+  | { readonly kind: 'readFailed'; readonly failure: Failure }
+  /** `failure` is null if the file is clean. */
+  | { readonly kind: 'cleanedUp'; readonly failure: Failure | null };
+
+/** What the writer found when it opened the file. */
+export interface OpenFacts {
+  /** What the operator should run, because other users can read the files; null if nobody can. */
+  readonly tighten: string | null;
+  /** An earlier process could not finish a clean-up, and this one could not either. */
+  readonly isDirty: boolean;
+}
 
 export interface Failure {
   readonly message: string;

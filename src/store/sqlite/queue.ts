@@ -21,8 +21,6 @@ export interface JobQueueOptions<Ops extends OperationMap<Ops>> {
 export interface JobOptions<Reply> {
   /** About how much memory the job holds. Default 256. */
   readonly chars?: number;
-  /** The job is a group of its own and has no deadline. Default false. */
-  readonly isAlone?: boolean;
   /** Runs when the thread has replied, also if the job was late and its promise has already been rejected. */
   onDone?(reply: Reply, doneAtMs: number): void;
 }
@@ -40,7 +38,6 @@ const GATHER_SHARE = 0.5;
 interface Job<Ops extends OperationMap<Ops>> {
   readonly operation: Operation<Ops>;
   readonly chars: number;
-  readonly isAlone: boolean;
   readonly expiresAtMs: number;
   // A thread replies in the order of the operations, so each job gets the reply type of its own operation.
   onDone(reply: unknown, doneAtMs: number): void;
@@ -73,7 +70,7 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
 
   function submit<Kind extends keyof Ops>(
     operation: Operation<Ops, Kind>,
-    { chars = 256, isAlone = false, onDone = () => {} }: JobOptions<ReplyTo<Ops, Kind>> = {},
+    { chars = 256, onDone = () => {} }: JobOptions<ReplyTo<Ops, Kind>> = {},
   ): Promise<ReplyTo<Ops, Kind>> {
     if (ended !== null) return Promise.reject(unavailable(ended.message));
     if (isDraining) return Promise.reject(unavailable('The log is closing.'));
@@ -81,8 +78,8 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
       return Promise.reject(unavailable('Too many requests are waiting for the log.'));
     }
     return new Promise((resolve, reject) => {
-      const expiresAtMs = isAlone ? Number.POSITIVE_INFINITY : performance.now() + deadlineMs;
-      waiting.push({ operation, chars, isAlone, expiresAtMs, onDone, resolve, reject });
+      const expiresAtMs = performance.now() + deadlineMs;
+      waiting.push({ operation, chars, expiresAtMs, onDone, resolve, reject });
       waitingChars += chars;
       callers = Math.max(callers, waiting.length + underWay.length);
       next();
@@ -129,10 +126,9 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
     let jobs = 0;
     let chars = 0;
     for (const job of waiting) {
-      if (jobs > 0 && (job.isAlone || jobs === MAX_GROUP.jobs || chars + job.chars > MAX_GROUP.chars)) break;
+      if (jobs > 0 && (jobs === MAX_GROUP.jobs || chars + job.chars > MAX_GROUP.chars)) break;
       jobs++;
       chars += job.chars;
-      if (job.isAlone) break;
     }
     waitingChars -= chars;
     return waiting.splice(0, jobs);

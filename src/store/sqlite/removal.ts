@@ -2,7 +2,8 @@
  * Retention and erasure: how records and state leave the log.
  *
  * Retention trims only the oldest records, so the position of a cursor tells whether it has missed any. Erasure may
- * remove any record; a tombstone keeps its position valid. Both work in slices, so that appends run in between.
+ * remove any record; a tombstone keeps its position valid. Both work in slices, so that appends run in between. A slice
+ * of an erasure that finds nothing writes nothing.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
@@ -10,26 +11,26 @@ import { type Appender, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
 import { type Columns, query, splitRooms } from './schema.ts';
 
-/** Rows per slice. */
-const SLICE = 2_000;
-/** Tickets per slice. A ticket may have many messages. */
-const TICKET_SLICE = 200;
+/** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
+const SLICE = 128;
+const SLICE_BYTES = 256 * 1024;
 
-type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string];
+type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string, bytes: number];
 type TicketRow = readonly [id: number, tenant: string, ticket: string, seq: number | null];
 
 export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
   { log, updateLog, flush, audienceId, forgetAudience, forgetTicket }: Appender,
+  onRemoval: () => void,
 ): Pick<Handlers<WriteOperations>, 'trim' | 'erase'> {
   const sql = (text: string) => db.prepare(text);
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
   const oldestRecords = select<IndexedRow>(
-    'SELECT seq, nonce, at, tenant, rooms FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
+    'SELECT seq, nonce, at, tenant, rooms, octet_length(payload) FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
   );
   const recordsOfAudience = select<IndexedRow>(`
-    SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms FROM audience_records a JOIN records r ON r.seq = a.seq
+    SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms, octet_length(r.payload) FROM audience_records a JOIN records r ON r.seq = a.seq
     WHERE a.audience_id = ? AND a.seq > ? ORDER BY a.seq LIMIT ?`);
   const deleteRecord = sql('DELETE FROM records WHERE seq = ?');
   const deleteUnusedRecords = sql(`
@@ -37,7 +38,9 @@ export function createRemoval(
       AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.id = records.ticket_id AND t.seq = records.seq)
       AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = records.seq)`);
   const insertTombstone = sql('INSERT INTO tombstones VALUES (?, ?)');
-  const deleteTombstones = sql('DELETE FROM tombstones WHERE seq <= ?');
+  const deleteTombstones = sql(
+    'DELETE FROM tombstones WHERE seq IN (SELECT seq FROM tombstones WHERE seq <= ? ORDER BY seq LIMIT ?)',
+  );
 
   const selectAudience = select<[id: number]>('SELECT id FROM audiences WHERE name = ?');
   const unindexThrough = sql('DELETE FROM audience_records WHERE audience_id = ? AND seq <= ?');
@@ -51,27 +54,28 @@ export function createRemoval(
   const agedTickets = selectTickets('last_hour <= ? AND last_at < ? ORDER BY last_hour');
   const ticketsOfTenant = selectTickets('tenant = ?');
   const ticketByName = selectTickets('tenant = ? AND ticket = ?');
-  const messagesOfTicket = select<[seq: number]>('SELECT seq FROM messages WHERE ticket_id = ?');
-  const deleteMessages = sql('DELETE FROM messages WHERE ticket_id = ?');
+  const messagesOfTicket = select<[seq: number]>('SELECT seq FROM messages WHERE ticket_id = ? ORDER BY seq LIMIT ?');
+  const deleteMessage = sql('DELETE FROM messages WHERE seq = ?');
   const deleteTicket = sql('DELETE FROM tickets WHERE id = ?');
 
   const deleteOldKeys = sql(
     'DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? ORDER BY at LIMIT ?)',
   );
-  const deleteKeysOfTenant = sql('DELETE FROM idempotency WHERE tenant_key = ?');
-  const deleteKeysOfTicket = sql('DELETE FROM idempotency WHERE ticket_key = ?');
+  const deleteKeys = (where: string) =>
+    sql(`DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE ${where} LIMIT ?)`);
+  const deleteKeysOfTenant = deleteKeys('tenant_key = ?');
+  const deleteKeysOfTicket = deleteKeys('tenant_key = ? AND ticket_key = ?');
   const deleteExpiredSessions = sql(
     'DELETE FROM sessions WHERE pid IN (SELECT pid FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
   );
-  const requireRewrite = sql("INSERT OR REPLACE INTO meta VALUES ('rewrite', 'due')");
 
-  /** Trims at most a slice of the log. Returns the number of records trimmed. */
-  function trimLog(beforeMs: number, excess: number): number {
-    const rows = oldestRecords.all(log.trimmed[0], SLICE);
+  /** Trims at most a slice of the log. */
+  function trimLog(beforeMs: number, excess: number): { readonly records: number; readonly more: boolean } {
+    const { rows, more } = sliceOf(oldestRecords.iterate(log.trimmed[0], SLICE));
     const stays = rows.findIndex(([, , atMs], index) => index >= excess && atMs >= beforeMs);
     const removed = stays === -1 ? rows : rows.slice(0, stays);
     const last = removed.at(-1);
-    if (last === undefined) return 0;
+    if (last === undefined) return { records: 0, more: false };
     const [seq, nonce] = last;
     for (const name of new Set(removed.flatMap(audiencesOf))) {
       const id = audienceId(name);
@@ -79,9 +83,19 @@ export function createRemoval(
       dropIfEmpty(name, id);
     }
     deleteUnusedRecords.run(log.trimmed[0], seq);
-    deleteTombstones.run(seq);
     updateLog({ trimmed: [seq, nonce], kept: log.kept - removed.length });
-    return removed.length;
+    return { records: removed.length, more: more && stays === -1 };
+  }
+
+  /** At least one row, if there is one. */
+  function sliceOf(found: Iterable<IndexedRow>): { readonly rows: readonly IndexedRow[]; readonly more: boolean } {
+    const rows: IndexedRow[] = [];
+    let bytes = 0;
+    for (const row of found) {
+      bytes += row[5];
+      if (rows.push(row) === SLICE || bytes > SLICE_BYTES) return { rows, more: true };
+    }
+    return { rows, more: false };
   }
 
   function eraseRecord(row: IndexedRow): void {
@@ -104,58 +118,80 @@ export function createRemoval(
     if (deleteEmptyAudience.run(id).changes !== 0) forgetAudience(audience);
   }
 
-  /** Removes a ticket and its messages from the state. Returns the number of records that only the state still held. */
-  function removeTicket([id, tenant, ticket, updateSeq]: TicketRow): number {
+  interface Removed {
+    /** Rows of the state. */
+    readonly rows: number;
+    /** Records that only the state still held. */
+    readonly records: number;
+  }
+
+  /** Removes tickets with their messages from the state, about `budget` rows. There are more if it returns that many. */
+  function removeTickets(tickets: readonly TicketRow[], budget: number): Removed {
+    let rows = 0;
     let records = 0;
-    for (const seq of [...messagesOfTicket.all(id).map(([seq]) => seq), updateSeq]) {
-      if (seq !== null && seq <= log.trimmed[0]) records += Number(deleteRecord.run(seq).changes);
+    const removeRecord = (seq: number): void => {
+      if (seq <= log.trimmed[0]) records += Number(deleteRecord.run(seq).changes);
+    };
+    for (const [id, tenant, ticket, updateSeq] of tickets) {
+      const messages = messagesOfTicket.all(id, budget - rows);
+      for (const [seq] of messages) {
+        removeRecord(seq);
+        deleteMessage.run(seq);
+      }
+      rows += messages.length;
+      if (rows >= budget) break;
+      if (updateSeq !== null) removeRecord(updateSeq);
+      deleteTicket.run(id);
+      forgetTicket(tenant, ticket);
+      rows++;
+      if (rows >= budget) break;
     }
-    deleteMessages.run(id);
-    deleteTicket.run(id);
-    forgetTicket(tenant, ticket);
-    return records;
+    return { rows, records };
   }
 
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
     trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, nowMs } }) {
       flush();
-      const records = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
-      const aged = agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, TICKET_SLICE);
-      for (const ticket of aged) removeTicket(ticket);
-      const keys = deleteOldKeys.run(dedupeBeforeMs, SLICE).changes;
-      const sessions = deleteExpiredSessions.run(nowMs, SLICE).changes;
-      return {
-        trimmed: records > 0 ? log.trimmed : null,
-        more: records === SLICE || aged.length === TICKET_SLICE || keys === SLICE || sessions === SLICE,
-      };
+      const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
+      const removed = [
+        deleteTombstones.run(log.trimmed[0], SLICE).changes,
+        removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
+        deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
+        deleteExpiredSessions.run(nowMs, SLICE).changes,
+      ];
+      return { trimmed: records > 0 ? log.trimmed : null, more: more || removed.some((rows) => Number(rows) >= SLICE) };
     },
 
-    /** Erases the log slice by slice. The last slice also erases the state and the idempotency keys. */
+    /** Erases the log slice by slice, then the state, then the idempotency keys. */
     erase({ target: { tenantId, ticketId }, after }) {
       flush();
-      requireRewrite.run();
-      let erased = 0;
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
       const [id] = selectAudience.get(audienceOf(keying, tenantId, room)) ?? [];
-      const rows = id === undefined ? [] : recordsOfAudience.all(id, after, SLICE);
-      for (const row of rows) {
-        // Keyed by room alone, an audience may hold records of another tenant's ticket with the same id.
-        if (row[3] !== tenantId) continue;
-        eraseRecord(row);
-        erased++;
+      const { rows, more } = sliceOf(id === undefined ? [] : recordsOfAudience.iterate(id, after, SLICE));
+      // Keyed by room alone, an audience may hold records of another tenant's ticket with the same id.
+      const own = rows.filter(([, , , tenant]) => tenant === tenantId);
+      for (const row of own) eraseRecord(row);
+      let erased = own.length;
+      let removed = own.length;
+      let next = rows.at(-1)?.[0] ?? after;
+      let isDone = !more;
+      if (isDone) {
+        next = Math.max(next, log.head[0]);
+        const tickets =
+          ticketId === null ? ticketsOfTenant.all(tenantId, SLICE) : ticketByName.all(tenantId, ticketId, SLICE);
+        const state = removeTickets(tickets, SLICE);
+        const tenantKey = keyOf(tenantId);
+        const keys =
+          ticketId === null
+            ? deleteKeysOfTenant.run(tenantKey, SLICE).changes
+            : deleteKeysOfTicket.run(tenantKey, keyOf(tenantId, ticketId), SLICE).changes;
+        erased += state.records;
+        removed += state.rows + Number(keys);
+        isDone = state.rows < SLICE && Number(keys) < SLICE;
       }
-      const last = rows.at(-1);
-      if (rows.length === SLICE && last !== undefined) return { erased, next: last[0], head: log.head };
-
-      const tickets =
-        ticketId === null
-          ? ticketsOfTenant.all(tenantId, TICKET_SLICE)
-          : ticketByName.all(tenantId, ticketId, TICKET_SLICE);
-      for (const ticket of tickets) erased += removeTicket(ticket);
-      if (ticketId === null) deleteKeysOfTenant.run(keyOf(tenantId));
-      else deleteKeysOfTicket.run(keyOf(tenantId, ticketId));
-      return { erased, next: tickets.length === TICKET_SLICE ? log.head[0] : null, head: log.head };
+      if (removed > 0) onRemoval();
+      return { erased, removed, next: isDone ? null : next, head: log.head };
     },
   };
 }

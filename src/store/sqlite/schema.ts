@@ -9,22 +9,21 @@
  */
 import { randomInt } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import type { Position } from './operations.ts';
+import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } from './raw-file.ts';
 
 export const MEMORY = ':memory:';
 
-/** "RCST": marks the file as a log of Roomcast. */
-const APPLICATION_ID = 0x52435354;
 const SCHEMA_VERSION = 1;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
-const BUSY_TIMEOUT_MS = 3_000;
+export const BUSY_TIMEOUT_MS = 3_000;
 /** Pages of 4 KiB that the write-ahead log holds before SQLite copies them into the database: 32 MiB. */
-const CHECKPOINT_PAGES = 8_192;
+export const CHECKPOINT_PAGES = 8_192;
 /**
  * KiB of page cache per connection. A commit that splits a page scans the whole cache, so a larger one is slower; pages
  * that do not fit are in the operating system's cache.
@@ -81,6 +80,7 @@ const SCHEMA = `
     results TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_by_age ON idempotency (at);
+  CREATE INDEX idempotency_by_scope ON idempotency (tenant_key, ticket_key);
 
   CREATE TABLE sessions (
     pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
@@ -100,15 +100,27 @@ export function openForWriting(file: string, keying: Keying) {
     connections.unshift(db);
     return db;
   };
+  let raw: RawFile | null = null;
   // The lock was opened first, so it is released last.
   const close = () => {
-    for (const db of connections) db.close();
+    // As the last connection, `db` moves the write-ahead log into the file.
+    if (raw !== null && !raw.isComplete()) raw.markComplete();
+    const [db, lock] = connections;
+    db?.close();
+    raw?.close();
+    lock?.close();
   };
   try {
     const path = file === MEMORY ? MEMORY : resolveFile(file);
     if (path !== MEMORY) lock(connect(lockPathOf(path)));
     const db = connect(path);
     db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
+    if (pragma(db, 'application_id') === INCOMPLETE_ID) {
+      throw new Error(
+        `its write-ahead log ${path}-wal is missing, and the newest records with it; put back the one of this file, or ` +
+          `restore a backup (to go on without them: sqlite3 ${file} "PRAGMA application_id = ${APPLICATION_ID}")`,
+      );
+    }
     const isForeign = pragma(db, 'application_id') !== APPLICATION_ID;
     if (isForeign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of another program');
     if (!isForeign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
@@ -117,12 +129,20 @@ export function openForWriting(file: string, keying: Keying) {
     db.exec(`
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;
+      PRAGMA secure_delete = ON;
+      PRAGMA max_page_count = ${MAX_PAGES};
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
       PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
     `);
     if (isForeign) create(db, keying);
+    else db.exec('CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key)');
     if (meta(db, 'keying') !== keying) reindex(db, keying);
-    return { db, epoch: meta(db, 'epoch'), path, close };
+    if (path !== MEMORY) {
+      raw = openRawFile(path, pragma(db, 'page_size'));
+      // So that the file is a log, even without its write-ahead log.
+      if (isForeign) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    }
+    return { db, epoch: meta(db, 'epoch'), path, raw, close };
   } catch (error) {
     close();
     const [reason] = messageOf(error).split('\n', 1);
@@ -195,12 +215,40 @@ function transaction(db: DatabaseSync, work: () => void): void {
  * (fcntl).
  */
 function resolveFile(file: string): string {
-  mkdirSync(dirname(file), { recursive: true });
-  if (!existsSync(file)) closeSync(openSync(file, 'a'));
+  mkdirSync(dirname(file), { recursive: true, mode: PRIVATE_FOLDER });
+  createPrivate(file);
   const stat = statSync(file);
   if (!stat.isFile()) throw new Error('it is not a file');
   if (stat.nlink > 1) throw new Error(`it has ${stat.nlink} names (hard links); remove all but one`);
-  return realpathSync(file);
+  const path = realpathSync(file);
+  createPrivate(lockPathOf(path));
+  return path;
+}
+
+/** SQLite gives the files beside a database the mode of the database. */
+const PRIVATE_FILE = 0o600;
+const PRIVATE_FOLDER = 0o700;
+
+function createPrivate(file: string): void {
+  if (!existsSync(file)) closeSync(openSync(file, 'a', PRIVATE_FILE));
+}
+
+/**
+ * The command that takes the rights of other users away from files that exist already; null if there are none. It is
+ * for the operator to run: another user may be meant to read them, for a backup. A folder that is shared by its nature
+ * does not count: the working directory, or one like /tmp.
+ */
+export function tightenCommand(path: string): string | null {
+  if (process.platform === 'win32') return null;
+  const isOpen = (name: string): boolean => ((statSync(name, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0;
+  const folder = dirname(path);
+  const isShared = folder === resolve('.') || (statSync(folder).mode & 0o1000) !== 0;
+  const files = [...filesOf(path), `${path}-shm`];
+  const commands = [
+    ...(!isShared && isOpen(folder) ? [`chmod 700 ${folder}`] : []),
+    ...(files.some(isOpen) ? [`chmod 600 ${path}*`] : []),
+  ];
+  return commands.length === 0 ? null : commands.join(' && ');
 }
 
 const lockPathOf = (path: string): string => `${path}.lock`;
@@ -239,6 +287,7 @@ function create(db: DatabaseSync, keying: Keying): void {
     const insert = db.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
     insert.run('epoch', Array.from({ length: 8 }, () => randomInt(36).toString(36)).join(''));
     insert.run('keying', keying);
+    insert.run('secure_delete', 'on');
     db.prepare('INSERT INTO log VALUES (1, 0, ?, 0, ?, 0)').run(GENESIS_NONCE, GENESIS_NONCE);
     db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`);
   });

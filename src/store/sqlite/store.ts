@@ -9,14 +9,16 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../contract/cursor.ts';
+import { BridgeError } from '../../contract/errors.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
-import { type AppendEvent, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
+import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
   EventRow,
   Failure,
+  OpenFacts,
   Position,
   ReadOperations,
   RecordRow,
@@ -48,7 +50,10 @@ const PROBE_INTERVAL_MS = 1_000;
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const { file, keying, logger, deadlineMs = 4_000 } = options;
   const writer = await startThread({ role: 'writer', file, keying });
-  const { path, epoch } = writer;
+  const { path, epoch, facts } = writer;
+  if (facts.tighten !== null) {
+    logger.warn({ run: facts.tighten }, `other users of this machine can read the log; run: ${facts.tighten}`);
+  }
   const reader =
     path === MEMORY
       ? writer
@@ -60,6 +65,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   let listener: TailListener | null = null;
   let isHealthy = true;
   let closing: Promise<void> | null = null;
+  /** Slices of erasures that removed something, and how many of them the file was cleaned of. */
+  let removals = facts.isDirty ? 1 : 0;
+  let cleaned = 0;
+  let cleaning: Promise<void> | null = null;
+  let endCleaning: (failure: Failure | null) => void = () => {};
   /** The records of the group that was just committed. */
   let committed: LogRecord[] = [];
 
@@ -119,7 +129,32 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       isHealthy = false;
       if (failure.lasting) writes.end(failure);
       else writes.failed(failure);
+    } else if (reply.kind === 'cleanedUp') endCleaning(reply.failure);
+  }
+
+  /** Resolves when the files hold nothing of what was removed until now. Erasures share clean-ups. */
+  async function untilClean(): Promise<void> {
+    for (const goal = removals; cleaned < goal; ) {
+      cleaning ??= cleanUp().finally(() => {
+        cleaning = null;
+      });
+      await cleaning;
     }
+  }
+
+  async function cleanUp(): Promise<void> {
+    const began = removals;
+    const failure = await new Promise<Failure | null>((resolve) => {
+      endCleaning = resolve;
+      writer.send({ kind: 'cleanUp' });
+    });
+    if (failure === null) {
+      cleaned = began;
+      return;
+    }
+    const message = 'What was erased can no longer be read, but it is still in the files of the log.';
+    logger.warn({ reason: failure.message }, `${message} The bridge tries again every few seconds`);
+    throw new BridgeError('unavailable', message, { cause: new Error(failure.message) });
   }
 
   function notify(call: (tail: TailListener) => void): void {
@@ -136,6 +171,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const failure: Failure = { message: 'The log has stopped.', outcome: 'unknown', lasting: true };
     writes.end(failure);
     reads.end(failure);
+    endCleaning(failure);
   }
 
   const opened = boundsOf(await reads.submit({ kind: 'bounds' }));
@@ -220,17 +256,22 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         if (trimmed !== null) notify((tail) => tail.forgotten(cursorOf(trimmed)));
         more = reply.more;
       }
+      if (cleaned < removals) untilClean().catch(() => {});
     },
     secret: (name) => writes.submit({ kind: 'secret', name }),
     async erase(target) {
       let erased = 0;
       for (let after: number | null = 0; after !== null; ) {
         const reply: ReplyTo<WriteOperations, 'erase'> = await writes.submit({ kind: 'erase', target, after });
-        notify((tail) => tail.forgotten(cursorOf(reply.head)));
+        if (reply.removed > 0) {
+          removals++;
+          notify((tail) => tail.forgotten(cursorOf(reply.head)));
+        }
         erased += reply.erased;
         after = reply.next;
       }
-      await writes.submit({ kind: 'rewrite' }, { isAlone: true });
+      notify((tail) => tail.erased(erasureKey(target)));
+      await untilClean();
       return erased;
     },
     stats: () => reads.submit({ kind: 'stats' }),
@@ -241,6 +282,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       closing ??= (async () => {
         clearInterval(probing);
         await Promise.all([writes.drain(), reads.drain()]);
+        endCleaning({ message: 'The log is closing.', outcome: 'not_written', lasting: false });
         if (reader !== writer) await reader.end(deadlineMs);
         // Last, because the last connection to close moves the write-ahead log into the database file.
         await writer.end(deadlineMs);
@@ -275,6 +317,7 @@ function parseMessagesPage(page: string): number {
 interface Thread {
   readonly path: string;
   readonly epoch: string;
+  readonly facts: OpenFacts;
   send(request: Request): void;
   /** `onEnd` runs once, if the thread ends before `end` was called. */
   serve(receive: (reply: Reply) => void, onEnd: (reason: string) => void): void;
@@ -298,6 +341,7 @@ async function startThread(task: ThreadTask): Promise<Thread> {
   return {
     path: first.path,
     epoch: first.epoch,
+    facts: first.facts,
     send: (request) => worker.postMessage(request),
     serve(receive, onEnd) {
       worker.on('message', receive);

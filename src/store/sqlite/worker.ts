@@ -9,6 +9,7 @@ import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Keying } from '../../contract/audiences.ts';
+import { createCleanUp, makeSecure } from './clean-up.ts';
 import type {
   Failure,
   Operation,
@@ -19,6 +20,7 @@ import type {
   ThreadTask,
   WriteOperations,
 } from './operations.ts';
+import { APPLICATION_ID, type RawFile } from './raw-file.ts';
 import { createReader } from './reader.ts';
 import {
   filesOf,
@@ -31,6 +33,7 @@ import {
   query,
   SQLITE_BUSY,
   SQLITE_FULL,
+  tightenCommand,
 } from './schema.ts';
 import { createWriter } from './writer.ts';
 
@@ -46,28 +49,45 @@ const post = (reply: Reply): void => port.postMessage(reply);
 interface OpenLog {
   write(group: readonly Operation<WriteOperations>[]): ReplyTo<WriteOperations>[];
   read(group: readonly Operation<ReadOperations>[]): ReplyTo<ReadOperations>[];
+  cleanUp(): Promise<void>;
   close(): void;
 }
 
-function openWriter(file: string, keying: Keying): OpenLog {
-  const { db, path, epoch, close } = openForWriting(file, keying);
-  const commit = createCommit(db, keying);
+async function openWriter(file: string, keying: Keying): Promise<OpenLog> {
+  const { db, path, epoch, raw, close } = openForWriting(file, keying);
+  const cleanUp = raw === null ? null : createCleanUp(db, path, raw);
+  const commit = createCommit(db, keying, raw, () => cleanUp?.require());
   const read = path === MEMORY ? createReader(db) : wrongThread;
   const findLostFile = path === MEMORY ? () => undefined : watchFiles(filesOf(path));
+  // What fails here is tried again before the next erasure resolves.
+  if (raw !== null) attempt(() => makeSecure(db));
   // An erasure that an earlier process could not finish.
-  if (meta(db, 'rewrite') === 'due') rewrite(db, path);
-  post({ kind: 'opened', path, epoch });
+  if (cleanUp?.isDue()) await cleanUp.run().catch(() => {});
+  const tighten = path === MEMORY ? null : tightenCommand(path);
+  post({ kind: 'opened', path, epoch, facts: { tighten, isDirty: cleanUp?.isDue() ?? false } });
   return {
     write(group) {
       const lost = findLostFile();
       if (lost !== undefined) {
         throw new FileGone(`the file ${lost} was removed or replaced while it was open; restart the server`);
       }
-      return group[0]?.kind === 'rewrite' ? [rewrite(db, path)] : commit(group);
+      return commit(group);
     },
     read: (group) => group.map(read),
-    close,
+    cleanUp: async () => cleanUp?.run(),
+    close() {
+      cleanUp?.close();
+      close();
+    },
   };
+}
+
+function attempt(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // The disk may be full.
+  }
 }
 
 function wrongThread(): never {
@@ -77,17 +97,18 @@ function wrongThread(): never {
 function openReader(path: string): OpenLog {
   const db = openForReading(path);
   const read = createReader(db);
-  post({ kind: 'opened', path, epoch: meta(db, 'epoch') });
+  post({ kind: 'opened', path, epoch: meta(db, 'epoch'), facts: { tighten: null, isDirty: false } });
   return {
     write: wrongThread,
     read: (group) => group.map(read),
+    cleanUp: wrongThread,
     close: () => db.close(),
   };
 }
 
 /** Runs a group in one transaction. After a failure it cleans up before it writes anything else. */
-function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
-  const writer = createWriter(db, keying);
+function createCommit(db: DatabaseSync, keying: Keying, raw: RawFile | null, onRemoval: () => void): OpenLog['write'] {
+  const writer = createWriter(db, keying, onRemoval);
   let isClean = true;
 
   function cleanUp(): void {
@@ -105,6 +126,7 @@ function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
       writer.flush();
       isCommitting = true;
       db.exec('COMMIT');
+      if (raw?.isComplete()) attempt(() => markIncomplete(db, raw));
       return replies;
     } catch (error) {
       isClean = false;
@@ -120,18 +142,16 @@ function createCommit(db: DatabaseSync, keying: Keying): OpenLog['write'] {
   };
 }
 
-/**
- * Rewrites the whole file, so that free pages and the write-ahead log hold no erased data. It takes time and disk space
- * in proportion to the file, about a second for 200 MB, and appends wait.
- */
-function rewrite(db: DatabaseSync, path: string): null {
-  if (path !== MEMORY) {
-    db.exec('VACUUM');
-    const [busy] = query<[busy: number]>(db, 'PRAGMA wal_checkpoint(TRUNCATE)').get() ?? [];
-    if (busy !== 0) throw new Error('the write-ahead log could not be emptied because another program reads it');
-  }
-  db.exec("DELETE FROM meta WHERE name = 'rewrite'");
-  return null;
+/** After the first commit since a checkpoint: the file alone is no longer the log. */
+function markIncomplete(db: DatabaseSync, raw: RawFile): void {
+  const [pages] = query<[number]>(db, 'PRAGMA wal_autocheckpoint').get() as [number];
+  // Writes page 1, without a checkpoint that would copy it into the file.
+  db.exec(`
+    PRAGMA wal_autocheckpoint = 0;
+    PRAGMA application_id = ${APPLICATION_ID};
+    PRAGMA wal_autocheckpoint = ${pages};
+  `);
+  raw.markIncomplete();
 }
 
 /** The returned function finds a file that is no longer the one that was open at its path. */
@@ -154,11 +174,18 @@ function failureOf(error: unknown): Failure {
 
 try {
   const task = workerData as ThreadTask;
-  const log = task.role === 'writer' ? openWriter(task.file, task.keying) : openReader(task.path);
+  const log = task.role === 'writer' ? await openWriter(task.file, task.keying) : openReader(task.path);
   port.on('message', (request: Request) => {
     if (request.kind === 'close') {
       log.close();
       port.close();
+      return;
+    }
+    if (request.kind === 'cleanUp') {
+      log.cleanUp().then(
+        () => post({ kind: 'cleanedUp', failure: null }),
+        (error: unknown) => post({ kind: 'cleanedUp', failure: failureOf(error) }),
+      );
       return;
     }
     try {

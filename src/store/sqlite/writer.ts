@@ -11,8 +11,8 @@ import { type Handlers, handle, type Operation, type ReplyTo, type WriteOperatio
 import { createRemoval } from './removal.ts';
 import { query } from './schema.ts';
 
-/** Call `flush` before COMMIT and `reset` after a rollback. */
-export function createWriter(db: DatabaseSync, keying: Keying) {
+/** Call `flush` before COMMIT and `reset` after a rollback. `onRemoval` runs in each transaction that erases something. */
+export function createWriter(db: DatabaseSync, keying: Keying, onRemoval: () => void) {
   const appender = createAppender(db, keying);
   const saveSession = db.prepare(`
     INSERT INTO sessions VALUES (?, ?, ?, ?)
@@ -29,7 +29,7 @@ export function createWriter(db: DatabaseSync, keying: Keying) {
 
   const handlers: Handlers<WriteOperations> = {
     append: appender.append,
-    ...createRemoval(db, keying, appender),
+    ...createRemoval(db, keying, appender, onRemoval),
     saveSession: ({ pid, owner, data, expiresAtMs }) => saveSession.run(pid, owner, data, expiresAtMs).changes !== 0,
     claimSession: ({ pid, owner, nowMs }) => claimSession.get(owner, pid, nowMs) ?? null,
     touchSessions({ sessions }) {
@@ -47,9 +47,6 @@ export function createWriter(db: DatabaseSync, keying: Keying) {
     probe() {
       replaceMeta.run('probed', String(Date.now()));
       return null;
-    },
-    rewrite() {
-      throw new Error('a rewrite cannot run in a transaction');
     },
   };
 

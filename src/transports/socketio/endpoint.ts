@@ -22,6 +22,7 @@ import { createHeartbeats } from './heartbeats.ts';
 import { EngineRequest, forgetHandshake, handleUpgrade, isHandshakeForgotten, QuietAdapter } from './internals.ts';
 import { end } from './outbox.ts';
 import { createRecovery, type RecoveryDeps } from './recovery.ts';
+import { sealSessions } from './sealed-sessions.ts';
 
 /** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
@@ -55,7 +56,10 @@ export type SocketIoTransport = ReturnType<typeof createSocketIo>;
 export function createSocketIo(deps: SocketIoDeps) {
   const { config, metrics, gate, principalOf, originRefusal, origins } = deps;
   const connections = new Map<string, Connection>();
-  const recovery = createRecovery(deps, connections);
+  const recovery = createRecovery(
+    { ...deps, store: { bounds: () => deps.store.bounds(), ...sealSessions(deps.store) } },
+    connections,
+  );
   const connectionDeps: ConnectionDeps = { ...deps, recovery };
   /** Engine.IO connections that have a client in the main namespace, or one that is being authenticated. */
   const claimed = new WeakSet<EngineSocket>();

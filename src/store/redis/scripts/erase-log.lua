@@ -21,10 +21,12 @@ for i = 1, #seqs do
     end
   end
 end
--- Seqs are overwritten with 0 first, so that one pass over each list removes them all.
+-- Seqs are overwritten with 0 first, so that one pass over each list removes them all. It begins at the nearer end, and it
+-- ends with the last of them.
 for key, list in pairs(indexes) do
   for i = 1, #list do call('LSET', key, list[i], '0') end
-  call('LREM', key, 0, '0')
+  local isNearEnd = list[1] + list[#list] > call('LLEN', key)
+  call('LREM', key, isNearEnd and -#list or #list, '0')
 end
 if #erased > 0 then
   unlink(erased)

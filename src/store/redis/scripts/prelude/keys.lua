@@ -1,4 +1,5 @@
--- The keys of a log. They share a hash tag, so that a log is one slot of a cluster. script.ts defines PREFIX.
+-- The keys of a log. They share a hash tag, so that a log is one slot of a cluster. KEYS[1] is how all of them begin.
+local PREFIX = KEYS[1]
 -- Ids contain no comma (protocol §2), so ids joined by commas cannot clash.
 
 -- Hash: epoch, keying, last + nonce (the head), trimmed + trimmedNonce (the newest trimmed record), and counters.
@@ -10,6 +11,8 @@ local FEED = PREFIX .. 'feed'
 local SLOT = 20
 -- Stream of at most one entry: wakes the tails after a trim or an erasure.
 local CHANGES = PREFIX .. 'changes'
+-- Stream of the newest erasures, numbered 1, 2, … (`{number}-0`): the erasureKey of store.ts, which names nobody.
+local ERASURES = PREFIX .. 'erasures'
 -- By seq. String: header and payload (record.ts). The log needs the records after `trimmed`, and the state the records
 -- to which it refers; a record that neither needs is deleted.
 local RECORD = PREFIX .. 'record:'
