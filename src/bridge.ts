@@ -25,6 +25,7 @@ import { openStore } from './store/open.ts';
 import { createCheckGate } from './transports/check-gate.ts';
 import { createGate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
+import { createReaders } from './transports/readers.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
 
@@ -90,9 +91,11 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       auth.principalOf(
         credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass),
       );
+  const readers = createReaders({ metrics, logger });
   const gate = createGate({
     store,
     limits: createConnectionLimits(config),
+    readers,
     pacer: createPacer(ADMISSIONS_PER_TURN),
     trustProxy: config.trustProxy,
   });
@@ -127,7 +130,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     transports: { sse: sse.handle, events: polling.handle },
     check: checkRoutes,
   });
-  const server = createHttpServer({ ...common, socketio, app });
+  const server = createHttpServer({ ...common, readers, socketio, app });
 
   async function close(): Promise<void> {
     gate.startDraining();

@@ -1,13 +1,10 @@
 /**
- * The HTTP server: limits on what a client may send, the choice between Socket.IO and the app, and a drain that ends by
- * a deadline.
- *
- * It counts the requests under way on each TCP connection, because Node's own `closeIdleConnections` leaves out the
- * connections that never sent a request. Browsers open such connections ahead of need, and a drain would wait for them.
+ * The HTTP server: limits on what a client may send and on what may wait for it, the choice between Socket.IO and the app,
+ * and a drain that ends by a deadline.
  */
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
 import { setSharedHeaders } from '../answers/headers.ts';
@@ -16,9 +13,11 @@ import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { MAX_ID_CHARACTERS } from '../contract/rooms.ts';
 import type { Gate } from '../transports/gate.ts';
+import type { Readers } from '../transports/readers.ts';
 import type { SocketIoTransport } from '../transports/socketio/endpoint.ts';
 import { takeSocket } from '../transports/sse/response-writer.ts';
 import type { BridgeApp } from './app.ts';
+import { createConnections } from './connections.ts';
 
 /** A client that takes longer to send the head, or the whole request, gets a 408. */
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -34,8 +33,9 @@ const KEEP_ALIVE_MS = 75_000;
 const DRAIN_POLL_MS = 25;
 
 export interface HttpServerOptions extends ProblemDeps {
-  readonly config: Pick<Config, 'host' | 'port' | 'maxRooms' | 'corsOrigins'>;
+  readonly config: Pick<Config, 'host' | 'port' | 'basePath' | 'maxRooms' | 'corsOrigins'>;
   readonly gate: Gate;
+  readonly readers: Readers;
   readonly socketio: Pick<SocketIoTransport, 'owns' | 'handleRequest' | 'handleUpgrade'>;
   readonly app: Pick<BridgeApp, 'fetch'>;
 }
@@ -50,7 +50,15 @@ export interface HttpServer {
   drain(cutAfterMs: number): Promise<void>;
 }
 
-export function createHttpServer({ config, gate, socketio, app, metrics, logger }: HttpServerOptions): HttpServer {
+export function createHttpServer({
+  config,
+  gate,
+  readers,
+  socketio,
+  app,
+  metrics,
+  logger,
+}: HttpServerOptions): HttpServer {
   // Node's default of 16 KB is less than a query with MAX_ROOMS rooms takes.
   const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
   const server = createServer({
@@ -62,14 +70,9 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  /** Every TCP connection, with the number of requests under way on it. */
-  const connections = new Map<Duplex, number>();
+  const connections = createConnections();
+  const probes = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
   let opening: Promise<unknown> | null = null;
-
-  function countRequest(socket: Duplex, change: 1 | -1): void {
-    const count = connections.get(socket);
-    if (count !== undefined) connections.set(socket, count + change);
-  }
 
   const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, logger }, {});
 
@@ -84,22 +87,44 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     },
   });
 
-  server.on('connection', (socket) => {
-    connections.set(socket, 0);
-    socket.on('close', () => connections.delete(socket));
-  });
+  server.on('connection', (socket) => connections.add(socket));
   server.on('request', (request, response) => {
     const { socket } = request;
-    countRequest(socket, 1);
-    response.on('close', () => countRequest(socket, -1));
+    if (connections.serveInTurn(socket, response, () => serve(request, response))) return;
+    refused(invalidRequest('Too many pipelined requests.'));
+    logger.info({ address: socket.remoteAddress }, 'a connection with too many pipelined requests was cut');
+  });
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
     setSharedHeaders(request, response, config.corsOrigins);
     if (gate.draining) response.setHeader('connection', 'close');
+    // Emitted when the answer is written, whole.
+    response.on('prefinish', () => {
+      if (request.socket.writableLength > 0) awaitReader(request, response);
+    });
     if (socketio.owns(request)) socketio.handleRequest(request, response);
     else void handleHttp(request, response);
-  });
+  }
+
+  function awaitReader(request: IncomingMessage, response: ServerResponse): void {
+    // A connection of Socket.IO counts already, and a probe never does (protocol §16).
+    if (socketio.owns(request) || probes.includes(pathOf(request))) {
+      readers.watch(request, response);
+      return;
+    }
+    try {
+      gate.admitAnswer(request, response);
+    } catch (error) {
+      refusalOf(error, { metrics, logger }, {});
+      logger.info({ path: pathOf(request) }, 'an answer was cut: it would wait, and no further connection is allowed');
+      request.socket.destroy();
+    }
+  }
+
   server.on('upgrade', (request, socket, head) => {
     if (takeSocket(request)) return;
-    countRequest(socket, 1);
+    // A protocol cannot follow a response that is still to be sent.
+    if (!connections.takeTurn(socket as Socket)) return void socket.destroy();
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
     else endWithProblem(socket, refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
   });
@@ -121,12 +146,8 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
       return (server.address() as AddressInfo).port;
     },
     async drain(cutAfterMs) {
-      const closeIdle = setInterval(() => {
-        for (const [socket, requests] of connections) if (requests === 0) socket.destroy();
-      }, DRAIN_POLL_MS);
-      const cutRest = setTimeout(() => {
-        for (const socket of connections.keys()) socket.destroy();
-      }, cutAfterMs);
+      const closeIdle = setInterval(() => connections.destroyIdle(), DRAIN_POLL_MS);
+      const cutRest = setTimeout(() => connections.destroyAll(), cutAfterMs);
       await Promise.allSettled([opening]);
       if (server.listening) await new Promise<void>((resolve) => server.close(() => resolve()));
       clearInterval(closeIdle);
@@ -146,4 +167,5 @@ function clientFault({ code }: NodeJS.ErrnoException, maxHeadBytes: number): Bri
   return invalidRequest('The request is not valid HTTP.');
 }
 
+const pathOf = ({ url = '' }: IncomingMessage): string => url.split('?', 1)[0] as string;
 const invalidRequest = (message: string): BridgeError => new BridgeError('invalid_request', message);

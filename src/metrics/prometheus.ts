@@ -164,6 +164,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     slow.add(transport, '', 0);
     replayed.add(transport, '', 0);
   }
+  slow.add('http', '', 0);
 
   /** A counter with one or two labels, in maps until a scrape. */
   function tally(name: string, help: string, labelNames: readonly [string, string?]): Tally {

@@ -141,6 +141,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const { rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
+    // Not when the wait is over: the answer may have to wait for its reader.
+    onExchangeEnd(outgoing, release);
+    if (hasExchangeEnded(incoming, outgoing)) release();
     metrics.connected('longpoll', 1);
     return new Promise<EventsPage>((resolve, reject) => {
       let subscription: Subscription | null = null;
@@ -155,7 +158,6 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
         removeListener();
         subscription?.close();
         metrics.connected('longpoll', -1);
-        release();
         finish();
       };
       const answerEmpty = (): void =>
@@ -165,7 +167,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
           resolve({ records: [], position: reached, more: reached < bus.head, mode: 'live' });
         });
       const timer = setTimeout(answerEmpty, waitMs);
-      const removeListener = onExchangeEnd(incoming, outgoing, answerEmpty);
+      const removeListener = onExchangeEnd(outgoing, answerEmpty);
       waiting.add(answerEmpty);
       if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(

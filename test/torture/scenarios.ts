@@ -17,6 +17,7 @@ import {
   synced,
   trimmed,
 } from './scenarios-store.ts';
+import { metricsUnread, pipelined, unread } from './scenarios-unread.ts';
 import type { Kit, Verdict } from './stage.ts';
 
 export interface Scenario {
@@ -69,5 +70,8 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'soak-small', tells: 'the same with 600, for half a minute', short: false, play: soak(600) },
   { name: 'hostile', tells: 'fuzzed HTTP, WebSocket, Engine.IO and Socket.IO', short: true, play: hostile },
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
+  { name: 'hostile-pipeline', tells: 'hundreds of requests in one packet, nothing read', short: true, play: pipelined },
+  { name: 'hostile-unread', tells: 'large answers that nobody reads', short: true, play: unread },
+  { name: 'hostile-metrics', tells: 'metrics pages that nobody reads', short: true, play: metricsUnread },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

@@ -7,7 +7,7 @@
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
-import { hasExchangeEnded } from '../../answers/exchange.ts';
+import { hasExchangeEnded, STALLED_MS } from '../../answers/exchange.ts';
 import { STREAM_HEADERS } from '../../answers/headers.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../../answers/query.ts';
 import { ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
@@ -134,6 +134,8 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     subscription!: Subscription;
     /** On the monotonic clock. */
     lastWriteMs = performance.now();
+    #taken = 0;
+    #takenAtMs = 0;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
     readonly #shared: SharedView;
@@ -182,6 +184,16 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       this.writer.destroy();
     }
 
+    /** Whether the client has taken nothing for 30 s of what waits for it (protocol §16). Asked at every tick. */
+    isStalled(nowMs: number): boolean {
+      const taken = this.writer.takenBytes();
+      if (taken !== this.#taken || this.pendingBytes() === 0) {
+        this.#taken = taken;
+        this.#takenAtMs = nowMs;
+      }
+      return nowMs - this.#takenAtMs >= STALLED_MS;
+    }
+
     /** Ends the stream with its cursor, between `before` and `after`. */
     end({ before = '', after = '', lingerMs = LINGER_MS } = {}): void {
       this.close();
@@ -209,6 +221,8 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         stream.end({ after: errorBlock(tokenExpired()), lingerMs: EXPIRED_LINGER_MS });
       } else if (nowMs >= stream.endsAtMs) {
         stream.end();
+      } else if (stream.isStalled(nowMs)) {
+        stream.cut();
       } else if (nowMs - stream.lastWriteMs >= config.heartbeatMs) {
         const { cursor } = stream.subscription;
         const heartbeat = heartbeats.get(cursor) ?? chunkOf(cursorBlock(cursor));
