@@ -1,5 +1,6 @@
 /** Metrics and health (protocol §12). */
 import { answer, answerJson, type Handler } from '../../answers/answer.ts';
+import { onExchangeEnd } from '../../answers/exchange.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Prometheus } from '../../metrics/prometheus.ts';
 
@@ -14,8 +15,11 @@ type OpsRoutes = Readonly<Record<'metrics' | 'healthz' | 'readyz', Handler>>;
 export function createOpsRoutes({ prometheus, ready }: OpsDeps): OpsRoutes {
   return {
     async metrics(context) {
-      const { contentType, body } = await prometheus.scrape(context.req.header('accept'));
-      context.env.outgoing.appendHeader('Vary', 'Accept');
+      const { outgoing } = context.env;
+      const { contentType, body, release } = await prometheus.scrape(context.req.header('accept'));
+      if (outgoing.closed) release();
+      else onExchangeEnd(outgoing, release);
+      outgoing.appendHeader('Vary', 'Accept');
       return answer(context, 200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' }, body);
     },
     healthz: (context) => answerJson(context, 200, '{"status":"alive"}'),
