@@ -39,8 +39,11 @@ export interface Bus {
   resolve(after: string): Promise<Start>;
   /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
   read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
-  /** The newest records of the audiences, oldest first. */
-  newest(audiences: readonly string[], limit: number): Promise<LogPage>;
+  /**
+   * The newest records of the audiences, oldest first; given `before`, the newest ones before that record. `more` says
+   * that size ended the page, and that there may be older records.
+   */
+  newest(audiences: readonly string[], before: Cursor | null, limit: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
    * For operators: the audiences with listeners on this node or with records since `sinceMs` (milliseconds since 1970).
@@ -65,12 +68,11 @@ const TAIL_PATIENCE_MS = 1_000;
 const CATCH_UP_STEPS_PER_TURN = 4;
 /** The most payload text that one read of the store returns, in characters. */
 const READ_CHARS = 1024 * 1024;
-/** The same for the newest records, which come as a single page. */
-const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
   const { store, metrics, logger } = options;
   const recent = createRecent(store.opened.head);
+  const readChars = Math.min(READ_CHARS, options.maxBufferBytes);
   /** The live subscriptions of each audience. */
   const listeners = new Map<string, Set<Subscription>>();
   const subscriptions = new Set<Subscription>();
@@ -276,12 +278,13 @@ export function createBus(options: BusOptions): Bus {
     resolve,
     async read(audiences, after, limit) {
       await tailReachedAccepted();
-      const inMemory = recent.after(audiences, after, limit, READ_CHARS);
-      return inMemory ?? readStore(audiences, after, limit, READ_CHARS);
+      const inMemory = recent.after(audiences, after, limit, readChars);
+      return inMemory ?? readStore(audiences, after, limit, readChars);
     },
-    async newest(audiences, limit) {
-      const { records, head: position } = await store.newest({ audiences, limit, maxChars: NEWEST_CHARS });
-      return { records, position, more: false };
+    async newest(audiences, before, limit) {
+      const { records, head: position } = await store.newest({ audiences, before, limit, maxChars: readChars });
+      const chars = records.reduce((sum, { payload }) => sum + payload.length, 0);
+      return { records, position, more: records.length < limit && chars > readChars };
     },
     subscribe(subscriber, sink) {
       const subscription = new Subscription(port, subscriber, sink);

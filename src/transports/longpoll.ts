@@ -3,7 +3,7 @@
  * next record. The wait continues from the page through a subscription, as streams do (design law 3).
  */
 import { createHash } from 'node:crypto';
-import { answer, type BridgeContext, JSON_TYPE, queryOf } from '../answers/answer.ts';
+import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
 import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
@@ -48,7 +48,11 @@ export interface PollingDeps {
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
 }
 
-interface EventsPage extends LogPage {
+interface EventsPage extends Omit<LogPage, 'records'> {
+  /** The records of the page, oldest first. */
+  readonly ids: readonly Cursor[];
+  /** The first of them. A large page holds no more: the others are read again when the client takes them. */
+  readonly first: readonly LogRecord[];
   /** `live` if the records arrived while the client waited. Only then does their age measure the bridge's delay. */
   readonly mode: Mode;
 }
@@ -75,21 +79,21 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     };
     const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
     if (after === 'now') {
-      const empty: EventsPage = { records: [], position: bus.head, more: false, mode: 'resumed' };
+      const empty = pageOf([], { position: bus.head, more: false, mode: 'resumed' });
       // The client asks for the cursor itself, so the ETag depends on it.
       return answerPage(context, request, empty, etagOf(empty, request.view, bus.head));
     }
 
     let page = await firstPage(request, after);
     const ifNoneMatch = context.req.header('if-none-match');
-    const isNew = page.records.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
+    const isNew = page.ids.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && !isNew) {
       // The wait ends when the token expires, and the next request gets a 401 (protocol §11).
       const waitMs = Math.max(0, Math.min(query.wait * 1000, expiryOf(principal) - Date.now()));
       const arrived = await longPoll(context, request, page.position, waitMs);
       // A client that has the page already gets it again, together with the new records, because its cursor is before both.
-      if (page.records.length === 0) page = arrived;
-      else if (arrived.records.length > 0) page = await firstPage(request, after);
+      if (page.ids.length === 0) page = arrived;
+      else if (arrived.ids.length > 0) page = await firstPage(request, after);
     }
     return answerPage(context, request, page, etagOf(page, request.view));
   }
@@ -103,32 +107,55 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 
   async function newestPage({ audiences, view, limit }: EventsRequest): Promise<EventsPage> {
     // A filter may leave fewer than `limit` of the newest records.
-    const page = await bus.newest(audiences, view.events === null ? limit : MAX_LIMIT);
-    return { ...page, records: page.records.filter((record) => isSeen(record, view)).slice(-limit), mode: 'resumed' };
+    let left = view.events === null ? limit : MAX_LIMIT;
+    let step = await bus.newest(audiences, null, left);
+    const { position } = step;
+    let first = step.records.filter((record) => isSeen(record, view));
+    const ids = idsOf(first);
+    for (let pages = 1; step.more && ids.length < limit && pages < MAX_PAGES; pages++) {
+      left -= step.records.length;
+      step = await bus.newest(audiences, (step.records[0] as LogRecord).id, left);
+      const older = step.records.filter((record) => isSeen(record, view));
+      if (older.length > 0) first = older;
+      ids.unshift(...idsOf(older));
+    }
+    const kept = ids.slice(-limit);
+    return {
+      ids: kept,
+      first: first.filter(({ id }) => id >= (kept[0] as Cursor)),
+      position,
+      more: false,
+      mode: 'resumed',
+    };
   }
 
   async function pageAfter({ audiences, view, limit }: EventsRequest, after: Cursor): Promise<EventsPage> {
-    const records: LogRecord[] = [];
+    const ids: Cursor[] = [];
+    const first: LogRecord[] = [];
+    let chars = 0;
     let position = after;
+    const pageTo = (end: Cursor, more: boolean): EventsPage => ({ ids, first, position: end, more, mode: 'resumed' });
     for (let pages = 0; pages < MAX_PAGES; pages++) {
-      const page = await bus.read(audiences, position, view.events === null ? limit - records.length : MAX_LIMIT);
+      const page = await bus.read(audiences, position, view.events === null ? limit - ids.length : MAX_LIMIT);
       if ('reason' in page) {
-        if (records.length === 0) throw gone(page);
+        if (ids.length === 0) throw gone(page);
         // The records read so far are complete. The next request gets the 410.
-        return { records, position, more: true, mode: 'resumed' };
+        return pageTo(position, true);
       }
       for (const [index, record] of page.records.entries()) {
         if (!isSeen(record, view)) continue;
-        records.push(record);
-        if (records.length === limit) {
+        ids.push(record.id);
+        if (chars <= config.maxBufferBytes) first.push(record);
+        chars += record.payload.length;
+        if (ids.length === limit) {
           const more = page.more || index < page.records.length - 1;
-          return { records, position: more ? record.id : page.position, more, mode: 'resumed' };
+          return pageTo(more ? record.id : page.position, more);
         }
       }
       position = page.position;
-      if (!page.more) return { records, position, more: false, mode: 'resumed' };
+      if (!page.more) return pageTo(position, false);
     }
-    return { records, position, more: true, mode: 'resumed' };
+    return pageTo(position, true);
   }
 
   /** Waits for the first commit with a record that this client sees. Resolves to an empty page when the time is up. */
@@ -142,8 +169,8 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     // Not when the wait is over: the answer may have to wait for its reader.
-    onExchangeEnd(outgoing, release);
-    if (hasExchangeEnded(incoming, outgoing)) release();
+    if (outgoing.closed) release();
+    else onExchangeEnd(outgoing, release);
     metrics.connected('longpoll', 1);
     return new Promise<EventsPage>((resolve, reject) => {
       let subscription: Subscription | null = null;
@@ -164,7 +191,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
         settle(() => {
           const reached = subscription?.cursor ?? position;
           // The time can run out while the subscription still reads the log.
-          resolve({ records: [], position: reached, more: reached < bus.head, mode: 'live' });
+          resolve(pageOf([], { position: reached, more: reached < bus.head, mode: 'live' }));
         });
       const timer = setTimeout(answerEmpty, waitMs);
       const removeListener = onExchangeEnd(outgoing, answerEmpty);
@@ -184,7 +211,8 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
             if (mode !== 'live') return settle(() => resolve(pageAfter(request, position)));
             const more = seen.length > limit;
             const records = seen.slice(0, limit);
-            settle(() => resolve({ records, position: ((more ? records.at(-1) : last) as LogRecord).id, more, mode }));
+            const { id: reached } = (more ? records.at(-1) : last) as LogRecord;
+            settle(() => resolve(pageOf(records, { position: reached, more, mode })));
           },
           pendingBytes: () => 0,
           reset: (reset) => settle(() => reject(gone(reset))),
@@ -195,15 +223,52 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     });
   }
 
-  function answerPage(context: BridgeContext, { view }: EventsRequest, page: EventsPage, etag: string): Response {
+  async function answerPage(
+    context: BridgeContext,
+    request: EventsRequest,
+    page: EventsPage,
+    etag: string,
+  ): Promise<Response> {
+    const { view } = request;
     const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
     if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
-    if (page.records.length > 0 && context.req.method !== 'HEAD') {
-      createDeliveryCounter(metrics, 'longpoll', view)(createBatch(page.records), page.mode);
+    const isHead = context.req.method === 'HEAD';
+    const countDelivery = createDeliveryCounter(metrics, 'longpoll', view);
+    const itemsOf = (records: readonly LogRecord[]): string[] => {
+      if (records.length > 0 && !isHead) countDelivery(createBatch(records), page.mode);
+      return records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
+    };
+    const tail = `],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
+    const typed = { ...headers, 'Content-Type': JSON_TYPE };
+    const chars = page.first.reduce((sum, { payload }) => sum + payload.length, 0);
+    if (page.first.length === page.ids.length && isSentWhole(chars)) {
+      return answer(context, 200, typed, `{"events":[${itemsOf(page.first).join(',')}${tail}`);
     }
-    const items = page.records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
-    const body = `{"events":[${items.join(',')}],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
-    return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, body);
+    async function* texts(): AsyncGenerator<string> {
+      let before = '{"events":[';
+      for await (const record of recordsOf(request, page)) {
+        for (const item of itemsOf([record])) {
+          yield `${before}${item}`;
+          before = ',';
+        }
+      }
+      yield tail;
+    }
+    return answerStream(context, gate, typed, texts());
+  }
+
+  /** The records of the page, in steps that are read as the client takes them. */
+  async function* recordsOf({ audiences, view }: EventsRequest, { ids, first }: EventsPage): AsyncGenerator<LogRecord> {
+    yield* first;
+    const last = ids.at(-1) as Cursor;
+    let position = (first.at(-1) as LogRecord).id;
+    while (position < last) {
+      const page = await bus.read(audiences, position, MAX_LIMIT);
+      // Trimmed meanwhile. The client's next request gets the 410.
+      if ('reason' in page) throw gone(page);
+      for (const record of page.records) if (record.id <= last && isSeen(record, view)) yield record;
+      position = page.position;
+    }
   }
 
   /** In place of `bridge.reset`: a 410 with the same fields (protocol §8). */
@@ -231,15 +296,23 @@ function isSeen(record: LogRecord, view: View): boolean {
   return namesSeen(record.event, view).length > 0;
 }
 
+const idsOf = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
+
+const pageOf = (records: readonly LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): EventsPage => ({
+  ...rest,
+  ids: idsOf(records),
+  first: records,
+});
+
 /** The payload is inserted as text, so its bytes are the same on every transport. */
 function itemOf(record: LogRecord, { event, payload, cursor }: Frame): string {
   return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
 }
 
 /** Weak: two answers with the same events are equivalent, although their cursors may differ. */
-function etagOf({ records, more }: LogPage, { key }: View, cursor = ''): string {
+function etagOf({ ids, more }: EventsPage, { key }: View, cursor = ''): string {
   const hash = createHash('sha256').update(`${key}\n${more}\n${cursor}`);
-  for (const { id } of records) hash.update(`\n${id}`);
+  for (const id of ids) hash.update(`\n${id}`);
   return `W/"${hash.digest('base64url').slice(0, 27)}"`;
 }
 
