@@ -35,6 +35,8 @@ const LINGER_MS = 30_000;
 /** Views whose encoders are kept and shared. Clients can invent any number of views. */
 const MAX_VIEWS = 100;
 const MAX_TICK_MS = 1_000;
+/** In place of the bytes that a client has taken. */
+const NOTHING_WAITS = -1;
 
 export const SSE_QUERY = {
   ...ROOM_QUERY,
@@ -134,7 +136,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     subscription!: Subscription;
     /** On the monotonic clock. */
     lastWriteMs = performance.now();
-    #taken = 0;
+    #taken = NOTHING_WAITS;
     #takenAtMs = 0;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
@@ -186,8 +188,8 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
 
     /** Whether the client has taken nothing for 30 s of what waits for it (protocol §16). Asked at every tick. */
     isStalled(nowMs: number): boolean {
-      const taken = this.writer.takenBytes();
-      if (taken !== this.#taken || this.pendingBytes() === 0) {
+      const taken = this.pendingBytes() === 0 ? NOTHING_WAITS : this.writer.takenBytes();
+      if (taken !== this.#taken || taken === NOTHING_WAITS) {
         this.#taken = taken;
         this.#takenAtMs = nowMs;
       }
