@@ -37,8 +37,11 @@ export interface Bus {
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
   resolve(after: string): Promise<Start>;
-  /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
-  read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
+  /**
+   * Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile.
+   * @param maxChars the page ends, even short of `limit`, with the record that brings the payloads past it
+   */
+  read(audiences: readonly string[], after: Cursor, limit: number, maxChars?: number): Promise<LogPage | Reset>;
   /**
    * The newest records of the audiences, oldest first; given `before`, the newest ones before that record. `more` says
    * that size ended the page, and that there may be older records.
@@ -276,10 +279,10 @@ export function createBus(options: BusOptions): Bus {
       if (id > accepted) accepted = id;
     }),
     resolve,
-    async read(audiences, after, limit) {
+    async read(audiences, after, limit, maxChars = readChars) {
       await tailReachedAccepted();
-      const inMemory = recent.after(audiences, after, limit, readChars);
-      return inMemory ?? readStore(audiences, after, limit, readChars);
+      const chars = Math.min(maxChars, readChars);
+      return recent.after(audiences, after, limit, chars) ?? readStore(audiences, after, limit, chars);
     },
     async newest(audiences, before, limit) {
       const { records, head: position } = await store.newest({ audiences, before, limit, maxChars: readChars });

@@ -28,6 +28,8 @@ const DEFAULT_LIMIT = 100;
 const MAX_WAIT_SECONDS = 25;
 /** Log pages that one request may read if its filter drops most records. The cursor moves on all the same. */
 const MAX_PAGES = 10;
+/** Payload text of a large page that is read again at a time, in characters. */
+const STEP_CHARS = 256 * 1024;
 
 export const EVENTS_QUERY = {
   ...ROOM_QUERY,
@@ -52,7 +54,7 @@ interface EventsPage extends Omit<LogPage, 'records'> {
   /** The records of the page, oldest first. */
   readonly ids: readonly Cursor[];
   /** The first of them. A large page holds no more: the others are read again when the client takes them. */
-  readonly first: readonly LogRecord[];
+  readonly first: LogRecord[];
   /** `live` if the records arrived while the client waited. Only then does their age measure the bridge's delay. */
   readonly mode: Mode;
 }
@@ -259,11 +261,12 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 
   /** The records of the page, in steps that are read as the client takes them. */
   async function* recordsOf({ audiences, view }: EventsRequest, { ids, first }: EventsPage): AsyncGenerator<LogRecord> {
-    yield* first;
     const last = ids.at(-1) as Cursor;
     let position = (first.at(-1) as LogRecord).id;
+    // What was sent may be forgotten.
+    yield* first.splice(0);
     while (position < last) {
-      const page = await bus.read(audiences, position, MAX_LIMIT);
+      const page = await bus.read(audiences, position, MAX_LIMIT, STEP_CHARS);
       // Trimmed meanwhile. The client's next request gets the 410.
       if ('reason' in page) throw gone(page);
       for (const record of page.records) if (record.id <= last && isSeen(record, view)) yield record;
@@ -298,7 +301,7 @@ function isSeen(record: LogRecord, view: View): boolean {
 
 const idsOf = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
 
-const pageOf = (records: readonly LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): EventsPage => ({
+const pageOf = (records: LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): EventsPage => ({
   ...rest,
   ids: idsOf(records),
   first: records,

@@ -134,18 +134,18 @@ export function createStateRoutes({ config, gate, store, authenticate }: StateDe
     read: (page: string | null, limit: number) => Promise<StatePage>,
   ): Promise<Response> {
     const [firstCursor, storePage] = page === null ? [null, null] : parsePage(page);
-    const first = await read(storePage, limit);
-    const cursor = firstCursor ?? first.cursor;
+    // Each step takes the place of the one before it, so that one is in memory.
+    let step = await read(storePage, limit);
+    const cursor = firstCursor ?? step.cursor;
     const tail = (next: string | null): string => {
       const nextPage = next === null ? null : `${cursor}.${next}`;
       return `],"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}}`;
     };
-    const chars = charsOf(first);
+    const chars = charsOf(step);
     if (isSentWhole(chars) && chars <= maxChars) {
-      return answerJson(context, 200, `{"items":[${first.items.join(',')}${tail(first.nextPage)}`);
+      return answerJson(context, 200, `{"items":[${step.items.join(',')}${tail(step.nextPage)}`);
     }
     async function* texts(): AsyncGenerator<string> {
-      let step = first;
       let left = limit;
       let before = '{"items":[';
       for (let steps = 1; ; steps++) {
