@@ -20,7 +20,7 @@ export interface Gate {
   admit(request: IncomingMessage): Promise<() => void>;
   /**
    * For an answer that waits for its reader: counts it as a connection until the exchange ends, and cuts it if the client
-   * takes nothing for 30 s. A request that was admitted counts already.
+   * takes nothing for 30 s. A request that was admitted counts already, and further calls do nothing.
    * @throws {BridgeError} `too_many_connections`
    */
   admitAnswer(request: IncomingMessage, response: ServerResponse): void;
@@ -67,6 +67,7 @@ export function createGate({
       return count(request);
     },
     admitAnswer(request, response) {
+      if (response.closed) return;
       if (!counted.has(request)) onExchangeEnd(response, count(request));
       readers.watch(request, response);
     },

@@ -26,9 +26,10 @@ const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
 /** Intermediaries cut idle requests after 30 s or more. */
 const MAX_WAIT_SECONDS = 25;
-/** Log pages that one request may read if its filter drops most records. The cursor moves on all the same. */
-const MAX_PAGES = 10;
-/** Payload text of a large page that is read again at a time, in characters. */
+/** A page ends past either: records read, if its filter drops most, and characters of payloads. The cursor moves on. */
+const MAX_SCANNED = 10_000;
+const MAX_CHARS = 10 * 1024 * 1024;
+/** Payload text that one read of the log returns, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
 
 export const EVENTS_QUERY = {
@@ -60,6 +61,8 @@ interface EventsPage extends Omit<LogPage, 'records'> {
 }
 
 interface EventsRequest {
+  /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
+  readonly admitLarge: () => void;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   readonly audiences: readonly string[];
   readonly view: View;
@@ -73,7 +76,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const query = parseQuery(queryOf(context), EVENTS_QUERY);
     const principal = await principalOf(context);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const { incoming, outgoing } = context.env;
     const request: EventsRequest = {
+      admitLarge: () => gate.admitAnswer(incoming, outgoing),
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
       view: viewOf(query, config),
@@ -107,48 +112,50 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return pageAfter(request, start.cursor);
   }
 
-  async function newestPage({ audiences, view, limit }: EventsRequest): Promise<EventsPage> {
+  async function newestPage(request: EventsRequest): Promise<EventsPage> {
+    const { audiences, view, limit } = request;
+    let first: LogRecord[] = [];
+    const ids: Cursor[] = [];
     // A filter may leave fewer than `limit` of the newest records.
     let left = view.events === null ? limit : MAX_LIMIT;
-    let step = await bus.newest(audiences, null, left);
+    let step = await bus.newest(audiences, null, left, STEP_CHARS);
     const { position } = step;
-    let first = step.records.filter((record) => isSeen(record, view));
-    const ids = idsOf(first);
-    for (let pages = 1; step.more && ids.length < limit && pages < MAX_PAGES; pages++) {
+    for (let chars = 0; ; ) {
+      const seen = step.records.filter((record) => isSeen(record, view));
+      ids.unshift(...idsOf(seen));
+      chars += charsOf(step.records);
+      if (isLarge(request, chars)) first = seen.length > 0 ? seen : first;
+      else first.unshift(...seen);
+      if (!step.more || ids.length >= limit || chars >= MAX_CHARS) break;
       left -= step.records.length;
-      step = await bus.newest(audiences, (step.records[0] as LogRecord).id, left);
-      const older = step.records.filter((record) => isSeen(record, view));
-      if (older.length > 0) first = older;
-      ids.unshift(...idsOf(older));
+      step = await bus.newest(audiences, (step.records[0] as LogRecord).id, left, STEP_CHARS);
     }
     const kept = ids.slice(-limit);
-    return {
-      ids: kept,
-      first: first.filter(({ id }) => id >= (kept[0] as Cursor)),
-      position,
-      more: false,
-      mode: 'resumed',
-    };
+    first = first.filter(({ id }) => id >= (kept[0] as Cursor));
+    return { ids: kept, first, position, more: false, mode: 'resumed' };
   }
 
-  async function pageAfter({ audiences, view, limit }: EventsRequest, after: Cursor): Promise<EventsPage> {
+  async function pageAfter(request: EventsRequest, after: Cursor): Promise<EventsPage> {
+    const { audiences, view, limit } = request;
     const ids: Cursor[] = [];
     const first: LogRecord[] = [];
-    let chars = 0;
     let position = after;
     const pageTo = (end: Cursor, more: boolean): EventsPage => ({ ids, first, position: end, more, mode: 'resumed' });
-    for (let pages = 0; pages < MAX_PAGES; pages++) {
-      const page = await bus.read(audiences, position, view.events === null ? limit - ids.length : MAX_LIMIT);
+    let chars = 0;
+    for (let scanned = 0, scannedChars = 0; scanned < MAX_SCANNED && scannedChars < MAX_CHARS; ) {
+      const wanted = view.events === null ? limit - ids.length : MAX_LIMIT;
+      const page = await bus.read(audiences, position, wanted, STEP_CHARS);
       if ('reason' in page) {
         if (ids.length === 0) throw gone(page);
         // The records read so far are complete. The next request gets the 410.
         return pageTo(position, true);
       }
+      const isHeld = !isLarge(request, chars);
       for (const [index, record] of page.records.entries()) {
         if (!isSeen(record, view)) continue;
         ids.push(record.id);
-        if (chars <= config.maxBufferBytes) first.push(record);
         chars += record.payload.length;
+        if (isHeld) first.push(record);
         if (ids.length === limit) {
           const more = page.more || index < page.records.length - 1;
           return pageTo(more ? record.id : page.position, more);
@@ -156,8 +163,17 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       }
       position = page.position;
       if (!page.more) return pageTo(position, false);
+      scanned += page.records.length;
+      scannedChars += charsOf(page.records);
     }
     return pageTo(position, true);
+  }
+
+  /** Whether a page with this much text is read again when its client takes it. Then it counts from now on. */
+  function isLarge({ admitLarge }: EventsRequest, chars: number): boolean {
+    if (chars <= config.maxBufferBytes) return false;
+    admitLarge();
+    return true;
   }
 
   /** Waits for the first commit with a record that this client sees. Resolves to an empty page when the time is up. */
@@ -242,8 +258,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     };
     const tail = `],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
     const typed = { ...headers, 'Content-Type': JSON_TYPE };
-    const chars = page.first.reduce((sum, { payload }) => sum + payload.length, 0);
-    if (page.first.length === page.ids.length && isSentWhole(chars)) {
+    if (page.first.length === page.ids.length && isSentWhole(charsOf(page.first))) {
       return answer(context, 200, typed, `{"events":[${itemsOf(page.first).join(',')}${tail}`);
     }
     async function* texts(): AsyncGenerator<string> {
@@ -298,6 +313,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 function isSeen(record: LogRecord, view: View): boolean {
   return namesSeen(record.event, view).length > 0;
 }
+
+const charsOf = (records: readonly LogRecord[]): number =>
+  records.reduce((sum, { payload }) => sum + payload.length, 0);
 
 const idsOf = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
 

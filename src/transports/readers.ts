@@ -22,12 +22,12 @@ export interface Readers {
 }
 
 export function createReaders({ metrics, logger }: { readonly metrics: Metrics; readonly logger: Logger }): Readers {
-  const answers = new Set<Waiting>();
+  const answers = new Map<ServerResponse, Waiting>();
   let ticking: NodeJS.Timeout | undefined;
 
   function tick(): void {
     const nowMs = performance.now();
-    for (const waiting of answers) {
+    for (const waiting of answers.values()) {
       const { socket, method, url = '' } = waiting.request;
       const taken = takenBytes(socket);
       if (taken !== waiting.taken || socket.writableLength === 0) {
@@ -46,11 +46,11 @@ export function createReaders({ metrics, logger }: { readonly metrics: Metrics; 
 
   return {
     watch(request, response) {
-      const waiting = { request, taken: takenBytes(request.socket), takenAtMs: performance.now() };
-      answers.add(waiting);
+      if (answers.has(response)) return;
+      answers.set(response, { request, taken: takenBytes(request.socket), takenAtMs: performance.now() });
       ticking ??= setInterval(tick, TICK_MS);
       onExchangeEnd(response, () => {
-        answers.delete(waiting);
+        answers.delete(response);
         if (answers.size > 0) return;
         clearInterval(ticking);
         ticking = undefined;
