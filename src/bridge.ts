@@ -27,6 +27,7 @@ import { openStore } from './store/open.ts';
 import { createCheckGate } from './transports/check-gate.ts';
 import { createGate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
+import { createReaders } from './transports/readers.ts';
 import { createSocketIo } from './transports/socketio/endpoint.ts';
 import { createSse } from './transports/sse/endpoint.ts';
 
@@ -95,9 +96,11 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
     auth.principalOf(credentialsOf(context, acceptsPass));
   const mayScrape = createMetricsAccess(config, auth.principalOf);
+  const readers = createReaders({ metrics, logger });
   const gate = createGate({
     store,
     limits: createConnectionLimits(config),
+    readers,
     pacer: createPacer(ADMISSIONS_PER_TURN),
     trustProxy: config.trustProxy,
   });
@@ -135,7 +138,14 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     check: checkRoutes,
   });
   const hostRule = createHostRule(config.allowedHosts);
-  const server = createHttpServer({ ...common, hostRule: isOpenHere ? hostRule : null, origins, socketio, app });
+  const server = createHttpServer({
+    ...common,
+    hostRule: isOpenHere ? hostRule : null,
+    origins,
+    readers,
+    socketio,
+    app,
+  });
   const { metricsHost, metricsPort } = config;
   const metricsServer =
     metricsPort === null
@@ -145,6 +155,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
           config: { ...config, host: metricsHost, port: metricsPort },
           hostRule: isLoopback(metricsHost) ? hostRule : null,
           origins: null,
+          readers,
           socketio: null,
           app: createMetricsApp({ ...common, prometheus, ready }),
         });

@@ -37,10 +37,16 @@ export interface Bus {
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
   resolve(after: string): Promise<Start>;
-  /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
-  read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
-  /** The newest records of the audiences, oldest first. */
-  newest(audiences: readonly string[], limit: number): Promise<LogPage>;
+  /**
+   * Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile.
+   * @param maxChars the page ends, even short of `limit`, with the record that brings the payloads past it
+   */
+  read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<LogPage | Reset>;
+  /**
+   * The newest records of the audiences, oldest first; given `before`, the newest ones before that record. `more` says
+   * that size ended the page, and that there may be older records.
+   */
+  newest(audiences: readonly string[], before: Cursor | null, limit: number, maxChars: number): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
    * For operators: the audiences with listeners on this node or with records since `sinceMs` (milliseconds since 1970).
@@ -63,10 +69,6 @@ const TRIM_INTERVAL_MS = 4_000;
 const TAIL_PATIENCE_MS = 1_000;
 /** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
 const CATCH_UP_STEPS_PER_TURN = 4;
-/** The most payload text that one read of the store returns, in characters. */
-const READ_CHARS = 1024 * 1024;
-/** The same for the newest records, which come as a single page. */
-const NEWEST_CHARS = 8 * 1024 * 1024;
 
 export function createBus(options: BusOptions): Bus {
   const { store, metrics, logger } = options;
@@ -275,14 +277,14 @@ export function createBus(options: BusOptions): Bus {
       if (id > accepted) accepted = id;
     }),
     resolve,
-    async read(audiences, after, limit) {
+    async read(audiences, after, limit, maxChars) {
       await tailReachedAccepted();
-      const inMemory = recent.after(audiences, after, limit, READ_CHARS);
-      return inMemory ?? readStore(audiences, after, limit, READ_CHARS);
+      return recent.after(audiences, after, limit, maxChars) ?? readStore(audiences, after, limit, maxChars);
     },
-    async newest(audiences, limit) {
-      const { records, head: position } = await store.newest({ audiences, limit, maxChars: NEWEST_CHARS });
-      return { records, position, more: false };
+    async newest(audiences, before, limit, maxChars) {
+      const { records, head: position } = await store.newest({ audiences, before, limit, maxChars });
+      const chars = records.reduce((sum, { payload }) => sum + payload.length, 0);
+      return { records, position, more: records.length < limit && chars > maxChars };
     },
     subscribe(subscriber, sink) {
       const subscription = new Subscription(port, subscriber, sink);

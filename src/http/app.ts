@@ -17,6 +17,7 @@ import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Erasure, TicketState } from '../store/store.ts';
+import type { Gate } from '../transports/gate.ts';
 import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
 import { createEraseRoutes } from './routes/erase.ts';
@@ -30,6 +31,7 @@ import { rawPathOf } from './target.ts';
 export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
+  readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState & Erasure;
   readonly catalog: EventCatalog;
   readonly logger: Logger;

@@ -1,13 +1,10 @@
 /**
- * The HTTP server: limits on what a client may send, the choice between Socket.IO and the app, and a drain that ends by
- * a deadline.
- *
- * It counts the requests under way on each TCP connection, because Node's own `closeIdleConnections` leaves out the
- * connections that never sent a request. Browsers open such connections ahead of need, and a drain would wait for them.
+ * The HTTP server: limits on what a client may send and on what may wait for it, the choice between Socket.IO and the app,
+ * and a drain that ends by a deadline.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
 import { setSharedHeaders } from '../answers/headers.ts';
@@ -19,9 +16,11 @@ import { BridgeError } from '../contract/errors.ts';
 import { MAX_ID_CHARACTERS } from '../contract/rooms.ts';
 import { createSparseWarning } from '../logger.ts';
 import type { Gate } from '../transports/gate.ts';
+import type { Readers } from '../transports/readers.ts';
 import type { SocketIoTransport } from '../transports/socketio/endpoint.ts';
 import { takeSocket } from '../transports/sse/response-writer.ts';
 import type { BridgeApp } from './app.ts';
+import { createConnections } from './connections.ts';
 import { rawPathOf, unifyTarget } from './target.ts';
 
 /** A client that takes longer to send the head, or the whole request, gets a 408. */
@@ -43,7 +42,8 @@ export interface HttpServerOptions extends ProblemDeps {
   readonly hostRule: HostRule | null;
   /** Null: no page of another origin may read the answers. */
   readonly origins: Pick<Origins, 'listsAny' | 'isListed'> | null;
-  readonly gate: Pick<Gate, 'draining'>;
+  readonly gate: Pick<Gate, 'draining' | 'admitAnswer'>;
+  readonly readers: Readers;
   /** Null: there is none. */
   readonly socketio: Pick<SocketIoTransport, 'owns' | 'handleRequest' | 'handleUpgrade'> | null;
   readonly app: Pick<BridgeApp, 'fetch'>;
@@ -60,7 +60,7 @@ export interface HttpServer {
 }
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
-  const { config, hostRule, origins, gate, socketio, app, metrics, logger } = options;
+  const { config, hostRule, origins, gate, readers, socketio, app, metrics, logger } = options;
   // Node's default of 16 KB is less than a query with MAX_ROOMS rooms takes.
   const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
   const server = createServer({
@@ -72,18 +72,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  /** Every TCP connection, with the number of requests under way on it. */
-  const connections = new Map<Duplex, number>();
+  const connections = createConnections();
+  const probes = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
   let opening: Promise<unknown> | null = null;
-
-  function countRequest(socket: Duplex, change: 1 | -1): void {
-    const count = connections.get(socket);
-    if (count !== undefined) connections.set(socket, count + change);
-  }
 
   const refused = (error: unknown): BridgeError => refusalOf(error, { metrics, logger }, {});
   const warnOfHost = createSparseWarning(logger);
-  const healthPaths = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
 
   /** Why the request is for no address of this bridge; null if it is. Afterwards its target has one form. */
   function misdirection(request: IncomingMessage): BridgeError | null {
@@ -94,7 +88,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     }
     const refusal = hostRule?.(request.headers.host) ?? null;
     // Orchestrators and load balancers probe by names of their own.
-    if (refusal === null || healthPaths.includes(rawPathOf(request))) return null;
+    if (refusal === null || probes.includes(rawPathOf(request))) return null;
     warnOfHost(refusal.message);
     return refused(refusal);
   }
@@ -110,28 +104,53 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     },
   });
 
-  server.on('connection', (socket) => {
-    connections.set(socket, 0);
-    socket.on('close', () => connections.delete(socket));
-  });
+  server.on('connection', (socket) => connections.add(socket));
   server.on('request', (request, response) => {
     const { socket } = request;
-    countRequest(socket, 1);
-    response.on('close', () => countRequest(socket, -1));
+    if (connections.serveInTurn(socket, response, () => serve(request, response))) return;
+    refused(invalidRequest('Too many pipelined requests.'));
+    logger.info({ address: socket.remoteAddress }, 'a connection with too many pipelined requests was cut');
+  });
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
     setSharedHeaders(request, response, origins);
     if (gate.draining) response.setHeader('connection', 'close');
+    // Emitted when the answer is written, whole.
+    response.on('prefinish', () => {
+      if (request.socket.writableLength > 0) awaitReader(request, response);
+    });
     const misdirected = misdirection(request);
     if (misdirected !== null) {
       const { status, headers, body } = problemAnswer(misdirected);
       response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) }).end(body);
     } else if (socketio?.owns(request)) socketio.handleRequest(request, response);
     else void handleHttp(request, response);
-  });
+  }
+
+  function awaitReader(request: IncomingMessage, response: ServerResponse): void {
+    // A connection of Socket.IO counts already, and a probe never does (protocol §16).
+    if (socketio?.owns(request) || probes.includes(rawPathOf(request))) {
+      readers.watch(request, response);
+      return;
+    }
+    try {
+      gate.admitAnswer(request, response);
+    } catch (error) {
+      refusalOf(error, { metrics, logger }, {});
+      logger.info(
+        { path: rawPathOf(request) },
+        'an answer was cut: it would wait, and no further connection is allowed',
+      );
+      request.socket.destroy();
+    }
+  }
+
   server.on('upgrade', (request, socket, head) => {
     if (takeSocket(request)) return;
-    countRequest(socket, 1);
     // Node no longer listens for errors here.
     socket.on('error', () => socket.destroy());
+    // A protocol cannot follow a response that is still to be sent.
+    if (!connections.takeTurn(socket as Socket)) return void socket.destroy();
     const misdirected = misdirection(request);
     if (misdirected !== null) endWithProblem(socket, misdirected);
     else if (socketio?.owns(request)) socketio.handleUpgrade(request, socket, head);
@@ -155,12 +174,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       return (server.address() as AddressInfo).port;
     },
     async drain(cutAfterMs) {
-      const closeIdle = setInterval(() => {
-        for (const [socket, requests] of connections) if (requests === 0) socket.destroy();
-      }, DRAIN_POLL_MS);
-      const cutRest = setTimeout(() => {
-        for (const socket of connections.keys()) socket.destroy();
-      }, cutAfterMs);
+      const closeIdle = setInterval(() => connections.destroyIdle(), DRAIN_POLL_MS);
+      const cutRest = setTimeout(() => connections.destroyAll(), cutAfterMs);
       await Promise.allSettled([opening]);
       if (server.listening) await new Promise<void>((resolve) => server.close(() => resolve()));
       clearInterval(closeIdle);

@@ -22,6 +22,7 @@ export interface Metrics {
   tailLag(seconds: number): void;
   replayed(transport: TransportName, records: number): void;
   reset(transport: TransportName, reason: 'expired' | 'unknown'): void;
-  slowConsumer(transport: TransportName): void;
+  /** `http`: an answer that is neither a stream nor a poll of Socket.IO. */
+  slowConsumer(transport: TransportName | 'http'): void;
   refused(code: string): void;
 }

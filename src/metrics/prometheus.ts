@@ -37,17 +37,31 @@ export interface Totals {
 export interface Prometheus {
   readonly metrics: Metrics;
   totals(): Promise<Totals>;
-  /** @param accept the request's Accept header, which may prefer OpenMetrics */
-  scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
+  /**
+   * The page of all metrics. Scrapes while a page is made share it, and so do scrapes of the next second while somebody
+   * still reads it: bytes that wait for a client are the same for all of them.
+   * @param accept the request's Accept header, which may prefer OpenMetrics
+   */
+  scrape(accept: string | undefined): Promise<MetricsPage>;
+}
+
+export interface MetricsPage {
+  readonly contentType: string;
+  readonly body: Buffer;
+  /** Call it once the page was sent, or its reader has gone. */
+  readonly release: () => void;
 }
 
 const RESULTS: readonly PublishResult[] = ['accepted', 'duplicate', 'rejected', 'failed'];
 /** From a cached commit to the 5 s after which the store gives up (protocol §10). */
 export const SECONDS_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
-const EMIT_NAME = 'ws_emit_total';
+const EMIT_FAMILY = 'ws_emit';
+const EMIT_NAME = `${EMIT_FAMILY}_total`;
 const EMIT_HELP = 'Events emitted at the bus, by event name and room, on the node that accepted the publish.';
 /** Lines per turn of the event loop: well under a millisecond. */
 const SLICE_LINES = 2_000;
+/** A page that is still being read is shared for this long. */
+const SHARED_MS = 1_000;
 const OPENMETRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 /** Gauges whose name ends in `_total`, which `promtool check metrics` refuses. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
@@ -146,22 +160,39 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     else byEvent.set(event, { line: `${EMIT_NAME}{event="${escaped(event)}",room="${escaped(label)}"} `, value: by });
   }
 
-  async function emitLines(): Promise<string> {
-    const slices = [`# HELP ${EMIT_NAME} ${EMIT_HELP}\n# TYPE ${EMIT_NAME} counter\n`];
+  async function emitLines(family: string): Promise<Buffer[]> {
+    const slices = [Buffer.from(`# HELP ${family} ${EMIT_HELP}\n# TYPE ${family} counter\n`)];
     let slice = '';
     let lines = 0;
     for (const { byEvent } of emits.values()) {
       for (const { line, value } of byEvent.values()) {
         slice += `${line}${value}\n`;
         if (++lines % SLICE_LINES !== 0) continue;
-        slices.push(slice);
+        slices.push(Buffer.from(slice));
         slice = '';
         await nextTurn();
       }
     }
-    slices.push(slice);
-    return slices.join('');
+    slices.push(Buffer.from(slice));
+    return slices;
   }
+
+  async function makePage(isOpenMetrics: boolean): Promise<Pick<MetricsPage, 'contentType' | 'body'>> {
+    await sample();
+    const lines = await emitLines(isOpenMetrics ? EMIT_FAMILY : EMIT_NAME);
+    const others = await registry.metrics();
+    const rest = Buffer.from(isOpenMetrics ? toOpenMetrics(others) : others);
+    return {
+      contentType: isOpenMetrics ? OPENMETRICS_TYPE : registry.contentType,
+      body: Buffer.concat([...lines, rest]),
+    };
+  }
+
+  /** By format: the newest page, and how many scrapes wait for it or read it. */
+  const pages = new Map<
+    boolean,
+    { readonly madeAtMs: number; readonly page: ReturnType<typeof makePage>; readers: number }
+  >();
 
   const connections = new Map<string, number>(TRANSPORTS.map((transport) => [transport, 0]));
   new Gauge({
@@ -213,6 +244,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     slow.add(transport, '', 0);
     replayed.add(transport, '', 0);
   }
+  slow.add('http', '', 0);
 
   /** A counter with one or two labels, in maps until a scrape. */
   function tally(name: string, help: string, labelNames: readonly [string, string?]): Tally {
@@ -300,11 +332,25 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     },
     totals,
     async scrape(accept) {
-      await sample();
-      const body = (await emitLines()) + (await registry.metrics());
-      return accept?.includes('application/openmetrics-text')
-        ? { contentType: OPENMETRICS_TYPE, body: toOpenMetrics(body) }
-        : { contentType: registry.contentType, body };
+      const isOpenMetrics = accept?.includes('application/openmetrics-text') ?? false;
+      const nowMs = performance.now();
+      let shared = pages.get(isOpenMetrics);
+      if (shared === undefined || shared.readers === 0 || nowMs - shared.madeAtMs > SHARED_MS) {
+        shared = { madeAtMs: nowMs, page: makePage(isOpenMetrics), readers: 0 };
+        pages.set(isOpenMetrics, shared);
+      }
+      const own = shared;
+      own.readers++;
+      const release = (): void => {
+        own.readers--;
+        if (own.readers === 0 && pages.get(isOpenMetrics) === own) pages.delete(isOpenMetrics);
+      };
+      try {
+        return { ...(await own.page), release };
+      } catch (error) {
+        release();
+        throw error;
+      }
     },
   };
 }

@@ -69,7 +69,7 @@ export interface LogBounds {
 export type Resolution = { readonly kind: 'ok' } | Missed;
 type Missed = { readonly kind: 'expired' | 'unknown' } & LogBounds;
 
-export interface NewestQuery {
+interface RecordsQuery {
   /** Returns the records of any of these audiences, each once. */
   readonly audiences: readonly string[];
   /** The maximum number of records, 1 to 1000. */
@@ -78,7 +78,12 @@ export interface NewestQuery {
   readonly maxChars: number;
 }
 
-export interface ReadQuery extends NewestQuery {
+export interface NewestQuery extends RecordsQuery {
+  /** Only records before this one; null: from the head. */
+  readonly before: Cursor | null;
+}
+
+export interface ReadQuery extends RecordsQuery {
   /** The read starts with the record after this cursor. */
   readonly after: Cursor;
 }

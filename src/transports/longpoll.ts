@@ -3,7 +3,7 @@
  * next record. The wait continues from the page through a subscription, as streams do (design law 3).
  */
 import { createHash } from 'node:crypto';
-import { answer, type BridgeContext, JSON_TYPE, queryOf } from '../answers/answer.ts';
+import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
 import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
@@ -26,8 +26,11 @@ const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
 /** Intermediaries cut idle requests after 30 s or more. */
 const MAX_WAIT_SECONDS = 25;
-/** Log pages that one request may read if its filter drops most records. The cursor moves on all the same. */
-const MAX_PAGES = 10;
+/** A page ends past either: records read, if its filter drops most, and characters of payloads. The cursor moves on. */
+const MAX_SCANNED = 10_000;
+const MAX_CHARS = 10 * 1024 * 1024;
+/** Payload text that one read of the log returns, in characters: so little that other callers' reads come in between. */
+const STEP_CHARS = 256 * 1024;
 
 export const EVENTS_QUERY = {
   ...ROOM_QUERY,
@@ -48,12 +51,18 @@ export interface PollingDeps {
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
 }
 
-interface EventsPage extends LogPage {
+interface EventsPage extends Omit<LogPage, 'records'> {
+  /** The records of the page, oldest first. */
+  readonly ids: readonly Cursor[];
+  /** The first of them. A large page holds no more: the others are read again when the client takes them. */
+  readonly first: LogRecord[];
   /** `live` if the records arrived while the client waited. Only then does their age measure the bridge's delay. */
   readonly mode: Mode;
 }
 
 interface EventsRequest {
+  /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
+  readonly admitLarge: () => void;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   readonly audiences: readonly string[];
   readonly view: View;
@@ -67,7 +76,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const query = parseQuery(queryOf(context), EVENTS_QUERY);
     const principal = await principalOf(context);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const { incoming, outgoing } = context.env;
     const request: EventsRequest = {
+      admitLarge: () => gate.admitAnswer(incoming, outgoing),
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
       view: viewOf(query, config),
@@ -75,21 +86,21 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     };
     const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
     if (after === 'now') {
-      const empty: EventsPage = { records: [], position: bus.head, more: false, mode: 'resumed' };
+      const empty = pageOf([], { position: bus.head, more: false, mode: 'resumed' });
       // The client asks for the cursor itself, so the ETag depends on it.
       return answerPage(context, request, empty, etagOf(empty, request.view, bus.head));
     }
 
     let page = await firstPage(request, after);
     const ifNoneMatch = context.req.header('if-none-match');
-    const isNew = page.records.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
+    const isNew = page.ids.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && !isNew) {
       // The wait ends when the token expires, and the next request gets a 401 (protocol §11).
       const waitMs = Math.max(0, Math.min(query.wait * 1000, expiryOf(principal) - Date.now()));
       const arrived = await longPoll(context, request, page.position, waitMs);
       // A client that has the page already gets it again, together with the new records, because its cursor is before both.
-      if (page.records.length === 0) page = arrived;
-      else if (arrived.records.length > 0) page = await firstPage(request, after);
+      if (page.ids.length === 0) page = arrived;
+      else if (arrived.ids.length > 0) page = await firstPage(request, after);
     }
     return answerPage(context, request, page, etagOf(page, request.view));
   }
@@ -101,34 +112,68 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     return pageAfter(request, start.cursor);
   }
 
-  async function newestPage({ audiences, view, limit }: EventsRequest): Promise<EventsPage> {
+  async function newestPage(request: EventsRequest): Promise<EventsPage> {
+    const { audiences, view, limit } = request;
+    let first: LogRecord[] = [];
+    const ids: Cursor[] = [];
     // A filter may leave fewer than `limit` of the newest records.
-    const page = await bus.newest(audiences, view.events === null ? limit : MAX_LIMIT);
-    return { ...page, records: page.records.filter((record) => isSeen(record, view)).slice(-limit), mode: 'resumed' };
+    let left = view.events === null ? limit : MAX_LIMIT;
+    let step = await bus.newest(audiences, null, left, STEP_CHARS);
+    const { position } = step;
+    for (let chars = 0; ; ) {
+      const seen = step.records.filter((record) => isSeen(record, view));
+      ids.unshift(...idsOf(seen));
+      chars += charsOf(step.records);
+      if (isLarge(request, chars)) first = seen.length > 0 ? seen : first;
+      else first.unshift(...seen);
+      if (!step.more || ids.length >= limit || chars >= MAX_CHARS) break;
+      left -= step.records.length;
+      step = await bus.newest(audiences, (step.records[0] as LogRecord).id, left, STEP_CHARS);
+    }
+    const kept = ids.slice(-limit);
+    first = first.filter(({ id }) => id >= (kept[0] as Cursor));
+    return { ids: kept, first, position, more: false, mode: 'resumed' };
   }
 
-  async function pageAfter({ audiences, view, limit }: EventsRequest, after: Cursor): Promise<EventsPage> {
-    const records: LogRecord[] = [];
+  async function pageAfter(request: EventsRequest, after: Cursor): Promise<EventsPage> {
+    const { audiences, view, limit } = request;
+    const ids: Cursor[] = [];
+    const first: LogRecord[] = [];
     let position = after;
-    for (let pages = 0; pages < MAX_PAGES; pages++) {
-      const page = await bus.read(audiences, position, view.events === null ? limit - records.length : MAX_LIMIT);
+    const pageTo = (end: Cursor, more: boolean): EventsPage => ({ ids, first, position: end, more, mode: 'resumed' });
+    let chars = 0;
+    for (let scanned = 0, scannedChars = 0; scanned < MAX_SCANNED && scannedChars < MAX_CHARS; ) {
+      const wanted = view.events === null ? limit - ids.length : MAX_LIMIT;
+      const page = await bus.read(audiences, position, wanted, STEP_CHARS);
       if ('reason' in page) {
-        if (records.length === 0) throw gone(page);
+        if (ids.length === 0) throw gone(page);
         // The records read so far are complete. The next request gets the 410.
-        return { records, position, more: true, mode: 'resumed' };
+        return pageTo(position, true);
       }
+      const isHeld = !isLarge(request, chars);
       for (const [index, record] of page.records.entries()) {
         if (!isSeen(record, view)) continue;
-        records.push(record);
-        if (records.length === limit) {
+        ids.push(record.id);
+        chars += record.payload.length;
+        if (isHeld) first.push(record);
+        if (ids.length === limit) {
           const more = page.more || index < page.records.length - 1;
-          return { records, position: more ? record.id : page.position, more, mode: 'resumed' };
+          return pageTo(more ? record.id : page.position, more);
         }
       }
       position = page.position;
-      if (!page.more) return { records, position, more: false, mode: 'resumed' };
+      if (!page.more) return pageTo(position, false);
+      scanned += page.records.length;
+      scannedChars += charsOf(page.records);
     }
-    return { records, position, more: true, mode: 'resumed' };
+    return pageTo(position, true);
+  }
+
+  /** Whether a page with this much text is read again when its client takes it. Then it counts from now on. */
+  function isLarge({ admitLarge }: EventsRequest, chars: number): boolean {
+    if (chars <= config.maxBufferBytes) return false;
+    admitLarge();
+    return true;
   }
 
   /** Waits for the first commit with a record that this client sees. Resolves to an empty page when the time is up. */
@@ -141,6 +186,9 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     const { rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
+    // Not when the wait is over: the answer may have to wait for its reader.
+    if (outgoing.closed) release();
+    else onExchangeEnd(outgoing, release);
     metrics.connected('longpoll', 1);
     return new Promise<EventsPage>((resolve, reject) => {
       let subscription: Subscription | null = null;
@@ -155,17 +203,16 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
         removeListener();
         subscription?.close();
         metrics.connected('longpoll', -1);
-        release();
         finish();
       };
       const answerEmpty = (): void =>
         settle(() => {
           const reached = subscription?.cursor ?? position;
           // The time can run out while the subscription still reads the log.
-          resolve({ records: [], position: reached, more: reached < bus.head, mode: 'live' });
+          resolve(pageOf([], { position: reached, more: reached < bus.head, mode: 'live' }));
         });
       const timer = setTimeout(answerEmpty, waitMs);
-      const removeListener = onExchangeEnd(incoming, outgoing, answerEmpty);
+      const removeListener = onExchangeEnd(outgoing, answerEmpty);
       waiting.add(answerEmpty);
       if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(
@@ -182,7 +229,8 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
             if (mode !== 'live') return settle(() => resolve(pageAfter(request, position)));
             const more = seen.length > limit;
             const records = seen.slice(0, limit);
-            settle(() => resolve({ records, position: ((more ? records.at(-1) : last) as LogRecord).id, more, mode }));
+            const { id: reached } = (more ? records.at(-1) : last) as LogRecord;
+            settle(() => resolve(pageOf(records, { position: reached, more, mode })));
           },
           pendingBytes: () => 0,
           reset: (reset) => settle(() => reject(gone(reset))),
@@ -193,15 +241,52 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     });
   }
 
-  function answerPage(context: BridgeContext, { view }: EventsRequest, page: EventsPage, etag: string): Response {
+  async function answerPage(
+    context: BridgeContext,
+    request: EventsRequest,
+    page: EventsPage,
+    etag: string,
+  ): Promise<Response> {
+    const { view } = request;
     const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
     if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
-    if (page.records.length > 0 && context.req.method !== 'HEAD') {
-      createDeliveryCounter(metrics, 'longpoll', view)(createBatch(page.records), page.mode);
+    const isHead = context.req.method === 'HEAD';
+    const countDelivery = createDeliveryCounter(metrics, 'longpoll', view);
+    const itemsOf = (records: readonly LogRecord[]): string[] => {
+      if (records.length > 0 && !isHead) countDelivery(createBatch(records), page.mode);
+      return records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
+    };
+    const tail = `],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
+    const typed = { ...headers, 'Content-Type': JSON_TYPE };
+    if (page.first.length === page.ids.length && isSentWhole(charsOf(page.first))) {
+      return answer(context, 200, typed, `{"events":[${itemsOf(page.first).join(',')}${tail}`);
     }
-    const items = page.records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
-    const body = `{"events":[${items.join(',')}],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
-    return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, body);
+    async function* texts(): AsyncGenerator<string> {
+      let before = '{"events":[';
+      for await (const record of recordsOf(request, page)) {
+        for (const item of itemsOf([record])) {
+          yield `${before}${item}`;
+          before = ',';
+        }
+      }
+      yield tail;
+    }
+    return answerStream(context, gate, typed, texts());
+  }
+
+  /** The records of the page, in steps that are read as the client takes them. */
+  async function* recordsOf({ audiences, view }: EventsRequest, { ids, first }: EventsPage): AsyncGenerator<LogRecord> {
+    const last = ids.at(-1) as Cursor;
+    let position = (first.at(-1) as LogRecord).id;
+    // What was sent may be forgotten.
+    yield* first.splice(0);
+    while (position < last) {
+      const page = await bus.read(audiences, position, MAX_LIMIT, STEP_CHARS);
+      // Trimmed meanwhile. The client's next request gets the 410.
+      if ('reason' in page) throw gone(page);
+      for (const record of page.records) if (record.id <= last && isSeen(record, view)) yield record;
+      position = page.position;
+    }
   }
 
   /** In place of `bridge.reset`: a 410 with the same fields (protocol §8). */
@@ -229,15 +314,26 @@ function isSeen(record: LogRecord, view: View): boolean {
   return namesSeen(record.event, view).length > 0;
 }
 
+const charsOf = (records: readonly LogRecord[]): number =>
+  records.reduce((sum, { payload }) => sum + payload.length, 0);
+
+const idsOf = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
+
+const pageOf = (records: LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): EventsPage => ({
+  ...rest,
+  ids: idsOf(records),
+  first: records,
+});
+
 /** The payload is inserted as text, so its bytes are the same on every transport. */
 function itemOf(record: LogRecord, { event, payload, cursor }: Frame): string {
   return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
 }
 
 /** Weak: two answers with the same events are equivalent, although their cursors may differ. */
-function etagOf({ records, more }: LogPage, { key }: View, cursor = ''): string {
+function etagOf({ ids, more }: EventsPage, { key }: View, cursor = ''): string {
   const hash = createHash('sha256').update(`${key}\n${more}\n${cursor}`);
-  for (const { id } of records) hash.update(`\n${id}`);
+  for (const id of ids) hash.update(`\n${id}`);
   return `W/"${hash.digest('base64url').slice(0, 27)}"`;
 }
 

@@ -24,6 +24,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
   const app = createApp({
     config: configure(),
     bus: {} as never,
+    gate: { admitAnswer: () => {} },
     store: {} as never,
     catalog: createEventCatalog(),
     logger: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),

@@ -27,7 +27,9 @@ function seriesOf(text: string, name: string): Record<string, number> {
 }
 
 async function scrapeText(prometheus: Prometheus, accept?: string): Promise<string> {
-  return (await prometheus.scrape(accept)).body;
+  const { body, release } = await prometheus.scrape(accept);
+  release();
+  return String(body);
 }
 
 async function emits(prometheus: Prometheus): Promise<Record<string, number>> {
@@ -151,7 +153,7 @@ test('each other metric of the protocol has its series', async () => {
         '{transport="websocket",reason="expired"}': 1,
       },
     ],
-    ['roomcast_slow_consumers_total', { ...ofTransports('}'), '{transport="longpoll"}': 1 }],
+    ['roomcast_slow_consumers_total', { ...ofTransports('}'), '{transport="http"}': 0, '{transport="longpoll"}': 1 }],
     ['roomcast_refused_total', { '{code="forbidden"}': 1 }],
     ['roomcast_log_records', { '': 7 }],
     ['roomcast_log_oldest_timestamp_seconds', { '': 1_717_243_200 }],
@@ -174,13 +176,34 @@ test('a log that does not answer has no series; the rest is scraped', async () =
   assert.deepEqual(seriesOf(await scrapeText(prometheus), 'roomcast_log_records'), {});
 });
 
+test('concurrent scrapes share one page; the next scrape gets a new one', async () => {
+  let samples = 0;
+  const prometheus = create({
+    sampleStore: async () => {
+      samples++;
+      return { records: 1, oldestAcceptedAtMs: null };
+    },
+  });
+  const pages = await Promise.all([prometheus.scrape(undefined), prometheus.scrape('text/plain')]);
+  pages[0]?.release();
+  // Somebody still reads the page.
+  pages.push(await prometheus.scrape(undefined));
+  assert.equal(samples, 1);
+  assert.equal(new Set(pages.map(({ body }) => body)).size, 1, 'the bytes are the same, not alike');
+  for (const { release } of pages.slice(1)) release();
+  prometheus.metrics.refused('forbidden');
+  assert.deepEqual(seriesOf(await scrapeText(prometheus), 'roomcast_refused_total'), { '{code="forbidden"}': 1 });
+  assert.equal(samples, 2);
+});
+
 test('OpenMetrics on request; the other format is unchanged after it', async () => {
   const prometheus = create();
   prometheus.metrics.emitted(['e'], ['tenant:t'], 't');
   prometheus.metrics.refused('forbidden');
   const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   const before = names(await scrapeText(prometheus));
-  const { contentType, body } = await prometheus.scrape(`${OPENMETRICS},text/plain;q=0.5`);
+  const { contentType, body: bytes } = await prometheus.scrape(`${OPENMETRICS},text/plain;q=0.5`);
+  const body = String(bytes);
   assert.match(contentType, /^application\/openmetrics-text; version=1\.0\.0; charset=utf-8$/);
   assert.ok(body.endsWith('\n# EOF\n'));
   assert.ok(!body.includes('\n\n'), 'no empty lines');

@@ -35,6 +35,7 @@ test('the document and the app list the same routes', () => {
   const app = createApp({
     config: configure(),
     bus: {} as never,
+    gate: { admitAnswer: () => {} },
     store: {} as never,
     catalog,
     logger: createLogger('silent'),

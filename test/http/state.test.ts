@@ -282,6 +282,7 @@ describe('state routes and tokens', () => {
     const app = createApp({
       config,
       bus,
+      gate: { admitAnswer: () => {} },
       store,
       catalog,
       logger,

@@ -126,7 +126,7 @@ const many = (length: number, make: (n: number) => AppendEvent) => Array.from({ 
 const readIds = async (store: Store, audiences: readonly string[], after = store.opened.head): Promise<Cursor[]> =>
   ids((await readAll(store, audiences, after)).records);
 const newestOf = async (store: Store, audiences: readonly string[], limit = 100) =>
-  (await store.newest({ audiences, limit, maxChars: BIG })).records;
+  (await store.newest({ audiences, before: null, limit, maxChars: BIG })).records;
 
 /** The items of each page of a state list. */
 async function pagesOf(list: (page: string | null) => Promise<StatePage>): Promise<(readonly string[])[]> {
@@ -226,7 +226,7 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.ok(isWellFormedCursor(bounds.head));
         assert.deepEqual(await store.resolve(bounds.head), { kind: 'ok' });
         assert.deepEqual(await readAll(store, ['tenant:t1'], bounds.head), { records: [], position: bounds.head });
-        const newest = await store.newest({ audiences: ['tenant:t1'], limit: 5, maxChars: BIG });
+        const newest = await store.newest({ audiences: ['tenant:t1'], before: null, limit: 5, maxChars: BIG });
         assert.deepEqual(newest, { records: [], head: bounds.head });
         const { bytes: _, ...stats } = await store.stats();
         assert.deepEqual(stats, { records: 0, oldestAcceptedAtMs: null, newestAcceptedAtMs: null });
@@ -390,8 +390,11 @@ export function storeConformance(name: string, engine: Engine): void {
             assert.deepEqual(records, expected);
             assert.equal(position, tail.records.at(-1)?.id);
           }
-          const newest = await store.newest({ audiences, limit: 9, maxChars: BIG });
-          const small = await store.newest({ audiences, limit: 9, maxChars: 1 });
+          const newest = await store.newest({ audiences, before: null, limit: 9, maxChars: BIG });
+          const before = (expected.at(-3) ?? tail.records[0])?.id as Cursor;
+          const older = await store.newest({ audiences, before, limit: 4, maxChars: BIG });
+          assert.deepEqual(older.records, expected.slice(0, -3).slice(-4), 'only what lies before');
+          const small = await store.newest({ audiences, before: null, limit: 9, maxChars: 1 });
           assert.deepEqual(
             ids(small.records),
             ids(newest.records).slice(-1),

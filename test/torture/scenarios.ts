@@ -18,6 +18,7 @@ import {
   synced,
   trimmed,
 } from './scenarios-store.ts';
+import { metricsUnread, pipelined, unread } from './scenarios-unread.ts';
 import type { Kit, Verdict } from './stage.ts';
 
 export interface Scenario {
@@ -72,5 +73,8 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
   { name: 'hostile-erase', tells: 'erasures that find nothing, in a loop', short: true, play: eraseNothing },
   { name: 'hostile-erase-large', tells: 'the erasure of a tenant with many records', short: true, play: eraseLarge },
+  { name: 'hostile-pipeline', tells: 'hundreds of requests in one packet, nothing read', short: true, play: pipelined },
+  { name: 'hostile-unread', tells: 'large answers that nobody reads', short: true, play: unread },
+  { name: 'hostile-metrics', tells: 'metrics pages that nobody reads', short: true, play: metricsUnread },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

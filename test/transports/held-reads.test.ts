@@ -19,6 +19,7 @@ import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import type { Store } from '../../src/store/store.ts';
 import { createGate } from '../../src/transports/gate.ts';
 import { createPolling } from '../../src/transports/longpoll.ts';
+import { createReaders } from '../../src/transports/readers.ts';
 import { createSse } from '../../src/transports/sse/endpoint.ts';
 import { openBus, publish, sizes } from '../bus/support.ts';
 import { get, openRaw, type RawConnection } from '../support/raw.ts';
@@ -60,17 +61,29 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
   const config = configure({ port: 0, heartbeatMs: HEARTBEAT_MS, retryMs: 20 });
   const logger = createLogger('silent');
   const { metrics } = createPrometheus({ roomLabel: 'kind', maxRooms: 0, sampleStore: () => Promise.reject() });
+  const readers = createReaders({ metrics, logger });
   const gate = createGate({
     store: { healthy: () => true, bounds: () => Promise.reject() },
     limits: createConnectionLimits(config),
     pacer: createPacer(8),
     trustProxy: 0,
+    readers,
   });
   const deps = { bus, config, metrics, logger, gate, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };
-  const server = createHttpServer({ config, hostRule: null, origins: null, gate, socketio, app, metrics, logger });
+  const server = createHttpServer({
+    config,
+    hostRule: null,
+    origins: null,
+    gate,
+    readers,
+    socketio,
+    app,
+    metrics,
+    logger,
+  });
   const port = await server.listen();
   context.after(() => server.drain(0));
   return { bus, ids, held, raw: () => openRaw(`http://127.0.0.1:${port}`) };

@@ -6,12 +6,18 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
-import type { AddressInfo, Socket as NetSocket } from 'node:net';
+import {
+  type AddressInfo,
+  createServer as createNetServer,
+  type Socket as NetSocket,
+  connect as netConnect,
+} from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { Server as EngineServer, type ServerOptions } from 'engine.io';
 import { Server, type Socket } from 'socket.io';
 import { Adapter } from 'socket.io-adapter';
 import { io } from 'socket.io-client';
+import { takenBytes } from '../../src/answers/exchange.ts';
 import {
   continueSession,
   EngineRequest,
@@ -23,6 +29,7 @@ import {
 } from '../../src/transports/socketio/internals.ts';
 import { requestSocket, takeSocket } from '../../src/transports/sse/response-writer.ts';
 import { get, openRaw } from '../support/raw.ts';
+import { until } from '../support/until.ts';
 
 /** A field of an object, whatever its type says. */
 const field = (object: unknown, name: string): unknown => (object as Record<string, unknown> | undefined)?.[name];
@@ -214,4 +221,31 @@ test('node: request.upgrade and socket.parser', async (context) => {
     null,
     '`socket.parser` is not null: streams go through Node’s response.',
   );
+});
+
+test('node: writeQueueSize', async (context) => {
+  const server = createNetServer();
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const client = netConnect((server.address() as AddressInfo).port, '127.0.0.1');
+  const [socket] = (await once(server, 'connection')) as [NetSocket];
+  context.after(() => {
+    client.destroy();
+    socket.destroy();
+    server.close();
+  });
+  client.pause();
+  // One write, of which the kernel takes a part.
+  socket.write(Buffer.alloc(50_000_000));
+  const before = takenBytes(socket);
+  let read = 0;
+  client.on('data', (chunk) => {
+    read += chunk.length;
+    if (read > 20_000_000) client.pause();
+  });
+  client.resume();
+  await within(
+    'No `writeQueueSize`: a client that takes a large answer slowly is cut.',
+    until('some of it was taken', () => takenBytes(socket) > before),
+  );
+  assert.ok(socket.writableLength > 0);
 });

@@ -578,10 +578,11 @@ test('pipelined requests: a stream behind a slow answer, and answers behind a st
       get(`/sse?tenantId=${tenantId}&life=1&legacy=false`) +
       get('/healthz'),
   );
-  await until('the stream is open', async () => (await metric(bridge, OPEN)) === 1);
-  const behind = await publish(bridge, tenantId, 2);
-  assert.equal(raw.bytes().length, 0, 'nothing goes before its turn');
+  await until('the poll waits', async () => (await metric(bridge, 'roomcast_connections{transport="longpoll"}')) === 1);
+  assert.equal(await metric(bridge, OPEN), 0, 'nothing is served before its turn');
   await publish(bridge, polled);
+  await until('the stream is open', () => raw.responses()[1]?.body.includes('bridge.cursor') ?? false);
+  const behind = await publish(bridge, tenantId, 2);
   await until('the stream is on', () => (raw.responses()[1]?.body.match(/^id: /gm) ?? []).length >= 3);
   const [live] = await publish(bridge, tenantId);
   await until('all answered', () => raw.responses()[2]?.ended ?? false);
@@ -601,8 +602,9 @@ test('streams that wait behind another answer end with their connection', LIMIT,
   const few = await startBridge({ maxConnections: 20 });
   context.after(() => few.close());
   const raw = openRaw(few.url);
-  raw.send(get('/events?tenantId=t&wait=25') + get('/sse?tenantId=t').repeat(15));
-  await until('open', async () => (await metric(few, OPEN)) === 15);
+  raw.send(get('/sse?tenantId=t&life=1') + get('/sse?tenantId=t').repeat(15));
+  await until('the second is open', () => raw.responses()[1]?.body.includes('bridge.cursor') ?? false);
+  assert.equal(await metric(few, OPEN), 1, 'the others wait for their turn');
   raw.destroy();
   await until('all ended', async () => (await metric(few, OPEN)) === 0);
   const others = await Promise.all(Array.from({ length: 20 }, () => open(few.url, '/sse?tenantId=t')));
@@ -719,19 +721,21 @@ test('a reader that stalls is cut, counted once, and resumes with nothing lost',
   resumed.close();
 });
 
-test('a stream that waits behind another answer has the same bound', LIMIT, async (context) => {
+test('a stream behind another answer, through the response, has the same bound', LIMIT, async (context) => {
   const small = await startBridge({ maxBufferBytes: 65_536 });
   context.after(() => small.close());
   const raw = openRaw(small.url);
-  raw.send(get('/events?tenantId=other&wait=25') + get('/sse?tenantId=t'));
+  raw.send(get('/events?tenantId=other&wait=1') + get('/sse?tenantId=t'));
   await until('open', async () => (await metric(small, OPEN)) === 1);
+  raw.pause();
   await until('cut', async () => {
-    await publish(small, 't', 10, { message: { content: 'x'.repeat(5_000) } });
+    await publish(small, 't', 10, { message: { content: 'x'.repeat(500_000) } });
     return (await metric(small, SLOW)) > 0;
   });
   await publish(small, 't', 10);
   await until('let go', async () => (await metric(small, OPEN)) === 0);
   assert.equal(await metric(small, SLOW), 1);
+  raw.resume();
   await until('the connection ended', () => raw.closed);
 });
 

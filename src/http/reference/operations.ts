@@ -178,7 +178,7 @@ const tickets: Operation = {
       'A page of `tickets.updated` payloads.',
       json(ref('Tickets'), 'tickets', { items: [TICKET_PAYLOAD], nextPage: null, cursor: CURSOR }),
     ),
-    ...problems(STATE_PROBLEMS),
+    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
   },
 };
 
@@ -216,7 +216,7 @@ const messages: Operation = {
       'A page of `messages.new` payloads.',
       json(ref('Messages'), 'messages', { items: [MESSAGE_PAYLOAD], nextPage: null, cursor: CURSOR }),
     ),
-    ...problems([...STATE_PROBLEMS, 'not_found']),
+    ...problems([...STATE_PROBLEMS, 'not_found', 'too_many_connections']),
   },
 };
 

@@ -13,10 +13,11 @@ type ReferenceRoutes = Readonly<Record<'openapiJson' | 'openapiYaml' | 'asyncapi
 
 export function createReferenceRoutes(config: Config, eventNames: readonly string[]): ReferenceRoutes {
   const document = createDocument({ basePath: config.basePath, eventNames });
-  const serve =
-    (type: string, body: string, headers: Readonly<Record<string, string>> = {}): Handler =>
-    (context) =>
-      answer(context, 200, { 'Content-Type': type, 'Cache-Control': 'no-cache', ...headers }, body);
+  const serve = (type: string, text: string, headers: Readonly<Record<string, string>> = {}): Handler => {
+    // One copy for all clients that wait for it.
+    const body = Buffer.from(text);
+    return (context) => answer(context, 200, { 'Content-Type': type, 'Cache-Control': 'no-cache', ...headers }, body);
+  };
   return {
     openapiJson: serve(JSON_TYPE, JSON.stringify(document, null, 2)),
     openapiYaml: serve(YAML_TYPE, toYaml(document)),

@@ -58,7 +58,7 @@ export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): 
   ): Promise<void> {
     const release = await gate.admit(incoming);
     const ending = new AbortController();
-    const unwatch = onExchangeEnd(incoming, outgoing, () => ending.abort());
+    const unwatch = onExchangeEnd(outgoing, () => ending.abort());
     if (hasExchangeEnded(incoming, outgoing)) ending.abort();
     open.add(ending);
     metrics.connected(transport, 1);

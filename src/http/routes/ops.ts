@@ -1,5 +1,6 @@
 /** Metrics and health (protocol §12). */
 import { answer, answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
+import { onExchangeEnd } from '../../answers/exchange.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Prometheus } from '../../metrics/prometheus.ts';
 
@@ -17,8 +18,11 @@ export function createOpsRoutes({ prometheus, authorizeMetrics, ready }: OpsDeps
   return {
     async metrics(context) {
       await authorizeMetrics(context);
-      const { contentType, body } = await prometheus.scrape(context.req.header('accept'));
-      context.env.outgoing.appendHeader('Vary', 'Accept');
+      const { outgoing } = context.env;
+      const { contentType, body, release } = await prometheus.scrape(context.req.header('accept'));
+      if (outgoing.closed) release();
+      else onExchangeEnd(outgoing, release);
+      outgoing.appendHeader('Vary', 'Accept');
       return answer(context, 200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' }, body);
     },
     healthz: (context) => answerJson(context, 200, '{"status":"alive"}'),

@@ -31,7 +31,8 @@ const POLICY = contentSecurityPolicy(
 
 interface Asset {
   readonly type: string;
-  readonly body: string;
+  /** One copy for all clients that wait for it. */
+  readonly body: Buffer;
   readonly etag: string;
 }
 
@@ -81,7 +82,7 @@ function readAssets(socketPath: string): Map<string, Asset> {
     const type = TYPES[extname(name)];
     if (type === undefined) continue;
     const text = readFileSync(join(FOLDER, name), 'utf8');
-    const body = text.replace('%SOCKET_PATH%', escapeAttribute(socketPath));
+    const body = Buffer.from(text.replace('%SOCKET_PATH%', escapeAttribute(socketPath)));
     assets.set(name, { type, body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 16)}"` });
   }
   return assets;

@@ -5,19 +5,31 @@
  * The store keeps items as JSON text, and the answer contains that text unchanged: the same bytes as on every transport.
  */
 import { z } from 'zod';
-import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import {
+  answerJson,
+  answerStream,
+  type BridgeContext,
+  type Handler,
+  isSentWhole,
+  queryOf,
+  UNCACHED_JSON,
+} from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
 import { isNarrowed, type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
+import type { Config } from '../../config.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
 import { ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
 import { invalidPage, type StatePage, type TicketResult, type TicketState } from '../../store/store.ts';
+import type { Gate } from '../../transports/gate.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
-/** A page ends with the item that brings its payload text to this many characters. */
-const PAGE_CHARS = 16 * 1024 * 1024;
+/** A large page is read in steps, as its client takes it. A step ends with the item that brings it past this many characters. */
+const STEP_CHARS = 1024 * 1024;
+/** A page of more steps ends early. */
+const MAX_STEPS = 16;
 
 const tenantId = id('The tenant.');
 const limit = integer(
@@ -71,21 +83,22 @@ export const MESSAGES_QUERY = {
 } as const;
 
 export interface StateDeps {
+  readonly config: Pick<Config, 'maxBufferBytes'>;
+  readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
 type StateRoutes = Readonly<Record<'tickets' | 'ticket' | 'messages', Handler>>;
 
-export function createStateRoutes({ store, authenticate }: StateDeps): StateRoutes {
+export function createStateRoutes({ config, gate, store, authenticate }: StateDeps): StateRoutes {
+  const maxChars = Math.min(STEP_CHARS, config.maxBufferBytes);
   return {
     async tickets(context) {
       const principal = await authenticate(context);
       const query = parseQuery(queryOf(context), TICKETS_QUERY);
       const scope = scopeOf(principal, query.tenantId);
-      return answerPages(context, query.page, (page) =>
-        store.tickets({ ...query, ...scope, maxChars: PAGE_CHARS, page }),
-      );
+      return answerPages(context, query, (page, limit) => store.tickets({ ...query, ...scope, maxChars, page, limit }));
     },
 
     async ticket(context) {
@@ -105,11 +118,50 @@ export function createStateRoutes({ store, authenticate }: StateDeps): StateRout
       const ticketId = ticketIdOf(context);
       if (isNarrowed(scope) && !reaches(scope, ticketId, await store.ticket(query.tenantId, ticketId)))
         throw notFound();
-      return answerPages(context, query.page, (page) =>
-        store.messages({ ...query, ticketId, maxChars: PAGE_CHARS, page }),
+      return answerPages(context, query, (page, limit) =>
+        store.messages({ ...query, ticketId, maxChars, page, limit }),
       );
     },
   };
+
+  /**
+   * All pages answer with the cursor of the first one, which `nextPage` carries. While a client pages, a change may fall
+   * on a page that it has read already; it gets that change when it goes live, whichever page's cursor it uses.
+   */
+  async function answerPages(
+    context: BridgeContext,
+    { page, limit }: { readonly page: string | null; readonly limit: number },
+    read: (page: string | null, limit: number) => Promise<StatePage>,
+  ): Promise<Response> {
+    const [firstCursor, storePage] = page === null ? [null, null] : parsePage(page);
+    // Each step takes the place of the one before it, so that one is in memory.
+    let step = await read(storePage, limit);
+    const cursor = firstCursor ?? step.cursor;
+    const tail = (next: string | null): string => {
+      const nextPage = next === null ? null : `${cursor}.${next}`;
+      return `],"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}}`;
+    };
+    const chars = charsOf(step);
+    if (isSentWhole(chars) && chars <= maxChars) {
+      return answerJson(context, 200, `{"items":[${step.items.join(',')}${tail(step.nextPage)}`);
+    }
+    async function* texts(): AsyncGenerator<string> {
+      let left = limit;
+      let before = '{"items":[';
+      for (let steps = 1; ; steps++) {
+        for (const item of step.items) {
+          yield `${before}${item}`;
+          before = ',';
+        }
+        left -= step.items.length;
+        // A step that did not end because of its size ends the page.
+        if (step.nextPage === null || left === 0 || steps === MAX_STEPS || charsOf(step) <= maxChars) break;
+        step = await read(step.nextPage, left);
+      }
+      yield tail(step.nextPage);
+    }
+    return answerStream(context, gate, UNCACHED_JSON, texts());
+  }
 }
 
 function ticketIdOf(context: BridgeContext): string {
@@ -142,22 +194,7 @@ function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult)
   return typeof agreementId === 'string' && scope.agreementIds.includes(agreementId);
 }
 
-/**
- * All pages answer with the cursor of the first one, which `nextPage` carries. While a client pages, a change may fall on
- * a page that it has read already; it gets that change when it goes live, whichever page's cursor it uses.
- */
-async function answerPages(
-  context: BridgeContext,
-  page: string | null,
-  read: (page: string | null) => Promise<StatePage>,
-): Promise<Response> {
-  const [firstCursor, storePage] = page === null ? [null, null] : parsePage(page);
-  const statePage = await read(storePage);
-  const cursor = firstCursor ?? statePage.cursor;
-  const nextPage = statePage.nextPage === null ? null : `${cursor}.${statePage.nextPage}`;
-  const tail = `"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}`;
-  return answerJson(context, 200, `{"items":[${statePage.items.join(',')}],${tail}}`);
-}
+const charsOf = ({ items }: StatePage): number => items.reduce((sum, item) => sum + item.length, 0);
 
 /** The cursor of the first page, and the store's name for this page. */
 function parsePage(page: string): [Cursor, string] {

@@ -70,7 +70,10 @@ export const READ = defineScript(
 
 export const NEWEST = defineScript(
   'newest',
-  ({ audiences, limit, maxChars }: NewestQuery) => [String(limit), String(maxChars), ...new Set(audiences)],
+  ({ audiences, before, limit, maxChars }: NewestQuery) => [
+    ...[String(limit), String(maxChars), before === null ? '' : String(parseCursor(before)?.seq ?? 0)],
+    ...new Set(audiences),
+  ],
   ofLog(({ head, bounds, fields }: LogAnswer<string[]>): NewestResult => {
     return { records: decodeRecords(head.epoch, fields).reverse(), head: bounds.head };
   }),

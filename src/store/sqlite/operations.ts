@@ -100,7 +100,10 @@ export interface ReadOperations {
     args: Omit<ReadQuery, 'after'> & { after: Position | null };
     reply: { kind: 'ok'; records: readonly RecordRow[]; position: Position; more: boolean } | Missed;
   };
-  newest: { args: NewestQuery; reply: { records: readonly RecordRow[]; head: Position } };
+  newest: {
+    args: Omit<NewestQuery, 'before'> & { readonly beforeSeq: number | null };
+    reply: { records: readonly RecordRow[]; head: Position };
+  };
   tickets: Paged<TicketsQuery, readonly [updatedAt: string, seq: number]>;
   ticket: { args: { tenantId: string; ticketId: string }; reply: { payload: string | null; head: Position } };
   messages: Paged<MessagesQuery, number>;

@@ -166,7 +166,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   function newest(args: Args<'newest'>): ReplyOf<'newest'> {
-    const seqs = merge(args.audiences, BEYOND, args.limit, 'desc');
+    const seqs = merge(args.audiences, args.beforeSeq ?? BEYOND, args.limit, 'desc');
     const { items } = load(seqs, args, recordAt, ([, , , , , , payload]) => payload);
     return { records: items.reverse(), head: readLog().head };
   }

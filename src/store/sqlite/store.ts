@@ -218,8 +218,10 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       const { kind, records, position, more } = reply;
       return { kind, records: records.map(recordOf), position: cursorOf(position), more };
     },
-    async newest({ audiences, limit, maxChars }) {
-      const { records, head } = await reads.submit({ kind: 'newest', audiences, limit, maxChars });
+    async newest({ audiences, before, limit, maxChars }) {
+      // A cursor of another log comes after nothing.
+      const beforeSeq = before === null ? null : (positionOf(before)?.[0] ?? 0);
+      const { records, head } = await reads.submit({ kind: 'newest', audiences, beforeSeq, limit, maxChars });
       return { records: records.map(recordOf), head: cursorOf(head) };
     },
     async tickets(query) {

@@ -235,7 +235,7 @@ function releaseUnlessTaken(admission: Admission, request: IncomingMessage, peer
   const releaseSoon = (): void => void setImmediate(release);
   if (peer instanceof ServerResponse) {
     if (hasExchangeEnded(request, peer)) release();
-    else onExchangeEnd(request, peer, releaseSoon);
+    else onExchangeEnd(peer, releaseSoon);
   } else if (peer.destroyed) release();
   else peer.on('close', releaseSoon);
 }

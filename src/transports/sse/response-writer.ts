@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { endExchange, onExchangeEnd } from '../../answers/exchange.ts';
+import { endExchange, onExchangeEnd, takenBytes } from '../../answers/exchange.ts';
 
 /** A piece of the stream, plain and as a chunk of the chunked transfer coding (RFC 9112 §7.1). Both share their memory. */
 export interface Chunk {
@@ -21,6 +21,8 @@ export interface ResponseWriter {
   write(chunk: Chunk, flushed?: () => void): void;
   /** Bytes written but not yet taken by the network. */
   pendingBytes(): number;
+  /** Changes whenever the network takes bytes. */
+  takenBytes(): number;
   /** Ends the stream. A client that has not read the rest after `lingerMs` is cut. */
   end(lingerMs: number): void;
   destroy(): void;
@@ -43,7 +45,8 @@ const marked = new WeakSet<IncomingMessage>();
 export function requestSocket(request: IncomingMessage, response: ServerResponse): void {
   const { headers } = request;
   const hasBody = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
-  if (request.method !== 'GET' || response.socket === null || hasBody) return;
+  // Once the parser has gone on, it no longer reads the mark: this request waited behind another one.
+  if (request.method !== 'GET' || request.complete || hasBody) return;
   marked.add(request);
   (request as { upgrade?: boolean }).upgrade = true;
   // Without its parser, the connection cannot serve further requests.
@@ -67,11 +70,14 @@ export function takeSocket(request: IncomingMessage): boolean {
  */
 export function openWriter(request: IncomingMessage, response: ServerResponse, onEnd: () => void): ResponseWriter {
   response.flushHeaders();
-  const { socket } = response;
+  const { socket } = request;
   // nginx proxies over HTTP/1.0 by default: such a stream is not chunked and ends with the connection.
   const isChunked = request.httpVersionMajor === 1 && request.httpVersionMinor >= 1;
   const isBare = marked.has(request) && (request.socket as { readonly parser?: unknown }).parser === null;
-  if (socket === null || !isBare) return new NodeResponseWriter(request, response, isChunked, onEnd);
+  if (!isBare) {
+    onExchangeEnd(response, onEnd);
+    return new NodeResponseWriter(request, response, isChunked);
+  }
   response.detachSocket(socket);
   socket.on('close', onEnd);
   return new SocketWriter(socket, isChunked);
@@ -95,6 +101,10 @@ class SocketWriter implements ResponseWriter {
     return this.#socket.writableLength;
   }
 
+  takenBytes(): number {
+    return takenBytes(this.#socket);
+  }
+
   end(lingerMs: number): void {
     const socket = this.#socket;
     if (this.#isChunked && !socket.destroyed) socket.write(LAST_CHUNK);
@@ -108,33 +118,18 @@ class SocketWriter implements ResponseWriter {
   }
 }
 
-class NodeResponseWriter implements ResponseWriter {
+/** The same on a connection that serves further requests. */
+class NodeResponseWriter extends SocketWriter {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
-  /** Null if the response is pipelined behind another one: Node then queues what is written to the response. */
-  readonly #direct: SocketWriter | null;
 
-  constructor(request: IncomingMessage, response: ServerResponse, isChunked: boolean, onEnd: () => void) {
+  constructor(request: IncomingMessage, response: ServerResponse, isChunked: boolean) {
+    super(request.socket, isChunked);
     this.#request = request;
     this.#response = response;
-    this.#direct = response.socket === null ? null : new SocketWriter(response.socket, isChunked);
-    onExchangeEnd(request, response, onEnd);
   }
 
-  write(chunk: Chunk, flushed?: () => void): void {
-    if (this.#direct !== null) this.#direct.write(chunk, flushed);
-    else if (!this.#response.destroyed) this.#response.write(chunk.bytes, () => flushed?.());
-  }
-
-  pendingBytes(): number {
-    return this.#response.socket?.writableLength ?? this.#response.writableLength;
-  }
-
-  end(lingerMs: number): void {
+  override end(lingerMs: number): void {
     endExchange(this.#request, this.#response, lingerMs);
-  }
-
-  destroy(): void {
-    this.#request.socket.destroy();
   }
 }

@@ -69,13 +69,14 @@ local function seqsAfter(first, seq, want)
   end, function(a, b) return a < b end)
 end
 
--- At least the newest `want` seqs in the rooms of ARGV[first] and later, newest first.
-local function newestSeqs(first, want)
+-- At least the newest `want` seqs in the rooms of ARGV[first] and later, newest first; given `before`, only lower ones.
+local function newestSeqs(first, want, before)
   local taken = {}
   return merge(#ARGV - first + 1, want, function(i, n)
-    local skip = taken[i] or 0
+    local key = ROOM .. ARGV[first + i - 1]
+    local skip = taken[i] or (before and call('LLEN', key) - countThrough(key, before - 1) or 0)
     taken[i] = skip + n
-    local got = call('LRANGE', ROOM .. ARGV[first + i - 1], -(skip + n), -(skip + 1))
+    local got = call('LRANGE', key, -(skip + n), -(skip + 1))
     return numbers(got, true), #got < n
   end, function(a, b) return a > b end)
 end
