@@ -6,11 +6,13 @@
  * connections that never sent a request. Browsers open such connections ahead of need, and a drain would wait for them.
  */
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
-import { setSharedHeaders } from '../answers/headers.ts';
+import { nanoid } from 'nanoid';
+import { onExchangeEnd } from '../answers/exchange.ts';
+import { requestIdFor, requestIdOf, setRequestId, setSharedHeaders } from '../answers/headers.ts';
 import { endWithProblem, type ProblemDeps, problemAnswer, refusalOf } from '../answers/problem.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -71,18 +73,33 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     if (count !== undefined) connections.set(socket, count + change);
   }
 
+  const logsRequests = logger.isLevelEnabled('debug');
+  /** Without the query, which may hold a token. */
+  function logEnd(request: IncomingMessage, response: ServerResponse): void {
+    const { method, url } = request;
+    const requestId = requestIdOf(response);
+    const path = url?.split('?')[0];
+    onExchangeEnd(request, response, () => {
+      logger.debug({ requestId, method, path, status: response.statusCode }, 'a request ended');
+    });
+  }
+
   const refused = (error: BridgeError): BridgeError => refusalOf(error, { metrics, logger }, {});
 
   const handleHttp = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     hostname: 'localhost',
     // The app answers its own errors. Only a request without a valid URL gets here.
-    errorHandler() {
-      const error = invalidRequest('The request target or the Host header is not valid.');
-      const { body, ...init } = problemAnswer(refused(error));
-      return new Response(body, init);
+    errorHandler(error) {
+      throw error;
     },
   });
+
+  function answerInvalidTarget(response: ServerResponse): void {
+    const error = invalidRequest('The request target or the Host header is not valid.');
+    const { status, headers, body } = problemAnswer(refused(error), requestIdOf(response));
+    response.writeHead(status, headers).end(body);
+  }
 
   server.on('connection', (socket) => {
     connections.set(socket, 0);
@@ -92,23 +109,30 @@ export function createHttpServer({ config, gate, socketio, app, metrics, logger 
     const { socket } = request;
     countRequest(socket, 1);
     response.on('close', () => countRequest(socket, -1));
+    setRequestId(request, response);
     setSharedHeaders(request, response, config.corsOrigins);
+    if (logsRequests) logEnd(request, response);
     if (gate.draining) response.setHeader('connection', 'close');
     if (socketio.owns(request)) socketio.handleRequest(request, response);
-    else void handleHttp(request, response);
+    else handleHttp(request, response).catch(() => answerInvalidTarget(response));
   });
   server.on('upgrade', (request, socket, head) => {
     if (takeSocket(request)) return;
     countRequest(socket, 1);
     if (socketio.owns(request)) socketio.handleUpgrade(request, socket, head);
-    else endWithProblem(socket, refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
+    else
+      endWithProblem(
+        socket,
+        refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')),
+        requestIdFor(request),
+      );
   });
   // Node's default does the same, but without a problem document and a metric (protocol §10).
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Duplex & { readonly _httpMessage?: ServerResponse }) => {
       if (socket.writable && !socket._httpMessage?.headersSent)
-        endWithProblem(socket, refused(clientFault(error, maxHeadBytes)));
+        endWithProblem(socket, refused(clientFault(error, maxHeadBytes)), nanoid());
       else socket.destroy();
     },
   );

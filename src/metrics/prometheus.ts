@@ -37,8 +37,7 @@ export interface Totals {
 export interface Prometheus {
   readonly metrics: Metrics;
   totals(): Promise<Totals>;
-  /** @param accept the request's Accept header, which may prefer OpenMetrics */
-  scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
+  scrape(format: 'text' | 'openmetrics'): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
 const RESULTS: readonly PublishResult[] = ['accepted', 'duplicate', 'rejected', 'failed'];
@@ -249,10 +248,10 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
       refused: (code) => refused.add(code, '', 1),
     },
     totals,
-    async scrape(accept) {
+    async scrape(format) {
       await sample();
       const body = (await emitLines()) + (await registry.metrics());
-      return accept?.includes('application/openmetrics-text')
+      return format === 'openmetrics'
         ? { contentType: OPENMETRICS_TYPE, body: toOpenMetrics(body) }
         : { contentType: registry.contentType, body };
     },

@@ -25,8 +25,8 @@ function seriesOf(text: string, name: string): Record<string, number> {
   );
 }
 
-async function scrapeText(prometheus: Prometheus, accept?: string): Promise<string> {
-  return (await prometheus.scrape(accept)).body;
+async function scrapeText(prometheus: Prometheus): Promise<string> {
+  return (await prometheus.scrape('text')).body;
 }
 
 async function emits(prometheus: Prometheus): Promise<Record<string, number>> {
@@ -147,7 +147,7 @@ test('OpenMetrics on request; the other format is unchanged after it', async () 
   prometheus.metrics.refused('forbidden');
   const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   const before = names(await scrapeText(prometheus));
-  const { contentType, body } = await prometheus.scrape(`${OPENMETRICS},text/plain;q=0.5`);
+  const { contentType, body } = await prometheus.scrape('openmetrics');
   assert.match(contentType, /^application\/openmetrics-text; version=1\.0\.0; charset=utf-8$/);
   assert.ok(body.endsWith('\n# EOF\n'));
   assert.ok(!body.includes('\n\n'), 'no empty lines');

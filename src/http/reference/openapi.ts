@@ -4,7 +4,7 @@
  * differ, or if the document and the app list different routes.
  */
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
-import { PATHS } from './operations.ts';
+import { pathsOf } from './operations.ts';
 import type { JsonObject, Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
 
@@ -58,7 +58,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
-    paths: PATHS,
+    paths: pathsOf(eventNames),
     components: {
       schemas: schemas(declared),
       securitySchemes: {

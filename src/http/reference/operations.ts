@@ -3,8 +3,8 @@ import { JSON_TYPE } from '../../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
-import { EVENTS_QUERY } from '../../transports/longpoll.ts';
-import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
+import { eventsQuery } from '../../transports/longpoll.ts';
+import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
@@ -98,7 +98,7 @@ const publish: Operation = {
   },
 };
 
-const sse: Operation = {
+const sse = (eventNames: readonly string[]): Operation => ({
   operationId: 'stream',
   tags: ['Listen'],
   summary: 'Stream the events of rooms (Server-Sent Events)',
@@ -110,7 +110,7 @@ const sse: Operation = {
     'would stop it from reconnecting. Name at least one room.',
   security: LISTEN_SECURITY,
   parameters: [
-    ...parametersOf(SSE_QUERY),
+    ...parametersOf(sseQuery(eventNames)),
     {
       name: 'Last-Event-ID',
       in: 'header',
@@ -135,10 +135,10 @@ const sse: Operation = {
     ),
     ...problems(LISTEN_PROBLEMS),
   },
-};
+});
 
 const ETAG = { ETag: 'Send it as `If-None-Match` with your next request.' };
-const events: Operation = {
+const events = (eventNames: readonly string[]): Operation => ({
   operationId: 'poll',
   tags: ['Listen'],
   summary: 'Read the events of rooms after a cursor (polling, long polling)',
@@ -147,7 +147,7 @@ const events: Operation = {
     'or when the time is over. Name at least one room.',
   security: LISTEN_SECURITY,
   parameters: [
-    ...parametersOf(EVENTS_QUERY),
+    ...parametersOf(eventsQuery(eventNames)),
     { name: 'If-None-Match', in: 'header', description: 'The `ETag` of your previous response.', schema: string },
   ],
   responses: {
@@ -163,7 +163,7 @@ const events: Operation = {
     304: { description: 'Nothing has changed since the response with this `ETag`.', headers: headersOf(ETAG) },
     ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown']),
   },
-};
+});
 
 const tickets: Operation = {
   operationId: 'listTickets',
@@ -343,9 +343,10 @@ const redirect = (operationId: string, page: string): Operation => ({
 const readyz = open('readyz', 'Readiness: the log accepts events', statusContent('ready'));
 const asset = open('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
 
-export const PATHS: Paths = {
-  '/events': { post: publish, get: events },
-  '/sse': { get: sse },
+/** @param eventNames the names of the events that can be published */
+export const pathsOf = (eventNames: readonly string[]): Paths => ({
+  '/events': { post: publish, get: events(eventNames) },
+  '/sse': { get: sse(eventNames) },
   '/tickets': { get: tickets },
   '/tickets/{ticketId}': { get: ticket, delete: eraseTicket },
   '/tickets/{ticketId}/messages': { get: messages },
@@ -378,7 +379,7 @@ export const PATHS: Paths = {
       responses: { ...asset.responses, ...problems(['not_found']) },
     },
   },
-};
+});
 
 function statusContent(status: string): Readonly<Record<string, Content>> {
   return json(object({ status: { const: status } }), status, { status });

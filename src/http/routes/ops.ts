@@ -1,4 +1,5 @@
 /** Metrics and health (protocol §12). */
+import { prefers } from '../../answers/accept.ts';
 import { answer, answerJson, type Handler } from '../../answers/answer.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Prometheus } from '../../metrics/prometheus.ts';
@@ -9,12 +10,15 @@ export interface OpsDeps {
   readonly ready: () => boolean;
 }
 
+const formatOf = (accept: string | undefined) =>
+  prefers(accept, 'application/openmetrics-text', 'text/plain') ? 'openmetrics' : 'text';
+
 type OpsRoutes = Readonly<Record<'metrics' | 'healthz' | 'readyz', Handler>>;
 
 export function createOpsRoutes({ prometheus, ready }: OpsDeps): OpsRoutes {
   return {
     async metrics(context) {
-      const { contentType, body } = await prometheus.scrape(context.req.header('accept'));
+      const { contentType, body } = await prometheus.scrape(formatOf(context.req.header('accept')));
       context.env.outgoing.appendHeader('Vary', 'Accept');
       return answer(context, 200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' }, body);
     },
