@@ -5,7 +5,7 @@
  */
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
 import { pathsOf } from './operations.ts';
-import type { JsonObject, Paths } from './parts.ts';
+import { type ApiResponse, COMMON_RESPONSES, type JsonObject, type Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
@@ -22,6 +22,8 @@ export interface OpenApiDocument {
   readonly paths: Paths;
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonObject>>;
+    readonly responses: Readonly<Record<string, ApiResponse>>;
+    readonly headers: Readonly<Record<string, JsonObject>>;
     readonly securitySchemes: Readonly<Record<string, JsonObject>>;
   };
 }
@@ -61,6 +63,15 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
     paths: pathsOf(eventNames),
     components: {
       schemas: schemas(declared),
+      responses: COMMON_RESPONSES,
+      headers: {
+        RequestId: {
+          description:
+            'Identifies the request, in problems and in the server’s log: your own `X-Request-Id`, if it has 1 to 128 ' +
+            'visible ASCII characters; else a new one.',
+          schema: { type: 'string', minLength: 1, maxLength: 128 },
+        },
+      },
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
         cookie: {

@@ -33,9 +33,10 @@ import {
 import { STATS_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
+const YAML = { 'application/yaml': { schema: { type: 'object' } } } as const;
 
 const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'forbidden', 'unavailable'] as const;
-const STATE_PROBLEMS = ['invalid_request', ...TOKEN_PROBLEMS] as const;
+const STATE_PROBLEMS = ['invalid_request', 'unknown_parameter', ...TOKEN_PROBLEMS] as const;
 const LISTEN_PROBLEMS = [...STATE_PROBLEMS, 'invalid_cursor', 'too_many_rooms', 'too_many_connections'] as const;
 /** The credentials of routes that also take a pass. */
 const LISTEN_SECURITY = [{}, { bearer: [] }, { cookie: [] }, { accessToken: [] }, { pass: [] }] as const;
@@ -137,7 +138,18 @@ const sse = (eventNames: readonly string[]): Operation => ({
   },
 });
 
+const NOT_EMPTY = { type: 'string', minLength: 1 } as const;
 const ETAG = { ETag: 'Send it as `If-None-Match` with your next request.' };
+const IF_NONE_MATCH: Parameter = {
+  name: 'If-None-Match',
+  in: 'header',
+  description: 'The `ETag` of your previous response.',
+  schema: string,
+};
+const NOT_MODIFIED = {
+  description: 'Nothing has changed since the response with this `ETag`.',
+  headers: headersOf(ETAG),
+};
 const events = (eventNames: readonly string[]): Operation => ({
   operationId: 'poll',
   tags: ['Listen'],
@@ -146,10 +158,7 @@ const events = (eventNames: readonly string[]): Operation => ({
     'Read a page, then continue with its `cursor` as `after`. With `wait`, the response comes as soon as there is an event, ' +
     'or when the time is over. Name at least one room.',
   security: LISTEN_SECURITY,
-  parameters: [
-    ...parametersOf(eventsQuery(eventNames)),
-    { name: 'If-None-Match', in: 'header', description: 'The `ETag` of your previous response.', schema: string },
-  ],
+  parameters: [...parametersOf(eventsQuery(eventNames)), IF_NONE_MATCH],
   responses: {
     200: ok(
       'A page of events, oldest first.',
@@ -160,7 +169,7 @@ const events = (eventNames: readonly string[]): Operation => ({
       }),
       ETAG,
     ),
-    304: { description: 'Nothing has changed since the response with this `ETag`.', headers: headersOf(ETAG) },
+    304: NOT_MODIFIED,
     ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown']),
   },
 });
@@ -244,7 +253,7 @@ const pass: Operation = {
         { pass: 'eyJ0eXAiOiJ…', expiresInSeconds: 600 },
       ),
     ),
-    ...problems(TOKEN_PROBLEMS),
+    ...problems(['unknown_parameter', ...TOKEN_PROBLEMS]),
   },
 };
 
@@ -285,7 +294,7 @@ const stats: Operation = {
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
 };
 
-const CHECK_PROBLEMS = ['invalid_request', 'unavailable', 'too_many_connections'] as const;
+const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
 
 const checkStream: Operation = {
   operationId: 'checkStream',
@@ -332,16 +341,39 @@ const checkPoll: Operation = {
 
 /** An operation of a route that needs no token. */
 function open(operationId: string, summary: string, content: Readonly<Record<string, Content>>): Operation {
-  return { operationId, tags: ['Operate'], summary, security: [{}], responses: { 200: ok(`${summary}.`, content) } };
+  return {
+    operationId,
+    tags: ['Operate'],
+    summary,
+    security: [{}],
+    responses: { 200: ok(`${summary}.`, content), ...problems([]) },
+  };
+}
+
+/** The same for a file, which has an `ETag`. */
+function file(operationId: string, summary: string, content: Readonly<Record<string, Content>>): Operation {
+  const operation = open(operationId, summary, content);
+  return {
+    ...operation,
+    parameters: [IF_NONE_MATCH],
+    responses: {
+      200: ok(`${summary}.`, content, ETAG),
+      304: NOT_MODIFIED,
+      ...problems(['not_found']),
+    },
+  };
 }
 
 const redirect = (operationId: string, page: string): Operation => ({
   ...open(operationId, `Redirect to ${page}`, {}),
-  responses: { 302: { description: `The page is at \`${page}\`.` } },
+  responses: {
+    302: { description: `The page is at \`${page}\`.`, headers: headersOf({ Location: 'The page.' }) },
+    ...problems([]),
+  },
 });
 
 const readyz = open('readyz', 'Readiness: the log accepts events', statusContent('ready'));
-const asset = open('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
+const asset = file('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
 
 /** @param eventNames the names of the events that can be published */
 export const pathsOf = (eventNames: readonly string[]): Paths => ({
@@ -359,24 +391,26 @@ export const pathsOf = (eventNames: readonly string[]): Paths => ({
   '/openapi.json': {
     get: open('openapiJson', 'This description as JSON', { [JSON_TYPE]: { schema: { type: 'object' } } }),
   },
-  '/openapi.yaml': { get: open('openapiYaml', 'This description as YAML', text('application/yaml')) },
+  '/openapi.yaml': { get: open('openapiYaml', 'This description as YAML', YAML) },
   '/asyncapi.yaml': {
-    get: open('asyncapiYaml', 'The messages of Socket.IO and SSE, as AsyncAPI 3.0', text('application/yaml')),
+    get: open('asyncapiYaml', 'The messages of Socket.IO and SSE, as AsyncAPI 3.0', YAML),
   },
   '/docs': { get: open('docs', 'This description as a page', PAGE) },
   '/docs/': { get: redirect('docsSlash', '/docs') },
   '/': { get: redirect('home', '/console') },
-  '/console': { get: open('console', 'The console for operators', PAGE) },
+  '/console': { get: file('console', 'The console for operators', PAGE) },
   '/console/': { get: redirect('consoleSlash', '/console') },
-  '/check': { get: open('check', 'The connection check for this browser', PAGE) },
+  '/check': { get: file('check', 'The connection check for this browser', PAGE) },
   '/check/': { get: redirect('checkSlash', '/check') },
   '/check/stream': { get: checkStream },
   '/check/poll': { get: checkPoll },
   '/assets/{file}': {
     get: {
       ...asset,
-      parameters: [{ ...pathParameter('file', 'The name of the file, as the page has it.'), schema: string }],
-      responses: { ...asset.responses, ...problems(['not_found']) },
+      parameters: [
+        { ...pathParameter('file', 'The name of the file, as the page has it.'), schema: NOT_EMPTY },
+        IF_NONE_MATCH,
+      ],
     },
   },
 });
