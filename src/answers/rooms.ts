@@ -2,7 +2,7 @@
  * From a client's request to what it receives: the rooms that it names, the audiences that carry them to its principal,
  * and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
  */
-import { audiencesFor, type Principal } from '../auth/principal.ts';
+import { audiencesFor, type Principal, whyDeaf } from '../auth/principal.ts';
 import type { JoinedRoom } from '../bus/subscription.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
@@ -88,7 +88,8 @@ export function parseRoom(kind: RoomKind, arg: unknown): Room {
  */
 export function audiencesToJoin(principal: Principal, room: Room): string[] {
   const audiences = audiencesFor(principal, room);
-  if (audiences.length === 0) throw new BridgeError('forbidden', `The token may not listen to ${room}.`);
+  if (audiences.length === 0)
+    throw new BridgeError('forbidden', whyDeaf(principal) ?? `The token may not listen to ${room}.`);
   return audiences;
 }
 

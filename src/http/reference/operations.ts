@@ -33,6 +33,8 @@ import {
 import { STATS_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
+/** Without a type: some tools check the text, others each event as an object. */
+const STREAM = { description: 'Server-Sent Events (WHATWG HTML §9.2).' } as const;
 const YAML = { 'application/yaml': { schema: { type: 'object' } } } as const;
 
 const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'forbidden', 'unavailable'] as const;
@@ -124,7 +126,7 @@ const sse = (eventNames: readonly string[]): Operation => ({
       'The stream. It stays open until you or the server end it.',
       {
         'text/event-stream': {
-          schema: string,
+          schema: STREAM,
           examples: {
             stream: {
               value: `retry: 2137\nevent: bridge.cursor\nid: ${CURSOR}\ndata: {}\n\nevent: ticket.updated\ndata: {…}\n\nevent: tickets.updated\nid: ${CURSOR}\ndata: {…}\n\n`,
@@ -306,7 +308,7 @@ const checkStream: Operation = {
   responses: {
     200: ok('Ticks: `n` counts them from 0, `atMs` is the time since the first one in milliseconds.', {
       'text/event-stream': {
-        schema: string,
+        schema: STREAM,
         examples: { tick: { value: 'retry: 2000\nevent: check.tick\ndata: {"n":0,"atMs":0}\n\n' } },
       },
     }),

@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
-import { isNarrowed, type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
+import { isNarrowed, type Principal, type StateScope, stateScope, whyDeaf } from '../../auth/principal.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
@@ -128,7 +128,7 @@ function scopeOf(principal: Principal, tenantId: string): StateScope {
   if (scope === null) {
     throw new BridgeError(
       'forbidden',
-      'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
+      whyDeaf(principal) ?? 'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
     );
   }
   return scope;
