@@ -8,6 +8,7 @@
 import { isLoopback, toHostName } from './auth/hosts.ts';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
+import { nearest } from './contract/nearest.ts';
 import { parameterFault, parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
@@ -193,7 +194,10 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
 export function configure(options: Readonly<Partial<Config>> = {}): Config {
   const values: Partial<Record<keyof Config, unknown>> = {};
   for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(SETTINGS, name)) throw new ConfigError(`${name} is not an option of the bridge.`);
+    if (!Object.hasOwn(SETTINGS, name)) {
+      const near = nearest(name, NAMES);
+      throw new ConfigError(`${name} is not an option of the bridge.${near === null ? '' : ` Did you mean ${near}?`}`);
+    }
     if (value === undefined) continue;
     if (!SETTINGS[name as keyof Config].accepts(value)) throw refusal(name as keyof Config, value);
     values[name as keyof Config] = value;

@@ -225,7 +225,10 @@ test('options given in the program are checked the same way', () => {
     () => configure({ jwtSecret: 'short' }),
     (error: Error) => !error.message.includes('short'),
   );
-  assert.throws(() => configure({ hearbeatMs: 1 } as never), /^ConfigError: hearbeatMs is not an option/);
+  assert.throws(
+    () => configure({ hearbeatMs: 1 } as never),
+    /^ConfigError: hearbeatMs is not an option of the bridge\. Did you mean heartbeatMs\?$/,
+  );
 });
 
 test('a server that cannot listen says in one line why, and what to do', async () => {

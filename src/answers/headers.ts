@@ -1,10 +1,12 @@
 /**
- * Security and CORS headers of every answer: routes, transports, Socket.IO and refusals (protocol §11).
+ * Security and CORS headers of every answer, and its request id: routes, transports, Socket.IO and refusals (protocol
+ * §10, §11).
  *
  * They are set on Node's response before anything else handles the request, because the transports write their own
  * response heads there.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { nanoid } from 'nanoid';
 import type { Origins } from '../auth/origins.ts';
 
 /** A Content-Security-Policy that allows only the sources in `allowed`, and no framing. */
@@ -39,7 +41,22 @@ export function dropDocumentHeaders(response: ServerResponse): void {
   for (const name of OF_DOCUMENTS) response.removeHeader(name);
 }
 
-const EXPOSED_HEADERS = 'ETag, Retry-After';
+export const REQUEST_ID = 'X-Request-Id';
+const REQUEST_ID_FORM = /^[\x21-\x7e]{1,128}$/;
+const EXPOSED_HEADERS = `ETag, Retry-After, ${REQUEST_ID}`;
+
+/** The request's own id, if it is 1 to 128 visible ASCII characters; else a new one (protocol §10). */
+export function requestIdFor({ headers }: IncomingMessage): string {
+  const own = headers['x-request-id'];
+  return typeof own === 'string' && REQUEST_ID_FORM.test(own) ? own : nanoid();
+}
+
+export function setRequestId(request: IncomingMessage, response: ServerResponse): void {
+  response.setHeader(REQUEST_ID, requestIdFor(request));
+}
+
+/** The id that `setRequestId` gave the response. */
+export const requestIdOf = (response: ServerResponse): string => String(response.getHeader(REQUEST_ID));
 
 export function setSharedHeaders(
   { headers: { origin } }: IncomingMessage,

@@ -8,7 +8,7 @@ import { BridgeError, ERRORS } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { answer, type BridgeContext } from './answer.ts';
-import { SECURITY_HEADERS } from './headers.ts';
+import { REQUEST_ID, requestIdOf, SECURITY_HEADERS } from './headers.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 
@@ -31,18 +31,20 @@ export function refusalOf(error: unknown, { metrics, logger }: ProblemDeps, cont
 
 export function answerProblem(context: BridgeContext, error: unknown, deps: ProblemDeps): Response {
   const { method, path } = context.req;
-  const refusal = refusalOf(error, deps, { method, path });
   const { outgoing } = context.env;
+  const requestId = requestIdOf(outgoing);
+  const refusal = refusalOf(error, deps, { requestId, method, path });
+  deps.logger.debug({ requestId, method, path, code: refusal.code }, 'a request was refused');
   // After half an answer, only a cut connection shows the client that the answer is incomplete.
   if (outgoing.headersSent) outgoing.destroy();
-  const { status, headers, body } = problemAnswer(refusal);
+  const { status, headers, body } = problemAnswer(refusal, requestId);
   return answer(context, status, headers, body);
 }
 
-export function problemAnswer(error: BridgeError) {
+export function problemAnswer(error: BridgeError, requestId: string) {
   const { code, status, message, errors, fields, retryAfterSeconds } = error;
   const { title } = ERRORS[code];
-  const problem = { type: problemUrn(code), title, status, detail: message, code, errors, ...fields };
+  const problem = { type: problemUrn(code), title, status, detail: message, code, requestId, errors, ...fields };
   return {
     status,
     headers: {
@@ -57,10 +59,11 @@ export function problemAnswer(error: BridgeError) {
 }
 
 /** Answers and closes a connection that has no response: a refused upgrade, or bytes that are not HTTP. */
-export function endWithProblem(socket: Duplex, error: BridgeError): void {
-  const { status, headers, body } = problemAnswer(error);
+export function endWithProblem(socket: Duplex, error: BridgeError, requestId: string): void {
+  const { status, headers, body } = problemAnswer(error, requestId);
   const lines = [
     ...SECURITY_HEADERS,
+    [REQUEST_ID, requestId],
     ...Object.entries(headers),
     ['Content-Length', Buffer.byteLength(body)],
     ['Connection', 'close'],

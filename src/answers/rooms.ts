@@ -2,17 +2,29 @@
  * From a client's request to what it receives: the rooms that it names, the audiences that carry them to its principal,
  * and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
  */
-import { audiencesFor, type Principal } from '../auth/principal.ts';
+import { audiencesFor, type Principal, whyDeaf } from '../auth/principal.ts';
 import type { JoinedRoom } from '../bus/subscription.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
-import { LEGACY_NAMES } from '../contract/events.ts';
+import { publishedNames } from '../contract/events.ts';
 import { createView, emittedNames, type View } from '../contract/frames.ts';
-import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room, type RoomKind } from '../contract/rooms.ts';
+import { nearest } from '../contract/nearest.ts';
+import { printableName } from '../contract/printable.ts';
+import {
+  formatRoom,
+  ID_FIELDS,
+  ID_RULE,
+  ID_SCHEMA,
+  isRoomId,
+  ROOM_KINDS,
+  type Room,
+  type RoomKind,
+} from '../contract/rooms.ts';
 import { list, type Parsed } from './query.ts';
 
 const faultOfId = (id: string): string | null => (isRoomId(id) ? null : `must be ${ID_RULE}`);
-const roomList = (kind: string) => list(`Rooms \`${kind}:{id}\` to join. Repeatable or comma-separated.`, faultOfId);
+const roomList = (kind: string) =>
+  list(`Rooms \`${kind}:{id}\` to join. Repeatable or comma-separated.`, ID_SCHEMA, faultOfId);
 
 /** The rooms of `/sse` and `/events`. */
 export const ROOM_QUERY = {
@@ -21,6 +33,21 @@ export const ROOM_QUERY = {
   agreementId: roomList('agreement'),
   userId: roomList('user'),
 } as const;
+
+/** The filter `events` of `/sse` and `/events`. It takes the names of legacy events also where these are off. */
+export function eventsFilter(published: readonly string[]) {
+  const names = published.flatMap((name) => emittedNames(name, true));
+  const known = new Set([...names, '']);
+  return list('Event names to keep. Default: all.', { enum: names }, (name) => {
+    if (known.has(name)) return null;
+    const near = nearest(name, names);
+    const hint = near === null ? `the events are ${names.join(', ')}` : `did you mean ${near}?`;
+    return `has ${printableName(name)}, which is no event of this bridge; ${hint}`;
+  });
+}
+
+/** The query parameter that holds a pass, on the routes that take one (protocol §11). */
+export const PASS = 'pass';
 
 /** Less than any cursor. */
 const BEFORE_ALL = '' as Cursor;
@@ -38,7 +65,7 @@ export function roomsToJoin(
   if (rooms.length === 0) {
     const message = 'or one of ticketId, agreementId, userId is required';
     throw new BridgeError('invalid_request', 'At least one of tenantId, ticketId, agreementId, userId is required.', {
-      errors: [{ path: 'tenantId', message }],
+      errors: [{ in: 'query', path: 'tenantId', message }],
     });
   }
   if (rooms.length > maxRooms) {
@@ -61,13 +88,14 @@ export function parseRoom(kind: RoomKind, arg: unknown): Room {
  */
 export function audiencesToJoin(principal: Principal, room: Room): string[] {
   const audiences = audiencesFor(principal, room);
-  if (audiences.length === 0) throw new BridgeError('forbidden', `The token may not listen to ${room}.`);
+  if (audiences.length === 0)
+    throw new BridgeError('forbidden', whyDeaf(principal) ?? `The token may not listen to ${room}.`);
   return audiences;
 }
 
 /**
- * The view that the query selects. Names that the bridge never emits are left out of the view: fewer distinct views
- * exist then, so more clients share each encoding of a record.
+ * The view that the query selects. Names that this view never shows are left out of it: fewer distinct views exist then,
+ * so more clients share each encoding of a record.
  */
 export function viewOf(
   query: { readonly events: readonly string[]; readonly legacy: boolean },
@@ -75,7 +103,7 @@ export function viewOf(
 ): View {
   const legacy = query.legacy && config.legacyEvents;
   const selected = query.events.filter((name) => name !== '');
-  const emitted = [...Object.keys(LEGACY_NAMES), ...config.extraEvents].flatMap((name) => emittedNames(name, legacy));
+  const emitted = publishedNames(config.extraEvents).flatMap((name) => emittedNames(name, legacy));
   const kept = emitted.filter((name) => selected.includes(name));
   return createView(legacy, selected.length === 0 || kept.length === emitted.length ? null : kept);
 }

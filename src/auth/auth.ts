@@ -33,7 +33,7 @@ export interface Credentials {
   readonly pass: string | null;
   readonly accessToken: string | null;
   readonly cookie: string | null;
-  /** The request resumes an EventSource's stream: it has a `Last-Event-ID`. */
+  /** The request resumes an EventSource's stream: it has a `Last-Event-ID`, in the header or in the query. */
   readonly reconnect: boolean;
   readonly page: PageFacts;
 }
@@ -100,7 +100,9 @@ export function credentialsOfRequest(
     pass: routeAcceptsPass ? text(query.get('pass')) : null,
     accessToken: text(query.get('access_token')),
     cookie: cookieOf(headers, cookieName),
-    reconnect: text(headerValue(headers, 'last-event-id')) !== null,
+    reconnect: [headerValue(headers, 'last-event-id'), query.get('lastEventId'), query.get('Last-Event-ID')].some(
+      Boolean,
+    ),
     page: pageFacts(headers),
   };
 }

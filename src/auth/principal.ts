@@ -39,6 +39,14 @@ export const keyingOf = (mode: 'none' | 'jwt'): Keying => (mode === 'none' ? 'ro
 const mayListen = (holder: TokenHolder): holder is TokenHolder & { readonly tenants: readonly string[] } =>
   holder.tenants !== '*' && holder.scopes.has('subscribe');
 
+/** Why the principal may listen to nothing; null if there may be rooms for it. */
+export function whyDeaf(principal: Principal): string | null {
+  if (principal.kind === 'anonymous') return null;
+  if (!principal.scopes.has('subscribe')) return 'The token lacks the scope subscribe.';
+  if (principal.tenants === '*') return 'A token for all tenants listens to none. Use one that names its tenants.';
+  return principal.tenants.length === 0 ? 'The token names no tenant: it lacks the claim tenantId.' : null;
+}
+
 export const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder | StateScope): boolean =>
   ticketIds !== null || agreementIds !== null;
 

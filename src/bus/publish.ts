@@ -5,9 +5,10 @@
 import { createHash } from 'node:crypto';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
-import { BridgeError, type FieldError } from '../contract/errors.ts';
-import type { CheckedEvent, EventCatalog } from '../contract/events.ts';
+import { BridgeError, type FieldError, fieldsError } from '../contract/errors.ts';
+import { type CheckedEvent, type EventCatalog, LEGACY_NAMES } from '../contract/events.ts';
 import { emittedNames } from '../contract/frames.ts';
+import { nearest } from '../contract/nearest.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { AppendedEvent, Log } from '../store/store.ts';
@@ -53,6 +54,15 @@ export interface PublishDeps {
 export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => void): Publish {
   const { store, catalog, keying, legacyEvents, metrics } = deps;
 
+  /** What is wrong with a name that the catalog does not have. */
+  function faultOfName(event: unknown): string {
+    const rule = `must be one of ${catalog.names.join(', ')}, or an event that the operator declares with EXTRA_EVENTS`;
+    if (event === undefined) return `is required and ${rule}`;
+    const canonical = Object.keys(LEGACY_NAMES).find((name) => LEGACY_NAMES[name]?.includes(String(event)));
+    const near = canonical ?? nearest(String(event), catalog.names);
+    return near === null ? rule : `${rule}; did you mean ${near}?`;
+  }
+
   function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): CheckedEvent[] {
     const checked: CheckedEvent[] = [];
     const errors: FieldError[] = [];
@@ -64,17 +74,17 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
         checked.push(result.event);
       } else if (result.kind === 'unknown_event') {
         code = 'unknown_event';
-        errors.push({ path: `${path}/event`, message: `must be one of ${catalog.names.join(', ')}` });
+        errors.push({ in: 'body', path: `${path}/event`, message: faultOfName(event) });
       } else {
         for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
       }
     }
-    const [first] = errors;
+    const [first, ...rest] = errors;
     if (first === undefined) return checked;
     for (const { event } of inputs) {
       metrics.published(catalog.names.find((name) => name === event) ?? null, 'rejected', 1);
     }
-    throw new BridgeError(code, `${first.path} ${first.message}`, { errors });
+    throw fieldsError(code, [first, ...rest]);
   }
 
   function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {

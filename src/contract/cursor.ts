@@ -22,6 +22,13 @@ const SEQ_WIDTH = 11;
 const FORMAT = /^([0-9a-z]{8})-([0-9a-z]{11})-([0-9a-z]{4})$/;
 const MAX_LENGTH = 64;
 export const CURSOR_RULE = `1 to ${MAX_LENGTH} characters without whitespace or control characters`;
+/** `CURSOR_RULE` as JSON Schema, for the API's descriptions. */
+export const CURSOR_SCHEMA = {
+  type: 'string',
+  minLength: 1,
+  maxLength: MAX_LENGTH,
+  pattern: '^[^\\s\\u0000-\\u001f\\u007f-\\u009f]*$',
+} as const;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern finds control characters
 const MALFORMED = /[\s\u0000-\u001f\u007f-\u009f]/u;
 

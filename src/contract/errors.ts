@@ -5,6 +5,7 @@
  * (answers/problem.ts), Socket.IO's ack and `bridge.error` (transports/socketio), and `bridge.error` within a stream
  * (transports/sse).
  */
+import { printableName } from './printable.ts';
 
 /** `passing`: a transient fault. The same request may succeed later, so a client retries it. */
 interface ErrorKind {
@@ -18,6 +19,7 @@ const passing = (status: number, title: string): ErrorKind => ({ status, title, 
 
 export const ERRORS = {
   invalid_request: lasting(400, 'The request is not valid'),
+  unknown_parameter: lasting(400, 'The request has an unknown parameter'),
   invalid_json: lasting(400, 'The body is not valid JSON'),
   invalid_cursor: lasting(400, 'The cursor is malformed'),
   invalid_room: lasting(400, 'The room is not valid'),
@@ -48,11 +50,16 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** `path` is a JSON Pointer (RFC 6901) into the body, or the name of a parameter or header. */
 export interface FieldError {
+  readonly in: 'body' | 'query' | 'header' | 'path';
+  /** In the body a JSON Pointer (RFC 6901), empty for the whole body; else the name of the parameter or header. */
   readonly path: string;
   readonly message: string;
 }
+
+/** The JSON Pointer of a member (RFC 6901). */
+export const pointerOf = (...keys: readonly PropertyKey[]): string =>
+  keys.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
 
 export interface BridgeErrorOptions {
   readonly errors?: readonly FieldError[];
@@ -86,4 +93,11 @@ export class BridgeError extends Error {
   get passing(): boolean {
     return ERRORS[this.code].passing;
   }
+}
+
+/** The error for faults in fields. Its message is that of the first. */
+export function fieldsError(code: ErrorCode, errors: readonly [FieldError, ...FieldError[]]): BridgeError {
+  const [{ path, message }] = errors;
+  const where = path === '' ? 'The body' : printableName(path);
+  return new BridgeError(code, `${where} ${message}${message.endsWith('?') ? '' : '.'}`, { errors });
 }

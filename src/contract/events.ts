@@ -5,7 +5,7 @@
  * `JSON.stringify` of the publisher's parsed body.
  */
 import { z } from 'zod';
-import type { FieldError } from './errors.ts';
+import { type FieldError, pointerOf } from './errors.ts';
 import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from './rooms.ts';
 
 export const TICKETS_UPDATED = 'tickets.updated';
@@ -121,6 +121,13 @@ export type CheckResult =
   | { readonly kind: 'unknown_event' }
   | { readonly kind: 'invalid_payload'; readonly errors: readonly FieldError[] };
 
+/** Every event name that can be published: canonical and declared ones. */
+export const publishedNames = (extraEvents: readonly string[]): string[] => [
+  TICKETS_UPDATED,
+  MESSAGES_NEW,
+  ...extraEvents,
+];
+
 export interface EventCatalog {
   /** Every event name that can be published. */
   readonly names: readonly string[];
@@ -145,7 +152,7 @@ export function createEventCatalog(extraEvents: readonly string[] = []): EventCa
       const text = serialise(payload);
       if (text === null) {
         const message = `must be JSON with at most ${MAX_DEPTH} levels of nesting`;
-        return { kind: 'invalid_payload', errors: [{ path: '', message }] };
+        return { kind: 'invalid_payload', errors: [{ in: 'body', path: '', message }] };
       }
       return {
         kind: 'ok',
@@ -199,10 +206,10 @@ function isTooDeep(text: string): boolean {
   return false;
 }
 
-/** Zod's issues, with their paths as JSON Pointers (RFC 6901). */
 function fieldErrors(error: z.ZodError): FieldError[] {
   return error.issues.map((issue) => ({
-    path: issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
+    in: 'body',
+    path: pointerOf(...issue.path),
     message: issue.message,
   }));
 }

@@ -7,7 +7,9 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
-import { setSharedHeaders } from '../answers/headers.ts';
+import { nanoid } from 'nanoid';
+import { onExchangeEnd } from '../answers/exchange.ts';
+import { requestIdFor, requestIdOf, setRequestId, setSharedHeaders } from '../answers/headers.ts';
 import { endWithProblem, type ProblemDeps, problemAnswer, refusalOf } from '../answers/problem.ts';
 import type { HostRule } from '../auth/hosts.ts';
 import type { Origins } from '../auth/origins.ts';
@@ -93,14 +95,23 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     return refused(refusal);
   }
 
+  const logsRequests = logger.isLevelEnabled('debug');
+  /** Without the query, which may hold a token. */
+  function logEnd(request: IncomingMessage, response: ServerResponse): void {
+    const { method } = request;
+    const requestId = requestIdOf(response);
+    const path = rawPathOf(request);
+    onExchangeEnd(response, () => {
+      logger.debug({ requestId, method, path, status: response.statusCode }, 'a request ended');
+    });
+  }
+
   const handleHttp = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     hostname: 'localhost',
     // The app answers its own errors. Only a request without a valid URL gets here.
-    errorHandler() {
-      const error = invalidRequest('The request target or the Host header is not valid.');
-      const { body, ...init } = problemAnswer(refused(error));
-      return new Response(body, init);
+    errorHandler(error) {
+      throw error;
     },
   });
 
@@ -113,18 +124,26 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
 
   function serve(request: IncomingMessage, response: ServerResponse): void {
+    setRequestId(request, response);
     setSharedHeaders(request, response, origins);
+    if (logsRequests) logEnd(request, response);
     if (gate.draining) response.setHeader('connection', 'close');
     // Emitted when the answer is written, whole.
     response.on('prefinish', () => {
       if (request.socket.writableLength > 0) awaitReader(request, response);
     });
     const misdirected = misdirection(request);
-    if (misdirected !== null) {
-      const { status, headers, body } = problemAnswer(misdirected);
-      response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) }).end(body);
-    } else if (socketio?.owns(request)) socketio.handleRequest(request, response);
-    else void handleHttp(request, response);
+    if (misdirected !== null) endResponse(response, misdirected);
+    else if (socketio?.owns(request)) socketio.handleRequest(request, response);
+    else {
+      const error = 'The request target or the Host header is not valid.';
+      handleHttp(request, response).catch(() => endResponse(response, refused(invalidRequest(error))));
+    }
+  }
+
+  function endResponse(response: ServerResponse, error: BridgeError): void {
+    const { status, headers, body } = problemAnswer(error, requestIdOf(response));
+    response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) }).end(body);
   }
 
   function awaitReader(request: IncomingMessage, response: ServerResponse): void {
@@ -151,17 +170,18 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     socket.on('error', () => socket.destroy());
     // A protocol cannot follow a response that is still to be sent.
     if (!connections.takeTurn(socket as Socket)) return void socket.destroy();
+    const refuse = (error: BridgeError) => endWithProblem(socket, error, requestIdFor(request));
     const misdirected = misdirection(request);
-    if (misdirected !== null) endWithProblem(socket, misdirected);
+    if (misdirected !== null) refuse(misdirected);
     else if (socketio?.owns(request)) socketio.handleUpgrade(request, socket, head);
-    else endWithProblem(socket, refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
+    else refuse(refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
   });
   // Node's default does the same, but without a problem document and a metric (protocol §10).
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Duplex & { readonly _httpMessage?: ServerResponse }) => {
       if (socket.writable && !socket._httpMessage?.headersSent)
-        endWithProblem(socket, refused(clientFault(error, maxHeadBytes)));
+        endWithProblem(socket, refused(clientFault(error, maxHeadBytes)), nanoid());
       else socket.destroy();
     },
   );

@@ -40,10 +40,11 @@ export interface Prometheus {
   /**
    * The page of all metrics. Scrapes while a page is made share it, and so do scrapes of the next second while somebody
    * still reads it: bytes that wait for a client are the same for all of them.
-   * @param accept the request's Accept header, which may prefer OpenMetrics
    */
-  scrape(accept: string | undefined): Promise<MetricsPage>;
+  scrape(format: MetricsFormat): Promise<MetricsPage>;
 }
+
+export type MetricsFormat = 'text' | 'openmetrics';
 
 export interface MetricsPage {
   readonly contentType: string;
@@ -177,7 +178,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     return slices;
   }
 
-  async function makePage(isOpenMetrics: boolean): Promise<Pick<MetricsPage, 'contentType' | 'body'>> {
+  async function makePage(format: MetricsFormat): Promise<Pick<MetricsPage, 'contentType' | 'body'>> {
+    const isOpenMetrics = format === 'openmetrics';
     await sample();
     const lines = await emitLines(isOpenMetrics ? EMIT_FAMILY : EMIT_NAME);
     const others = await registry.metrics();
@@ -190,7 +192,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
 
   /** By format: the newest page, and how many scrapes wait for it or read it. */
   const pages = new Map<
-    boolean,
+    MetricsFormat,
     { readonly madeAtMs: number; readonly page: ReturnType<typeof makePage>; readers: number }
   >();
 
@@ -331,19 +333,18 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
       refused: (code) => refused.add(code, '', 1),
     },
     totals,
-    async scrape(accept) {
-      const isOpenMetrics = accept?.includes('application/openmetrics-text') ?? false;
+    async scrape(format) {
       const nowMs = performance.now();
-      let shared = pages.get(isOpenMetrics);
+      let shared = pages.get(format);
       if (shared === undefined || shared.readers === 0 || nowMs - shared.madeAtMs > SHARED_MS) {
-        shared = { madeAtMs: nowMs, page: makePage(isOpenMetrics), readers: 0 };
-        pages.set(isOpenMetrics, shared);
+        shared = { madeAtMs: nowMs, page: makePage(format), readers: 0 };
+        pages.set(format, shared);
       }
       const own = shared;
       own.readers++;
       const release = (): void => {
         own.readers--;
-        if (own.readers === 0 && pages.get(isOpenMetrics) === own) pages.delete(isOpenMetrics);
+        if (own.readers === 0 && pages.get(format) === own) pages.delete(format);
       };
       try {
         return { ...(await own.page), release };

@@ -8,7 +8,7 @@
  */
 import { hash } from 'node:crypto';
 import type { Cursor } from '../contract/cursor.ts';
-import { BridgeError } from '../contract/errors.ts';
+import { type BridgeError, fieldsError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
 
@@ -116,8 +116,8 @@ export interface StatePage {
 
 /** The error of `tickets` and `messages` for a `page` that is not a `nextPage` of the same list. */
 export function invalidPage(): BridgeError {
-  const message = 'is not a page token of this list';
-  return new BridgeError('invalid_request', `page ${message}.`, { errors: [{ path: 'page', message }] });
+  const message = 'must be the nextPage of an answer to the same request';
+  return fieldsError('invalid_request', [{ in: 'query', path: 'page', message }]);
 }
 
 interface PageQuery {

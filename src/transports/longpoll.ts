@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto';
 import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
-import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
-import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
+import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import type { Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
@@ -15,6 +15,7 @@ import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
+import { publishedNames } from '../contract/events.ts';
 import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
@@ -32,16 +33,17 @@ const MAX_CHARS = 10 * 1024 * 1024;
 /** Payload text that one read of the log returns, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
 
-export const EVENTS_QUERY = {
+/** @param published the names of the events that can be published */
+export const eventsQuery = (published: readonly string[]) => ({
   ...ROOM_QUERY,
-  events: list('Event names to keep. Default: all.'),
+  events: eventsFilter(published),
   legacy: flag(false, 'Whether the legacy aliases precede each canonical event.'),
-  after: text(
+  after: cursor(
     'Events after this cursor; `start`: from the oldest; `now`: only the cursor. Default: the newest events.',
   ),
   limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of records.'),
   wait: integer(0, MAX_WAIT_SECONDS, 0, 'Seconds to wait for a record if there is none (long poll).'),
-} as const;
+});
 
 export interface PollingDeps {
   readonly bus: Bus;
@@ -71,9 +73,10 @@ interface EventsRequest {
 
 export function createPolling({ bus, config, metrics, gate, principalOf }: PollingDeps) {
   const waiting = new Set<() => void>();
+  const shape = eventsQuery(publishedNames(config.extraEvents));
 
   async function handle(context: BridgeContext): Promise<Response> {
-    const query = parseQuery(queryOf(context), EVENTS_QUERY);
+    const query = parseQuery(queryOf(context), shape, [PASS]);
     const principal = await principalOf(context);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
     const { incoming, outgoing } = context.env;
@@ -84,7 +87,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       view: viewOf(query, config),
       limit: query.limit,
     };
-    const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
+    const { after } = query;
     if (after === 'now') {
       const empty = pageOf([], { position: bus.head, more: false, mode: 'resumed' });
       // The client asks for the cursor itself, so the ETag depends on it.

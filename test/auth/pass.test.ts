@@ -186,6 +186,13 @@ test('a pass is no bearer token and a bearer token no pass, also with the same k
   }
 });
 
+test('a reconnect has a Last-Event-ID, in the header or, from a polyfill, in the query', () => {
+  assert.ok(request({ 'last-event-id': 'x' }).reconnect);
+  assert.ok(request({}, 'lastEventId=x').reconnect);
+  assert.ok(request({}, 'Last-Event-ID=x').reconnect);
+  assert.ok(!request({ 'last-event-id': '' }, 'lastEventId=&Last-Event-ID=&after=x').reconnect);
+});
+
 test('credentials are taken in one order, and a bad one is not passed over', async () => {
   const auth = createAuth(config, origins, world().secretOf);
   const of = async (tenantId: string) => token({ tenantId, scope: 'subscribe' });

@@ -12,6 +12,7 @@ import {
   sessionHolder,
   stateScope,
   type TokenHolder,
+  whyDeaf,
 } from '../../src/auth/principal.ts';
 import { audienceOf } from '../../src/contract/audiences.ts';
 import { formatRoom, ROOM_KINDS, type Room } from '../../src/contract/rooms.ts';
@@ -35,6 +36,13 @@ const byTicket = holder({ ticketIds: new Set(['1']) });
 const nothing = holder({ ticketIds: new Set() });
 const service = holder({ tenants: '*', scopes: new Set(['subscribe', 'publish', 'admin']) });
 const mute = holder({ scopes: new Set(['publish']) });
+
+test('who listens to nothing, and why', () => {
+  for (const principal of [ANONYMOUS, whole, narrowed, nothing]) assert.equal(whyDeaf(principal), null);
+  assert.match(whyDeaf(mute) ?? '', /lacks the scope subscribe/);
+  assert.match(whyDeaf(service) ?? '', /Use one that names its tenants/);
+  assert.match(whyDeaf(holder({ tenants: [] })) ?? '', /lacks the claim tenantId/);
+});
 
 test('which rooms are heard', () => {
   const table: readonly [TokenHolder, Room, boolean][] = [

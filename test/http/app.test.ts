@@ -6,7 +6,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import { pino } from 'pino';
-import { SECURITY_HEADERS } from '../../src/answers/headers.ts';
+import { SECURITY_HEADERS, setRequestId } from '../../src/answers/headers.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
 import { configure } from '../../src/config.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
@@ -42,7 +42,11 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     check: { stream: unused, poll: unused },
     ...deps,
   });
-  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
+  const handle = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server = createServer((request, response) => {
+    setRequestId(request, response);
+    void handle(request, response);
+  });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   context.after(() => {
     server.close();
@@ -89,7 +93,7 @@ test('the fields of an error are members of the problem', async (context) => {
   const fields = { reason: 'expired', after: 'a', oldest: 'b', cursor: 'c' };
   const events = () => Promise.reject(new BridgeError('cursor_expired', 'Gone.', { fields }));
   const { url } = await serve(context, { transports: { sse: events, events } });
-  const response = await fetch(`${url}/events`);
+  const response = await fetch(`${url}/events`, { headers: { 'x-request-id': 'r-1' } });
   assert.equal(response.status, 410);
   assert.deepEqual(await response.json(), {
     type: 'urn:roomcast:error:cursor_expired',
@@ -97,6 +101,7 @@ test('the fields of an error are members of the problem', async (context) => {
     status: 410,
     detail: 'Gone.',
     code: 'cursor_expired',
+    requestId: 'r-1',
     ...fields,
   });
 });

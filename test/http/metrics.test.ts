@@ -26,8 +26,8 @@ function seriesOf(text: string, name: string): Record<string, number> {
   );
 }
 
-async function scrapeText(prometheus: Prometheus, accept?: string): Promise<string> {
-  const { body, release } = await prometheus.scrape(accept);
+async function scrapeText(prometheus: Prometheus): Promise<string> {
+  const { body, release } = await prometheus.scrape('text');
   release();
   return String(body);
 }
@@ -184,10 +184,10 @@ test('concurrent scrapes share one page; the next scrape gets a new one', async 
       return { records: 1, oldestAcceptedAtMs: null };
     },
   });
-  const pages = await Promise.all([prometheus.scrape(undefined), prometheus.scrape('text/plain')]);
+  const pages = await Promise.all([prometheus.scrape('text'), prometheus.scrape('text')]);
   pages[0]?.release();
   // Somebody still reads the page.
-  pages.push(await prometheus.scrape(undefined));
+  pages.push(await prometheus.scrape('text'));
   assert.equal(samples, 1);
   assert.equal(new Set(pages.map(({ body }) => body)).size, 1, 'the bytes are the same, not alike');
   for (const { release } of pages.slice(1)) release();
@@ -202,7 +202,7 @@ test('OpenMetrics on request; the other format is unchanged after it', async () 
   prometheus.metrics.refused('forbidden');
   const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   const before = names(await scrapeText(prometheus));
-  const { contentType, body: bytes } = await prometheus.scrape(`${OPENMETRICS},text/plain;q=0.5`);
+  const { contentType, body: bytes } = await prometheus.scrape('openmetrics');
   const body = String(bytes);
   assert.match(contentType, /^application\/openmetrics-text; version=1\.0\.0; charset=utf-8$/);
   assert.ok(body.endsWith('\n# EOF\n'));

@@ -11,7 +11,7 @@ import { createEventCatalog } from '../../src/contract/events.ts';
 import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
-import type { Content } from '../../src/http/reference/parts.ts';
+import type { ApiResponse, Content, Operation } from '../../src/http/reference/parts.ts';
 import { toYaml } from '../../src/http/reference/routes.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
@@ -23,6 +23,14 @@ const document = createDocument({ basePath: '', eventNames: catalog.names });
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
 );
+
+/** The response itself, also of those that every route has. */
+function resolved(response: Operation['responses'][string]): ApiResponse {
+  if (!('$ref' in response)) return response;
+  const { [response.$ref.replace('#/components/responses/', '')]: common } = document.components.responses;
+  assert.ok(common, response.$ref);
+  return common;
+}
 
 test('openapi.yaml matches the schemas; `npm run openapi` writes it', async () => {
   const file = await readFile(new URL('../../openapi.yaml', import.meta.url), 'utf8');
@@ -79,7 +87,7 @@ test('every error is described as a problem under its status', () => {
   for (const { name, operation } of operations) {
     for (const [status, response] of Object.entries(operation.responses)) {
       if (Number(status) < 400) continue;
-      const content = response.content?.['application/problem+json'];
+      const content = resolved(response).content?.['application/problem+json'];
       assert.ok(content, `${name} ${status}`);
       for (const code of Object.keys(content.examples ?? {})) {
         assert.equal(ERRORS[code as keyof typeof ERRORS].status, Number(status), `${name} ${code}`);
@@ -134,7 +142,9 @@ for (const [name, extraEvents] of [
     for (const [path, methods] of Object.entries(paths)) {
       for (const { requestBody, responses } of Object.values(methods)) {
         check(path, requestBody?.content);
-        for (const [status, { content }] of Object.entries(responses)) check(`${path} ${status}`, content);
+        for (const [status, response] of Object.entries(responses)) {
+          check(`${path} ${status}`, resolved(response).content);
+        }
       }
     }
     assert.ok(count > 50);

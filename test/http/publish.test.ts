@@ -13,7 +13,7 @@ interface Problem {
   readonly status: number;
   readonly detail: string;
   readonly code: string;
-  readonly errors?: readonly { readonly path: string; readonly message: string }[];
+  readonly errors?: readonly { readonly in: string; readonly path: string; readonly message: string }[];
 }
 
 interface Sent {
@@ -135,14 +135,14 @@ describe('publishing', () => {
   });
 
   const badBodies: [string, string | Uint8Array<ArrayBuffer>, number, string, string[]?][] = [
-    ['an empty body', '', 400, 'invalid_json'],
-    ['malformed JSON', '{"event":', 400, 'invalid_json'],
-    ['JSON with a trailing comma', '{"event":"tickets.updated",}', 400, 'invalid_json'],
-    ['invalid UTF-8', Buffer.from('{"event":"\xff"}', 'latin1'), 400, 'invalid_json'],
+    ['an empty body', '', 400, 'invalid_json', ['']],
+    ['malformed JSON', '{"event":', 400, 'invalid_json', ['']],
+    ['JSON with a trailing comma', '{"event":"tickets.updated",}', 400, 'invalid_json', ['']],
+    ['invalid UTF-8', Buffer.from('{"event":"\xff"}', 'latin1'), 400, 'invalid_json', ['']],
     ['a string', '"hello"', 422, 'invalid_body', ['']],
     ['null', 'null', 422, 'invalid_body', ['']],
     ['an array', '[]', 422, 'invalid_body', ['']],
-    ['neither event nor events', '{"payload":{}}', 422, 'invalid_body', ['']],
+    ['neither event nor events', '{"payload":{}}', 422, 'invalid_body', ['/event']],
     ['both event and events', '{"event":"tickets.updated","payload":{},"events":[]}', 422, 'invalid_body', ['']],
     ['events that is not an array', '{"events":{}}', 422, 'invalid_body', ['/events']],
     ['an empty batch', '{"events":[]}', 422, 'invalid_body', ['/events']],
@@ -183,7 +183,23 @@ describe('publishing', () => {
       'invalid_payload',
       ['/payload'],
     ],
-    ['brackets that never close', '['.repeat(90_000), 400, 'invalid_json'],
+    ['brackets that never close', '['.repeat(90_000), 400, 'invalid_json', ['']],
+    ['a misspelt member', '{"event":"tickets.updated","paylod":{}}', 422, 'invalid_body', ['/paylod']],
+    ['a member beside events', '{"events":[{}],"event_":1}', 422, 'invalid_body', ['/event_']],
+    ['rooms', JSON.stringify({ ...JSON.parse(one()), rooms: ['user:u'] }), 422, 'invalid_body', ['/rooms']],
+    ['another tenantId', JSON.stringify({ ...JSON.parse(one()), tenantId: 't' }), 422, 'invalid_body', ['/tenantId']],
+    [
+      'a batch with members that no event has',
+      JSON.stringify({
+        events: [
+          { ...JSON.parse(one()), 'a/b~c': 1 },
+          { event: 'x', Payload: 1, key: 2 },
+        ],
+      }),
+      422,
+      'invalid_body',
+      ['/events/0/a~1b~0c', '/events/1/Payload', '/events/1/key'],
+    ],
     ['a body over the limit', JSON.stringify('x'.repeat(100_000)), 413, 'body_too_large'],
   ];
   for (const [what, body, status, code, paths] of badBodies) {
@@ -195,9 +211,19 @@ describe('publishing', () => {
         problem.errors?.map(({ path }) => path),
         paths,
       );
-      for (const { message } of problem.errors ?? []) assert.match(message, /\bmust (be|have) /);
+      for (const { in: place, message } of problem.errors ?? []) {
+        assert.equal(place, 'body');
+        assert.match(message, code === 'invalid_json' ? /^is (required|not valid) ?/ : /\bmust (be|have) /);
+      }
     });
   }
+
+  test('tenantId beside the payload is a check, and null counts as absent', async () => {
+    const { event, payload } = JSON.parse(one());
+    for (const more of [{ tenantId: payload.tenantId }, { tenantId: null, rooms: null }]) {
+      assert.equal((await bridge.post({ event, payload, ...more })).status, 201);
+    }
+  });
 
   test('brackets within strings do not count as nesting, and 1000 levels pass', async () => {
     const ticket = { text: '["{'.repeat(5_000), deep: 0 };

@@ -18,7 +18,7 @@ import {
 } from '../../contract/events.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
-import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
+import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
 import {
   boolean,
@@ -148,7 +148,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
         channel: { $ref: '#/channels/sse' },
         summary: 'Receive the events of the rooms in the query',
         messages: ofChannel('sse', received),
-        bindings: { http: { method: 'GET', query: querySchema(), bindingVersion: '0.3.0' } },
+        bindings: { http: { method: 'GET', query: querySchema(options.eventNames), bindingVersion: '0.3.0' } },
       },
     },
     components: {
@@ -303,8 +303,8 @@ const ACK: Message = {
   ],
 };
 
-function querySchema(): JsonObject {
-  const properties = parametersOf(SSE_QUERY).map(({ name, description, schema }) => [
+function querySchema(eventNames: readonly string[]): JsonObject {
+  const properties = parametersOf(sseQuery(eventNames)).map(({ name, description, schema }) => [
     name,
     describe(schema, description),
   ]);

@@ -69,6 +69,8 @@ ${contents.join('\n')}
 </ul></nav>
 <main>
 ${sections.join('\n')}
+<section aria-labelledby="common"><h2 id="common">Responses of every route</h2>
+<dl>${Object.entries(document.components.responses).map(renderResponse).join('')}</dl></section>
 <section aria-labelledby="schemas"><h2 id="schemas">Schemas</h2>
 ${Object.entries(document.components.schemas)
   .map(([name, schema]) => `<h3 id="${anchor(`schema-${name}`)}">${escapeHtml(name)}</h3>\n${block(schema)}`)
@@ -88,7 +90,8 @@ ${description === undefined ? '' : `<p>${prose(description)}</p>`}
 ${parameters.length === 0 ? '' : `<h4>Parameters</h4>\n<dl>${parameters.map(renderParameter).join('')}</dl>`}
 ${requestBody === undefined ? '' : `<h4>Request body</h4>\n${renderContent(requestBody.content)}`}
 <h4>Responses</h4>
-<dl>${Object.entries(responses).map(renderResponse).join('')}</dl>
+<dl>${Object.entries(responses).map(renderOwnResponse).join('')}</dl>
+<p class="note">And the <a href="#common">responses of every route</a>.</p>
 </article>`;
 }
 
@@ -105,9 +108,13 @@ function renderParameter({ name, in: location, required, description, schema }: 
   return `<dt><code>${escapeHtml(name)}</code> <span class="note">(${escapeHtml(note)})</span></dt><dd>${prose(description)}</dd>`;
 }
 
-function renderResponse([status, { description, headers = {}, content = {} }]: [string, ApiResponse]): string {
+/** Not those of every route, which have a section of their own. */
+const renderOwnResponse = ([status, response]: [string, Operation['responses'][string]]): string =>
+  '$ref' in response ? '' : renderResponse([status, response]);
+
+function renderResponse([name, { description, headers = {}, content = {} }]: [string, ApiResponse]): string {
   const names = Object.keys(headers).map((name) => `<code>${escapeHtml(name)}</code>`);
-  return `<dt><strong>${status}</strong></dt><dd>${prose(description)}
+  return `<dt><strong>${name}</strong></dt><dd>${prose(description)}
 ${names.length === 0 ? '' : `<p class="note">Headers: ${names.join(', ')}</p>`}
 ${renderContent(content)}</dd>`;
 }

@@ -4,8 +4,8 @@
  * differ, or if the document and the app list different routes.
  */
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
-import { PATHS } from './operations.ts';
-import { type JsonObject, type Operation, type Paths, problems } from './parts.ts';
+import { pathsOf } from './operations.ts';
+import { type ApiResponse, COMMON_RESPONSES, type JsonObject, type Operation, type Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
@@ -22,6 +22,8 @@ export interface OpenApiDocument {
   readonly paths: Paths;
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonObject>>;
+    readonly responses: Readonly<Record<string, ApiResponse>>;
+    readonly headers: Readonly<Record<string, JsonObject>>;
     readonly securitySchemes: Readonly<Record<string, JsonObject>>;
   };
 }
@@ -59,7 +61,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
     paths: Object.fromEntries(
-      Object.entries(PATHS).map(([path, operations]) => [
+      Object.entries(pathsOf(eventNames)).map(([path, operations]) => [
         path,
         // Load balancers probe these two by names of their own.
         path === '/healthz' || path === '/readyz' ? operations : withHostProblem(operations),
@@ -67,6 +69,15 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
     ),
     components: {
       schemas: schemas(declared),
+      responses: COMMON_RESPONSES,
+      headers: {
+        RequestId: {
+          description:
+            'Identifies the request, in problems and in the server’s log: your own `X-Request-Id`, if it has 1 to 128 ' +
+            'visible ASCII characters; else a new one.',
+          schema: { type: 'string', minLength: 1, maxLength: 128 },
+        },
+      },
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
         cookie: {
@@ -90,11 +101,11 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
 
 /** Without tokens, a bridge on a loopback address refuses a `Host` that is not local (protocol §11). */
 function withHostProblem(operations: Readonly<Record<string, Operation>>): Readonly<Record<string, Operation>> {
-  const { 421: response } = problems(['host_not_allowed']);
+  const problem = { 421: { $ref: '#/components/responses/host_not_allowed' } };
   return Object.fromEntries(
     Object.entries(operations).map(([method, operation]) => [
       method,
-      { ...operation, responses: { ...operation.responses, ...(response === undefined ? {} : { 421: response }) } },
+      { ...operation, responses: { ...operation.responses, ...problem } },
     ]),
   );
 }

@@ -3,8 +3,8 @@ import { JSON_TYPE } from '../../answers/answer.ts';
 import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
-import { EVENTS_QUERY } from '../../transports/longpoll.ts';
-import { SSE_QUERY } from '../../transports/sse/endpoint.ts';
+import { eventsQuery } from '../../transports/longpoll.ts';
+import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
@@ -33,9 +33,12 @@ import {
 import { STATS_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
+/** Without a type: some tools check the text, others each event as an object. */
+const STREAM = { description: 'Server-Sent Events (WHATWG HTML §9.2).' } as const;
+const YAML = { 'application/yaml': { schema: { type: 'object' } } } as const;
 
 const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'forbidden', 'unavailable'] as const;
-const STATE_PROBLEMS = ['invalid_request', ...TOKEN_PROBLEMS] as const;
+const STATE_PROBLEMS = ['invalid_request', 'unknown_parameter', ...TOKEN_PROBLEMS] as const;
 const LISTEN_PROBLEMS = [...STATE_PROBLEMS, 'invalid_cursor', 'too_many_rooms', 'too_many_connections'] as const;
 /** The credentials of routes that also take a pass. */
 const LISTEN_SECURITY = [{}, { bearer: [] }, { cookie: [] }, { accessToken: [] }, { pass: [] }] as const;
@@ -98,7 +101,7 @@ const publish: Operation = {
   },
 };
 
-const sse: Operation = {
+const sse = (eventNames: readonly string[]): Operation => ({
   operationId: 'stream',
   tags: ['Listen'],
   summary: 'Stream the events of rooms (Server-Sent Events)',
@@ -110,7 +113,7 @@ const sse: Operation = {
     'would stop it from reconnecting. Name at least one room.',
   security: LISTEN_SECURITY,
   parameters: [
-    ...parametersOf(SSE_QUERY),
+    ...parametersOf(sseQuery(eventNames)),
     {
       name: 'Last-Event-ID',
       in: 'header',
@@ -123,7 +126,7 @@ const sse: Operation = {
       'The stream. It stays open until you or the server end it.',
       {
         'text/event-stream': {
-          schema: string,
+          schema: STREAM,
           examples: {
             stream: {
               value: `retry: 2137\nevent: bridge.cursor\nid: ${CURSOR}\ndata: {}\n\nevent: ticket.updated\ndata: {…}\n\nevent: tickets.updated\nid: ${CURSOR}\ndata: {…}\n\n`,
@@ -135,10 +138,21 @@ const sse: Operation = {
     ),
     ...problems(LISTEN_PROBLEMS),
   },
-};
+});
 
+const NOT_EMPTY = { type: 'string', minLength: 1 } as const;
 const ETAG = { ETag: 'Send it as `If-None-Match` with your next request.' };
-const events: Operation = {
+const IF_NONE_MATCH: Parameter = {
+  name: 'If-None-Match',
+  in: 'header',
+  description: 'The `ETag` of your previous response.',
+  schema: string,
+};
+const NOT_MODIFIED = {
+  description: 'Nothing has changed since the response with this `ETag`.',
+  headers: headersOf(ETAG),
+};
+const events = (eventNames: readonly string[]): Operation => ({
   operationId: 'poll',
   tags: ['Listen'],
   summary: 'Read the events of rooms after a cursor (polling, long polling)',
@@ -146,10 +160,7 @@ const events: Operation = {
     'Read a page, then continue with its `cursor` as `after`. With `wait`, the response comes as soon as there is an event, ' +
     'or when the time is over. Name at least one room.',
   security: LISTEN_SECURITY,
-  parameters: [
-    ...parametersOf(EVENTS_QUERY),
-    { name: 'If-None-Match', in: 'header', description: 'The `ETag` of your previous response.', schema: string },
-  ],
+  parameters: [...parametersOf(eventsQuery(eventNames)), IF_NONE_MATCH],
   responses: {
     200: ok(
       'A page of events, oldest first.',
@@ -160,10 +171,10 @@ const events: Operation = {
       }),
       ETAG,
     ),
-    304: { description: 'Nothing has changed since the response with this `ETag`.', headers: headersOf(ETAG) },
+    304: NOT_MODIFIED,
     ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown']),
   },
-};
+});
 
 const tickets: Operation = {
   operationId: 'listTickets',
@@ -244,7 +255,7 @@ const pass: Operation = {
         { pass: 'eyJ0eXAiOiJ…', expiresInSeconds: 600 },
       ),
     ),
-    ...problems(TOKEN_PROBLEMS),
+    ...problems(['unknown_parameter', ...TOKEN_PROBLEMS]),
   },
 };
 
@@ -285,7 +296,7 @@ const stats: Operation = {
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
 };
 
-const CHECK_PROBLEMS = ['invalid_request', 'unavailable', 'too_many_connections'] as const;
+const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
 
 const checkStream: Operation = {
   operationId: 'checkStream',
@@ -297,7 +308,7 @@ const checkStream: Operation = {
   responses: {
     200: ok('Ticks: `n` counts them from 0, `atMs` is the time since the first one in milliseconds.', {
       'text/event-stream': {
-        schema: string,
+        schema: STREAM,
         examples: { tick: { value: 'retry: 2000\nevent: check.tick\ndata: {"n":0,"atMs":0}\n\n' } },
       },
     }),
@@ -332,12 +343,35 @@ const checkPoll: Operation = {
 
 /** An operation of a route that needs no token. */
 function open(operationId: string, summary: string, content: Readonly<Record<string, Content>>): Operation {
-  return { operationId, tags: ['Operate'], summary, security: [{}], responses: { 200: ok(`${summary}.`, content) } };
+  return {
+    operationId,
+    tags: ['Operate'],
+    summary,
+    security: [{}],
+    responses: { 200: ok(`${summary}.`, content), ...problems([]) },
+  };
+}
+
+/** The same for a file, which has an `ETag`. */
+function file(operationId: string, summary: string, content: Readonly<Record<string, Content>>): Operation {
+  const operation = open(operationId, summary, content);
+  return {
+    ...operation,
+    parameters: [IF_NONE_MATCH],
+    responses: {
+      200: ok(`${summary}.`, content, ETAG),
+      304: NOT_MODIFIED,
+      ...problems(['not_found']),
+    },
+  };
 }
 
 const redirect = (operationId: string, page: string): Operation => ({
   ...open(operationId, `Redirect to ${page}`, {}),
-  responses: { 302: { description: `The page is at \`${page}\`.` } },
+  responses: {
+    302: { description: `The page is at \`${page}\`.`, headers: headersOf({ Location: 'The page.' }) },
+    ...problems([]),
+  },
 });
 
 const page = open('metrics', 'Metrics for Prometheus', text('text/plain', 'application/openmetrics-text'));
@@ -352,11 +386,12 @@ const metrics: Operation = {
 };
 
 const readyz = open('readyz', 'Readiness: the log accepts events', statusContent('ready'));
-const asset = open('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
+const asset = file('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
 
-export const PATHS: Paths = {
-  '/events': { post: publish, get: events },
-  '/sse': { get: sse },
+/** @param eventNames the names of the events that can be published */
+export const pathsOf = (eventNames: readonly string[]): Paths => ({
+  '/events': { post: publish, get: events(eventNames) },
+  '/sse': { get: sse(eventNames) },
   '/tickets': { get: tickets },
   '/tickets/{ticketId}': { get: ticket, delete: eraseTicket },
   '/tickets/{ticketId}/messages': { get: messages },
@@ -369,27 +404,29 @@ export const PATHS: Paths = {
   '/openapi.json': {
     get: open('openapiJson', 'This description as JSON', { [JSON_TYPE]: { schema: { type: 'object' } } }),
   },
-  '/openapi.yaml': { get: open('openapiYaml', 'This description as YAML', text('application/yaml')) },
+  '/openapi.yaml': { get: open('openapiYaml', 'This description as YAML', YAML) },
   '/asyncapi.yaml': {
-    get: open('asyncapiYaml', 'The messages of Socket.IO and SSE, as AsyncAPI 3.0', text('application/yaml')),
+    get: open('asyncapiYaml', 'The messages of Socket.IO and SSE, as AsyncAPI 3.0', YAML),
   },
   '/docs': { get: open('docs', 'This description as a page', PAGE) },
   '/docs/': { get: redirect('docsSlash', '/docs') },
   '/': { get: redirect('home', '/console') },
-  '/console': { get: open('console', 'The console for operators', PAGE) },
+  '/console': { get: file('console', 'The console for operators', PAGE) },
   '/console/': { get: redirect('consoleSlash', '/console') },
-  '/check': { get: open('check', 'The connection check for this browser', PAGE) },
+  '/check': { get: file('check', 'The connection check for this browser', PAGE) },
   '/check/': { get: redirect('checkSlash', '/check') },
   '/check/stream': { get: checkStream },
   '/check/poll': { get: checkPoll },
   '/assets/{file}': {
     get: {
       ...asset,
-      parameters: [{ ...pathParameter('file', 'The name of the file, as the page has it.'), schema: string }],
-      responses: { ...asset.responses, ...problems(['not_found']) },
+      parameters: [
+        { ...pathParameter('file', 'The name of the file, as the page has it.'), schema: NOT_EMPTY },
+        IF_NONE_MATCH,
+      ],
     },
   },
-};
+});
 
 function statusContent(status: string): Readonly<Record<string, Content>> {
   return json(object({ status: { const: status } }), status, { status });

@@ -4,7 +4,9 @@
  */
 import type { z } from 'zod';
 import { JSON_TYPE } from '../../answers/answer.ts';
+import { REQUEST_ID } from '../../answers/headers.ts';
 import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
+import { CURSOR_SCHEMA } from '../../contract/cursor.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
 import { TICKETS_UPDATED } from '../../contract/events.ts';
 import type { Reset } from '../../contract/reset.ts';
@@ -25,9 +27,15 @@ export interface Content {
   readonly examples?: Readonly<Record<string, { readonly summary?: string; readonly value: Json }>>;
 }
 
+interface Reference {
+  readonly $ref: string;
+}
+
 export interface ApiResponse {
   readonly description: string;
-  readonly headers?: Readonly<Record<string, { readonly description: string; readonly schema: JsonObject }>>;
+  readonly headers?: Readonly<
+    Record<string, { readonly description: string; readonly schema: JsonObject } | Reference>
+  >;
   readonly content?: Readonly<Record<string, Content>>;
 }
 
@@ -39,7 +47,7 @@ export interface Operation {
   readonly security?: readonly JsonObject[];
   readonly parameters?: readonly Parameter[];
   readonly requestBody?: { readonly required: true; readonly content: Readonly<Record<string, Content>> };
-  readonly responses: Readonly<Record<string, ApiResponse>>;
+  readonly responses: Readonly<Record<string, ApiResponse | Reference>>;
 }
 
 /** Path → method → operation. */
@@ -66,9 +74,7 @@ export const PUBLISHED = { id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, dup
 
 export const ref = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` });
 export const cursor: JsonObject = {
-  type: 'string',
-  minLength: 1,
-  maxLength: 64,
+  ...CURSOR_SCHEMA,
   description: 'A position in the log. Opaque; cursors of one log sort as byte strings. The same on all transports.',
 };
 export const string: JsonObject = { type: 'string' };
@@ -113,20 +119,28 @@ export function ok(
   };
 }
 
-export function headersOf(descriptions: Readonly<Record<string, string>>) {
-  return Object.fromEntries(
-    Object.entries(descriptions).map(([name, description]) => [name, { description, schema: { type: 'string' } }]),
-  );
+/** The headers of a response, and the one that all responses have. */
+export function headersOf(descriptions: Readonly<Record<string, string>>): NonNullable<ApiResponse['headers']> {
+  const described = Object.entries(descriptions).map(([name, description]) => [name, { description, schema: string }]);
+  return { ...Object.fromEntries(described), [REQUEST_ID]: { $ref: '#/components/headers/RequestId' } };
 }
 
-/** One response per status, with an example for each of its codes. Every route can answer with `internal`. */
-export function problems(codes: readonly ErrorCode[]): Readonly<Record<string, ApiResponse>> {
-  const byStatus = new Map<number, ErrorCode[]>();
-  for (const code of [...codes, 'internal'] as const) {
-    const { status } = ERRORS[code];
-    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
-  }
-  return Object.fromEntries([...byStatus].map(([status, sameStatus]) => [String(status), problemResponse(sameStatus)]));
+/** Every route can answer with these, so the document describes them once. */
+const COMMON = ['request_timeout', 'headers_too_large', 'internal'] as const satisfies readonly ErrorCode[];
+
+export const COMMON_RESPONSES: Readonly<Record<string, ApiResponse>> = Object.fromEntries(
+  [...COMMON, 'host_not_allowed' as const].map((code) => [code, problemResponse([code])]),
+);
+
+const commonProblems: Readonly<Record<string, Reference>> = Object.fromEntries(
+  COMMON.map((code) => [ERRORS[code].status, { $ref: `#/components/responses/${code}` }]),
+);
+
+/** One response per status, with an example for each of its codes; and what every route can answer with. */
+export function problems(codes: readonly ErrorCode[]): Operation['responses'] {
+  const byStatus = Map.groupBy(codes, (code) => ERRORS[code].status);
+  const own = [...byStatus].map(([status, sameStatus]) => [status, problemResponse(sameStatus)]);
+  return { ...Object.fromEntries(own), ...commonProblems };
 }
 
 function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
@@ -136,7 +150,7 @@ function problemResponse(codes: readonly ErrorCode[]): ApiResponse {
     headers['WWW-Authenticate'] = 'The authentication scheme: `Bearer`.';
   return {
     description: codes.map((code) => `${ERRORS[code].title} (\`${code}\`).`).join(' '),
-    ...(Object.keys(headers).length === 0 ? {} : { headers: headersOf(headers) }),
+    headers: headersOf(headers),
     content: {
       [PROBLEM_TYPE]: {
         schema: ref(codes.includes('cursor_expired') ? 'Gone' : 'Problem'),
@@ -155,8 +169,16 @@ function problemExample(code: ErrorCode): JsonObject {
     status,
     detail: 'A sentence that says what is wrong.',
     code,
+    requestId: 'V1StGXR8_Z5jdHi6B-myT',
     ...(code === 'invalid_payload'
-      ? { errors: [{ path: '/payload/ticketId', message: 'is required and must be a string' }] }
+      ? { errors: [{ in: 'body', path: '/payload/ticketId', message: 'is required and must be a string' }] }
+      : {}),
+    ...(code === 'unknown_parameter'
+      ? {
+          errors: [
+            { in: 'query', path: 'tenantID', message: 'is not a parameter of this route; did you mean tenantId?' },
+          ],
+        }
       : {}),
     ...(reason === null ? {} : { reason, after: CURSOR, oldest: CURSOR, cursor: CURSOR }),
   };

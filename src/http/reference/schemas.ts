@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { ERRORS } from '../../contract/errors.ts';
 import {
   declaredEventSchema,
-  EVENT_NAME,
   MESSAGES_NEW,
   messagesNewSchema,
   TICKETS_UPDATED,
@@ -25,10 +24,13 @@ import {
 } from './parts.ts';
 import { statsSchemas } from './stats.ts';
 
+/** The server refuses other members. */
+const NO_OTHERS = { additionalProperties: false } as const;
+
 export const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
 
 export function schemas(declared: readonly string[]): Readonly<Record<string, JsonObject>> {
-  const item = (event: JsonObject, payload: JsonObject) => object({ event, payload });
+  const item = (event: JsonObject, payload: JsonObject) => ({ ...object({ event, payload }), ...NO_OTHERS });
   const list = (items: JsonObject) =>
     object({
       items: arrayOf(items),
@@ -41,34 +43,34 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
         'The position in the log that the response reflects. All pages have the cursor of the first one.',
       ),
     });
-  // `oneOf`: exactly one of the alternatives of `PublishOne` may match.
-  const declaredName: JsonObject =
-    declared.length > 0
-      ? { enum: declared }
-      : {
-          type: 'string',
-          pattern: EVENT_NAME.source,
-          not: { enum: [TICKETS_UPDATED, MESSAGES_NEW] },
-          description: 'A name that the operator declares with `EXTRA_EVENTS`.',
-        };
   return {
     TicketsUpdated: payloadSchema(ticketsUpdatedSchema, `The payload of \`tickets.updated\`. ${EXTRA_KEYS}`),
-    MessagesNew: payloadSchema(
-      messagesNewSchema,
-      `The payload of \`messages.new\`. \`messageId\` or \`providerMessageId\` is required. ${EXTRA_KEYS}`,
-    ),
-    DeclaredEvent: payloadSchema(
-      declaredEventSchema,
-      `The payload of an event that the operator declares with \`EXTRA_EVENTS\`. ${EXTRA_KEYS}`,
-    ),
+    MessagesNew: {
+      ...payloadSchema(
+        messagesNewSchema,
+        `The payload of \`messages.new\`. \`messageId\` or \`providerMessageId\` is required. ${EXTRA_KEYS}`,
+      ),
+      anyOf: ['messageId', 'providerMessageId'].map((name) => object({ [name]: { type: 'string', minLength: 1 } })),
+    },
+    ...(declared.length === 0
+      ? {}
+      : {
+          DeclaredEvent: payloadSchema(
+            declaredEventSchema,
+            `The payload of an event that the operator declares with \`EXTRA_EVENTS\`. ${EXTRA_KEYS}`,
+          ),
+        }),
     PublishOne: {
       oneOf: [
         item({ const: TICKETS_UPDATED }, ref('TicketsUpdated')),
         item({ const: MESSAGES_NEW }, ref('MessagesNew')),
-        item(declaredName, ref('DeclaredEvent')),
+        ...(declared.length === 0 ? [] : [item({ enum: declared }, ref('DeclaredEvent'))]),
       ],
     },
-    PublishBatch: object({ events: { ...arrayOf(ref('PublishOne')), minItems: 1, maxItems: MAX_BATCH } }),
+    PublishBatch: {
+      ...object({ events: { ...arrayOf(ref('PublishOne')), minItems: 1, maxItems: MAX_BATCH } }),
+      ...NO_OTHERS,
+    },
     Published: object({
       id: cursor,
       event: string,
@@ -103,14 +105,16 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
           status: { type: 'integer' },
           detail: string,
           code: { enum: Object.keys(ERRORS) },
+          requestId: describe(string, 'The `X-Request-Id` of the response. The server’s log lines have it, too.'),
           errors: arrayOf(
             object({
-              path: describe(string, 'A JSON Pointer into the body, or the name of a parameter or header.'),
+              in: { enum: ['body', 'query', 'header', 'path'] },
+              path: describe(string, 'In a body a JSON Pointer; else the name of the parameter or header.'),
               message: string,
             }),
           ),
         },
-        ['type', 'title', 'status', 'detail', 'code'],
+        ['type', 'title', 'status', 'detail', 'code', 'requestId'],
       ),
       'An error (RFC 9457). Your code decides by `code`; `detail` is for people.',
     ),

@@ -3,9 +3,10 @@
  * its files for good. Cursors stay valid, and other tickets and tenants replay as before. Takes the scope `admin`.
  */
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
-import { id, parseQuery } from '../../answers/query.ts';
+import { requestIdOf } from '../../answers/headers.ts';
+import { id, parseQuery, requireNoQuery } from '../../answers/query.ts';
 import { mayAdminister, type Principal } from '../../auth/principal.ts';
-import { BridgeError } from '../../contract/errors.ts';
+import { BridgeError, fieldsError } from '../../contract/errors.ts';
 import { ID_RULE, isRoomId } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Erasure } from '../../store/store.ts';
@@ -29,7 +30,10 @@ export function createEraseRoutes({ store, logger, authenticate }: EraseDeps): E
       );
     }
     const erased = await store.erase({ tenantId, ticketId });
-    logger.info({ erased, scope: ticketId === null ? 'tenant' : 'ticket' }, 'erased records');
+    logger.info(
+      { requestId: requestIdOf(context.env.outgoing), erased, scope: ticketId === null ? 'tenant' : 'ticket' },
+      'erased records',
+    );
     return answerJson(context, 200, JSON.stringify({ erased }));
   }
 
@@ -38,13 +42,15 @@ export function createEraseRoutes({ store, logger, authenticate }: EraseDeps): E
       const { tenantId } = parseQuery(queryOf(context), ERASE_TICKET_QUERY);
       return erase(context, tenantId, pathId(context, 'ticketId'));
     },
-    tenant: (context) => erase(context, pathId(context, 'tenantId'), null),
+    tenant(context) {
+      requireNoQuery(context);
+      return erase(context, pathId(context, 'tenantId'), null);
+    },
   };
 }
 
 function pathId(context: BridgeContext, name: string): string {
   const value = context.req.param(name);
   if (isRoomId(value)) return value;
-  const message = `must be ${ID_RULE}`;
-  throw new BridgeError('invalid_request', `${name} ${message}.`, { errors: [{ path: name, message }] });
+  throw fieldsError('invalid_request', [{ in: 'path', path: name, message: `must be ${ID_RULE}` }]);
 }

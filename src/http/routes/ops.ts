@@ -1,4 +1,5 @@
 /** Metrics and health (protocol §12). */
+import { prefers } from '../../answers/accept.ts';
 import { answer, answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
 import { onExchangeEnd } from '../../answers/exchange.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -12,6 +13,9 @@ export interface OpsDeps {
   readonly ready: () => boolean;
 }
 
+const formatOf = (accept: string | undefined) =>
+  prefers(accept, 'application/openmetrics-text', 'text/plain') ? 'openmetrics' : 'text';
+
 type OpsRoutes = Readonly<Record<'metrics' | 'healthz' | 'readyz', Handler>>;
 
 export function createOpsRoutes({ prometheus, authorizeMetrics, ready }: OpsDeps): OpsRoutes {
@@ -19,7 +23,7 @@ export function createOpsRoutes({ prometheus, authorizeMetrics, ready }: OpsDeps
     async metrics(context) {
       await authorizeMetrics(context);
       const { outgoing } = context.env;
-      const { contentType, body, release } = await prometheus.scrape(context.req.header('accept'));
+      const { contentType, body, release } = await prometheus.scrape(formatOf(context.req.header('accept')));
       if (outgoing.closed) release();
       else onExchangeEnd(outgoing, release);
       outgoing.appendHeader('Vary', 'Accept');

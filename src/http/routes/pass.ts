@@ -1,5 +1,6 @@
 /** `POST /pass` (protocol §11): a short-lived, listen-only stand-in for the caller's token, safe to put in a URL. */
 import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
+import { requireNoQuery } from '../../answers/query.ts';
 import type { Auth } from '../../auth/auth.ts';
 import type { Principal } from '../../auth/principal.ts';
 
@@ -10,7 +11,9 @@ export interface PassDeps {
 
 export function createPassRoute({ authenticate, mintPass }: PassDeps): Handler {
   return async (context) => {
-    const { pass, expiresInSeconds } = await mintPass(await authenticate(context));
+    const principal = await authenticate(context);
+    requireNoQuery(context);
+    const { pass, expiresInSeconds } = await mintPass(principal);
     return answerJson(context, 201, JSON.stringify({ pass, expiresInSeconds }));
   };
 }

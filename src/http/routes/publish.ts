@@ -6,12 +6,16 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { answerJson, type BridgeContext, type Handler, JSON_TYPE } from '../../answers/answer.ts';
+import { locateJsonFault } from '../../answers/json.ts';
+import { requireNoQuery } from '../../answers/query.ts';
 import { createRateLimit } from '../../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
-import { BridgeError } from '../../contract/errors.ts';
+import { BridgeError, type FieldError, fieldsError, pointerOf } from '../../contract/errors.ts';
+import { nearest } from '../../contract/nearest.ts';
+
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract/publishing.ts';
 
 export interface PublishDeps {
@@ -25,6 +29,7 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
 
   return async (context) => {
     const principal = await authenticate(context);
+    requireNoQuery(context);
     if (principal.kind === 'token' && !principal.scopes.has('publish')) {
       throw new BridgeError('forbidden', 'The token may not publish. Use one with the scope publish.');
     }
@@ -57,9 +62,8 @@ function idempotencyKeyOf({ headers }: IncomingMessage): string | null {
   if (key === undefined) return null;
   // Node joins repeated headers with a comma and a space; the space fails the check.
   if (typeof key === 'string' && IDEMPOTENCY_KEY.test(key)) return key;
-  throw new BridgeError('invalid_request', `Idempotency-Key ${IDEMPOTENCY_KEY_RULE}.`, {
-    errors: [{ path: 'Idempotency-Key', message: IDEMPOTENCY_KEY_RULE }],
-  });
+  const path = 'Idempotency-Key';
+  throw fieldsError('invalid_request', [{ in: 'header', path, message: IDEMPOTENCY_KEY_RULE }]);
 }
 
 /** Only uncompressed `application/json` in UTF-8 (RFC 8259 §8.1). */
@@ -118,23 +122,29 @@ function parseJson(bytes: Buffer): unknown {
   try {
     text = utf8.decode(bytes);
   } catch {
-    throw new BridgeError('invalid_json', 'The body is not valid UTF-8. Encode it as UTF-8.');
+    throw invalidJson('is not valid UTF-8; encode it as UTF-8');
   }
   try {
     return JSON.parse(text);
   } catch {
+    if (text.trim() === '') throw invalidJson('is required: one JSON object');
     // No `cause`: the parser's message quotes the body, which may contain secrets.
-    throw new BridgeError('invalid_json', 'The body is not valid JSON. Send one JSON object.');
+    const { line, column, expected } = locateJsonFault(text);
+    throw invalidJson(`is not valid JSON at line ${line}, column ${column}: expected ${expected}`);
   }
 }
+
+const invalidJson = (message: string): BridgeError => fieldsError('invalid_json', [{ in: 'body', path: '', message }]);
 
 function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; readonly isBatch: boolean } {
   if (!isObject(body)) throw wrongShape('', 'must be a JSON object');
   const isBatch = Object.hasOwn(body, 'events');
-  if (isBatch === Object.hasOwn(body, 'event'))
+  if (isBatch && Object.hasOwn(body, 'event'))
     throw wrongShape('', 'must have either the members event and payload, or the member events');
-  if (!isBatch) return { inputs: [inputOf(body)], isBatch };
-  const { events } = body;
+  if (!isBatch && !Object.hasOwn(body, 'event'))
+    throw wrongShape('/event', 'is required and must be the name of an event (or send a batch, which has events)');
+  const errors = isBatch ? faultsOfMembers(body, BATCH_MEMBERS, '') : faultsOfEvent(body, '');
+  const events = isBatch ? body.events : [body];
   if (!Array.isArray(events)) throw wrongShape('/events', 'must be an array');
   if (events.length === 0) throw wrongShape('/events', 'must have at least one event');
   if (events.length > MAX_BATCH) {
@@ -143,20 +153,50 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
       `The batch has ${events.length} events; the maximum is ${MAX_BATCH}. Split it.`,
     );
   }
-  const invalid = events.findIndex((event) => !isObject(event));
-  if (invalid !== -1)
-    throw wrongShape(`/events/${invalid}`, 'must be a JSON object with the members event and payload');
-  return { inputs: events.map(inputOf), isBatch };
-}
-
-const inputOf = ({ event, payload }: Readonly<Record<string, unknown>>): PublishInput => ({ event, payload });
-
-function wrongShape(path: string, message: string): BridgeError {
-  return new BridgeError('invalid_body', `${path === '' ? 'The body' : path} ${message}.`, {
-    errors: [{ path, message }],
+  const inputs = events.map((event: unknown, index): PublishInput => {
+    if (!isObject(event))
+      throw wrongShape(`/events/${index}`, 'must be a JSON object with the members event and payload');
+    if (isBatch) errors.push(...faultsOfEvent(event, `/events/${index}`));
+    return { event: event.event, payload: event.payload };
   });
+  const [first, ...rest] = errors;
+  if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_FAULTS)]);
+  return { inputs, isBatch };
 }
 
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+const BATCH_MEMBERS = ['events'];
+const EVENT_MEMBERS = ['event', 'payload', 'tenantId', 'rooms'];
+/** Faults that one answer lists. */
+const MAX_FAULTS = 100;
+
+/** What is wrong with the members beside `event` and `payload`, which the bus checks. Null counts as absent. */
+function faultsOfEvent(event: Members, path: string): FieldError[] {
+  const errors = faultsOfMembers(event, EVENT_MEMBERS, path);
+  const { payload, tenantId = null, rooms = null } = event;
+  if (tenantId !== null && isObject(payload) && payload.tenantId !== tenantId)
+    errors.push({ in: 'body', path: `${path}/tenantId`, message: 'must be the tenantId of the payload' });
+  if (rooms !== null)
+    errors.push({ in: 'body', path: `${path}/rooms`, message: 'must be absent: this bridge derives the rooms' });
+  return errors;
+}
+
+function faultsOfMembers(object: Members, known: readonly string[], path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  for (const name of Object.keys(object)) {
+    if (known.includes(name)) continue;
+    const near = nearest(name, known);
+    const hint = near === null ? `the members are ${known.join(', ')}` : `did you mean ${near}?`;
+    errors.push({ in: 'body', path: path + pointerOf(name), message: `must be absent; ${hint}` });
+    if (errors.length === MAX_FAULTS) break;
+  }
+  return errors;
+}
+
+const wrongShape = (path: string, message: string): BridgeError =>
+  fieldsError('invalid_body', [{ in: 'body', path, message }]);
+
+type Members = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Members {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

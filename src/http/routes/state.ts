@@ -15,7 +15,7 @@ import {
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
-import { isNarrowed, type Principal, type StateScope, stateScope } from '../../auth/principal.ts';
+import { isNarrowed, type Principal, type StateScope, stateScope, whyDeaf } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -180,7 +180,7 @@ function scopeOf(principal: Principal, tenantId: string): StateScope {
   if (scope === null) {
     throw new BridgeError(
       'forbidden',
-      'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
+      whyDeaf(principal) ?? 'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
     );
   }
   return scope;

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
+import { requestIdFor, requestIdOf } from '../../answers/headers.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
@@ -196,7 +197,7 @@ export function createSocketIo(deps: SocketIoDeps) {
       admit(request, response, request).then(
         () => engine.handleRequest(request, response),
         (error: unknown) => {
-          const { status, headers, body } = problemAnswer(refused(error));
+          const { status, headers, body } = problemAnswer(refused(error), requestIdOf(response));
           response
             .writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body), Connection: 'close' })
             .end(body);
@@ -212,7 +213,7 @@ export function createSocketIo(deps: SocketIoDeps) {
           socket.off('error', onError);
           handleUpgrade(engine, engineRequest, socket, head);
         },
-        (error: unknown) => endWithProblem(socket, refused(error)),
+        (error: unknown) => endWithProblem(socket, refused(error), requestIdFor(request)),
       );
     },
     /** Closes every connection. Stock clients reconnect. */

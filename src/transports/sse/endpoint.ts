@@ -6,11 +6,20 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { acceptsByName } from '../../answers/accept.ts';
 import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded, STALLED_MS } from '../../answers/exchange.ts';
-import { dropDocumentHeaders, STREAM_HEADERS } from '../../answers/headers.ts';
-import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../../answers/query.ts';
-import { ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
+import { dropDocumentHeaders, requestIdOf, STREAM_HEADERS } from '../../answers/headers.ts';
+import {
+  cursor,
+  cursorAlias,
+  flag,
+  integer,
+  type Parsed,
+  parseQuery,
+  requireWellFormedCursor,
+} from '../../answers/query.ts';
+import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Batch } from '../../bus/batch.ts';
@@ -19,6 +28,7 @@ import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
+import { publishedNames } from '../../contract/events.ts';
 import type { View } from '../../contract/frames.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
 import type { Logger } from '../../logger.ts';
@@ -38,14 +48,23 @@ const MAX_TICK_MS = 1_000;
 /** In place of the bytes that a client has taken. */
 const NOTHING_WAITS = -1;
 
-export const SSE_QUERY = {
+/** Polyfills of EventSource that cannot set headers resume by one of these. */
+const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
+
+/** @param published the names of the events that can be published */
+export const sseQuery = (published: readonly string[]) => ({
   ...ROOM_QUERY,
-  events: list('Event names to keep. Default: all.'),
+  events: eventsFilter(published),
   legacy: flag(true, 'Whether the legacy aliases precede each canonical event.'),
-  after: text('A cursor to resume from. The header `Last-Event-ID` takes precedence.'),
+  after: cursor('Where to resume: a cursor, `start` or `now`. `Last-Event-ID` takes precedence.'),
+  lastEventId: cursorAlias(LAST_EVENT_ID),
+  'Last-Event-ID': cursorAlias(LAST_EVENT_ID),
   padding: integer(0, MAX_PADDING_BYTES, 0, 'Bytes of leading comment, for intermediaries that buffer.'),
   life: integer(1, MAX_LIFE_SECONDS, 0, 'Seconds after which the server ends the stream. Default: no end.'),
-} as const;
+});
+
+/** Polyfills add `t` and `r` against caches. */
+const ALSO_KNOWN = [PASS, 't', 'r'];
 
 export interface SseDeps {
   readonly bus: Bus;
@@ -64,18 +83,19 @@ interface SharedView {
 
 export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps) {
   const streams = new Set<Stream>();
+  const shape = sseQuery(publishedNames(config.extraEvents));
   const sharedViews = new Map<string, SharedView>();
   let ticking: NodeJS.Timeout | undefined;
 
   async function handle(context: BridgeContext): Promise<Response> {
     const { incoming, outgoing } = context.env;
     try {
-      const query = parseQuery(queryOf(context), SSE_QUERY);
+      const query = parseQuery(queryOf(context), shape, ALSO_KNOWN);
       // After a stream with an end, its connection serves further requests.
       if (query.life === 0) requestSocket(incoming, outgoing);
       const principal = await principalOf(context);
       const rooms = roomsToJoin(principal, query, config.maxRooms);
-      const after = resumeCursor(incoming, query.after);
+      const after = resumeCursor(incoming, query);
       const release = await gate.admit(incoming);
       try {
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after);
@@ -89,6 +109,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         }
         const stream = new Stream(
           sharedViewOf(viewOf(query, config)),
+          requestIdOf(outgoing),
           performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
           expiryOf(principal),
         );
@@ -114,7 +135,12 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
    */
   function answerInStream(context: BridgeContext, error: unknown): Response {
     const isTemporary = error instanceof BridgeError && error.passing;
-    if (!isTemporary || context.req.method === 'HEAD' || !acceptsEventStream(context.req.header('accept'))) throw error;
+    if (
+      !isTemporary ||
+      context.req.method === 'HEAD' ||
+      !acceptsByName(context.req.header('accept'), 'text/event-stream')
+    )
+      throw error;
     metrics.refused(error.code);
     // At least Retry-After, and random, so that clients refused together do not return together.
     const leastMs = (error.retryAfterSeconds ?? 0) * 1000;
@@ -139,11 +165,13 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     lastWriteMs = performance.now();
     #taken = NOTHING_WAITS;
     #takenAtMs = 0;
+    readonly requestId: string;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
     readonly #shared: SharedView;
 
-    constructor(shared: SharedView, endsAtMs: number, expiresAtMs: number) {
+    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number) {
+      this.requestId = requestId;
       this.#shared = shared;
       this.endsAtMs = endsAtMs;
       this.expiresAtMs = expiresAtMs;
@@ -183,7 +211,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     cut(): void {
       this.close();
       metrics.slowConsumer('sse');
-      logger.info({ transport: 'sse' }, 'slow consumer cut; it can resume from its cursor');
+      logger.info({ requestId: this.requestId, transport: 'sse' }, 'slow consumer cut; it can resume from its cursor');
       this.writer.destroy();
     }
 
@@ -246,17 +274,16 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
   };
 }
 
-/** The header wins: EventSource keeps the query of its first request. It sends the header as UTF-8. */
-function resumeCursor({ headers }: IncomingMessage, after: string | null): string | null {
+/**
+ * The header wins: EventSource keeps the query of its first request. It sends the header as UTF-8. A polyfill keeps the
+ * `after` of its first request, too.
+ */
+function resumeCursor({ headers }: IncomingMessage, query: Parsed<ReturnType<typeof sseQuery>>): string | null {
   const header = headers['last-event-id'];
   if (typeof header === 'string') {
     return requireWellFormedCursor('Last-Event-ID', Buffer.from(header, 'latin1').toString());
   }
-  return after === null ? null : requireWellFormedCursor('after', after);
-}
-
-function acceptsEventStream(accept: string | undefined): boolean {
-  return (accept ?? '').split(',').some((type) => type.split(';')[0]?.trim().toLowerCase() === 'text/event-stream');
+  return query.lastEventId ?? query['Last-Event-ID'] ?? query.after;
 }
 
 /** From half to one and a half of the base, so that clients cut together do not reconnect together. */
