@@ -69,7 +69,7 @@ describe('a stream', () => {
     await until('heard', () => streams.every((raw) => raw.responses()[0]?.body.includes(last)));
     const [bare, kept] = streams.map((raw) => {
       const { status, headers, body } = raw.responses()[0] as ReturnType<RawConnection['responses']>[0];
-      const { date: _, connection, 'keep-alive': __, ...rest } = headers;
+      const { date: _, connection, 'keep-alive': __, 'x-request-id': ___, ...rest } = headers;
       const blocks = body.slice(0, body.indexOf(last)).replace(/retry: \d+/, 'retry: n');
       // Heartbeats come when they come.
       const events = blocks.replaceAll(/event: bridge\.cursor\nid: \S+\ndata: \{\}\n\n/g, '');

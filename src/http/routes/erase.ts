@@ -22,8 +22,13 @@ export interface EraseDeps {
 type EraseRoutes = Readonly<Record<'ticket' | 'tenant', Handler>>;
 
 export function createEraseRoutes({ store, logger, authenticate }: EraseDeps): EraseRoutes {
-  async function erase(context: BridgeContext, tenantId: string, ticketId: string | null): Promise<Response> {
-    if (!mayAdminister(await authenticate(context), tenantId)) {
+  async function erase(
+    context: BridgeContext,
+    principal: Principal,
+    tenantId: string,
+    ticketId: string | null,
+  ): Promise<Response> {
+    if (!mayAdminister(principal, tenantId)) {
       throw new BridgeError(
         'forbidden',
         'The token may not erase data of this tenant. Use one for this tenant with the scope admin and no ticketIds or agreementIds.',
@@ -38,13 +43,15 @@ export function createEraseRoutes({ store, logger, authenticate }: EraseDeps): E
   }
 
   return {
-    ticket(context) {
+    async ticket(context) {
+      const principal = await authenticate(context);
       const { tenantId } = parseQuery(queryOf(context), ERASE_TICKET_QUERY);
-      return erase(context, tenantId, pathId(context, 'ticketId'));
+      return erase(context, principal, tenantId, pathId(context, 'ticketId'));
     },
-    tenant(context) {
+    async tenant(context) {
+      const principal = await authenticate(context);
       requireNoQuery(context);
-      return erase(context, pathId(context, 'tenantId'), null);
+      return erase(context, principal, pathId(context, 'tenantId'), null);
     },
   };
 }
