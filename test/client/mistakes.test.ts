@@ -227,7 +227,7 @@ test('a page in place of one route alone is named, on SSE and on Socket.IO', asy
   const mixed = await serve((request, response) => {
     if (!request.url?.startsWith('/events')) return asHtml(request, response);
     const upstream = connectTcp(Number(port), hostname);
-    upstream.end(`GET ${request.url} HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n`);
+    upstream.end(`GET ${request.url} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
     const chunks: Buffer[] = [];
     upstream.on('data', (chunk) => chunks.push(chunk));
     upstream.on('end', () => {
