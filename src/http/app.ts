@@ -35,6 +35,8 @@ export interface AppDeps {
   readonly stats: Handler;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  /** @throws {BridgeError} `rate_limited` */
+  readonly countRead: (caller: string) => void;
   readonly mintPass: Auth['mintPass'];
   readonly ready: () => boolean;
   readonly transports: { readonly sse: Handler; readonly events: Handler };

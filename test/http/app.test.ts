@@ -33,6 +33,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
       sampleStore: async () => ({ records: 0, oldestAcceptedAtMs: null }),
     }),
     authenticate: async () => ANONYMOUS,
+    countRead: () => {},
     mintPass: unused,
     ready: () => true,
     transports: { sse: unused, events: unused },

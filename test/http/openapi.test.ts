@@ -40,6 +40,7 @@ test('the document and the app list the same routes', () => {
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
+    countRead: () => {},
     mintPass: unused,
     ready: unused,
     transports: { sse: unused, events: unused },

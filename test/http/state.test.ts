@@ -287,6 +287,7 @@ describe('state routes and tokens', () => {
       logger,
       prometheus,
       authenticate: async () => principal,
+      countRead: () => {},
       mintPass: unused,
       ready: () => true,
       transports: { sse: unused, events: unused },
