@@ -3,6 +3,7 @@ import { handover, killed, mixed } from './scenarios-crash.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
 import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
+import { filteredReads } from './scenarios-reads.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
 import {
@@ -69,5 +70,6 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'soak-small', tells: 'the same with 600, for half a minute', short: false, play: soak(600) },
   { name: 'hostile', tells: 'fuzzed HTTP, WebSocket, Engine.IO and Socket.IO', short: true, play: hostile },
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
+  { name: 'hostile-reads', tells: 'one caller asks in a loop for what is not there', short: true, play: filteredReads },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];
