@@ -12,7 +12,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
-import type { Log } from '../store/store.ts';
+import type { Log, ReadQuery } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
 import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
@@ -36,11 +36,11 @@ export interface Bus {
    * Where a client that has seen `after` continues. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
-  resolve(after: string): Promise<Start>;
+  resolve(after: string, caller?: string): Promise<Start>;
   /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
-  read(audiences: readonly string[], after: Cursor, limit: number): Promise<LogPage | Reset>;
+  read(query: PageQuery, after: Cursor): Promise<LogPage | Reset>;
   /** The newest records of the audiences, oldest first. */
-  newest(audiences: readonly string[], limit: number): Promise<LogPage>;
+  newest(query: PageQuery): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
    * For operators: the audiences with listeners on this node or with records since `sinceMs` (milliseconds since 1970).
@@ -49,6 +49,9 @@ export interface Bus {
   activity(windowMs: number): { readonly sinceMs: number; readonly audiences: Iterable<AudienceActivity> };
   close(): Promise<void>;
 }
+
+/** One page of records. With `events`, it may also hold records of other events, and may end early. */
+export type PageQuery = Pick<ReadQuery, 'audiences' | 'events' | 'limit' | 'caller'>;
 
 export interface AudienceActivity {
   readonly audience: string;
@@ -63,6 +66,8 @@ const TRIM_INTERVAL_MS = 4_000;
 const TAIL_PATIENCE_MS = 1_000;
 /** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
 const CATCH_UP_STEPS_PER_TURN = 4;
+/** Records in memory of which one page with a filter is taken. */
+const FILTERED_RECORDS = 1_000;
 /** The most payload text that one read of the store returns, in characters. */
 const READ_CHARS = 1024 * 1024;
 /** The same for the newest records, which come as a single page. */
@@ -86,11 +91,11 @@ export function createBus(options: BusOptions): Bus {
     recent,
     pacer: createPacer(CATCH_UP_STEPS_PER_TURN),
     head: () => head,
-    read(audiences, after, limit, maxChars) {
+    read(audiences, after, limit, maxChars, caller) {
       const key = stepKey(audiences, after, limit, maxChars);
       const underWay = reads.get(key);
       if (underWay !== undefined) return underWay;
-      const read = readStore(audiences, after, limit, maxChars).finally(() => {
+      const read = readStore({ audiences, after, limit, maxChars, caller }).finally(() => {
         if (reads.get(key) === read) reads.delete(key);
       });
       reads.set(key, read);
@@ -227,19 +232,21 @@ export function createBus(options: BusOptions): Bus {
     }
   }
 
-  const readStore: BusPort['read'] = async (audiences, after, limit, maxChars) => {
-    const page = await store.read({ audiences, after, limit, maxChars });
-    return page.kind === 'ok' ? page : { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
-  };
+  async function readStore(query: ReadQuery): Promise<LogPage | Reset> {
+    const page = await store.read(query);
+    return page.kind === 'ok'
+      ? page
+      : { reason: page.kind, after: query.after, oldest: page.oldest, cursor: page.head };
+  }
 
-  async function resolve(after: string): Promise<Start> {
+  async function resolve(after: string, caller = ''): Promise<Start> {
     if (!isWellFormedCursor(after)) {
       throw new BridgeError('invalid_cursor', `A cursor is ${CURSOR_RULE}.`);
     }
     if (recent.knows(after)) return { kind: 'ok', cursor: after as Cursor };
     if (after === 'now') return { kind: 'ok', cursor: head };
-    if (after === 'start') return { kind: 'ok', cursor: (await store.bounds()).floor };
-    const resolution = await store.resolve(after);
+    if (after === 'start') return { kind: 'ok', cursor: (await store.bounds(caller)).floor };
+    const resolution = await store.resolve(after, caller);
     if (resolution.kind === 'ok') return { kind: 'ok', cursor: after as Cursor };
     const { kind: reason, oldest, head: cursor } = resolution;
     return { kind: 'reset', reason, after, oldest, cursor };
@@ -275,13 +282,14 @@ export function createBus(options: BusOptions): Bus {
       if (id > accepted) accepted = id;
     }),
     resolve,
-    async read(audiences, after, limit) {
+    async read(query, after) {
       await tailReachedAccepted();
-      const inMemory = recent.after(audiences, after, limit, READ_CHARS);
-      return inMemory ?? readStore(audiences, after, limit, READ_CHARS);
+      const limit = (query.events ?? null) === null ? query.limit : FILTERED_RECORDS;
+      const inMemory = recent.after(query.audiences, after, limit, READ_CHARS);
+      return inMemory ?? readStore({ ...query, after, maxChars: READ_CHARS });
     },
-    async newest(audiences, limit) {
-      const { records, head: position } = await store.newest({ audiences, limit, maxChars: NEWEST_CHARS });
+    async newest(query) {
+      const { records, head: position } = await store.newest({ ...query, maxChars: NEWEST_CHARS });
       return { records, position, more: false };
     },
     subscribe(subscriber, sink) {

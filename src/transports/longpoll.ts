@@ -6,9 +6,10 @@ import { createHash } from 'node:crypto';
 import { answer, type BridgeContext, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { flag, integer, list, parseQuery, requireWellFormedCursor, text } from '../answers/query.ts';
-import { ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { eventsSeen, ROOM_QUERY, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
-import type { Principal } from '../auth/principal.ts';
+import { clientAddress } from '../auth/limits.ts';
+import { callerKey, type Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, LogPage } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
@@ -46,6 +47,8 @@ export interface PollingDeps {
   readonly metrics: Metrics;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  /** @throws {BridgeError} `rate_limited` */
+  readonly countRead: (caller: string) => void;
 }
 
 interface EventsPage extends LogPage {
@@ -54,24 +57,34 @@ interface EventsPage extends LogPage {
 }
 
 interface EventsRequest {
+  readonly caller: string;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   readonly audiences: readonly string[];
   readonly view: View;
+  /** The events whose records the view shows; null: all. */
+  readonly events: readonly string[] | null;
   readonly limit: number;
+  readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf }: PollingDeps) {
+export function createPolling({ bus, config, metrics, gate, principalOf, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
 
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(queryOf(context), EVENTS_QUERY);
     const principal = await principalOf(context);
+    const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
+    if (query.wait === 0) countRead(caller);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const view = viewOf(query, config);
     const request: EventsRequest = {
+      caller,
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
-      view: viewOf(query, config),
+      view,
+      events: eventsSeen(view, config),
       limit: query.limit,
+      roomsHeard: roomsHeardBy(principal),
     };
     const after = query.after === null ? null : requireWellFormedCursor('after', query.after);
     if (after === 'now') {
@@ -96,22 +109,23 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 
   async function firstPage(request: EventsRequest, after: string | null): Promise<EventsPage> {
     if (after === null) return newestPage(request);
-    const start = await bus.resolve(after);
+    const start = await bus.resolve(after, request.caller);
     if (start.kind === 'reset') throw gone(start);
     return pageAfter(request, start.cursor);
   }
 
-  async function newestPage({ audiences, view, limit }: EventsRequest): Promise<EventsPage> {
-    // A filter may leave fewer than `limit` of the newest records.
-    const page = await bus.newest(audiences, view.events === null ? limit : MAX_LIMIT);
-    return { ...page, records: page.records.filter((record) => isSeen(record, view)).slice(-limit), mode: 'resumed' };
+  async function newestPage({ caller, audiences, events, limit }: EventsRequest): Promise<EventsPage> {
+    return { ...(await bus.newest({ caller, audiences, events, limit })), mode: 'resumed' };
   }
 
-  async function pageAfter({ audiences, view, limit }: EventsRequest, after: Cursor): Promise<EventsPage> {
+  async function pageAfter(
+    { caller, audiences, view, events, limit }: EventsRequest,
+    after: Cursor,
+  ): Promise<EventsPage> {
     const records: LogRecord[] = [];
     let position = after;
     for (let pages = 0; pages < MAX_PAGES; pages++) {
-      const page = await bus.read(audiences, position, view.events === null ? limit - records.length : MAX_LIMIT);
+      const page = await bus.read({ caller, audiences, events, limit: limit - records.length }, position);
       if ('reason' in page) {
         if (records.length === 0) throw gone(page);
         // The records read so far are complete. The next request gets the 410.
@@ -138,7 +152,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     after: Cursor,
     waitMs: number,
   ): Promise<EventsPage> {
-    const { rooms, view, limit } = request;
+    const { caller, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     metrics.connected('longpoll', 1);
@@ -169,7 +183,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       waiting.add(answerEmpty);
       if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(
-        { rooms, after },
+        { rooms, after, caller },
         {
           write(batch, mode, flushed) {
             const seen = batch.records.filter((record) => isSeen(record, view));
@@ -193,13 +207,20 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     });
   }
 
-  function answerPage(context: BridgeContext, { view }: EventsRequest, page: EventsPage, etag: string): Response {
+  function answerPage(
+    context: BridgeContext,
+    { view, roomsHeard }: EventsRequest,
+    page: EventsPage,
+    etag: string,
+  ): Response {
     const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
     if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
     if (page.records.length > 0 && context.req.method !== 'HEAD') {
       createDeliveryCounter(metrics, 'longpoll', view)(createBatch(page.records), page.mode);
     }
-    const items = page.records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
+    const items = page.records.flatMap((record) =>
+      framesOf(record, view).map((frame) => itemOf(roomsHeard(record), frame)),
+    );
     const body = `{"events":[${items.join(',')}],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
     return answer(context, 200, { ...headers, 'Content-Type': JSON_TYPE }, body);
   }
@@ -230,8 +251,8 @@ function isSeen(record: LogRecord, view: View): boolean {
 }
 
 /** The payload is inserted as text, so its bytes are the same on every transport. */
-function itemOf(record: LogRecord, { event, payload, cursor }: Frame): string {
-  return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
+function itemOf(rooms: readonly Room[], { event, payload, cursor }: Frame): string {
+  return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(rooms)},"payload":${payload}}`;
 }
 
 /** Weak: two answers with the same events are equivalent, although their cursors may differ. */

@@ -4,6 +4,7 @@ import { eraseLarge, eraseNothing } from './scenarios-erase.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
 import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
+import { filteredReads } from './scenarios-reads.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
 import {
@@ -72,5 +73,6 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
   { name: 'hostile-erase', tells: 'erasures that find nothing, in a loop', short: true, play: eraseNothing },
   { name: 'hostile-erase-large', tells: 'the erasure of a tenant with many records', short: true, play: eraseLarge },
+  { name: 'hostile-reads', tells: 'one caller asks in a loop for what is not there', short: true, play: filteredReads },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

@@ -66,7 +66,7 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     pacer: createPacer(8),
     trustProxy: 0,
   });
-  const deps = { bus, config, metrics, logger, gate, principalOf: async () => ANONYMOUS };
+  const deps = { bus, config, metrics, logger, gate, countRead: () => {}, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };
