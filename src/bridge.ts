@@ -7,7 +7,7 @@
 import type { BridgeContext } from './answers/answer.ts';
 import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
-import { createConnectionLimits } from './auth/limits.ts';
+import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
@@ -105,7 +105,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     trustProxy: config.trustProxy,
   });
   const ready = () => !gate.draining && store.healthy();
-  const common = { bus, store, config, metrics, logger, gate };
+  const countRead = createReadLimit(config.rateReads);
+  const common = { bus, store, config, metrics, logger, gate, countRead };
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });

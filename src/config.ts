@@ -51,6 +51,8 @@ export interface Config {
   readonly rateJoins: number;
   /** Publishes a second per publisher. */
   readonly ratePublish: number | null;
+  /** Reads a second per caller. */
+  readonly rateReads: number | null;
   readonly dedupeHours: number;
   readonly stateDays: number;
   readonly drainMs: number;
@@ -154,6 +156,7 @@ const SETTINGS: Settings = {
   trustProxy: whole('TRUST_PROXY', 0, 0, 100),
   rateJoins: whole('RATE_JOINS', 100, 1, MAX_COUNT),
   ratePublish: nullable(whole('RATE_PUBLISH', 0, 1, MAX_COUNT)),
+  rateReads: nullable(whole('RATE_READS', 0, 1, MAX_COUNT)),
   dedupeHours: decimal('DEDUPE_HOURS', 24, MAX_HOURS, 'hours'),
   stateDays: decimal('STATE_DAYS', 30, MAX_HOURS / 24, 'days'),
   drainMs: whole('DRAIN_MS', 5_000, 0, DAY_MS),

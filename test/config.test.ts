@@ -58,6 +58,7 @@ test('an empty environment gives the defaults of the contract', () => {
     trustProxy: 0,
     rateJoins: 100,
     ratePublish: null,
+    rateReads: null,
     dedupeHours: 24,
     stateDays: 30,
     drainMs: 5_000,
@@ -109,6 +110,7 @@ test('good values are taken as they mean', () => {
     [{ BASE_PATH: '/' }, 'basePath', ''],
     [{ SOCKET_PATH: '/rt/socket.io/' }, 'socketPath', '/rt/socket.io'],
     [{ RATE_PUBLISH: '50' }, 'ratePublish', 50],
+    [{ RATE_READS: '50' }, 'rateReads', 50],
     [{ LOG_LEVEL: 'silent' }, 'logLevel', 'silent'],
     [{ METRICS_ROOM_LABEL: 'kind' }, 'metricsRoomLabel', 'kind'],
     [{ METRICS_TOKEN: ' scraper\n' }, 'metricsToken', 'scraper'],
@@ -161,6 +163,7 @@ test('a bad value is refused in one line: the variable, its rule, the value', ()
     ['MAX_CONNECTIONS', 'many'],
     ['TRUST_PROXY', 'true'],
     ['RATE_PUBLISH', '0'],
+    ['RATE_READS', '0'],
     ['LOG_LEVEL', 'verbose'],
     ['METRICS_ROOM_LABEL', 'none'],
   ];

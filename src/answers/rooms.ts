@@ -2,12 +2,13 @@
  * From a client's request to what it receives: the rooms that it names, the audiences that carry them to its principal,
  * and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
  */
-import { audiencesFor, type Principal, whyDeaf } from '../auth/principal.ts';
+import { audiencesFor, hearingOf, type Principal, whyDeaf } from '../auth/principal.ts';
 import type { JoinedRoom } from '../bus/subscription.ts';
+import { createHears, parseAudience } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { publishedNames } from '../contract/events.ts';
-import { createView, emittedNames, type View } from '../contract/frames.ts';
+import { createView, emittedNames, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import { nearest } from '../contract/nearest.ts';
 import { printableName } from '../contract/printable.ts';
 import {
@@ -93,6 +94,21 @@ export function audiencesToJoin(principal: Principal, room: Room): string[] {
   return audiences;
 }
 
+/** Which of a record's rooms the principal may hear; only these are shown to it (protocol §7). */
+export function roomsHeardBy(principal: Principal): (record: LogRecord) => readonly Room[] {
+  if (principal.kind === 'anonymous') return ({ rooms }) => rooms;
+  const hearings = new Map<string, (room: Room) => boolean>();
+  return ({ rooms, audiences }) => {
+    const tenantId = parseAudience(audiences[0] ?? '').tenantId ?? '';
+    let hears = hearings.get(tenantId);
+    if (hears === undefined) {
+      hears = createHears(hearingOf(principal, tenantId) ?? { kinds: [], rooms: [] });
+      hearings.set(tenantId, hears);
+    }
+    return rooms.filter(hears);
+  };
+}
+
 /**
  * The view that the query selects. Names that this view never shows are left out of it: fewer distinct views exist then,
  * so more clients share each encoding of a record.
@@ -106,4 +122,10 @@ export function viewOf(
   const emitted = publishedNames(config.extraEvents).flatMap((name) => emittedNames(name, legacy));
   const kept = emitted.filter((name) => selected.includes(name));
   return createView(legacy, selected.length === 0 || kept.length === emitted.length ? null : kept);
+}
+
+/** The events whose records the view shows; null: all. */
+export function eventsSeen(view: View, { extraEvents }: { readonly extraEvents: readonly string[] }): string[] | null {
+  if (view.events === null) return null;
+  return publishedNames(extraEvents).filter((event) => namesSeen(event, view).length > 0);
 }

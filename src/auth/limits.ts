@@ -61,7 +61,7 @@ export function createConnectionLimits(options: ConnectionLimitOptions): Connect
 }
 
 /** One client: an IPv4 address, or the /64 network of an IPv6 address, which is what a household gets. */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (isIP(address) !== 6) return address;
   // The URL parser normalises case, leading zeros and an IPv4 ending.
   const { hostname } = new URL(`http://[${address.replace(/%.*$/, '')}]`);
@@ -144,6 +144,22 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
       buckets.set(key, bucket);
       bucket.take(amount, nowMs);
     },
+  };
+}
+
+/**
+ * `RATE_READS`. The returned function counts one read of a caller (principal.ts, `callerKey`).
+ * @param perSecond null: no limit
+ * @throws {BridgeError} `rate_limited`, from the returned function
+ */
+export function createReadLimit(perSecond: number | null): (caller: string) => void {
+  if (perSecond === null) return () => {};
+  const limit = createRateLimit(perSecond);
+  return (caller) => {
+    const retryAfterSeconds = limit.waitSeconds(caller);
+    if (retryAfterSeconds === 0) return limit.take(caller);
+    const message = `The limit is ${perSecond} reads a second. Repeat the request after Retry-After, or listen instead.`;
+    throw new BridgeError('rate_limited', message, { retryAfterSeconds });
   };
 }
 

@@ -5,8 +5,9 @@
  * audience key holds the tenant (contract/audiences.ts), so a token of one tenant never reaches an audience of another,
  * even by guessing ids.
  */
-import { audienceOf, type Keying } from '../contract/audiences.ts';
-import { idOf, kindOf, type Room } from '../contract/rooms.ts';
+import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../contract/audiences.ts';
+import { formatRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
+import { networkOf } from './limits.ts';
 
 /** `AUTH_MODE=none`: everyone may do everything. */
 export interface Anonymous {
@@ -47,8 +48,7 @@ export function whyDeaf(principal: Principal): string | null {
   return principal.tenants.length === 0 ? 'The token names no tenant: it lacks the claim tenantId.' : null;
 }
 
-export const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder | StateScope): boolean =>
-  ticketIds !== null || agreementIds !== null;
+const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder): boolean => ticketIds !== null || agreementIds !== null;
 
 /**
  * The audiences that carry a room's records to this principal; empty if it may not join. The result depends on the
@@ -62,8 +62,7 @@ export function audiencesFor(principal: Principal, room: Room): string[] {
     tenant: () => !isNarrowed(principal) && principal.tenants.includes(id),
     ticket: () => !isNarrowed(principal) || (principal.ticketIds?.has(id) ?? false),
     agreement: () => !isNarrowed(principal) || (principal.agreementIds?.has(id) ?? false),
-    // A user's room carries events of any ticket, so a narrowed token may not join it.
-    user: () => !isNarrowed(principal) && principal.subject === id,
+    user: () => principal.subject === id,
   }[kindOf(room)]();
   if (!allowed) return [];
   const tenants = kindOf(room) === 'tenant' ? [id] : principal.tenants;
@@ -75,23 +74,17 @@ export function mayPublish(principal: Principal, tenantId: string): boolean {
   return principal.scopes.has('publish') && (principal.tenants === '*' || principal.tenants.includes(tenantId));
 }
 
-/**
- * The part of a tenant's state that a principal may read. Both null: all tickets. Otherwise the tickets in `ticketIds`
- * and those whose agreement is in `agreementIds`.
- */
-export interface StateScope {
-  readonly ticketIds: readonly string[] | null;
-  readonly agreementIds: readonly string[] | null;
-}
-
-/** Null: the principal may read nothing of this tenant. */
-export function stateScope(principal: Principal, tenantId: string): StateScope | null {
-  if (principal.kind === 'anonymous') return { ticketIds: null, agreementIds: null };
+/** The rooms of one tenant that {@link audiencesFor} opens, as data. Null: the principal hears nothing of this tenant. */
+export function hearingOf(principal: Principal, tenantId: string): Hearing | null {
+  if (principal.kind === 'anonymous') return HEARS_ALL;
   if (!mayListen(principal) || !principal.tenants.includes(tenantId)) return null;
-  return {
-    ticketIds: principal.ticketIds === null ? null : [...principal.ticketIds],
-    agreementIds: principal.agreementIds === null ? null : [...principal.agreementIds],
-  };
+  const own = principal.subject === null ? [] : [formatRoom('user', principal.subject)];
+  if (!isNarrowed(principal)) {
+    return { kinds: ['ticket', 'agreement'], rooms: [formatRoom('tenant', tenantId), ...own] };
+  }
+  const tickets = [...(principal.ticketIds ?? [])].map((id) => formatRoom('ticket', id));
+  const agreements = [...(principal.agreementIds ?? [])].map((id) => formatRoom('agreement', id));
+  return { kinds: [], rooms: [...tickets, ...agreements, ...own] };
 }
 
 /**
@@ -117,6 +110,14 @@ export function publisherKey(principal: Principal): string {
   if (principal.kind === 'anonymous') return 'anonymous';
   const tenants = principal.tenants === '*' ? '*' : [...principal.tenants].sort().join(',');
   return `${principal.subject ?? ''}\n${tenants}`;
+}
+
+/**
+ * Identifies a caller, for `RATE_READS` and for a fair share of the log's reader: a token's `sub` and tenants, or without
+ * tokens the client address.
+ */
+export function callerKey(principal: Principal, address: string): string {
+  return principal.kind === 'anonymous' ? networkOf(address) : publisherKey(principal);
 }
 
 /** The owner of a Socket.IO session, saved with it; null if anyone may resume it. */

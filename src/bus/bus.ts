@@ -12,7 +12,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
-import type { Log } from '../store/store.ts';
+import type { Log, ReadQuery } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
 import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
@@ -36,17 +36,14 @@ export interface Bus {
    * Where a client that has seen `after` continues. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
    */
-  resolve(after: string): Promise<Start>;
-  /**
-   * Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile.
-   * @param maxChars the page ends, even short of `limit`, with the record that brings the payloads past it
-   */
-  read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<LogPage | Reset>;
+  resolve(after: string, caller?: string): Promise<Start>;
+  /** Records of the audiences after a resolved cursor, or a reset if they were trimmed meanwhile. */
+  read(query: PageQuery, after: Cursor): Promise<LogPage | Reset>;
   /**
    * The newest records of the audiences, oldest first; given `before`, the newest ones before that record. `more` says
    * that size ended the page, and that there may be older records.
    */
-  newest(audiences: readonly string[], before: Cursor | null, limit: number, maxChars: number): Promise<LogPage>;
+  newest(query: PageQuery, before?: Cursor | null): Promise<LogPage>;
   subscribe(subscriber: Subscriber, sink: Sink): Subscription;
   /**
    * For operators: the audiences with listeners on this node or with records since `sinceMs` (milliseconds since 1970).
@@ -55,6 +52,9 @@ export interface Bus {
   activity(windowMs: number): { readonly sinceMs: number; readonly audiences: Iterable<AudienceActivity> };
   close(): Promise<void>;
 }
+
+/** One page of records. With `events`, it may also hold records of other events, and may end early. */
+export type PageQuery = Omit<ReadQuery, 'after'>;
 
 export interface AudienceActivity {
   readonly audience: string;
@@ -69,6 +69,8 @@ const TRIM_INTERVAL_MS = 4_000;
 const TAIL_PATIENCE_MS = 1_000;
 /** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
 const CATCH_UP_STEPS_PER_TURN = 4;
+/** Records in memory of which one page with a filter is taken. */
+const FILTERED_RECORDS = 1_000;
 
 export function createBus(options: BusOptions): Bus {
   const { store, metrics, logger } = options;
@@ -88,11 +90,11 @@ export function createBus(options: BusOptions): Bus {
     recent,
     pacer: createPacer(CATCH_UP_STEPS_PER_TURN),
     head: () => head,
-    read(audiences, after, limit, maxChars) {
+    read(audiences, after, limit, maxChars, caller) {
       const key = stepKey(audiences, after, limit, maxChars);
       const underWay = reads.get(key);
       if (underWay !== undefined) return underWay;
-      const read = readStore(audiences, after, limit, maxChars).finally(() => {
+      const read = readStore({ audiences, after, limit, maxChars, caller }).finally(() => {
         if (reads.get(key) === read) reads.delete(key);
       });
       reads.set(key, read);
@@ -229,19 +231,21 @@ export function createBus(options: BusOptions): Bus {
     }
   }
 
-  const readStore: BusPort['read'] = async (audiences, after, limit, maxChars) => {
-    const page = await store.read({ audiences, after, limit, maxChars });
-    return page.kind === 'ok' ? page : { reason: page.kind, after, oldest: page.oldest, cursor: page.head };
-  };
+  async function readStore(query: ReadQuery): Promise<LogPage | Reset> {
+    const page = await store.read(query);
+    return page.kind === 'ok'
+      ? page
+      : { reason: page.kind, after: query.after, oldest: page.oldest, cursor: page.head };
+  }
 
-  async function resolve(after: string): Promise<Start> {
+  async function resolve(after: string, caller = ''): Promise<Start> {
     if (!isWellFormedCursor(after)) {
       throw new BridgeError('invalid_cursor', `A cursor is ${CURSOR_RULE}.`);
     }
     if (recent.knows(after)) return { kind: 'ok', cursor: after as Cursor };
     if (after === 'now') return { kind: 'ok', cursor: head };
-    if (after === 'start') return { kind: 'ok', cursor: (await store.bounds()).floor };
-    const resolution = await store.resolve(after);
+    if (after === 'start') return { kind: 'ok', cursor: (await store.bounds(caller)).floor };
+    const resolution = await store.resolve(after, caller);
     if (resolution.kind === 'ok') return { kind: 'ok', cursor: after as Cursor };
     const { kind: reason, oldest, head: cursor } = resolution;
     return { kind: 'reset', reason, after, oldest, cursor };
@@ -277,14 +281,16 @@ export function createBus(options: BusOptions): Bus {
       if (id > accepted) accepted = id;
     }),
     resolve,
-    async read(audiences, after, limit, maxChars) {
+    async read(query, after) {
       await tailReachedAccepted();
-      return recent.after(audiences, after, limit, maxChars) ?? readStore(audiences, after, limit, maxChars);
+      const limit = (query.events ?? null) === null ? query.limit : FILTERED_RECORDS;
+      const inMemory = recent.after(query.audiences, after, limit, query.maxChars);
+      return inMemory ?? readStore({ ...query, after });
     },
-    async newest(audiences, before, limit, maxChars) {
-      const { records, head: position } = await store.newest({ audiences, before, limit, maxChars });
+    async newest(query, before = null) {
+      const { records, head: position } = await store.newest({ ...query, before });
       const chars = records.reduce((sum, { payload }) => sum + payload.length, 0);
-      return { records, position, more: records.length < limit && chars > maxChars };
+      return { records, position, more: records.length < query.limit && chars > query.maxChars };
     },
     subscribe(subscriber, sink) {
       const subscription = new Subscription(port, subscriber, sink);

@@ -54,6 +54,8 @@ export interface Subscriber {
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   /** A resolved cursor to catch up from; null: live from now. */
   readonly after: Cursor | null;
+  /** For whom it reads the log (auth/principal.ts, `callerKey`). Default: the bridge itself. */
+  readonly caller?: string;
 }
 
 interface Joined {
@@ -68,13 +70,15 @@ export interface BusPort {
   readonly recent: Recent;
   readonly pacer: Pacer;
   head(): Cursor;
-  read(audiences: readonly string[], after: Cursor, limit: number, maxChars: number): Promise<LogPage | Reset>;
+  read(
+    ...step: [audiences: readonly string[], after: Cursor, limit: number, maxChars: number, caller: string]
+  ): Promise<LogPage | Reset>;
   /** Resolves when this node's tail has reached the cursor, or the bus closes. */
   reached(cursor: Cursor): Promise<void>;
   attach(audience: string, subscription: Subscription): void;
   detach(audience: string, subscription: Subscription): void;
   remove(subscription: Subscription): void;
-  resolve(after: string): Promise<Start>;
+  resolve(after: string, caller: string): Promise<Start>;
   readonly maxBufferBytes: number;
   /** Most payload bytes in one write: their encoding fits the buffer. */
   readonly stepBytes: number;
@@ -97,6 +101,7 @@ const RETRY_MS = 500;
 export class Subscription {
   readonly #bus: BusPort;
   readonly #sink: Sink;
+  readonly #caller: string;
   readonly #rooms: Map<Room, JoinedRoom>;
   readonly #startOf = new Map<string, Cursor>();
   #position: Cursor;
@@ -112,9 +117,10 @@ export class Subscription {
   #goingLive: PromiseWithResolvers<void> | null = null;
   #closing: PromiseWithResolvers<void> | null = null;
 
-  constructor(bus: BusPort, { rooms, after }: Subscriber, sink: Sink) {
+  constructor(bus: BusPort, { rooms, after, caller = '' }: Subscriber, sink: Sink) {
     this.#bus = bus;
     this.#sink = sink;
+    this.#caller = caller;
     this.#rooms = new Map(rooms);
     this.#position = after ?? bus.head();
     for (const { audiences, start } of rooms.values()) {
@@ -252,7 +258,7 @@ export class Subscription {
    * @throws {BridgeError} `invalid_cursor`, `unavailable`
    */
   async join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined> {
-    const start = after === null ? null : await this.#bus.resolve(after);
+    const start = after === null ? null : await this.#bus.resolve(after, this.#caller);
     // If the connection has ended meanwhile, nothing would leave a room that is entered now.
     if (this.#closed) throw connectionEnded();
     if (start === null) return this.#enter(room, audiences, this.#bus.head());
@@ -306,7 +312,8 @@ export class Subscription {
       if (turn !== null) await turn;
       if (this.#closed || !this.#live || generation !== this.#generation) continue;
       const inMemory = this.#bus.recent.after(audiences, position, STEP_RECORDS, this.#bus.stepBytes);
-      const step = inMemory ?? (await this.#bus.read(audiences, position, STEP_RECORDS, this.#bus.stepBytes));
+      const { stepBytes } = this.#bus;
+      const step = inMemory ?? (await this.#bus.read(audiences, position, STEP_RECORDS, stepBytes, this.#caller));
       if (this.#closed || generation !== this.#generation) continue;
       if ('reason' in step) {
         this.#sink.reset(step, 'replay');
@@ -360,7 +367,7 @@ export class Subscription {
   /** Null, after a pause, if the log did not answer. The catch-up retries for as long as the client stays. */
   async #tryRead(audiences: readonly string[], after: Cursor): Promise<LogPage | Reset | null> {
     try {
-      return await this.#bus.read(audiences, after, STEP_RECORDS, this.#bus.stepBytes);
+      return await this.#bus.read(audiences, after, STEP_RECORDS, this.#bus.stepBytes, this.#caller);
     } catch (error) {
       this.#bus.logger.warn({ err: error }, 'the log does not answer; a connection that catches up waits for it');
       await Promise.race([sleep(RETRY_MS, null, { ref: false }), this.#untilClosed()]);

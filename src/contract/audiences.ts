@@ -5,7 +5,23 @@
  * `tenant` (AUTH_MODE=jwt): the publishing tenant and the room, so two tenants never share an audience, whatever ids a
  * client guesses. A log stores the keying of its index and rebuilds the index when the keying changes.
  */
+import { kindOf, ROOM_KINDS, type Room, type RoomKind } from './rooms.ts';
+
 export type Keying = 'room' | 'tenant';
+
+/** The rooms of one tenant that a caller may hear: every room of some kinds, and single rooms. */
+export interface Hearing {
+  readonly kinds: readonly RoomKind[];
+  readonly rooms: readonly Room[];
+}
+
+export const HEARS_ALL: Hearing = { kinds: ROOM_KINDS, rooms: [] };
+
+/** Whether the caller may hear a room. A record may be shown to a caller that may hear one of its rooms (protocol §7). */
+export function createHears({ kinds, rooms }: Hearing): (room: Room) => boolean {
+  const named = new Set(rooms);
+  return (room) => kinds.includes(kindOf(room)) || named.has(room);
+}
 
 /** Tenant ids and rooms contain no line break (protocol §2), so no two pairs share a key. */
 export function audienceOf(keying: Keying, tenantId: string, room: string): string {

@@ -40,6 +40,8 @@ export interface AppDeps {
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
+  /** @throws {BridgeError} `rate_limited` */
+  readonly countRead: (caller: string) => void;
   readonly mintPass: Auth['mintPass'];
   readonly ready: () => boolean;
   readonly transports: { readonly sse: Handler; readonly events: Handler };

@@ -5,8 +5,13 @@
  * Each port is small, so that a consumer names only what it uses. The laws are on the methods that they bind. One law
  * binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
  * engine. Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (`append`: or `outcome_unknown`).
+ *
+ * Reads name their `caller` (auth/principal.ts, `callerKey`); without one they are the bridge's own. The reads of
+ * different callers MUST take turns, each of a bounded number of rows and bytes, and one caller MUST NOT take all the
+ * places of those that wait: reads of one caller never delay another's for longer than a turn (protocol §16).
  */
 import { hash } from 'node:crypto';
+import type { Hearing } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { type BridgeError, fieldsError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
@@ -70,8 +75,11 @@ export type Resolution = { readonly kind: 'ok' } | Missed;
 type Missed = { readonly kind: 'expired' | 'unknown' } & LogBounds;
 
 interface RecordsQuery {
+  readonly caller?: string;
   /** Returns the records of any of these audiences, each once. */
   readonly audiences: readonly string[];
+  /** Leaves out the records of other events, without their cost; null, or left out: keeps all. */
+  readonly events?: readonly string[] | null;
   /** The maximum number of records, 1 to 1000. */
   readonly limit: number;
   /** Ends with the record that brings the total length of the payloads past this many characters. */
@@ -79,8 +87,8 @@ interface RecordsQuery {
 }
 
 export interface NewestQuery extends RecordsQuery {
-  /** Only records before this one; null: from the head. */
-  readonly before: Cursor | null;
+  /** Only records before this one; null, or left out: from the head. */
+  readonly before?: Cursor | null;
 }
 
 export interface ReadQuery extends RecordsQuery {
@@ -93,8 +101,9 @@ export type ReadResult =
       readonly kind: 'ok';
       /** Oldest first. */
       readonly records: readonly LogRecord[];
-      /** How far the read came: the last record if `more`, else the head at the time of the read. */
+      /** How far the read came: the last record that it looked at if `more`, else the head at the time of the read. */
       readonly position: Cursor;
+      /** There may be more after `position`, even if `events` left out every record so far. */
       readonly more: boolean;
     }
   | Missed;
@@ -105,7 +114,10 @@ export interface NewestResult {
   readonly head: Cursor;
 }
 
-/** One page of a state list. Pass `nextPage` as `page` to get the next one; it is opaque and has no whitespace. */
+/**
+ * One page of a state list. Pass `nextPage` as `page` to get the next one; it is opaque and has no whitespace. A page may
+ * hold fewer than `limit` items, even none, and still have a `nextPage`: its work is bounded (page.ts).
+ */
 export interface StatePage {
   /** JSON texts. */
   readonly items: readonly string[];
@@ -121,7 +133,10 @@ export function invalidPage(): BridgeError {
 }
 
 interface PageQuery {
+  readonly caller?: string;
   readonly tenantId: string;
+  /** Only items whose record went to at least one of these rooms. */
+  readonly hearing: Hearing;
   readonly limit: number;
   /** The page ends, even short of `limit`, with the item that brings the payloads' length past this many characters. */
   readonly maxChars: number;
@@ -129,9 +144,6 @@ interface PageQuery {
 }
 
 export interface TicketsQuery extends PageQuery {
-  /** The scope of a token: only tickets with these ids, or in these agreements. Both null: all. At most 1000 each. */
-  readonly ticketIds: readonly string[] | null;
-  readonly agreementIds: readonly string[] | null;
   /** A filter, like `status` and `updatedAfter`; null for all. */
   readonly agreementId: string | null;
   readonly status: string | null;
@@ -144,7 +156,14 @@ export interface MessagesQuery extends PageQuery {
   readonly order: 'asc' | 'desc';
 }
 
-/** The newest `tickets.updated` payload of a ticket, or null. */
+export interface TicketQuery {
+  readonly caller?: string;
+  readonly tenantId: string;
+  readonly ticketId: string;
+  readonly hearing: Hearing;
+}
+
+/** The newest `tickets.updated` payload of a ticket; null if there is none, or its record went to none of the rooms. */
 export interface TicketResult {
   readonly payload: string | null;
   readonly cursor: Cursor;
@@ -228,9 +247,9 @@ export interface Log {
    * listener throws, the store MUST log the error, MUST NOT fail the append, and MUST hand over the next commit.
    */
   tail(listener: TailListener): void;
-  bounds(): Promise<LogBounds>;
-  resolve(cursor: string): Promise<Resolution>;
-  /** MUST cost what it returns: it reads by audience and never scans the log. */
+  bounds(caller?: string): Promise<LogBounds>;
+  resolve(cursor: string, caller?: string): Promise<Resolution>;
+  /** MUST cost what it returns: it reads by audience and never scans the log. With `events`, a read MAY end early. */
   read(query: ReadQuery): Promise<ReadResult>;
   newest(query: NewestQuery): Promise<NewestResult>;
   /** Applies retention in slices, so that appends run in between, and calls `forgotten` of the tail. */
@@ -240,14 +259,18 @@ export interface Log {
   healthy(): boolean;
 }
 
-/** Ticket and message state: a projection of the log. It MUST reflect every record up to the cursor of each reply. */
+/**
+ * Ticket and message state: a projection of the log. It MUST reflect every record up to the cursor of each reply, and MUST
+ * show an item only to a `hearing` of at least one room of the record that it shows, whatever other records of the ticket
+ * went to. Filters MUST be indexed, or looked for in steps (page.ts).
+ */
 export interface TicketState {
   /**
    * Newest `ticketUpdatedAt` first; equal ones by cursor, newest first.
    * @throws {BridgeError} `invalid_request` for a `page` that is not a `nextPage` of this list
    */
   tickets(query: TicketsQuery): Promise<StatePage>;
-  ticket(tenantId: string, ticketId: string): Promise<TicketResult>;
+  ticket(query: TicketQuery): Promise<TicketResult>;
   /** In cursor order. @throws {BridgeError} as `tickets` does */
   messages(query: MessagesQuery): Promise<StatePage>;
 }

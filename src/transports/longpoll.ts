@@ -6,11 +6,12 @@ import { createHash } from 'node:crypto';
 import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
-import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { eventsFilter, eventsSeen, PASS, ROOM_QUERY, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
-import type { Principal } from '../auth/principal.ts';
+import { clientAddress } from '../auth/limits.ts';
+import { callerKey, type Principal } from '../auth/principal.ts';
 import { createBatch } from '../bus/batch.ts';
-import type { Bus, LogPage } from '../bus/bus.ts';
+import type { Bus, LogPage, PageQuery } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
 import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
@@ -51,6 +52,8 @@ export interface PollingDeps {
   readonly metrics: Metrics;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  /** @throws {BridgeError} `rate_limited` */
+  readonly countRead: (caller: string) => void;
 }
 
 interface EventsPage extends Omit<LogPage, 'records'> {
@@ -63,29 +66,39 @@ interface EventsPage extends Omit<LogPage, 'records'> {
 }
 
 interface EventsRequest {
+  readonly caller: string;
   /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
   readonly admitLarge: () => void;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
   readonly audiences: readonly string[];
   readonly view: View;
+  /** The events whose records the view shows; null: all. */
+  readonly events: readonly string[] | null;
   readonly limit: number;
+  readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf }: PollingDeps) {
+export function createPolling({ bus, config, metrics, gate, principalOf, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
   const shape = eventsQuery(publishedNames(config.extraEvents));
 
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(queryOf(context), shape, [PASS]);
     const principal = await principalOf(context);
+    const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
+    if (query.wait === 0) countRead(caller);
     const rooms = roomsToJoin(principal, query, config.maxRooms);
     const { incoming, outgoing } = context.env;
+    const view = viewOf(query, config);
     const request: EventsRequest = {
+      caller,
       admitLarge: () => gate.admitAnswer(incoming, outgoing),
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
-      view: viewOf(query, config),
+      view,
+      events: eventsSeen(view, config),
       limit: query.limit,
+      roomsHeard: roomsHeardBy(principal),
     };
     const { after } = query;
     if (after === 'now') {
@@ -110,44 +123,37 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
 
   async function firstPage(request: EventsRequest, after: string | null): Promise<EventsPage> {
     if (after === null) return newestPage(request);
-    const start = await bus.resolve(after);
+    const start = await bus.resolve(after, request.caller);
     if (start.kind === 'reset') throw gone(start);
     return pageAfter(request, start.cursor);
   }
 
   async function newestPage(request: EventsRequest): Promise<EventsPage> {
-    const { audiences, view, limit } = request;
+    const { limit } = request;
     let first: LogRecord[] = [];
     const ids: Cursor[] = [];
-    // A filter may leave fewer than `limit` of the newest records.
-    let left = view.events === null ? limit : MAX_LIMIT;
-    let step = await bus.newest(audiences, null, left, STEP_CHARS);
+    let step = await bus.newest(stepOf(request, limit));
     const { position } = step;
     for (let chars = 0; ; ) {
-      const seen = step.records.filter((record) => isSeen(record, view));
-      ids.unshift(...idsOf(seen));
+      ids.unshift(...idsOf(step.records));
       chars += charsOf(step.records);
-      if (isLarge(request, chars)) first = seen.length > 0 ? seen : first;
-      else first.unshift(...seen);
-      if (!step.more || ids.length >= limit || chars >= MAX_CHARS) break;
-      left -= step.records.length;
-      step = await bus.newest(audiences, (step.records[0] as LogRecord).id, left, STEP_CHARS);
+      if (!isLarge(request, chars)) first.unshift(...step.records);
+      else if (step.records.length > 0) first = [...step.records];
+      if (!step.more || chars >= MAX_CHARS) break;
+      step = await bus.newest(stepOf(request, limit - ids.length), ids[0]);
     }
-    const kept = ids.slice(-limit);
-    first = first.filter(({ id }) => id >= (kept[0] as Cursor));
-    return { ids: kept, first, position, more: false, mode: 'resumed' };
+    return { ids, first, position, more: false, mode: 'resumed' };
   }
 
   async function pageAfter(request: EventsRequest, after: Cursor): Promise<EventsPage> {
-    const { audiences, view, limit } = request;
+    const { view, limit } = request;
     const ids: Cursor[] = [];
     const first: LogRecord[] = [];
     let position = after;
     const pageTo = (end: Cursor, more: boolean): EventsPage => ({ ids, first, position: end, more, mode: 'resumed' });
     let chars = 0;
     for (let scanned = 0, scannedChars = 0; scanned < MAX_SCANNED && scannedChars < MAX_CHARS; ) {
-      const wanted = view.events === null ? limit - ids.length : MAX_LIMIT;
-      const page = await bus.read(audiences, position, wanted, STEP_CHARS);
+      const page = await bus.read(stepOf(request, limit - ids.length), position);
       if ('reason' in page) {
         if (ids.length === 0) throw gone(page);
         // The records read so far are complete. The next request gets the 410.
@@ -166,7 +172,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       }
       position = page.position;
       if (!page.more) return pageTo(position, false);
-      scanned += page.records.length;
+      scanned += request.events === null ? page.records.length : MAX_LIMIT;
       scannedChars += charsOf(page.records);
     }
     return pageTo(position, true);
@@ -186,7 +192,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     after: Cursor,
     waitMs: number,
   ): Promise<EventsPage> {
-    const { rooms, view, limit } = request;
+    const { caller, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     // Not when the wait is over: the answer may have to wait for its reader.
@@ -219,7 +225,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
       waiting.add(answerEmpty);
       if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(
-        { rooms, after },
+        { rooms, after, caller },
         {
           write(batch, mode, flushed) {
             const seen = batch.records.filter((record) => isSeen(record, view));
@@ -250,14 +256,14 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
     page: EventsPage,
     etag: string,
   ): Promise<Response> {
-    const { view } = request;
+    const { view, roomsHeard } = request;
     const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
     if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
     const isHead = context.req.method === 'HEAD';
     const countDelivery = createDeliveryCounter(metrics, 'longpoll', view);
     const itemsOf = (records: readonly LogRecord[]): string[] => {
       if (records.length > 0 && !isHead) countDelivery(createBatch(records), page.mode);
-      return records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(record, frame)));
+      return records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(roomsHeard(record), frame)));
     };
     const tail = `],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
     const typed = { ...headers, 'Content-Type': JSON_TYPE };
@@ -278,16 +284,16 @@ export function createPolling({ bus, config, metrics, gate, principalOf }: Polli
   }
 
   /** The records of the page, in steps that are read as the client takes them. */
-  async function* recordsOf({ audiences, view }: EventsRequest, { ids, first }: EventsPage): AsyncGenerator<LogRecord> {
+  async function* recordsOf(request: EventsRequest, { ids, first }: EventsPage): AsyncGenerator<LogRecord> {
     const last = ids.at(-1) as Cursor;
     let position = (first.at(-1) as LogRecord).id;
     // What was sent may be forgotten.
     yield* first.splice(0);
     while (position < last) {
-      const page = await bus.read(audiences, position, MAX_LIMIT, STEP_CHARS);
+      const page = await bus.read(stepOf(request, MAX_LIMIT), position);
       // Trimmed meanwhile. The client's next request gets the 410.
       if ('reason' in page) throw gone(page);
-      for (const record of page.records) if (record.id <= last && isSeen(record, view)) yield record;
+      for (const record of page.records) if (record.id <= last && isSeen(record, request.view)) yield record;
       position = page.position;
     }
   }
@@ -317,6 +323,11 @@ function isSeen(record: LogRecord, view: View): boolean {
   return namesSeen(record.event, view).length > 0;
 }
 
+const stepOf = ({ caller, audiences, events }: EventsRequest, limit: number): PageQuery => ({
+  ...{ caller, audiences, events, limit },
+  maxChars: STEP_CHARS,
+});
+
 const charsOf = (records: readonly LogRecord[]): number =>
   records.reduce((sum, { payload }) => sum + payload.length, 0);
 
@@ -329,8 +340,8 @@ const pageOf = (records: LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): 
 });
 
 /** The payload is inserted as text, so its bytes are the same on every transport. */
-function itemOf(record: LogRecord, { event, payload, cursor }: Frame): string {
-  return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(record.rooms)},"payload":${payload}}`;
+function itemOf(rooms: readonly Room[], { event, payload, cursor }: Frame): string {
+  return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(rooms)},"payload":${payload}}`;
 }
 
 /** Weak: two answers with the same events are equivalent, although their cursors may differ. */

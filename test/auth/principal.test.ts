@@ -4,17 +4,18 @@ import { test } from 'node:test';
 import {
   ANONYMOUS,
   audiencesFor,
+  callerKey,
+  hearingOf,
   mayAdminister,
   mayPublish,
   mayResume,
   type Principal,
   publisherKey,
   sessionHolder,
-  stateScope,
   type TokenHolder,
   whyDeaf,
 } from '../../src/auth/principal.ts';
-import { audienceOf } from '../../src/contract/audiences.ts';
+import { audienceOf, createHears, HEARS_ALL } from '../../src/contract/audiences.ts';
 import { formatRoom, ROOM_KINDS, type Room } from '../../src/contract/rooms.ts';
 
 function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
@@ -58,13 +59,14 @@ test('which rooms are heard', () => {
     [narrowed, 'ticket:2', false],
     [narrowed, 'agreement:a', true],
     [narrowed, 'agreement:b', false],
-    [narrowed, 'user:u1', false],
+    [narrowed, 'user:u1', true],
+    [narrowed, 'user:u2', false],
     [byTicket, 'ticket:1', true],
     [byTicket, 'agreement:a', false],
     [nothing, 'tenant:t1', false],
     [nothing, 'ticket:1', false],
     [nothing, 'agreement:a', false],
-    [nothing, 'user:u1', false],
+    [nothing, 'user:u1', true],
     [service, 'tenant:t1', false],
     [service, 'tenant:*', false],
     [service, 'ticket:1', false],
@@ -101,6 +103,13 @@ test('no principal has a key of an audience of a tenant that its token does not 
           const reachable = new Set(
             ids.flatMap((id) => ROOM_KINDS.flatMap((kind) => audiencesFor(principal, formatRoom(kind, id)))),
           );
+          for (const tenant of tenants.filter((id) => named !== '*' && named.includes(id))) {
+            // What may be read is what may be heard.
+            const hears = createHears(hearingOf(principal, tenant) ?? { kinds: [], rooms: [] });
+            for (const room of ids.flatMap((id) => ROOM_KINDS.map((kind) => formatRoom(kind, id)))) {
+              assert.equal(hears(room), reachable.has(audienceOf('tenant', tenant, room)), `${tenant} ${room}`);
+            }
+          }
           for (const tenant of tenants.filter((id) => named === '*' || !named.includes(id))) {
             for (const id of ids) {
               for (const kind of ROOM_KINDS) {
@@ -108,7 +117,7 @@ test('no principal has a key of an audience of a tenant that its token does not 
                 assert.ok(!reachable.has(audienceOf('tenant', tenant, formatRoom(kind, id))));
               }
             }
-            assert.equal(stateScope(principal, tenant), null);
+            assert.equal(hearingOf(principal, tenant), null);
             if (named !== '*') {
               assert.equal(mayPublish(principal, tenant), false);
               assert.equal(mayAdminister(principal, tenant), false);
@@ -122,16 +131,17 @@ test('no principal has a key of an audience of a tenant that its token does not 
 });
 
 test('whose state is read', () => {
-  assert.deepEqual(stateScope(whole, 't1'), { ticketIds: null, agreementIds: null });
-  assert.deepEqual(stateScope(narrowed, 't1'), { ticketIds: ['1'], agreementIds: ['a'] });
-  assert.deepEqual(stateScope(nothing, 't1'), { ticketIds: [], agreementIds: null });
+  assert.deepEqual(hearingOf(whole, 't1'), { kinds: ['ticket', 'agreement'], rooms: ['tenant:t1', 'user:u1'] });
+  assert.deepEqual(hearingOf(narrowed, 't1'), { kinds: [], rooms: ['ticket:1', 'agreement:a', 'user:u1'] });
+  assert.deepEqual(hearingOf(nothing, 't1'), { kinds: [], rooms: ['user:u1'] });
+  assert.deepEqual(hearingOf(holder({ subject: null, agreementIds: new Set() }), 't1'), { kinds: [], rooms: [] });
   for (const [principal, tenantId] of [
     [whole, 't2'],
     [service, 't1'],
     [service, '*'],
     [mute, 't1'],
   ] as const) {
-    assert.equal(stateScope(principal, tenantId), null);
+    assert.equal(hearingOf(principal, tenantId), null);
   }
 });
 
@@ -151,7 +161,7 @@ test('who publishes and who administers', () => {
 
 test('without tokens everyone may do everything, and audiences are rooms', () => {
   assert.deepEqual(audiencesFor(ANONYMOUS, 'user:u1'), ['user:u1']);
-  assert.deepEqual(stateScope(ANONYMOUS, 't1'), { ticketIds: null, agreementIds: null });
+  assert.deepEqual(hearingOf(ANONYMOUS, 't1'), HEARS_ALL);
   assert.ok(mayPublish(ANONYMOUS, 't1') && mayAdminister(ANONYMOUS, null));
 });
 
@@ -167,6 +177,13 @@ test('a publisher is known by its subject and tenants, in whatever order they ar
     holder({ subject: 'u1\nt1' }),
   ];
   assert.equal(new Set(others.map(publisherKey)).size, others.length);
+});
+
+test('a caller is a token’s subject and tenants, or an address without tokens', () => {
+  assert.equal(callerKey(whole, '192.0.2.1'), callerKey(holder({ scopes: new Set(['subscribe']) }), '192.0.2.2'));
+  assert.notEqual(callerKey(whole, '192.0.2.1'), callerKey(holder({ subject: 'u2' }), '192.0.2.1'));
+  assert.notEqual(callerKey(ANONYMOUS, '192.0.2.1'), callerKey(ANONYMOUS, '192.0.2.2'));
+  assert.equal(callerKey(ANONYMOUS, '2001:db8::1'), callerKey(ANONYMOUS, '2001:db8::2'), 'one network');
 });
 
 test('a session goes on for the same user, still of one of its tenants, and for nobody else', () => {

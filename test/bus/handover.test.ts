@@ -162,6 +162,9 @@ test('the first read after a lost log does not wait for a cursor of the lost log
   // The new log's cursors sort before those that this node has accepted.
   tail?.gap('unknown', { floor: first, oldest: first, head: first });
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  const page = await Promise.race([lost.read([ROOM], first, 10, 1000), turn().then(turn).then(turn)]);
+  const page = await Promise.race([
+    lost.read({ audiences: [ROOM], limit: 10, maxChars: 1000 }, first),
+    turn().then(turn).then(turn),
+  ]);
   assert.deepEqual(page, { records: [], position: first, more: false });
 });

@@ -35,6 +35,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     }),
     authenticate: async () => ANONYMOUS,
     authorizeMetrics: async () => {},
+    countRead: () => {},
     mintPass: unused,
     ready: () => true,
     transports: { sse: unused, events: unused },

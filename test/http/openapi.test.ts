@@ -50,6 +50,7 @@ test('the document and the app list the same routes', () => {
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
     authorizeMetrics: async () => {},
+    countRead: () => {},
     mintPass: unused,
     ready: unused,
     transports: { sse: unused, events: unused },

@@ -289,6 +289,7 @@ describe('state routes and tokens', () => {
       prometheus,
       authenticate: async () => principal,
       authorizeMetrics: async () => {},
+      countRead: () => {},
       mintPass: unused,
       ready: () => true,
       transports: { sse: unused, events: unused },

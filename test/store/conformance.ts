@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { audienceOf, type Keying } from '../../src/contract/audiences.ts';
+import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../../src/contract/audiences.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { formatCursor, isWellFormedCursor, parseCursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
@@ -53,10 +53,10 @@ const catalog = createEventCatalog(['tickets.new']);
 const KEEP: Retention = { trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
 /** More characters than any test appends. */
 const BIG = 1e9;
-const PAGE = { limit: 100, maxChars: BIG, page: null } as const;
+const PAGE = { hearing: HEARS_ALL, limit: 100, maxChars: BIG, page: null } as const;
 export const ALL_MESSAGES: MessagesQuery = { tenantId: 't1', ticketId: 'k1', order: 'asc', ...PAGE };
-const ALL_TICKETS: Omit<TicketsQuery, 'tenantId'> = {
-  ...{ ticketIds: null, agreementIds: null, agreementId: null, status: null, updatedAfter: null },
+export const ALL_TICKETS: Omit<TicketsQuery, 'tenantId'> = {
+  ...{ agreementId: null, status: null, updatedAfter: null },
   ...PAGE,
 };
 
@@ -101,6 +101,12 @@ async function outcome(store: Store, body: AppendRequest): Promise<readonly Appe
   assert.equal(result.kind, 'appended');
   return result.kind === 'appended' ? result.events : [];
 }
+
+const ticketOf = (store: Store, tenantId: string, ticketId: string, hearing: Hearing = HEARS_ALL) =>
+  store.ticket({ tenantId, ticketId, hearing });
+
+/** The hearing of a caller that may hear these rooms only. */
+const only = (...rooms: Hearing['rooms']): { hearing: Hearing } => ({ hearing: { kinds: [], rooms } });
 
 /** Reads all records after a cursor, page by page. */
 export async function readAll(store: Store, audiences: readonly string[], after: Cursor, limit = 1000) {
@@ -438,6 +444,35 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.deepEqual(await read(5, 1, cursors[4]), [0, head, false]);
       });
 
+      it('keeps the events of a filter, and says how far it came', async (t) => {
+        const { store } = await setUp(t);
+        const events = many(2_600, (n) => (n % 1_100 === 1_099 ? message() : declared({ n })));
+        for (let from = 0; from < events.length; from += 650) await append(store, events.slice(from, from + 650));
+        const wanted = payloads(events.filter(({ event }) => event === 'messages.new'));
+        for (const audiences of [['tenant:t1'], ['tenant:t1', 'ticket:k1']]) {
+          for (const limit of [1, 5]) {
+            const found: LogRecord[] = [];
+            let position = store.opened.head;
+            for (let more = true; more; ) {
+              const query = { audiences, events: ['messages.new', 'messages.other'], after: position, limit };
+              const page = await store.read({ ...query, maxChars: BIG });
+              assert.ok(page.kind === 'ok' && page.records.length <= limit);
+              assert.ok(page.position > position || !page.more, 'it comes further');
+              assert.deepEqual(await store.resolve(page.position), { kind: 'ok' });
+              found.push(...page.records);
+              ({ position, more } = page);
+            }
+            assert.deepEqual(payloads(found), wanted);
+            assert.equal(position, (await store.bounds()).head);
+          }
+        }
+        const newest = (limit: number, names: string[]) =>
+          store.newest({ audiences: ['tenant:t1'], events: names, limit, maxChars: BIG });
+        assert.deepEqual(payloads((await newest(5, ['messages.new'])).records), wanted.slice(-1));
+        assert.deepEqual((await newest(5, ['tickets.updated'])).records, []);
+        assert.deepEqual(payloads((await newest(2, ['tickets.new'])).records), payloads(events.slice(-2)));
+      });
+
       it('neither loses nor repeats a record while appends run', async (t) => {
         const { store, tail } = await setUp(t);
         const appending = (async () => {
@@ -555,7 +590,7 @@ export function storeConformance(name: string, engine: Engine): void {
     describe('state', () => {
       it('shows the newest update of each ticket, and the later one of two with equal times', async (t) => {
         const { store } = await setUp(t);
-        const newest = async () => (await store.ticket('t1', 'k1')).payload;
+        const newest = async () => (await ticketOf(store, 't1', 'k1')).payload;
         assert.equal(await newest(), null);
         const at = (ticketUpdatedAt: string) => ticket({ ticketUpdatedAt });
         const steps: [AppendEvent, boolean][] = [
@@ -570,14 +605,14 @@ export function storeConformance(name: string, engine: Engine): void {
         for (const [event, overwrites] of steps) {
           const [cursor] = await append(store, [event]);
           if (overwrites) expected = event.payload;
-          assert.deepEqual(await store.ticket('t1', 'k1'), { payload: expected, cursor });
+          assert.deepEqual(await ticketOf(store, 't1', 'k1'), { payload: expected, cursor });
         }
         const both = [at('2026-01-02T00:00:00Z'), at('2026-01-01T00:00:00Z')];
         await append(store, both);
         assert.equal(await newest(), both[0]?.payload);
         await append(store, [message({ ticketId: 'k1' })]);
         assert.equal(await newest(), both[0]?.payload);
-        assert.equal((await store.ticket('t2', 'k1')).payload, null);
+        assert.equal((await ticketOf(store, 't2', 'k1')).payload, null);
       });
 
       it('lists tickets newest first, then by cursor, with filters and pages', async (t) => {
@@ -601,22 +636,22 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal(all.nextPage, null);
         assert.equal(all.cursor, (await store.bounds()).head);
         assert.deepEqual((await list({ status: 'CLOSED' })).items, of(4));
-        assert.deepEqual((await list({ agreementIds: ['g1', 'g2'] })).items, of(3));
-        assert.deepEqual((await list({ agreementIds: [] })).items, []);
-        assert.deepEqual((await list({ ticketIds: ['k4', 'k2', 'k2', 'nope'] })).items, of(2, 4));
-        assert.deepEqual((await list({ ticketIds: ['k4', 'k1'], agreementIds: ['g1'] })).items, of(3, 1, 4), 'either');
-        assert.deepEqual((await list({ ticketIds: [], agreementIds: ['g1'] })).items, of(3));
-        assert.deepEqual((await list({ ticketIds: ['k4'], agreementIds: [] })).items, of(4));
+        assert.deepEqual((await list(only('agreement:g1', 'agreement:g2'))).items, of(3));
+        assert.deepEqual((await list(only())).items, []);
+        assert.deepEqual((await list(only('ticket:k4', 'ticket:k2', 'ticket:k2', 'ticket:nope'))).items, of(2, 4));
+        assert.deepEqual((await list(only('ticket:k4', 'ticket:k1', 'agreement:g1'))).items, of(3, 1, 4), 'either');
+        assert.deepEqual((await list(only('agreement:g1', 'user:u1'))).items, of(3));
+        assert.deepEqual((await list(only('ticket:k4'))).items, of(4));
         assert.deepEqual((await list({ agreementId: 'g1' })).items, of(3));
         assert.deepEqual((await list({ agreementId: 'g2' })).items, []);
-        assert.deepEqual((await list({ agreementId: 'g1', ticketIds: ['k1', 'k3'] })).items, of(3));
-        assert.deepEqual((await list({ agreementId: 'g1', ticketIds: ['k1'], agreementIds: ['g2'] })).items, []);
+        assert.deepEqual((await list({ agreementId: 'g1', ...only('ticket:k1', 'ticket:k3') })).items, of(3));
+        assert.deepEqual((await list({ agreementId: 'g1', ...only('ticket:k1', 'agreement:g2') })).items, []);
         assert.deepEqual((await list({ updatedAfter: instantKey('2026-01-01T00:00:05Z') })).items, of(2));
         assert.deepEqual(
           (await list({ updatedAfter: instantKey('2026-01-01T00:00:04.9Z'), status: 'OPEN' })).items,
           of(2, 5, 3, 1),
         );
-        for (const overrides of [{}, { ticketIds: ['k1', 'k2', 'k3', 'k4', 'k5'] }]) {
+        for (const overrides of [{}, only('ticket:k1', 'ticket:k2', 'ticket:k3', 'ticket:k4', 'ticket:k5')]) {
           const pages = await pagesOf((page) => list({ ...overrides, limit: 2, page }));
           assert.deepEqual(pages, [of(2, 5), of(3, 1), of(4)]);
         }
@@ -670,8 +705,8 @@ export function storeConformance(name: string, engine: Engine): void {
         const { store } = await setUp(t);
         const { messages, tickets } = await appendFive(store, 'x'.repeat(1000));
         const inPairs = (events: readonly AppendEvent[]) => [0, 2, 4].map((at) => payloads(events.slice(at, at + 2)));
-        for (const ticketIds of [null, ['k0', 'k1', 'k2', 'k3', 'k4']]) {
-          const query = { ...ALL_TICKETS, tenantId: 't1', ticketIds, maxChars: 1500 };
+        for (const heard of [{}, only('ticket:k0', 'ticket:k1', 'ticket:k2', 'ticket:k3', 'ticket:k4')]) {
+          const query = { ...ALL_TICKETS, ...heard, tenantId: 't1', maxChars: 1500 };
           assert.deepEqual(await pagesOf((page) => store.tickets({ ...query, page })), inPairs(tickets.toReversed()));
         }
         for (const order of ['asc', 'desc'] as const) {
@@ -681,15 +716,132 @@ export function storeConformance(name: string, engine: Engine): void {
         }
       });
 
+      /** The event, published to these rooms and no others. */
+      const to = (event: AppendEvent, ...rooms: AppendEvent['rooms']): AppendEvent => ({
+        ...event,
+        rooms,
+        audiences: rooms.map((room) => audienceOf('room', event.tenantId, room)),
+      });
+
+      it('shows an item only to a hearing of a room of the record that it shows', async (t) => {
+        const { store } = await setUp(t);
+        const where = (agreementId: string, minute: number) => ({
+          ...{ ticketId: 'moved', agreementId, ticketUpdatedAt: `2026-01-01T00:0${minute}:00Z` },
+        });
+        const everyone: Hearing = { kinds: ['ticket', 'agreement'], rooms: ['tenant:t1', 'user:u1'] };
+        const [ofA, ofB, alone, last] = [
+          message(where('a', 1)),
+          message(where('b', 2)),
+          to(message(where('a', 2)), 'user:u1'),
+          message(where('a', 3)),
+        ];
+        // The ticket moves from A to B and back; each update and message went to the agreement of its time.
+        const events = [ticket(where('a', 1)), ofA, ticket(where('b', 2)), ofB, alone, ticket(where('a', 3)), last];
+        const seen = async (hearing: Hearing) => {
+          const query = { ...ALL_MESSAGES, ticketId: 'moved', hearing };
+          const [asc, desc, paged] = [
+            (await store.messages(query)).items,
+            (await store.messages({ ...query, order: 'desc' })).items,
+            (await pagesOf((page) => store.messages({ ...query, limit: 1, page }))).flat(),
+          ];
+          assert.deepEqual(desc.toReversed(), asc);
+          assert.deepEqual(paged, asc);
+          const list = await store.tickets({ ...ALL_TICKETS, tenantId: 't1', hearing });
+          const { payload } = await ticketOf(store, 't1', 'moved', hearing);
+          assert.deepEqual(list.items, payload === null ? [] : [payload], 'the list shows what the ticket shows');
+          return { payload, messages: asc };
+        };
+        const steps: [number, string | null, string | null][] = [
+          [2, 'a', null],
+          [5, null, 'b'],
+          [7, 'a', null],
+        ];
+        let appended = 0;
+        for (const [through, forA, forB] of steps) {
+          await append(store, events.slice(appended, through));
+          appended = through;
+          const newest = events.slice(0, through).findLast(({ ticket }) => ticket !== null)?.payload ?? null;
+          assert.equal((await seen(only('agreement:a').hearing)).payload, forA && newest);
+          assert.equal((await seen(only('agreement:b').hearing)).payload, forB && newest);
+        }
+        assert.deepEqual((await seen(only('agreement:a').hearing)).messages, payloads([ofA, last]));
+        assert.deepEqual((await seen(only('agreement:b').hearing)).messages, payloads([ofB]));
+        assert.deepEqual((await seen(only('user:u1').hearing)).messages, payloads([alone]));
+        assert.deepEqual(await seen(only('user:u2', 'agreement:c').hearing), { payload: null, messages: [] });
+        assert.deepEqual((await seen(only('ticket:moved').hearing)).messages, payloads([ofA, ofB, last]));
+        assert.deepEqual(
+          (await seen(only('agreement:b', 'ticket:other', 'user:u1').hearing)).messages,
+          payloads([ofB, alone]),
+        );
+        assert.deepEqual((await seen(everyone)).messages, payloads([ofA, ofB, alone, last]));
+        assert.deepEqual(
+          (await seen({ ...everyone, rooms: ['tenant:t1', 'user:u2'] })).messages,
+          payloads([ofA, ofB, last]),
+        );
+      });
+
+      it('says nothing of hidden items: no page follows the last item that the caller may read', async (t) => {
+        const { store } = await setUp(t);
+        const of = (agreementId: string) => many(3, () => message({ agreementId }));
+        const [visible, hidden] = [of('a'), of('b')];
+        await append(store, [...visible, ...hidden]);
+        const query = { ...ALL_MESSAGES, ...only('agreement:a') };
+        const page = await store.messages({ ...query, limit: 3 });
+        assert.deepEqual(page, { items: payloads(visible), nextPage: null, cursor: page.cursor });
+        const first = await store.messages({ ...query, order: 'desc', limit: 3 });
+        assert.deepEqual(first.items, payloads(visible.toReversed()));
+        assert.equal(first.nextPage, null);
+      });
+
+      it('finds few among many tickets, by any filters together', async (t) => {
+        const { store } = await setUp(t);
+        const at = (second: number) => new Date(NOW + second * 1000).toISOString();
+        const make = (n: number) => {
+          const [ticketStatus, agreementId] = [n % 600 === 0 ? 'RARE' : 'OPEN', n % 2 === 0 ? 'even' : 'odd'];
+          return ticket({ ticketId: `k${n}`, ticketUpdatedAt: at(n), ticketStatus, agreementId });
+        };
+        const events = many(2_400, make);
+        for (let from = 0; from < events.length; from += 800) await append(store, events.slice(from, from + 800));
+        const rare = payloads([events[1800], events[1200], events[600], events[0]] as AppendEvent[]);
+        const list = (overrides: Partial<TicketsQuery>) =>
+          store.tickets({ ...ALL_TICKETS, tenantId: 't1', ...overrides });
+        const even = only('agreement:even', 'ticket:k1', 'ticket:k600');
+        for (const filter of [{}, { agreementId: 'even' }, even, { ...even, agreementId: 'even' }]) {
+          assert.deepEqual((await list({ ...filter, status: 'RARE' })).items, rare);
+          assert.deepEqual(await pagesOf((page) => list({ ...filter, status: 'RARE', limit: 2, page })), [
+            rare.slice(0, 2),
+            rare.slice(2),
+          ]);
+          const recent = { ...filter, status: 'RARE', updatedAfter: instantKey(at(600)) };
+          assert.deepEqual((await list(recent)).items, rare.slice(0, 2));
+          assert.deepEqual((await list({ ...filter, status: 'NONE' })).items, []);
+        }
+        assert.deepEqual((await list({ status: 'RARE', agreementId: 'odd' })).items, []);
+        assert.equal((await pagesOf((page) => list({ ...even, limit: 1000, page }))).flat().length, 1_201);
+        assert.equal((await list({ limit: 1000, agreementId: 'odd' })).items.length, 1_000);
+      });
+
+      it('lets callers take turns', async (t) => {
+        const { store } = await setUp(t);
+        await append(store, [message()]);
+        let done = 0;
+        const busy = Array.from({ length: 400 }, () =>
+          store.messages({ ...ALL_MESSAGES, caller: 'busy' }).then(() => done++),
+        );
+        await store.messages({ ...ALL_MESSAGES, caller: 'other' });
+        assert.ok(done < 200, `${done} of 400 reads of another caller came first`);
+        await Promise.all(busy);
+      });
+
       itKeeps('is complete after a restart', async (t) => {
         const { store, reopen } = await setUp(t);
         const events = [ticket(), message()];
         const cursors = await append(store, events);
         const again = (await reopen()).store;
-        assert.deepEqual(await again.ticket('t1', 'k1'), { payload: events[0]?.payload, cursor: cursors[1] });
+        assert.deepEqual(await ticketOf(again, 't1', 'k1'), { payload: events[0]?.payload, cursor: cursors[1] });
         assert.deepEqual((await again.messages(ALL_MESSAGES)).items, [events[1]?.payload]);
         await append(again, [ticket({ ticketUpdatedAt: '2020-01-01T00:00:00Z' })]);
-        assert.equal((await again.ticket('t1', 'k1')).payload, events[0]?.payload);
+        assert.equal((await ticketOf(again, 't1', 'k1')).payload, events[0]?.payload);
       });
     });
 
@@ -739,14 +891,14 @@ export function storeConformance(name: string, engine: Engine): void {
         await append(store, events);
         await store.trim({ ...KEEP, maxRecords: 0 });
         const list = async () => (await store.messages(ALL_MESSAGES)).items;
-        assert.equal((await store.ticket('t1', 'k1')).payload, events[0]?.payload);
+        assert.equal((await ticketOf(store, 't1', 'k1')).payload, events[0]?.payload);
         assert.deepEqual(await list(), [events[1]?.payload, events[2]?.payload]);
         assert.deepEqual(await newestOf(store, ['tenant:t1']), []);
         const update = ticket({ ticketUpdatedAt: '2026-02-01T00:00:00Z' });
         await append(store, [update]);
-        assert.equal((await store.ticket('t1', 'k1')).payload, update.payload);
+        assert.equal((await ticketOf(store, 't1', 'k1')).payload, update.payload);
         await store.trim({ ...KEEP, maxRecords: 0 });
-        assert.equal((await store.ticket('t1', 'k1')).payload, update.payload);
+        assert.equal((await ticketOf(store, 't1', 'k1')).payload, update.payload);
         assert.equal((await list()).length, 2);
       });
 
@@ -758,8 +910,8 @@ export function storeConformance(name: string, engine: Engine): void {
         await append(store, [message({ ticketId: 'busy' })], NOW + 1);
         await append(store, [message({ ticketId: 'busy', tenantId: 't2' })], NOW);
         await store.trim({ ...KEEP, stateBeforeMs: NOW + 1 });
-        assert.equal((await store.ticket('t1', 'quiet')).payload, null);
-        assert.notEqual((await store.ticket('t1', 'busy')).payload, null);
+        assert.equal((await ticketOf(store, 't1', 'quiet')).payload, null);
+        assert.notEqual((await ticketOf(store, 't1', 'busy')).payload, null);
         const list = async (tenantId: string, ticketId: string) =>
           (await store.messages({ ...ALL_MESSAGES, tenantId, ticketId })).items.length;
         assert.deepEqual([await list('t1', 'quiet'), await list('t1', 'busy'), await list('t2', 'busy')], [0, 2, 0]);
@@ -874,8 +1026,8 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.deepEqual(await readIds(store, ['tenant:t1'], c[4] as Cursor), [c[5], kept[0]?.id]);
         assert.partialDeepStrictEqual(await store.stats(), { records: 5, oldestAcceptedAtMs: NOW });
         assert.equal((await store.bounds()).oldest, c[1]);
-        assert.equal((await store.ticket('t1', 'k1')).payload, null);
-        assert.equal((await store.ticket('t2', 'k1')).payload, events[6]?.payload);
+        assert.equal((await ticketOf(store, 't1', 'k1')).payload, null);
+        assert.equal((await ticketOf(store, 't2', 'k1')).payload, events[6]?.payload);
         assert.deepEqual((await store.messages(ALL_MESSAGES)).items, []);
         // No cached copy of the erased records may be served.
         await until('forgotten has been called', () => (tail.forgotten.at(-1) ?? '') >= (keyed[0]?.id as Cursor));

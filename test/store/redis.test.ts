@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, it, type TestContext } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { HEARS_ALL } from '../../src/contract/audiences.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
@@ -309,7 +310,7 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     await until('both tails have both', () => a.records.length === 2 && b.records.length === 2);
     const { records } = await readAll(b.store, ['tenant:t1'], b.store.opened.head);
     assert.deepEqual(records, b.records);
-    assert.equal((await b.store.ticket('t1', 'k1')).payload, event.payload);
+    assert.equal((await b.store.ticket({ tenantId: 't1', ticketId: 'k1', hearing: HEARS_ALL })).payload, event.payload);
     assert.equal((await b.store.claimSession('p', 'o', Date.now()))?.data, '{}');
     assert.deepEqual([a.gaps, b.gaps, b.forgotten], [[], [], []]);
     const keys = (await redis.command('KEYS', '*')) as string[];

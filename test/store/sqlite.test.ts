@@ -29,6 +29,7 @@ import type { Store } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
 import {
   ALL_MESSAGES,
+  ALL_TICKETS,
   append,
   declared,
   message,
@@ -171,6 +172,22 @@ describe('a log in a file', () => {
       await append(store, [declared()]);
       await store.close();
       await (await open()).store.close();
+    });
+
+    it('adds the indexes that a file of an earlier version lacks', async (t) => {
+      const { file, open } = setUp(t);
+      const { store } = await open();
+      const update = ticket({ ticketStatus: 'OPEN', agreementId: 'g1' });
+      await append(store, [update, message()]);
+      await store.close();
+      const earlier = new DatabaseSync(file);
+      earlier.exec('DROP INDEX tickets_by_status; DROP INDEX tickets_by_agreement;');
+      earlier.close();
+      const again = (await open()).store;
+      const hearing = { kinds: [], rooms: ['agreement:g1'] } as const;
+      for (const filter of [{ status: 'OPEN' }, { agreementId: 'g1' }, { hearing }]) {
+        assert.deepEqual((await again.tickets({ ...ALL_TICKETS, tenantId: 't1', ...filter })).items, [update.payload]);
+      }
     });
 
     it('refuses a file with a second hard link, because no lock protects it', async (t) => {

@@ -4,6 +4,7 @@ import { eraseLarge, eraseNothing } from './scenarios-erase.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
 import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
+import { filteredReads } from './scenarios-reads.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
 import {
@@ -76,5 +77,6 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'hostile-pipeline', tells: 'hundreds of requests in one packet, nothing read', short: true, play: pipelined },
   { name: 'hostile-unread', tells: 'large answers that nobody reads', short: true, play: unread },
   { name: 'hostile-metrics', tells: 'metrics pages that nobody reads', short: true, play: metricsUnread },
+  { name: 'hostile-reads', tells: 'one caller asks in a loop for what is not there', short: true, play: filteredReads },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

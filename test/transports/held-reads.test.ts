@@ -69,7 +69,7 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     trustProxy: 0,
     readers,
   });
-  const deps = { bus, config, metrics, logger, gate, principalOf: async () => ANONYMOUS };
+  const deps = { bus, config, metrics, logger, gate, countRead: () => {}, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };
@@ -120,8 +120,8 @@ test('a stream whose life ends while it catches up ends with the cursor that it 
 });
 
 test('a long poll that times out while it catches up answers the cursor that it has reached', async (context) => {
-  const pages = 10; // what one request reads before it waits
-  const { bus, ids, held, raw } = await serveHeld(context, sizes(2 * pages, 1024 * 1024), pages);
+  const pages = 10; // what one request reads before it waits, a thousand records each
+  const { bus, ids, held, raw } = await serveHeld(context, sizes(pages * 1_000 + 500, 10), pages);
   const poll = raw();
   poll.send(get(`/events?tenantId=tenant-1&events=tickets.updated&after=start&wait=1`));
   await until('it waits, and reads on', () => held.count > pages);

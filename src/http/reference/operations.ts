@@ -172,7 +172,7 @@ const events = (eventNames: readonly string[]): Operation => ({
       ETAG,
     ),
     304: NOT_MODIFIED,
-    ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown']),
+    ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown', 'rate_limited']),
   },
 });
 
@@ -181,15 +181,16 @@ const tickets: Operation = {
   tags: ['State'],
   summary: 'List the tickets of a tenant',
   description:
-    'Returns the newest `tickets.updated` payload of each ticket, latest `ticketUpdatedAt` first. To go live with no ' +
-    'gap, listen with the response’s `cursor` as `after`.',
+    'Returns the newest `tickets.updated` payload of each ticket, latest `ticketUpdatedAt` first. A page may hold fewer ' +
+    'items than `limit`, even none; the list ends where `nextPage` is null. To go live with no gap, listen with the ' +
+    'response’s `cursor` as `after`.',
   parameters: parametersOf(TICKETS_QUERY),
   responses: {
     200: ok(
       'A page of `tickets.updated` payloads.',
       json(ref('Tickets'), 'tickets', { items: [TICKET_PAYLOAD], nextPage: null, cursor: CURSOR }),
     ),
-    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
+    ...problems([...STATE_PROBLEMS, 'rate_limited', 'too_many_connections']),
   },
 };
 
@@ -212,7 +213,7 @@ const ticket: Operation = {
       'The newest `tickets.updated` payload of the ticket.',
       json(ref('TicketsUpdated'), 'ticket', TICKET_PAYLOAD),
     ),
-    ...problems([...STATE_PROBLEMS, 'not_found']),
+    ...problems([...STATE_PROBLEMS, 'not_found', 'rate_limited']),
   },
 };
 
@@ -227,7 +228,7 @@ const messages: Operation = {
       'A page of `messages.new` payloads.',
       json(ref('Messages'), 'messages', { items: [MESSAGE_PAYLOAD], nextPage: null, cursor: CURSOR }),
     ),
-    ...problems([...STATE_PROBLEMS, 'not_found', 'too_many_connections']),
+    ...problems([...STATE_PROBLEMS, 'not_found', 'rate_limited', 'too_many_connections']),
   },
 };
 

@@ -2,6 +2,8 @@
  * The state routes (protocol §7): the newest payload of each ticket, and the messages of a ticket. A client reads them at
  * its start and after a reset, and goes live from the answer's `cursor` with no gap.
  *
+ * An item is shown only to a caller that may hear a room of the record that it shows, item by item.
+ *
  * The store keeps items as JSON text, and the answer contains that text unchanged: the same bytes as on every transport.
  */
 import { z } from 'zod';
@@ -15,13 +17,15 @@ import {
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
 import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
-import { isNarrowed, type Principal, type StateScope, stateScope, whyDeaf } from '../../auth/principal.ts';
+import { clientAddress } from '../../auth/limits.ts';
+import { callerKey, hearingOf, type Principal, whyDeaf } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
+import { createHears, type Hearing } from '../../contract/audiences.ts';
 import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
-import { ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
-import { invalidPage, type StatePage, type TicketResult, type TicketState } from '../../store/store.ts';
+import { formatRoom, ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
+import { invalidPage, type StatePage, type TicketState } from '../../store/store.ts';
 import type { Gate } from '../../transports/gate.ts';
 
 const MAX_LIMIT = 1000;
@@ -83,44 +87,60 @@ export const MESSAGES_QUERY = {
 } as const;
 
 export interface StateDeps {
-  readonly config: Pick<Config, 'maxBufferBytes'>;
+  readonly config: Pick<Config, 'maxBufferBytes' | 'trustProxy'>;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  /** @throws {BridgeError} `rate_limited` */
+  readonly countRead: (caller: string) => void;
 }
 
 type StateRoutes = Readonly<Record<'tickets' | 'ticket' | 'messages', Handler>>;
 
-export function createStateRoutes({ config, gate, store, authenticate }: StateDeps): StateRoutes {
+export function createStateRoutes({ config, gate, store, authenticate, countRead }: StateDeps): StateRoutes {
   const maxChars = Math.min(STEP_CHARS, config.maxBufferBytes);
+
+  /** @throws {BridgeError} as `authenticate` and `countRead` do */
+  async function admit(context: BridgeContext): Promise<{ readonly principal: Principal; readonly caller: string }> {
+    const principal = await authenticate(context);
+    const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
+    countRead(caller);
+    return { principal, caller };
+  }
+
   return {
     async tickets(context) {
-      const principal = await authenticate(context);
+      const { principal, caller } = await admit(context);
       const query = parseQuery(queryOf(context), TICKETS_QUERY);
-      const scope = scopeOf(principal, query.tenantId);
-      return answerPages(context, query, (page, limit) => store.tickets({ ...query, ...scope, maxChars, page, limit }));
+      const hearing = hearingIn(principal, query.tenantId);
+      return answerPages(context, query, (page, limit) =>
+        store.tickets({ ...query, caller, hearing, maxChars, page, limit }),
+      );
     },
 
     async ticket(context) {
-      const principal = await authenticate(context);
+      const { principal, caller } = await admit(context);
       const { tenantId } = parseQuery(queryOf(context), TICKET_QUERY);
-      const scope = scopeOf(principal, tenantId);
-      const ticketId = ticketIdOf(context);
-      const ticket = await store.ticket(tenantId, ticketId);
-      if (ticket.payload === null || !reaches(scope, ticketId, ticket)) throw notFound();
-      return answerJson(context, 200, ticket.payload);
+      const hearing = hearingIn(principal, tenantId);
+      const { payload } = await store.ticket({ tenantId, ticketId: ticketIdOf(context), caller, hearing });
+      if (payload === null) throw notFound();
+      return answerJson(context, 200, payload);
     },
 
     async messages(context) {
-      const principal = await authenticate(context);
+      const { principal, caller } = await admit(context);
       const query = parseQuery(queryOf(context), MESSAGES_QUERY);
-      const scope = scopeOf(principal, query.tenantId);
-      const ticketId = ticketIdOf(context);
-      if (isNarrowed(scope) && !reaches(scope, ticketId, await store.ticket(query.tenantId, ticketId)))
-        throw notFound();
-      return answerPages(context, query, (page, limit) =>
-        store.messages({ ...query, ticketId, maxChars, page, limit }),
-      );
+      const hearing = hearingIn(principal, query.tenantId);
+      const where = { tenantId: query.tenantId, ticketId: ticketIdOf(context), caller, hearing };
+      return answerPages(context, query, async (page, limit) => {
+        const found = await store.messages({ ...query, ...where, maxChars, page, limit });
+        // Nothing that the caller may read, and no right to the ticket as such: it does not seem to exist.
+        const isUnseen = found.items.length === 0 && page === null && found.nextPage === null;
+        if (isUnseen && !createHears(hearing)(formatRoom('ticket', where.ticketId))) {
+          if ((await store.ticket(where)).payload === null) throw notFound();
+        }
+        return found;
+      });
     },
   };
 
@@ -175,23 +195,16 @@ function ticketIdOf(context: BridgeContext): string {
 const notFound = (): BridgeError =>
   new BridgeError('not_found', 'No ticket of this tenant has this id, or the token may not read it.');
 
-function scopeOf(principal: Principal, tenantId: string): StateScope {
-  const scope = stateScope(principal, tenantId);
-  if (scope === null) {
+/** @throws {BridgeError} `forbidden` */
+function hearingIn(principal: Principal, tenantId: string): Hearing {
+  const hearing = hearingOf(principal, tenantId);
+  if (hearing === null) {
     throw new BridgeError(
       'forbidden',
       whyDeaf(principal) ?? 'The token may not read this tenant. Use one for this tenant with the scope subscribe.',
     );
   }
-  return scope;
-}
-
-/** A narrowed token reaches a ticket by its id, or by the agreement in its newest payload. */
-function reaches(scope: StateScope, ticketId: string, { payload }: TicketResult): boolean {
-  if (!isNarrowed(scope) || scope.ticketIds?.includes(ticketId)) return true;
-  if (scope.agreementIds === null || payload === null) return false;
-  const { agreementId } = JSON.parse(payload) as { readonly agreementId?: unknown };
-  return typeof agreementId === 'string' && scope.agreementIds.includes(agreementId);
+  return hearing;
 }
 
 const charsOf = ({ items }: StatePage): number => items.reduce((sum, item) => sum + item.length, 0);

@@ -4,6 +4,7 @@
  */
 import { ErrorReply } from 'redis';
 import { BridgeError } from '../../contract/errors.ts';
+import { createTurns } from '../turns.ts';
 import { type Connection, type Context, NoAnswer, NotSent, RedisFailure } from './connection.ts';
 import { OPEN } from './log.ts';
 import type { Script } from './script.ts';
@@ -12,14 +13,20 @@ import type { Script } from './script.ts';
 export const READ_MS = 2_000;
 export const WRITE_MS = 3_000;
 const CALL_MS = 4_000;
+/** How long a read waits for its turn; it has the rest of the time of a call for its answer. */
+const TURN_MS = 3_000;
 /** With less time left, a call is not tried again. */
 const MIN_ATTEMPT_MS = 500;
 /** If Redis has been away for longer, calls fail at once. */
 const AWAY_MS = 1_500;
 
+/** Reads of this node that Redis has at a time. Each is bounded, so another caller's read waits for a few at most. */
+const MAX_READS = 8;
+
 /** Both throw a BridgeError `unavailable` if Redis does not answer. */
 export interface Calls {
-  read<Arguments, Reply>(script: Script<Arguments, Reply | null>, args: Arguments): Promise<Reply>;
+  /** Callers take turns (../turns.ts). */
+  read<Arguments, Reply>(script: Script<Arguments, Reply | null>, args: Arguments, caller?: string): Promise<Reply>;
   write<Arguments, Reply>(script: Script<Arguments, Reply>, args: Arguments): Promise<Reply>;
 }
 
@@ -27,8 +34,47 @@ export const unavailable = (message: string, cause?: unknown): BridgeError =>
   new BridgeError('unavailable', `${message}. Try again later.`, { cause });
 
 export function createCalls({ writer, reader, keying, logger, signal }: Context): Calls {
-  async function call<A, R>(connection: Connection, attemptMs: number, script: Script<A, R>, args: A): Promise<R> {
-    const deadlineMs = performance.now() + CALL_MS;
+  const waiting = createTurns<{ late: NodeJS.Timeout | null; start(): void }>();
+  let reading = 0;
+
+  /** Resolves when it is the caller's turn. Call `endTurn` after the read. */
+  async function takeTurn(caller: string): Promise<void> {
+    if (reading < MAX_READS) {
+      reading++;
+      return;
+    }
+    if (waiting.isFull(caller)) throw unavailable('Too many requests are waiting for the log');
+    await new Promise<void>((start, reject) => {
+      const turn = {
+        start,
+        late: setTimeout(() => {
+          turn.late = null;
+          reject(unavailable('The log did not respond in time'));
+        }, TURN_MS) as NodeJS.Timeout | null,
+      };
+      waiting.add(caller, turn);
+    });
+  }
+
+  /** Hands the place on to the next caller that still waits. */
+  function endTurn(): void {
+    let next = waiting.take();
+    while (next?.late === null) next = waiting.take();
+    if (next === undefined) {
+      reading--;
+    } else {
+      clearTimeout(next.late as NodeJS.Timeout);
+      next.start();
+    }
+  }
+
+  async function call<A, R>(
+    connection: Connection,
+    attemptMs: number,
+    script: Script<A, R>,
+    args: A,
+    deadlineMs = performance.now() + CALL_MS,
+  ): Promise<R> {
     for (;;) {
       const leftMs = deadlineMs - performance.now();
       try {
@@ -52,12 +98,18 @@ export function createCalls({ writer, reader, keying, logger, signal }: Context)
 
   return {
     write,
-    async read(script, args) {
-      const attempt = () => call(reader, READ_MS, script, args);
-      // Without a log in Redis, for example after a flush, this node creates one.
-      const reply = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
-      if (reply === null) throw unavailable('The log was lost');
-      return reply;
+    async read(script, args, caller = '') {
+      const deadlineMs = performance.now() + CALL_MS;
+      await takeTurn(caller);
+      try {
+        const attempt = () => call(reader, READ_MS, script, args, deadlineMs);
+        // Without a log in Redis, for example after a flush, this node creates one.
+        const reply = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
+        if (reply === null) throw unavailable('The log was lost');
+        return reply;
+      } finally {
+        endTurn();
+      }
     },
   };
 }

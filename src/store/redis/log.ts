@@ -54,26 +54,28 @@ export const RESOLVE = defineScript(
   ofLog(({ kind, bounds }: LogAnswer<[]>) => ({ kind, bounds })),
 );
 
+const eventsArgv = (events: readonly string[] | null) => (events === null ? '' : `,${events.join(',')},`);
+
 export const READ = defineScript(
   'read',
-  ({ audiences, after, limit, maxChars }: ReadQuery) =>
-    cursorArgv(after).concat(String(limit), String(maxChars), ...new Set(audiences)),
-  ofLog(({ kind, head, bounds, fields }: LogAnswer<[hasMore: string, ...records: string[]]>): ReadResult => {
+  ({ audiences, events = null, after, limit, maxChars }: ReadQuery) =>
+    cursorArgv(after).concat(String(limit), String(maxChars), eventsArgv(events), ...new Set(audiences)),
+  ofLog(({ kind, head, bounds, fields }: LogAnswer<[last: string, ...records: string[]]>): ReadResult => {
     if (kind !== 'ok') return { kind, ...bounds };
-    const [hasMore, ...values] = fields;
+    const [last, ...values] = fields;
     const records = decodeRecords(head.epoch, values);
-    const more = hasMore === '1';
-    const last = records.at(-1);
-    return { kind, records, more, position: more && last !== undefined ? last.id : bounds.head };
+    const [seq = '', nonce = ''] = last.split(' ');
+    const more = last !== '';
+    return { kind, records, more, position: more ? formatCursor({ ...head, seq: Number(seq), nonce }) : bounds.head };
   }),
 );
 
 export const NEWEST = defineScript(
   'newest',
-  ({ audiences, before, limit, maxChars }: NewestQuery) => [
-    ...[String(limit), String(maxChars), before === null ? '' : String(parseCursor(before)?.seq ?? 0)],
-    ...new Set(audiences),
-  ],
+  ({ audiences, events = null, before = null, limit, maxChars }: NewestQuery) => {
+    const beforeSeq = before === null ? '' : String(parseCursor(before)?.seq ?? 0);
+    return [String(limit), String(maxChars), eventsArgv(events), beforeSeq, ...new Set(audiences)];
+  },
   ofLog(({ head, bounds, fields }: LogAnswer<string[]>): NewestResult => {
     return { records: decodeRecords(head.epoch, fields).reverse(), head: bounds.head };
   }),

@@ -40,18 +40,22 @@ export function encodeRecord(event: AppendEvent, nonce: string, request: AppendR
   return `${event.payload.length}${JSON.stringify(header)}\n${event.payload}`;
 }
 
+const headerOf = (record: string): Header =>
+  JSON.parse(record.slice(record.indexOf('['), record.indexOf('\n'))) as Header;
+
 /** @param values seq, record, seq, record, … */
 export function decodeRecords(epoch: string, values: readonly string[]): LogRecord[] {
   const records: LogRecord[] = [];
   for (let i = 0; i + 1 < values.length; i += 2) {
     const text = values[i + 1] as string;
-    const json = text.slice(text.indexOf('['), text.indexOf('\n'));
-    const [event, rooms, audiences, acceptedAtMs, nonce] = JSON.parse(json) as Header;
+    const [event, rooms, audiences, acceptedAtMs, nonce] = headerOf(text);
     const id = formatCursor({ epoch, seq: Number(values[i]), nonce });
     records.push({ id, event, rooms, audiences, payload: payloadOf(text), acceptedAtMs });
   }
   return records;
 }
+
+export const roomsOf = (record: string): readonly Room[] => headerOf(record)[1];
 
 export const payloadOf = (record: string): string => record.slice(record.indexOf('\n') + 1);
 

@@ -67,13 +67,13 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
       tailing = runTail(context, calls, opened.head, listener);
     },
     append: (request) => appender.append(request),
-    bounds: async () => (await read(RESOLVE, '')).bounds,
-    async resolve(cursor) {
-      const { kind, bounds } = await read(RESOLVE, cursor);
+    bounds: async (caller) => (await read(RESOLVE, '', caller)).bounds,
+    async resolve(cursor, caller) {
+      const { kind, bounds } = await read(RESOLVE, cursor, caller);
       return kind === 'ok' ? { kind } : { kind, ...bounds };
     },
-    read: (query) => read(READ, query),
-    newest: (query) => read(NEWEST, query),
+    read: ({ caller, ...query }) => read(READ, query, caller),
+    newest: ({ caller, ...query }) => read(NEWEST, query, caller),
     async stats() {
       const stats = await read(STATS, undefined);
       const { used_memory = '0' } = await readInfo(reader, 'memory', READ_MS).catch((error) => {

@@ -5,6 +5,7 @@
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.
  */
 import type { Keying } from '../../contract/audiences.ts';
+import type { StateStep, StepRange } from '../page.ts';
 import type {
   EraseTarget,
   MessagesQuery,
@@ -13,6 +14,7 @@ import type {
   Retention,
   Session,
   StoreStats,
+  TicketQuery,
   TicketsQuery,
 } from '../store.ts';
 
@@ -86,10 +88,11 @@ export interface WriteOperations {
 type Missed = { kind: 'expired' | 'unknown' } & Bounds;
 export type Resolved = { kind: 'ok' } | Missed;
 
-/** `page` and `next` name a page by the position of the last item on the page before it. */
-interface Paged<Query, Last> {
-  args: Omit<Query, 'page'> & { page: Last | null };
-  reply: { items: readonly string[]; next: Last | null; head: Position };
+/** One step of a page (page.ts). */
+interface Step<Query> {
+  args: Omit<Query, 'caller' | 'limit' | 'maxChars' | 'page'> & StepRange;
+  /** `positions` are joined by spaces: one text crosses between threads faster than a thousand. */
+  reply: Omit<StateStep, 'cursor' | 'positions'> & { positions: string; head: Position };
 }
 
 /** `after` is null for a cursor of another log. */
@@ -97,16 +100,16 @@ export interface ReadOperations {
   bounds: { args: object; reply: Bounds };
   resolve: { args: { after: Position | null }; reply: Resolved };
   read: {
-    args: Omit<ReadQuery, 'after'> & { after: Position | null };
+    args: Omit<ReadQuery, 'caller' | 'after'> & { after: Position | null };
     reply: { kind: 'ok'; records: readonly RecordRow[]; position: Position; more: boolean } | Missed;
   };
   newest: {
-    args: Omit<NewestQuery, 'before'> & { readonly beforeSeq: number | null };
+    args: Omit<NewestQuery, 'caller' | 'before'> & { readonly beforeSeq: number | null };
     reply: { records: readonly RecordRow[]; head: Position };
   };
-  tickets: Paged<TicketsQuery, readonly [updatedAt: string, seq: number]>;
-  ticket: { args: { tenantId: string; ticketId: string }; reply: { payload: string | null; head: Position } };
-  messages: Paged<MessagesQuery, number>;
+  tickets: Step<TicketsQuery>;
+  ticket: { args: Omit<TicketQuery, 'caller'>; reply: { payload: string | null; head: Position } };
+  messages: Step<MessagesQuery>;
   stats: { args: object; reply: StoreStats };
 }
 
@@ -145,6 +148,7 @@ export type Reply =
   | { readonly kind: 'opened'; readonly path: string; readonly epoch: string; readonly facts: OpenFacts }
   | { readonly kind: 'refused'; readonly message: string }
   | { readonly kind: 'written'; readonly replies: readonly ReplyTo<WriteOperations>[] }
+  /** The first ones of the group: what is left of it, after a turn of the thread, has no reply and is sent again. */
   | { readonly kind: 'read'; readonly replies: readonly ReplyTo<ReadOperations>[] }
   | { readonly kind: 'writeFailed'; readonly failure: Failure }
   | { readonly kind: 'readFailed'; readonly failure: Failure }

@@ -1,11 +1,13 @@
 /**
  * The queue of jobs for a thread. One group of jobs is under way; the others wait in memory and go as the next group.
- * For writes this is the group commit (design law 2): the jobs that arrive during one sync share the next.
+ * For writes this is the group commit (design law 2): the jobs that arrive during one sync share the next. Of reads, the
+ * callers take turns (../turns.ts), and what the thread leaves of a group after its turn waits again.
  *
  * The queue is bounded in size and time. At its deadline, a job that still waits is removed for good (`unavailable`). A
  * job that is already under way fails with `lateCode`, and its `onDone` still runs once the thread replies.
  */
 import { BridgeError } from '../../contract/errors.ts';
+import { createTurns } from '../turns.ts';
 import type { Failure, Operation, OperationMap, ReplyTo } from './operations.ts';
 
 export interface JobQueueOptions<Ops extends OperationMap<Ops>> {
@@ -16,19 +18,23 @@ export interface JobQueueOptions<Ops extends OperationMap<Ops>> {
   /** The error code of a job that was under way at its deadline. */
   readonly lateCode: 'unavailable' | 'outcome_unknown';
   readonly deadlineMs: number;
+  /** The most jobs of one group. */
+  readonly maxGroup: number;
 }
 
 export interface JobOptions<Reply> {
+  /** Default: the bridge itself. */
+  readonly caller?: string;
   /** About how much memory the job holds. Default 256. */
   readonly chars?: number;
   /** Runs when the thread has replied, also if the job was late and its promise has already been rejected. */
   onDone?(reply: Reply, doneAtMs: number): void;
 }
 
-/** Past either bound, a new job is rejected at once. */
-const MAX_WAITING = { jobs: 20_000, chars: 64 * 1024 * 1024 } as const;
-/** A group holds at least one job and ends at either bound, so that a commit stays short. */
-const MAX_GROUP = { jobs: 2_000, chars: 4 * 1024 * 1024 } as const;
+/** Past this bound, or the number of jobs in ../turns.ts, a new job is rejected at once. */
+const MAX_WAITING_CHARS = 64 * 1024 * 1024;
+/** A group holds at least one job and ends at this bound or at `maxGroup`, so that a commit stays short. */
+const MAX_GROUP_CHARS = 4 * 1024 * 1024;
 
 /** The longest that a group waits for jobs that are likely to come. */
 const MAX_GATHER_MS = 2;
@@ -36,6 +42,7 @@ const MAX_GATHER_MS = 2;
 const GATHER_SHARE = 0.5;
 
 interface Job<Ops extends OperationMap<Ops>> {
+  readonly caller: string;
   readonly operation: Operation<Ops>;
   readonly chars: number;
   readonly expiresAtMs: number;
@@ -49,8 +56,8 @@ const unavailable = (message: string) => new BridgeError('unavailable', message)
 const NO_RESPONSE = 'The log did not respond in time.';
 
 export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueOptions<Ops>) {
-  const { send, onGroupDone, lateCode, deadlineMs } = options;
-  let waiting: Job<Ops>[] = [];
+  const { send, onGroupDone, lateCode, deadlineMs, maxGroup } = options;
+  const waiting = createTurns<Job<Ops>>();
   let waitingChars = 0;
   let underWay: readonly Job<Ops>[] = [];
   let ended: Failure | null = null;
@@ -66,28 +73,28 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
   let gatherUntilMs: number | null = null;
   let isTurnPending = false;
 
-  const isIdle = () => underWay.length === 0 && waiting.length === 0;
+  const isIdle = () => underWay.length === 0 && waiting.size === 0;
 
   function submit<Kind extends keyof Ops>(
     operation: Operation<Ops, Kind>,
-    { chars = 256, onDone = () => {} }: JobOptions<ReplyTo<Ops, Kind>> = {},
+    { caller = '', chars = 256, onDone = () => {} }: JobOptions<ReplyTo<Ops, Kind>> = {},
   ): Promise<ReplyTo<Ops, Kind>> {
     if (ended !== null) return Promise.reject(unavailable(ended.message));
     if (isDraining) return Promise.reject(unavailable('The log is closing.'));
-    if (waiting.length >= MAX_WAITING.jobs || waitingChars + chars > MAX_WAITING.chars) {
+    if (waiting.isFull(caller) || waitingChars + chars > MAX_WAITING_CHARS) {
       return Promise.reject(unavailable('Too many requests are waiting for the log.'));
     }
     return new Promise((resolve, reject) => {
       const expiresAtMs = performance.now() + deadlineMs;
-      waiting.push({ operation, chars, expiresAtMs, onDone, resolve, reject });
+      waiting.add(caller, { caller, operation, chars, expiresAtMs, onDone, resolve, reject });
       waitingChars += chars;
-      callers = Math.max(callers, waiting.length + underWay.length);
+      callers = Math.max(callers, waiting.size + underWay.length);
       next();
     });
   }
 
   function next(): void {
-    if (underWay.length === 0 && waiting.length > 0 && !isGathering()) {
+    if (underWay.length === 0 && waiting.size > 0 && !isGathering()) {
       underWay = takeGroup();
       gatherUntilMs = null;
       callers = Math.max(underWay.length, callers - 1);
@@ -107,7 +114,7 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
    * each of a thousand listeners), so callers that submit in rounds should share a group. A lone caller never waits.
    */
   function isGathering(): boolean {
-    if (isDraining || waiting.length >= callers) return false;
+    if (isDraining || waiting.size >= callers) return false;
     const nowMs = performance.now();
     gatherUntilMs ??= nowMs + Math.min(MAX_GATHER_MS, groupMs * GATHER_SHARE);
     if (nowMs >= gatherUntilMs) return false;
@@ -123,15 +130,16 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
   }
 
   function takeGroup(): Job<Ops>[] {
-    let jobs = 0;
+    const group: Job<Ops>[] = [];
     let chars = 0;
-    for (const job of waiting) {
-      if (jobs > 0 && (jobs === MAX_GROUP.jobs || chars + job.chars > MAX_GROUP.chars)) break;
-      jobs++;
+    for (let job = waiting.peek(); job !== undefined; job = waiting.peek()) {
+      if (group.length > 0 && (group.length === maxGroup || chars + job.chars > MAX_GROUP_CHARS)) break;
+      waiting.take();
+      group.push(job);
       chars += job.chars;
     }
     waitingChars -= chars;
-    return waiting.splice(0, jobs);
+    return group;
   }
 
   function expire(): void {
@@ -141,19 +149,30 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
     for (const job of underWay.filter(isLate)) {
       job.reject(new BridgeError(lateCode, NO_RESPONSE, { retryAfterSeconds: 5 }));
     }
-    for (const job of waiting.filter(isLate)) job.reject(unavailable(NO_RESPONSE));
-    waiting = waiting.filter((job) => !isLate(job));
-    waitingChars = waiting.reduce((sum, job) => sum + job.chars, 0);
+    for (const job of waiting.remove(isLate)) {
+      waitingChars -= job.chars;
+      job.reject(unavailable(NO_RESPONSE));
+    }
     const expiries = [...underWay, ...waiting].map((job) => job.expiresAtMs).filter((atMs) => atMs > nowMs);
-    if (expiries.length > 0) timer = setTimeout(expire, Math.max(1, Math.min(...expiries, nowMs + deadlineMs) - nowMs));
+    if (expiries.length > 0) {
+      const firstMs = expiries.reduce((first, atMs) => Math.min(first, atMs), nowMs + deadlineMs);
+      timer = setTimeout(expire, Math.max(1, firstMs - nowMs));
+    }
     // Every caller has its outcome, so `drain` must not wait for a thread that may never reply.
     else drained?.();
   }
 
-  /** `replies` are in the order of the group's operations. */
+  /** `replies` are in the order of the group's operations. The operations without one wait again. */
   function done(replies: readonly ReplyTo<Ops>[]): void {
-    const group = underWay;
+    const group = underWay.slice(0, replies.length);
+    const left = underWay.slice(replies.length);
     underWay = [];
+    for (const job of left.reverse()) {
+      waiting.putBack(job.caller, job);
+      waitingChars += job.chars;
+    }
+    // The thread has more to do already, so nothing is gained by waiting for further jobs.
+    if (left.length > 0) gatherUntilMs = 0;
     const doneAtMs = performance.now();
     for (const [index, job] of group.entries()) job.onDone(replies[index], doneAtMs);
     onGroupDone?.();
@@ -174,7 +193,7 @@ export function createJobQueue<Ops extends OperationMap<Ops>>(options: JobQueueO
   /** Rejects all jobs from now on: the thread has ended or can never work again. */
   function end(failure: Failure): void {
     ended = failure;
-    for (const job of waiting.splice(0)) job.reject(unavailable(failure.message));
+    for (const job of waiting.remove(() => true)) job.reject(unavailable(failure.message));
     waitingChars = 0;
     failed(failure);
   }

@@ -2,11 +2,14 @@
  * Reads of the log. Each reply comes from one snapshot, so its rows, head and bounds belong together.
  *
  * A read of several audiences merges their index ranges and fetches a chunk of each at a time, so that it costs what it
- * returns and not what the log holds.
+ * returns and not what the log holds. A list of tickets merges index ranges of tickets in the same way.
  */
 import type { DatabaseSync } from 'node:sqlite';
+import { createHears, type Hearing } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
-import type { StoreStats } from '../store.ts';
+import { idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { STEP_CHARS } from '../page.ts';
+import type { NewestQuery, StoreStats } from '../store.ts';
 import {
   type Bounds,
   type Handlers,
@@ -18,22 +21,27 @@ import {
   type ReplyTo,
   type Resolved,
 } from './operations.ts';
-import { type Columns, type LogState, prepareLogState, query } from './schema.ts';
+import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
 
-/** Rows of one audience that a merge fetches at a time: more if it reads few audiences. */
+/** Rows of one source that a merge fetches at a time: more if it reads few sources. */
 const CHUNK = { min: 8, max: 256 } as const;
+/** Rows that one read looks at for a filter, or for a caller that may not hear all of them: a few milliseconds. */
+const STEP_ROWS = 1_024;
 /** Above every sequence number. */
 const BEYOND = Number.MAX_SAFE_INTEGER;
 
-/** The part of one audience's index that a merge is reading. */
-interface Run {
-  readonly audienceId: number;
-  chunk: number[];
+/** The rows of an index range after a row, in the order of the merge, up to `size`; after null, the first ones. */
+type Source<Row> = (after: Row | null, size: number) => Row[];
+
+/** The part of a source that a merge is reading. */
+interface Run<Row> {
+  readonly source: Source<Row>;
+  chunk: Row[];
   at: number;
 }
 
 type Seq = readonly [seq: number];
-type TicketRow = readonly [seq: number, updatedAt: string, ticket: string, agreement: string | null, status: string];
+type TicketRow = readonly [seq: number, updatedAt: string, agreement: string | null, status: string];
 
 type Args<Kind extends keyof ReadOperations> = ReadOperations[Kind]['args'];
 type ReplyOf<Kind extends keyof ReadOperations> = ReplyTo<ReadOperations, Kind>;
@@ -54,7 +62,8 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const selectRecord = select<RecordRow>(
     'SELECT seq, nonce, at, event, tenant, rooms, payload FROM records WHERE seq = ?',
   );
-  const selectPayload = select<[string]>('SELECT payload FROM records WHERE seq = ?');
+  const selectEvent = select<[nonce: string, event: string]>('SELECT nonce, event FROM records WHERE seq = ?');
+  const selectItem = select<[rooms: string, payload: string]>('SELECT rooms, payload FROM records WHERE seq = ?');
   const selectAudience = select<[id: number]>('SELECT id FROM audiences WHERE name = ?');
   const ascending = select<Seq>(
     'SELECT seq FROM audience_records WHERE audience_id = ? AND seq > ? ORDER BY seq LIMIT ?',
@@ -62,14 +71,15 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const descending = select<Seq>(
     'SELECT seq FROM audience_records WHERE audience_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
   );
-  const ticketColumns = 'seq, updated_at, ticket, agreement, status';
-  const ticketsByUpdate = select<TicketRow>(`
-    SELECT ${ticketColumns} FROM tickets
-    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?)
-    ORDER BY updated_at DESC, seq DESC`);
-  const ticketByName = select<TicketRow>(`
-    SELECT ${ticketColumns} FROM tickets
-    WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?) AND ticket = ?`);
+  const selectTickets = (index: string, where = '') =>
+    select<TicketRow>(`
+      SELECT seq, updated_at, agreement, status FROM tickets ${index}
+      WHERE tenant = ? AND seq IS NOT NULL AND updated_at > ? AND (updated_at, seq) < (?, ?) ${where}
+      ORDER BY updated_at DESC, seq DESC LIMIT ?`);
+  const ticketsByUpdate = selectTickets('INDEXED BY tickets_by_update');
+  const ticketsByStatus = selectTickets('INDEXED BY tickets_by_status', 'AND status = ?');
+  const ticketsByAgreement = selectTickets('INDEXED BY tickets_by_agreement', 'AND agreement = ?');
+  const ticketByName = selectTickets('', 'AND ticket = ?');
   const selectTicket = select<[id: number, seq: number | null]>(
     'SELECT id, seq FROM tickets WHERE tenant = ? AND ticket = ?',
   );
@@ -80,7 +90,6 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
 
   // These rows exist: the writer never removes a record before its index entries.
   const recordAt = (seq: number) => selectRecord.get(seq) as RecordRow;
-  const payloadAt = ([seq]: readonly [seq: number, ...unknown[]]) => (selectPayload.get(seq) as [string])[0];
 
   function boundsOf({ head, trimmed }: LogState): Bounds {
     const first = firstRecord.get(trimmed[0]);
@@ -88,12 +97,12 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   function resolve(log: LogState, after: Position | null): Resolved {
-    const kind = kindOf(log, after);
+    const kind = resolutionOf(log, after);
     return kind === 'ok' ? { kind } : { kind, ...boundsOf(log) };
   }
 
   /** The nonce of a trimmed record can be checked only while the state still holds the record. */
-  function kindOf({ head, trimmed }: LogState, after: Position | null): Resolved['kind'] {
+  function resolutionOf({ head, trimmed }: LogState, after: Position | null): Resolved['kind'] {
     if (after === null || after[0] > head[0]) return 'unknown';
     const [seq, nonce] = after;
     const known = [head, trimmed, [0, GENESIS_NONCE] as const].find((position) => position[0] === seq);
@@ -104,112 +113,143 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   /** The sequence numbers of all audiences, each once, in order, from after (descending: before) `from`. */
-  function* merge(
+  function mergeAudiences(
     audiences: readonly string[],
     from: number,
     wanted: number,
     order: 'asc' | 'desc',
-  ): Generator<number> {
+  ): Generator<Seq> {
     const [statement, sign] = order === 'asc' ? [ascending, 1] : [descending, -1];
-    const size = Math.min(CHUNK.max, Math.max(CHUNK.min, Math.ceil((2 * wanted) / audiences.length)));
-    const fetch = (id: number, after: number) => statement.all(id, after, size).map(([seq]) => seq);
-    const nextOf = (run: Run) => sign * (run.chunk[run.at] as number);
-    const runs: Run[] = [];
+    const sources: Source<Seq>[] = [];
     for (const name of new Set(audiences)) {
       const [id] = selectAudience.get(name) ?? [];
-      const chunk = id === undefined ? [] : fetch(id, from);
-      if (id !== undefined && chunk.length > 0) runs.push({ audienceId: id, chunk, at: 0 });
+      if (id !== undefined) sources.push((after, size) => statement.all(id, after?.[0] ?? from, size));
     }
-    let last = from;
-    while (runs.length > 0) {
-      let first = runs[0] as Run;
-      for (const run of runs) if (nextOf(run) < nextOf(first)) first = run;
-      const seq = first.chunk[first.at++] as number;
-      // A record of several audiences is in several runs.
-      if (seq !== last) yield seq;
-      last = seq;
-      if (first.at < first.chunk.length) continue;
-      first.chunk = first.chunk.length === size ? fetch(first.audienceId, seq) : [];
-      first.at = 0;
-      if (first.chunk.length === 0) runs.splice(runs.indexOf(first), 1);
-    }
+    return merge(sources, wanted, ([a], [b]) => sign * (a - b));
   }
 
-  /** Loads what the rows refer to, up to `limit` or past `maxChars`. `last` is null if that was every row. */
-  function load<Row, Item>(
-    rows: Iterable<Row>,
-    { limit, maxChars }: { readonly limit: number; readonly maxChars: number },
-    itemOf: (row: Row) => Item,
-    payloadOf: (item: Item) => string,
-  ): { items: Item[]; last: Row | null } {
-    const items: Item[] = [];
-    let last: Row | null = null;
+  /**
+   * Loads the records of a merge, up to `limit`, or past `maxChars`; with a filter of events, at most STEP_ROWS are looked
+   * at. `last` is the last one looked at, null if that was every one.
+   */
+  function load(
+    seqs: Iterable<Seq>,
+    { limit, maxChars, events = null }: Pick<NewestQuery, 'limit' | 'maxChars' | 'events'>,
+  ): { records: RecordRow[]; last: Position | null } {
+    const records: RecordRow[] = [];
+    let last: Position | null = null;
     let chars = 0;
-    for (const row of rows) {
-      if (last !== null && (items.length === limit || chars > maxChars)) return { items, last };
-      const item = itemOf(row);
-      items.push(item);
-      chars += payloadOf(item).length;
-      last = row;
+    let rows = 0;
+    for (const [seq] of seqs) {
+      if (records.length === limit || chars > maxChars || rows === STEP_ROWS) return { records, last };
+      if (events !== null) {
+        rows++;
+        const [nonce, event] = selectEvent.get(seq) as [string, string];
+        last = [seq, nonce];
+        if (!events.includes(event)) continue;
+      }
+      const record = recordAt(seq);
+      records.push(record);
+      chars += record[6].length;
+      last = [seq, record[1]];
     }
-    return { items, last: null };
+    return { records, last: null };
   }
 
   function read(args: Args<'read'>): ReplyOf<'read'> {
     const log = readLog();
     const resolved = resolve(log, args.after);
     if (resolved.kind !== 'ok') return resolved;
-    const seqs = merge(args.audiences, (args.after as Position)[0], args.limit, 'asc');
-    const { items: records, last } = load(seqs, args, recordAt, ([, , , , , , payload]) => payload);
-    const [seq, nonce] = last === null ? log.head : (records.at(-1) as RecordRow);
-    return { kind: 'ok', records, position: [seq, nonce], more: last !== null };
+    const wanted = wantedOf(args);
+    const { records, last } = load(mergeAudiences(args.audiences, (args.after as Position)[0], wanted, 'asc'), args);
+    return { kind: 'ok', records, position: last ?? log.head, more: last !== null };
   }
 
   function newest(args: Args<'newest'>): ReplyOf<'newest'> {
-    const seqs = merge(args.audiences, args.beforeSeq ?? BEYOND, args.limit, 'desc');
-    const { items } = load(seqs, args, recordAt, ([, , , , , , payload]) => payload);
-    return { records: items.reverse(), head: readLog().head };
+    const { records } = load(mergeAudiences(args.audiences, args.beforeSeq ?? BEYOND, wantedOf(args), 'desc'), args);
+    return { records: records.reverse(), head: readLog().head };
   }
 
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
-    const { head } = readLog();
-    // An instant's key begins with a digit, so every key lies between '' and '~'.
-    const [before, beforeSeq] = args.page ?? ['~', 0];
-    const range = [args.tenantId, args.updatedAfter ?? '', before, beforeSeq] as const;
-    const names = new Set(args.ticketIds);
-    const agreements = new Set<string | null>(args.agreementIds);
-    const isNarrowed = args.ticketIds !== null || args.agreementIds !== null;
-    const candidates: Iterable<TicketRow> =
-      args.ticketIds === null || agreements.size > 0
-        ? ticketsByUpdate.iterate(...range)
-        : [...names]
-            .flatMap((name) => ticketByName.all(...range, name))
-            .sort(([seqA, atA], [seqB, atB]) => (atA === atB ? seqB - seqA : atA < atB ? 1 : -1));
-    const found: TicketRow[] = [];
-    for (const row of candidates) {
-      const [, , ticket, agreement, status] = row;
-      if (isNarrowed && !names.has(ticket) && !agreements.has(agreement)) continue;
-      if (args.agreementId !== null && agreement !== args.agreementId) continue;
-      if (args.status !== null && status !== args.status) continue;
-      if (found.push(row) > args.limit) break;
-    }
-    const { items, last } = load(found, args, payloadAt, (payload) => payload);
-    return { items, next: last === null ? null : [last[1], last[0]], head };
+    const isOther = ([, , agreement, status]: TicketRow): boolean =>
+      (args.agreementId !== null && agreement !== args.agreementId) || (args.status !== null && status !== args.status);
+    return takeStep(merge(ticketSources(args), args.want, newerFirst), args, isOther, ([seq, at]) => `${at}_${seq}`);
   }
 
-  function ticket({ tenantId, ticketId }: Args<'ticket'>): ReplyOf<'ticket'> {
+  /** The index ranges that hold every ticket of the query: of the rooms that the caller may hear, or of a filter. */
+  function ticketSources({ tenantId, hearing, agreementId, status, updatedAfter, from }: Args<'tickets'>) {
+    // An instant's key begins with a digit, so every key lies between '' and '~'.
+    const [startAt = '~', startSeq = 0] = from?.split('_') ?? [];
+    const source =
+      (statement: typeof ticketsByStatus, ...keys: string[]): Source<TicketRow> =>
+      (after, size) => {
+        const [seq, at] = after ?? [Number(startSeq), startAt];
+        return statement.all(tenantId, updatedAfter ?? '', at, seq, ...keys, size);
+      };
+    if (hearing.kinds.length === 0) {
+      const ids = (kind: RoomKind) => hearing.rooms.filter((room) => kindOf(room) === kind).map(idOf);
+      return [
+        ...ids('ticket').map((id) => source(ticketByName, id)),
+        ...ids('agreement').map((id) => source(ticketsByAgreement, id)),
+      ];
+    }
+    if (agreementId !== null) return [source(ticketsByAgreement, agreementId)];
+    return [status === null ? source(ticketsByUpdate) : source(ticketsByStatus, status)];
+  }
+
+  function ticket({ tenantId, ticketId, hearing }: Args<'ticket'>): ReplyOf<'ticket'> {
     const seq = selectTicket.get(tenantId, ticketId)?.[1] ?? null;
-    return { payload: seq === null ? null : payloadAt([seq]), head: readLog().head };
+    return { payload: seq === null ? null : itemAt(seq, createHears(hearing)).heard, head: readLog().head };
   }
 
   function messages(args: Args<'messages'>): ReplyOf<'messages'> {
-    const { head } = readLog();
     const [id] = selectTicket.get(args.tenantId, args.ticketId) ?? [];
-    if (id === undefined) return { items: [], next: null, head };
-    const [statement, start] = args.order === 'asc' ? [messagesAfter, 0] : [messagesBefore, BEYOND];
-    const found = statement.all(id, args.page ?? start, args.limit + 1);
-    const { items, last } = load(found, args, payloadAt, (payload) => payload);
-    return { items, next: last?.[0] ?? null, head };
+    const [statement, start, sign] =
+      args.order === 'asc' ? ([messagesAfter, 0, 1] as const) : ([messagesBefore, BEYOND, -1] as const);
+    const from = args.from === null ? start : Number(args.from);
+    const source: Source<Seq> = (after, size) => (id === undefined ? [] : statement.all(id, after?.[0] ?? from, size));
+    const rows = merge([source], args.want, ([a], [b]) => sign * (a - b));
+    return takeStep(
+      rows,
+      args,
+      () => false,
+      ([seq]) => String(seq),
+    );
+  }
+
+  /** The payload of a state item, if the caller may hear its record. */
+  function itemAt(seq: number, hears: (room: Room) => boolean): { heard: string | null; chars: number } {
+    const [rooms, payload] = selectItem.get(seq) as [string, string];
+    return { heard: (splitRooms(rooms) as Room[]).some(hears) ? payload : null, chars: payload.length };
+  }
+
+  /** Takes the rows of one step: up to `want` items, STEP_ROWS rows, or past STEP_CHARS. */
+  function takeStep<Row extends readonly [seq: number, ...unknown[]]>(
+    rows: Iterable<Row>,
+    { want, hearing }: { readonly want: number; readonly hearing: Hearing },
+    isOther: (row: Row) => boolean,
+    positionOf: (row: Row) => string,
+  ): ReplyOf<'messages'> {
+    const { head } = readLog();
+    const hears = createHears(hearing);
+    const items: string[] = [];
+    const positions: string[] = [];
+    let looked = 0;
+    let chars = 0;
+    for (const row of rows) {
+      looked++;
+      const item = isOther(row) ? NOTHING : itemAt(row[0], hears);
+      chars += item.chars;
+      if (item.heard !== null) {
+        items.push(item.heard);
+        positions.push(positionOf(row));
+      }
+      // Whether a row follows is left to the next step: to find out here could cost another chunk.
+      if (items.length === want || looked === STEP_ROWS || chars > STEP_CHARS) {
+        return { items, positions: positions.join(' '), next: positionOf(row), head };
+      }
+    }
+    return { items, positions: positions.join(' '), next: null, head };
   }
 
   function stats(): StoreStats {
@@ -242,4 +282,45 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
       if (db.isTransaction) db.exec('COMMIT');
     }
   };
+}
+
+const NOTHING = { heard: null, chars: 0 } as const;
+
+/** A filter may leave out most rows, so it looks at many. */
+const wantedOf = ({ limit, events = null }: Pick<NewestQuery, 'limit' | 'events'>) =>
+  events === null ? limit : STEP_ROWS;
+
+const newerFirst = ([seqA, atA]: TicketRow, [seqB, atB]: TicketRow): number =>
+  atA === atB ? seqB - seqA : atA < atB ? 1 : -1;
+
+/** The rows of sorted sources in order. A row of several sources comes once. */
+function* merge<Row>(
+  sources: readonly Source<Row>[],
+  wanted: number,
+  compare: (a: Row, b: Row) => number,
+): Generator<Row> {
+  const share = sources.length === 1 ? wanted : Math.ceil((2 * wanted) / sources.length);
+  const size = Math.min(CHUNK.max, Math.max(CHUNK.min, share));
+  const runs: Run<Row>[] = [];
+  for (const source of sources) {
+    const chunk = source(null, size);
+    if (chunk.length > 0) runs.push({ source, chunk, at: 0 });
+  }
+  const nextOf = (run: Run<Row>) => run.chunk[run.at] as Row;
+  let last: Row | null = null;
+  while (runs.length > 0) {
+    let first = runs[0] as Run<Row>;
+    for (let index = 1; index < runs.length; index++) {
+      const run = runs[index] as Run<Row>;
+      if (compare(nextOf(run), nextOf(first)) < 0) first = run;
+    }
+    const row = nextOf(first);
+    first.at++;
+    if (last === null || compare(last, row) !== 0) yield row;
+    last = row;
+    if (first.at < first.chunk.length) continue;
+    first.chunk = first.chunk.length === size ? first.source(row, size) : [];
+    first.at = 0;
+    if (first.chunk.length === 0) runs.splice(runs.indexOf(first), 1);
+  }
 }

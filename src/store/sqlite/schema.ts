@@ -60,7 +60,6 @@ const SCHEMA = `
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT NOT NULL, seq INTEGER, updated_at TEXT, agreement TEXT,
     status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, UNIQUE (tenant, ticket)
   ) STRICT;
-  CREATE INDEX tickets_by_update ON tickets (tenant, updated_at, seq) WHERE seq IS NOT NULL;
   -- By hour, so that a busy ticket moves in this index once an hour and not with each event.
   CREATE INDEX tickets_by_age ON tickets (last_hour);
 
@@ -86,6 +85,17 @@ const SCHEMA = `
     pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+`;
+
+/**
+ * One index for each order in which tickets are listed. A file of an earlier version gets those that it lacks, in about
+ * a second for a million tickets; earlier versions keep them up to date.
+ */
+const TICKET_INDEXES = `
+  CREATE INDEX IF NOT EXISTS tickets_by_update ON tickets (tenant, updated_at, seq) WHERE seq IS NOT NULL;
+  CREATE INDEX IF NOT EXISTS tickets_by_status ON tickets (tenant, status, updated_at, seq) WHERE seq IS NOT NULL;
+  CREATE INDEX IF NOT EXISTS tickets_by_agreement ON tickets (tenant, agreement, updated_at, seq)
+    WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
 /**
@@ -136,6 +146,7 @@ export function openForWriting(file: string, keying: Keying) {
     `);
     if (isForeign) create(db, keying);
     else db.exec('CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key)');
+    db.exec(TICKET_INDEXES);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));

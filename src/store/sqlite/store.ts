@@ -13,6 +13,7 @@ import { BridgeError } from '../../contract/errors.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
+import { collectPage, type StateStep } from '../page.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
@@ -83,11 +84,13 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     },
     lateCode: 'outcome_unknown',
     deadlineMs,
+    maxGroup: 2_000,
   });
   const reads = createJobQueue<ReadOperations>({
     send: (operations) => reader.send({ kind: 'read', operations }),
     lateCode: 'unavailable',
     deadlineMs,
+    maxGroup: 64,
   });
 
   for (const thread of new Set([writer, reader])) thread.serve(receive, threadEnded);
@@ -113,6 +116,10 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const audiences = rooms.map((room) => audienceOf(keying, tenant, room));
     return { id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs };
   };
+
+  const stepOf = ({ items, positions, next, head }: ReplyTo<ReadOperations, 'tickets'>): StateStep => ({
+    ...{ items, positions: positions.split(' '), next, cursor: cursorOf(head) },
+  });
 
   function receive(reply: Reply): void {
     if (reply.kind === 'read') reads.done(reply.replies);
@@ -205,38 +212,42 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         durableAtMs,
       };
     },
-    async bounds() {
-      return boundsOf(await reads.submit({ kind: 'bounds' }));
+    async bounds(caller = '') {
+      return boundsOf(await reads.submit({ kind: 'bounds' }, { caller }));
     },
-    async resolve(cursor) {
-      const reply = await reads.submit({ kind: 'resolve', after: positionOf(cursor) });
+    async resolve(cursor, caller = '') {
+      const reply = await reads.submit({ kind: 'resolve', after: positionOf(cursor) }, { caller });
       return reply.kind === 'ok' ? reply : { kind: reply.kind, ...boundsOf(reply) };
     },
-    async read({ audiences, after, limit, maxChars }) {
-      const reply = await reads.submit({ kind: 'read', audiences, after: positionOf(after), limit, maxChars });
+    async read({ caller = '', audiences, events = null, after, limit, maxChars }) {
+      const query = { audiences, events, after: positionOf(after), limit, maxChars };
+      const reply = await reads.submit({ kind: 'read', ...query }, { caller });
       if (reply.kind !== 'ok') return { kind: reply.kind, ...boundsOf(reply) };
       const { kind, records, position, more } = reply;
       return { kind, records: records.map(recordOf), position: cursorOf(position), more };
     },
-    async newest({ audiences, before, limit, maxChars }) {
+    async newest({ caller = '', audiences, events = null, before = null, limit, maxChars }) {
       // A cursor of another log comes after nothing.
       const beforeSeq = before === null ? null : (positionOf(before)?.[0] ?? 0);
-      const { records, head } = await reads.submit({ kind: 'newest', audiences, beforeSeq, limit, maxChars });
+      const query = { audiences, events, beforeSeq, limit, maxChars };
+      const { records, head } = await reads.submit({ kind: 'newest', ...query }, { caller });
       return { records: records.map(recordOf), head: cursorOf(head) };
     },
-    async tickets(query) {
-      const page = query.page === null ? null : parseTicketsPage(query.page);
-      const { items, next, head } = await reads.submit({ ...query, kind: 'tickets', page });
-      return { items, nextPage: next === null ? null : next.join('_'), cursor: cursorOf(head) };
+    async tickets({ caller = '', limit, maxChars, page, ...query }) {
+      if (page !== null && !/^\d{1,20}\.\d{0,100}_\d{1,15}$/.test(page)) throw invalidPage();
+      return collectPage({ limit, maxChars, page }, async (range) => {
+        return stepOf(await reads.submit({ ...query, ...range, kind: 'tickets' }, { caller }));
+      });
     },
-    async ticket(tenantId, ticketId) {
-      const { payload, head } = await reads.submit({ kind: 'ticket', tenantId, ticketId });
+    async ticket({ caller = '', ...query }) {
+      const { payload, head } = await reads.submit({ ...query, kind: 'ticket' }, { caller });
       return { payload, cursor: cursorOf(head) };
     },
-    async messages(query) {
-      const page = query.page === null ? null : parseMessagesPage(query.page);
-      const { items, next, head } = await reads.submit({ ...query, kind: 'messages', page });
-      return { items, nextPage: next === null ? null : String(next), cursor: cursorOf(head) };
+    async messages({ caller = '', limit, maxChars, page, ...query }) {
+      if (page !== null && !/^\d{1,15}$/.test(page)) throw invalidPage();
+      return collectPage({ limit, maxChars, page }, async (range) => {
+        return stepOf(await reads.submit({ ...query, ...range, kind: 'messages' }, { caller }));
+      });
     },
     saveSession: ({ pid, owner, data, expiresAtMs }) =>
       writes.submit({ kind: 'saveSession', pid, owner, data, expiresAtMs }),
@@ -303,17 +314,6 @@ function eventRowOf({ event, tenantId, rooms, payload, ticket, message }: Append
     ...([ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null] as const),
     ...([message !== null, message?.messageId ?? null, message?.providerMessageId ?? null] as const),
   ];
-}
-
-function parseTicketsPage(page: string): [updatedAt: string, seq: number] {
-  const match = /^(\d{1,20}\.\d{0,100})_(\d{1,15})$/.exec(page);
-  if (match === null) throw invalidPage();
-  return [match[1] as string, Number(match[2])];
-}
-
-function parseMessagesPage(page: string): number {
-  if (!/^\d{1,15}$/.test(page)) throw invalidPage();
-  return Number(page);
 }
 
 interface Thread {

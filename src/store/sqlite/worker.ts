@@ -3,7 +3,8 @@
  * request is a group of operations; a group of writes is one transaction and one sync.
  *
  * The writer thread holds the lock on the log and checks before each group that its files are still in place. A second
- * thread reads from a file with its own connection; a log in memory is read by the writer thread.
+ * thread reads from a file with its own connection; a log in memory is read by the writer thread. A group of reads ends
+ * after a few milliseconds, and the rest of it is sent again: by then, other callers may be first.
  */
 import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
@@ -73,7 +74,7 @@ async function openWriter(file: string, keying: Keying): Promise<OpenLog> {
       }
       return commit(group);
     },
-    read: (group) => group.map(read),
+    read: (group) => readTurn(read, group),
     cleanUp: async () => cleanUp?.run(),
     close() {
       cleanUp?.close();
@@ -90,6 +91,22 @@ function attempt(work: () => void): void {
   }
 }
 
+/** Milliseconds after which a group of reads ends. One read is bounded by reader.ts. */
+const TURN_MS = 5;
+
+function readTurn(
+  read: (operation: Operation<ReadOperations>) => ReplyTo<ReadOperations>,
+  group: readonly Operation<ReadOperations>[],
+): ReplyTo<ReadOperations>[] {
+  const untilMs = performance.now() + TURN_MS;
+  const replies: ReplyTo<ReadOperations>[] = [];
+  for (const operation of group) {
+    replies.push(read(operation));
+    if (performance.now() > untilMs) break;
+  }
+  return replies;
+}
+
 function wrongThread(): never {
   throw new Error('this operation is for the other thread');
 }
@@ -100,7 +117,7 @@ function openReader(path: string): OpenLog {
   post({ kind: 'opened', path, epoch: meta(db, 'epoch'), facts: { tighten: null, isDirty: false } });
   return {
     write: wrongThread,
-    read: (group) => group.map(read),
+    read: (group) => readTurn(read, group),
     cleanUp: wrongThread,
     close: () => db.close(),
   };

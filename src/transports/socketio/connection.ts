@@ -6,8 +6,8 @@ import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
 import { audiencesToJoin, parseRoom } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
-import { TokenBucket } from '../../auth/limits.ts';
-import type { Principal } from '../../auth/principal.ts';
+import { clientAddress, TokenBucket } from '../../auth/limits.ts';
+import { callerKey, type Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
 import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Cursor } from '../../contract/cursor.ts';
@@ -61,7 +61,7 @@ export class Connection implements Sink, RecoverableConnection {
   #sentCursorAtMs = performance.now();
 
   constructor(socket: Socket, deps: ConnectionDeps, { principal, encoder, resumed }: ConnectionOptions) {
-    const { bus, recovery } = deps;
+    const { bus, config, recovery } = deps;
     const recovered = resumed?.kind === 'recovered' ? resumed : null;
     this.pid = pidOf(socket);
     this.owner = recovered?.owner ?? nanoid();
@@ -79,7 +79,8 @@ export class Connection implements Sink, RecoverableConnection {
     for (const [room, error] of recovered?.refused ?? []) this.#refuse(error, room, null);
 
     const rooms = recovered?.joined ?? new Map();
-    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null }, this);
+    const caller = callerKey(principal, clientAddress(socket.request, config.trustProxy));
+    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller }, this);
     recovery.saveSoon(this);
     // One listener for all events: a listener each would cost one function per event and connection.
     socket.onAny((event: string, ...args: unknown[]) => this.#request(event, args));

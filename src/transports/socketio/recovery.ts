@@ -10,7 +10,8 @@ import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
 import { z } from 'zod';
 import { audiencesToJoin } from '../../answers/rooms.ts';
-import { mayResume, type Principal, sessionHolder } from '../../auth/principal.ts';
+import { clientAddress } from '../../auth/limits.ts';
+import { callerKey, mayResume, type Principal, sessionHolder } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { JoinedRoom } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
@@ -191,7 +192,7 @@ export function createRecovery(
   async function recover(socket: Socket, principal: Principal): Promise<Recovered | ResetStart | null> {
     const { pid, offset } = socket.handshake.auth as { readonly pid?: unknown; readonly offset?: unknown };
     if (pid === undefined && offset === undefined) return null;
-    const start = await startOf(offset);
+    const start = await startOf(offset, callerKey(principal, clientAddress(socket.request, config.trustProxy)));
     if (start.kind === 'reset') return start;
     const owner = nanoid();
     const stored = typeof pid === 'string' ? await store.claimSession(pid, owner, Date.now()) : null;
@@ -227,10 +228,10 @@ export function createRecovery(
 
   // 5. A client that cannot be recovered gets `bridge.reset`, is in no room, and continues from the head.
 
-  async function startOf(offset: unknown): Promise<Start> {
+  async function startOf(offset: unknown, caller: string): Promise<Start> {
     if (typeof offset !== 'string') return resetOf('expired', null);
     try {
-      return await bus.resolve(offset);
+      return await bus.resolve(offset, caller);
     } catch (error) {
       if (!(error instanceof BridgeError) || error.code !== 'invalid_cursor') throw error;
       return resetOf('unknown', offset.slice(0, 64));

@@ -21,7 +21,8 @@ import {
 } from '../../answers/query.ts';
 import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
-import type { Principal } from '../../auth/principal.ts';
+import { clientAddress } from '../../auth/limits.ts';
+import { callerKey, type Principal } from '../../auth/principal.ts';
 import type { Batch } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
@@ -98,7 +99,8 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       const after = resumeCursor(incoming, query);
       const release = await gate.admit(incoming);
       try {
-        const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after);
+        const caller = callerKey(principal, clientAddress(incoming, config.trustProxy));
+        const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after, caller);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
         dropDocumentHeaders(outgoing);
         outgoing.writeHead(200, STREAM_HEADERS);
@@ -118,7 +120,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
           stream.close();
         });
         stream.open(start, query.padding);
-        stream.subscription = bus.subscribe({ rooms, after: after === null ? null : start.cursor }, stream);
+        stream.subscription = bus.subscribe({ rooms, after: after === null ? null : start.cursor, caller }, stream);
         return RESPONSE_ALREADY_SENT;
       } catch (error) {
         release();

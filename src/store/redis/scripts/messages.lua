@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- A step of a page of messages. ARGV: tenant, ticket, 'asc' or 'desc', the seq to continue from or '', number of
--- messages wanted, maxChars. Adds to the answer: the seq to continue from ('' at the end), then seq, record, …
+-- messages, maxChars. Adds to the answer: the seq to continue from ('' at the end), then seq, record, …
 local log = readLog()
 if not log then return { 'none' } end
 local out = logAnswer('ok', log)
@@ -18,5 +18,5 @@ else
 end
 out[9] = ''
 local processed = addRecords(out, seqs, #seqs, tonumber(ARGV[6]))
-if processed < #seqs then out[9] = seqs[processed] end
+if processed < #seqs or #seqs == want then out[9] = seqs[processed] end
 return out

@@ -1,12 +1,17 @@
 #!lua flags=no-writes
--- The records of rooms after a position. ARGV: epoch, seq, nonce, limit, maxChars, audiences.
--- Adds to the answer: '1' if there are more records, else '0'; then seq, record, …
+-- The records of rooms after a position. ARGV: epoch, seq, nonce, limit, maxChars, events ('' for all, else each followed
+-- by a comma, after a comma), audiences.
+-- Adds to the answer: '{seq} {nonce}' of the last record looked at if there are more, else ''; then seq, record, …
 local log = readLog()
 if not log then return { 'none' } end
 local out = logAnswer(resolve(log, ARGV[1], ARGV[2], ARGV[3]), log)
 if out[1] ~= 'ok' then return out end
-local limit = tonumber(ARGV[4])
-local seqs = seqsAfter(6, tonumber(ARGV[2]), limit + 1)
-local processed = addRecords(out, seqs, math.min(limit, #seqs), tonumber(ARGV[5]))
-table.insert(out, 9, processed < #seqs and '1' or '0')
+local limit, events = tonumber(ARGV[4]), ARGV[6]
+local rows = events == '' and limit or FILTERED
+local seqs = seqsAfter(7, tonumber(ARGV[2]), rows + 1)
+local kept, looked = keepEvents(seqs, math.min(rows, #seqs), events, limit)
+out[9] = ''
+local processed = addRecords(out, kept, #kept, tonumber(ARGV[5]))
+local last = processed < #kept and kept[processed] or seqs[looked]
+if last and last ~= seqs[#seqs] then out[9] = last .. ' ' .. nonceAt(tonumber(last)) end
 return out

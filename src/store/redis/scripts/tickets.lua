@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- A step of a page of tickets, newest first. ARGV: tenant, status or '', agreement or '', updatedAfter or '', the
--- position (an entry's `updatedAt,seq`) to continue before or '', number of entries wanted, maxChars, number of ticket
--- ids or -1, the ids, number of agreement ids or -1, the ids. With ids, the page has the tickets of either list.
+-- position (an entry's `updatedAt,seq`) to continue before or '', number of entries, maxChars, number of ticket ids or
+-- -1, the ids, number of agreement ids or -1, the ids. With ids, the page has the tickets of either list.
 -- Adds to the answer: the position to continue from ('' at the end), then position, record, …
 -- A step examines a bounded number of entries, so that a rare status in a large tenant does not hold up appends.
 local log = readLog()
@@ -31,50 +31,72 @@ local function newerFirst(a, b)
 end
 local function positionOf(entry) return string.match(entry, '^[^,]*,%d+') end
 
-local picked = {}
-out[9] = ''
-local function pick(entry)
-  if #picked == want or (status ~= '' and parse(entry).status ~= status) then return end
-  if agreement == '' or parse(entry).agreement == agreement then picked[#picked + 1] = entry end
-end
+-- Lists of ids with this many tickets are looked up and sorted. Longer ones are a filter.
+local NAMED = 500
+-- Entries that one step examines.
+local STEP = 1024
 
 -- Without lists of ids, the tickets of an agreement come from its set.
 if agreement ~= '' and not tickets and not agreements then agreements = { agreement } end
-if agreements then
-  tickets = tickets or {}
-  for i = 1, #agreements do
-    local members = call('SMEMBERS', AGREEMENT .. tenant .. ',' .. agreements[i])
-    for j = 1, #members do tickets[#tickets + 1] = members[j] end
+local named, members
+if tickets or agreements then
+  named, members = { tickets = {}, agreements = {} }, #(tickets or {})
+  for i = 1, #(tickets or {}) do named.tickets[tickets[i]] = true end
+  for i = 1, #(agreements or {}) do
+    named.agreements[agreements[i]] = true
+    members = members + call('SCARD', AGREEMENT .. tenant .. ',' .. agreements[i])
   end
 end
 
-if tickets then
+local picked = {}
+out[9] = ''
+-- Returns whether the step is full.
+local function pick(entry)
+  local e = parse(entry)
+  if (status == '' or e.status == status) and (agreement == '' or e.agreement == agreement)
+    and (not named or named.tickets[e.ticket] or named.agreements[e.agreement]) then
+    picked[#picked + 1] = entry
+  end
+  if #picked < want then return false end
+  out[9] = positionOf(entry)
+  return true
+end
+
+if named and members <= NAMED then
+  local list = tickets or {}
+  for i = 1, #(agreements or {}) do
+    local found = call('SMEMBERS', AGREEMENT .. tenant .. ',' .. agreements[i])
+    for j = 1, #found do list[#list + 1] = found[j] end
+  end
   local entries, seen = {}, {}
-  for at = 1, #tickets, 500 do
-    local got = call('HMGET', TICKETS .. tenant, unpack(tickets, at, math.min(at + 499, #tickets)))
-    for i = 1, #got do
-      local entry = got[i]
-      if entry and not seen[entry] and (after == '' or newerFirst(entry, after .. ',9999999999999999,,,'))
-        and (from == '' or newerFirst(from .. ',,,', entry)) then
-        seen[entry] = true
-        entries[#entries + 1] = entry
-      end
+  local got = #list > 0 and call('HMGET', TICKETS .. tenant, unpack(list)) or {}
+  for i = 1, #got do
+    local entry = got[i]
+    if entry and not seen[entry] and (after == '' or newerFirst(entry, after .. ',9999999999999999,,,'))
+      and (from == '' or newerFirst(from .. ',,,', entry)) then
+      seen[entry] = true
+      entries[#entries + 1] = entry
     end
   end
   table.sort(entries, newerFirst)
-  for i = 1, #entries do pick(entries[i]) end
+  for i = 1, #entries do
+    if pick(entries[i]) then break end
+  end
 else
   -- A comma sorts before '-', and '-' before the digits: 'X-' sorts after all entries of the instant X, before later ones.
   local low = after == '' and '-' or '(' .. after .. '-'
   local high = from == '' and '+' or '(' .. from
-  local examined = 0
-  while true do
-    local found = call('ZRANGE', RECENT .. tenant, high, low, 'BYLEX', 'REV', 'LIMIT', 0, want)
-    for i = 1, #found do pick(found[i]) end
+  local chunk, examined, full = math.min(math.max(want, 64), STEP), 0, false
+  while not full do
+    local found = call('ZRANGE', RECENT .. tenant, high, low, 'BYLEX', 'REV', 'LIMIT', 0, chunk)
+    for i = 1, #found do
+      full = pick(found[i])
+      if full then break end
+    end
     examined = examined + #found
-    if #found < want or #picked == want then break end
+    if full or #found < chunk then break end
     high = '(' .. found[#found]
-    if examined >= 2000 then
+    if examined >= STEP then
       out[9] = positionOf(found[#found])
       break
     end

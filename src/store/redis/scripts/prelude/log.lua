@@ -70,6 +70,14 @@ local function logAnswer(status, log)
   return { status, log.epoch, decimal(log.last), log.nonce, decimal(log.trimmed), log.trimmedNonce, oldestRecord(log) }
 end
 
+-- Of a record after `trimmed`, erased or not.
+local function nonceAt(seq)
+  local entry = entryAt(seq)
+  if not entry then return nil end
+  local at = seq - firstSeqOf(entry)
+  return string.sub(entry[2][2], at * SLOT + 1, at * SLOT + 4)
+end
+
 -- Whether the log can be read after a cursor: 'ok', 'expired' or 'unknown'. Of the trimmed records only the last nonce
 -- is known.
 local function resolve(log, epoch, seq, nonce)
@@ -79,10 +87,7 @@ local function resolve(log, epoch, seq, nonce)
   if n == 0 and nonce ~= '0000' then return 'unknown' end
   if n < log.trimmed then return 'expired' end
   if n == log.trimmed then return nonce == log.trimmedNonce and 'ok' or 'unknown' end
-  local entry = entryAt(n)
-  if not entry then return 'unknown' end
-  local at = n - firstSeqOf(entry)
-  return string.sub(entry[2][2], at * SLOT + 1, at * SLOT + 4) == nonce and 'ok' or 'unknown'
+  return nonceAt(n) == nonce and 'ok' or 'unknown'
 end
 
 local function wakeTails()

@@ -17,6 +17,21 @@ local function readHeader(seq)
     providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
 end
 
+-- Records that a read looks at for a filter of events.
+local FILTERED = 1000
+
+-- Of the first `count` seqs, those of records of these events, up to `limit`, and how many it looked at. The header begins
+-- with the event, whose name needs no escapes.
+local function keepEvents(seqs, count, events, limit)
+  local kept = {}
+  for i = 1, count do
+    if #kept == limit then return kept, i - 1 end
+    local event = events ~= '' and string.match(call('GETRANGE', RECORD .. seqs[i], 0, 159), '^%d+%["([^"]+)"')
+    if events == '' or (event and string.find(events, ',' .. event .. ',', 1, true)) then kept[#kept + 1] = seqs[i] end
+  end
+  return kept, count
+end
+
 -- In characters, as JavaScript counts them.
 local function payloadLength(record) return tonumber(string.match(record, '^%d+')) end
 
