@@ -108,7 +108,11 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     checkGate,
     principalOf: (handshake) =>
       auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
-    originAllowed: (request) => origins.allows(pageFacts(request.headers)),
+    originRefusal({ headers }) {
+      const { origin, host } = pageFacts(headers);
+      if (origins.allows(pageFacts(headers))) return null;
+      return `Origin ${origin} is not allowed: it is not in CORS_ORIGINS, nor the origin of Host ${host}.`;
+    },
   });
   const stats = createStats({
     ...common,

@@ -14,6 +14,8 @@ import { type Columns, query, splitRooms } from './schema.ts';
 const SLICE = 2_000;
 /** Tickets per slice. A ticket may have many messages. */
 const TICKET_SLICE = 200;
+/** Sessions per slice. A session may have MAX_ROOMS rooms. */
+const SESSION_SLICE = 200;
 
 type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string];
 type TicketRow = readonly [id: number, tenant: string, ticket: string, seq: number | null];
@@ -124,10 +126,10 @@ export function createRemoval(
       const aged = agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, TICKET_SLICE);
       for (const ticket of aged) removeTicket(ticket);
       const keys = deleteOldKeys.run(dedupeBeforeMs, SLICE).changes;
-      const sessions = deleteExpiredSessions.run(nowMs, SLICE).changes;
+      const sessions = deleteExpiredSessions.run(nowMs, SESSION_SLICE).changes;
       return {
         trimmed: records > 0 ? log.trimmed : null,
-        more: records === SLICE || aged.length === TICKET_SLICE || keys === SLICE || sessions === SLICE,
+        more: records === SLICE || aged.length === TICKET_SLICE || keys === SLICE || sessions === SESSION_SLICE,
       };
     },
 

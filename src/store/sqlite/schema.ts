@@ -81,11 +81,6 @@ const SCHEMA = `
     results TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_by_age ON idempotency (at);
-
-  CREATE TABLE sessions (
-    pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 `;
 
 /**
