@@ -5,6 +5,7 @@ import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
+import { audiences, handshakes, pings, sessions } from './scenarios-socketio.ts';
 import {
   clock,
   damaged,
@@ -69,5 +70,19 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'soak-small', tells: 'the same with 600, for half a minute', short: false, play: soak(600) },
   { name: 'hostile', tells: 'fuzzed HTTP, WebSocket, Engine.IO and Socket.IO', short: true, play: hostile },
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
+  { name: 'hostile-pings', tells: 'websockets that send pings and read nothing', short: true, play: pings },
+  {
+    name: 'hostile-handshakes',
+    tells: 'handshakes without CONNECT, upgrades of live sessions',
+    short: true,
+    play: handshakes,
+  },
+  {
+    name: 'hostile-sessions',
+    tells: 'clients that join, leave and reconnect all the time',
+    short: true,
+    play: sessions,
+  },
+  { name: 'hostile-audiences', tells: 'hundreds of rooms in hundreds of tenants', short: true, play: audiences },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];
