@@ -80,10 +80,10 @@ describe('two nodes on one Redis', { skip: absent }, () => {
       readonly _lastOffset: string;
     };
     const thief = await open(away.url, { sub: 'thief' }, { pid, offset });
-    assert.equal(thief.recovered, false);
+    assert.notEqual(thief.id, owner.id);
     assert.equal((await owner.emitWithAck('join-ticket', '2')).ok, true, 'it still owns its session');
     const moved = await open(away.url, { sub: 'owner' }, { pid, offset });
-    assert.equal(moved.recovered, true);
+    assert.equal(moved.id, owner.id, 'its owner takes it along');
     const answer = await owner.emitWithAck('join-ticket', '3');
     assert.deepEqual([answer.ok, answer.code], [false, 'unavailable'], 'now it does not');
   });
