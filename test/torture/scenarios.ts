@@ -6,6 +6,7 @@ import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
+import { audiences, handshakes, pings, sessions } from './scenarios-socketio.ts';
 import {
   clock,
   damaged,
@@ -72,5 +73,19 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'hostile-open', tells: 'the same where no tokens are asked for', short: false, play: hostileOpen },
   { name: 'hostile-erase', tells: 'erasures that find nothing, in a loop', short: true, play: eraseNothing },
   { name: 'hostile-erase-large', tells: 'the erasure of a tenant with many records', short: true, play: eraseLarge },
+  { name: 'hostile-pings', tells: 'websockets that send pings and read nothing', short: true, play: pings },
+  {
+    name: 'hostile-handshakes',
+    tells: 'handshakes without CONNECT, upgrades of live sessions',
+    short: true,
+    play: handshakes,
+  },
+  {
+    name: 'hostile-sessions',
+    tells: 'clients that join, leave and reconnect all the time',
+    short: true,
+    play: sessions,
+  },
+  { name: 'hostile-audiences', tells: 'hundreds of rooms in hundreds of tenants', short: true, play: audiences },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];
