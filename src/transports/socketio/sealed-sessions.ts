@@ -4,7 +4,7 @@
  * client presents the id when it comes back, and nothing in the log, its backups or its replicas holds it. A room stands
  * under a keyed hash of its name, so that a later change finds it.
  */
-import { createCipheriv, createDecipheriv, createHmac, hash, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto';
 import type { SavedRoom, Session, Sessions } from '../../store/store.ts';
 
 const CIPHER = 'aes-256-gcm';
@@ -14,7 +14,7 @@ const TAG_BYTES = 16;
 /** The id has 120 random bits (Engine.IO), so that its hashes cannot be searched. */
 const nameOf = (pid: string): string => hash('sha256', `name\n${pid}`, 'base64url');
 const keyOf = (pid: string): Buffer => hash('sha256', `key\n${pid}`, 'buffer');
-const roomKeyOf = (pid: string): Buffer => hash('sha256', `room\n${pid}`, 'buffer');
+const nameOfRoom = (pid: string, room: string): string => hash('sha256', `room\n${pid}\n${room}`, 'base64url');
 
 function seal(key: Buffer, text: string): string {
   const iv = randomBytes(IV_BYTES);
@@ -39,16 +39,16 @@ function openSession(pid: string, stored: Session | null): Session | null {
 
 export function sealSessions(store: Sessions): Sessions {
   return {
-    saveSession({ pid, data, put, remove, ...change }) {
+    saveSession({ pid, data, put, remove, isWhole, ...change }) {
       const key = keyOf(pid);
-      const roomKey = roomKeyOf(pid);
-      const nameOfRoom = (room: string): string => createHmac('sha256', roomKey).update(room).digest('base64url');
       return store.saveSession({
         ...change,
         pid: nameOf(pid),
-        data: seal(key, data),
-        put: put.map((saved) => [nameOfRoom(saved[0]), seal(key, JSON.stringify(saved))]),
-        remove: remove.map(nameOfRoom),
+        isWhole,
+        // It counts for a new session only, and a join should not pay for it.
+        data: isWhole ? seal(key, data) : '',
+        put: put.map((saved) => [nameOfRoom(pid, saved[0]), seal(key, JSON.stringify(saved))]),
+        remove: remove.map((room) => nameOfRoom(pid, room)),
       });
     },
     findSession: async (pid, nowMs) => openSession(pid, await store.findSession(nameOf(pid), nowMs)),
