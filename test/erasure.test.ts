@@ -36,6 +36,11 @@ async function survivesErasure(t: TestContext, urls: readonly [string, string], 
   socket.on('tickets.updated', ({ ticket: { n } }) => heard.push(n));
   assert.equal((await socket.emitWithAck('join-ticket', 'gone-k')).ok, true);
   assert.equal((await socket.emitWithAck('join-tenant', 'gone-t')).ok, true);
+  assert.equal((await socket.emitWithAck('join-ticket', 'gone-left')).ok, true);
+  assert.equal((await socket.emitWithAck('leave-ticket', 'gone-left')).ok, true);
+  assert.equal((await socket.emitWithAck('leave-tenant', 'gone-t')).ok, true);
+  assert.equal((await socket.emitWithAck('join-tenant', 'gone-t')).ok, true);
+  assert.equal((await socket.emitWithAck('join-agreement', 'gone-a')).ok, true);
   await post(url, ticket('gone-k', 2));
   await until('the client hears', () => heard.length === 1);
   await fetch(`${url}/tenants/gone-t`, { method: 'DELETE' });
@@ -52,7 +57,17 @@ async function survivesErasure(t: TestContext, urls: readonly [string, string], 
   assert.equal(socket.recovered, true);
   await post(other, ticket('gone-k', 3));
   await until('the client hears again', () => heard.length === 2);
-  assert.deepEqual(heard, [2, 3]);
+  await post(other, ticket('gone-left', 4));
+  await post(other, ticket('gone-k', 5));
+  await until('the client hears of its tenant', () => heard.length === 4);
+  assert.deepEqual(heard, [2, 3, 4, 5]);
+  assert.equal((await socket.emitWithAck('leave-tenant', 'gone-t')).ok, true);
+  socket.io.engine.close();
+  await until('the client is back', () => socket.connected);
+  await post(url, ticket('gone-left', 6));
+  await post(url, ticket('gone-k', 7));
+  await until('the client hears of its ticket', () => heard.length === 5);
+  assert.deepEqual(heard, [2, 3, 4, 5, 7], 'and of nothing that it left');
 }
 
 test('on SQLite', async (t) => {

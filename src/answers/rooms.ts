@@ -72,7 +72,23 @@ export function roomsToJoin(
   if (rooms.length > maxRooms) {
     throw new BridgeError('too_many_rooms', `The query names ${rooms.length} rooms; at most ${maxRooms} are allowed.`);
   }
-  return new Map(rooms.map((room) => [room, { audiences: audiencesToJoin(principal, room), start: BEFORE_ALL }]));
+  const joined = new Map<Room, JoinedRoom>();
+  let heard = 0;
+  for (const room of rooms) {
+    const audiences = audiencesToJoin(principal, room);
+    if (!joined.has(room)) heard += audiences.length;
+    if (heard > maxRooms) throw tooManyRooms(maxRooms);
+    joined.set(room, { audiences, start: BEFORE_ALL });
+  }
+  return joined;
+}
+
+/** A connection holds one entry for each of its rooms and each tenant in which the token hears it. */
+export function tooManyRooms(maxRooms: number): BridgeError {
+  const message =
+    `At most ${maxRooms} rooms are allowed on one connection, and a room counts once for each tenant of the token ` +
+    'that may send to it. Leave a room first, or use a token with fewer tenants.';
+  return new BridgeError('too_many_rooms', message);
 }
 
 /** The room of a Socket.IO join: `arg` is an id, or an object that holds it. @throws {BridgeError} `invalid_room` */

@@ -5,6 +5,7 @@
  * audience key holds the tenant (contract/audiences.ts), so a token of one tenant never reaches an audience of another,
  * even by guessing ids.
  */
+import { createHash } from 'node:crypto';
 import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../contract/audiences.ts';
 import { formatRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import { networkOf } from './limits.ts';
@@ -123,21 +124,47 @@ export function callerKey(principal: Principal, address: string): string {
 /** The owner of a Socket.IO session, saved with it; null if anyone may resume it. */
 export interface SessionHolder {
   readonly subject: string | null;
+  /** At most `MAX_HOLDER_TENANTS`. */
   readonly tenants: readonly string[];
+  readonly narrowed: boolean;
 }
+
+/** Tenants that are saved with a session. It is written often, and few tokens name more. */
+const MAX_HOLDER_TENANTS = 32;
 
 export function sessionHolder(principal: Principal): SessionHolder | null {
   if (principal.kind === 'anonymous') return null;
   const { subject, tenants } = principal;
-  return { subject, tenants: tenants === '*' ? [] : tenants };
+  return {
+    subject,
+    tenants: tenants === '*' ? [] : tenants.slice(0, MAX_HOLDER_TENANTS),
+    narrowed: isNarrowed(principal),
+  };
 }
 
 /**
- * Whether this principal may resume a session: the same user, still of one of its tenants. For anyone else the session
- * does not exist, so a stolen session id does not reveal the names of rooms, and does not drop rooms from the session.
+ * Whether this principal may resume a session with these rooms: the same user, still of one of its tenants, and if the
+ * token is narrowed, it must reach one of the rooms. Tokens that name no user are told apart by what they may hear: each
+ * room must be within reach, and a narrowed token resumes no session of a full one. For anyone else the session does
+ * not exist, so that a stolen session id reveals no room and cuts no connection.
  */
-export function mayResume(principal: Principal, holder: SessionHolder | null): boolean {
+export function mayResume(principal: Principal, holder: SessionHolder | null, rooms: readonly Room[]): boolean {
   const own = sessionHolder(principal);
   if (own === null || holder === null) return own === holder;
-  return own.subject === holder.subject && own.tenants.some((tenantId) => holder.tenants.includes(tenantId));
+  if (own.subject !== holder.subject) return false;
+  if (!own.tenants.some((tenantId) => holder.tenants.includes(tenantId))) return false;
+  const isWithinReach = (room: Room): boolean => audiencesFor(principal, room).length > 0;
+  if (own.subject === null) return own.narrowed === holder.narrowed && rooms.every(isWithinReach);
+  return !own.narrowed || rooms.some(isWithinReach);
+}
+
+/** Sessions that one `sub` may have, and all clients together that have none, by tenants. */
+const MAX_SESSIONS = { ofUser: 1_000, ofOthers: 100_000 } as const;
+
+/** Who shares a limit on saved sessions, and the limit. */
+export function sessionLimit(principal: Principal): { readonly key: string; readonly maxSessions: number } {
+  const isUser = principal.kind === 'token' && principal.subject !== null;
+  // A hash, because a token may name many tenants, and the key must not outlive the erasure of an id.
+  const key = createHash('sha256').update(publisherKey(principal)).digest('base64url');
+  return { key, maxSessions: isUser ? MAX_SESSIONS.ofUser : MAX_SESSIONS.ofOthers };
 }

@@ -16,7 +16,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
-import type { Erasure, TicketState } from '../store/store.ts';
+import type { Erasure, Secrets, TicketState } from '../store/store.ts';
 import type { Gate } from '../transports/gate.ts';
 import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
@@ -32,7 +32,7 @@ export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState & Erasure;
+  readonly store: TicketState & Erasure & Secrets;
   readonly catalog: EventCatalog;
   readonly logger: Logger;
   readonly prometheus: Prometheus;

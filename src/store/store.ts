@@ -169,17 +169,36 @@ export interface TicketResult {
   readonly cursor: Cursor;
 }
 
+/** A room of a session, and JSON text about it, which is opaque to the store. */
+export type SavedRoom = readonly [room: string, data: string];
+
 /** What the bridge saves of a Socket.IO connection for recovery. */
 export interface Session {
   /** The private session id that the client presents. */
   readonly pid: string;
   /** The connection that may write the session. */
   readonly owner: string;
-  /** JSON text, opaque to the store. */
+  /** JSON text about the connection, opaque to the store. */
   readonly data: string;
+  /** In no particular order. */
+  readonly rooms: readonly SavedRoom[];
   /** Milliseconds since 1970. */
   readonly expiresAtMs: number;
 }
+
+/** What has changed in a session. */
+export interface SessionChange extends Omit<Session, 'rooms'> {
+  /** Who shares a limit on sessions. */
+  readonly holder: { readonly key: string; readonly maxSessions: number };
+  /** Rooms to add or replace. */
+  readonly put: readonly SavedRoom[];
+  readonly remove: readonly string[];
+  /** `put` holds all rooms of the session, which may be new. Otherwise the session must exist. */
+  readonly isWhole: boolean;
+}
+
+/** `lost`: the session does not exist (any more), and the change is not whole. `foreign`: it has another owner. */
+export type SaveResult = 'saved' | 'lost' | 'foreign';
 
 export interface Retention {
   /** Records accepted before this are trimmed from the log. Milliseconds since 1970. */
@@ -277,8 +296,15 @@ export interface TicketState {
 
 /** Socket.IO sessions. Only the connection that owns a session may write it. */
 export interface Sessions {
-  /** Resolves to true once the session is durable; to false, without a write, if the session has another owner. */
-  saveSession(session: Session): Promise<boolean>;
+  /**
+   * Resolves to `saved` once the change is durable; otherwise nothing was written. MUST write what changed, and not the
+   * rest of the session: `data` and `expiresAtMs` count for a new session only. A holder keeps at most `maxSessions`: a
+   * new session MUST remove those of the same holder that expire first. Sessions of closed connections expire before
+   * those of live ones, which are extended.
+   */
+  saveSession(change: SessionChange): Promise<SaveResult>;
+  /** Null if there is none or it has expired. MUST change nothing, so that a stranger's question ends no session. */
+  findSession(pid: string, nowMs: number): Promise<Session | null>;
   /** Makes `owner` the owner and returns the session; null if there is none or it has expired. */
   claimSession(pid: string, owner: string, nowMs: number): Promise<Session | null>;
   /** Extends the sessions that these owners still own, in one write. */

@@ -172,8 +172,10 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
       }
       position = page.position;
       if (!page.more) return pageTo(position, false);
-      scanned += request.events === null ? page.records.length : MAX_LIMIT;
-      scannedChars += charsOf(page.records);
+      const stepChars = charsOf(page.records);
+      // With a filter, a step that its size did not end has looked at as many records as a step may.
+      scanned += request.events === null || stepChars > STEP_CHARS ? page.records.length : MAX_LIMIT;
+      scannedChars += stepChars;
     }
     return pageTo(position, true);
   }

@@ -188,12 +188,20 @@ test('a caller is a token’s subject and tenants, or an address without tokens'
 
 test('a session goes on for the same user, still of one of its tenants, and for nobody else', () => {
   const of = (tenants: readonly string[] | '*', subject: string | null) => holder({ tenants, subject });
+  const narrowed = (subject: string | null, ...ticketIds: string[]) =>
+    holder({ tenants: ['a'], subject, ticketIds: new Set(ticketIds) });
   const cases: [Principal, Principal, boolean][] = [
     [of(['a'], 'u'), of(['a'], 'u'), true],
     [of(['a'], 'u'), of(['b', 'a'], 'u'), true],
     [of(['a', 'b'], 'u'), of(['b'], 'u'), true],
     [of(['a'], null), of(['a'], null), true],
-    [of(['a'], 'u'), holder({ tenants: ['a'], subject: 'u', ticketIds: new Set(['1']) }), true],
+    [of(['a'], 'u'), narrowed('u', '1'), true],
+    [of(['a'], 'u'), narrowed('u', '2'), false],
+    [narrowed('u', '1'), of(['a'], 'u'), true],
+    [narrowed(null, '1'), narrowed(null, '1', '2'), true],
+    [narrowed(null, '1'), narrowed(null, '2'), false],
+    [of(['a'], null), narrowed(null, '1'), false],
+    [narrowed(null, '1'), of(['a'], null), false],
     [of(['a'], 'u'), of(['a'], 'v'), false],
     [of(['a'], 'u'), of(['a'], null), false],
     [of(['a'], null), of(['a'], 'u'), false],
@@ -206,6 +214,6 @@ test('a session goes on for the same user, still of one of its tenants, and for 
     [of(['a'], 'u'), ANONYMOUS, false],
   ];
   for (const [before, now, goesOn] of cases) {
-    assert.equal(mayResume(now, sessionHolder(before)), goesOn, JSON.stringify([before, now]));
+    assert.equal(mayResume(now, sessionHolder(before), ['ticket:1']), goesOn, JSON.stringify([before, now]));
   }
 });

@@ -1,6 +1,8 @@
 /** The delivery suite on a real Redis server, and clients whose log is lost. */
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
+import { type JWTPayload, SignJWT } from 'jose';
+import { io } from 'socket.io-client';
 import { createLogger } from '../../src/logger.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
@@ -12,6 +14,7 @@ import { until } from '../support/until.ts';
 import { deliveryConformance, ids } from './conformance.ts';
 
 const absent = missing('redis-server');
+const SECRET = 'of thirty-two characters at least, this one';
 
 describe('on Redis', { skip: absent }, () => {
   const redis = useRedis();
@@ -73,5 +76,39 @@ describe('when Redis was emptied', { skip: absent }, () => {
     const missed = await other.publish('messages.new', messageNew({ tenantId: 't1' }));
     await until('it has the event that it missed', () => ids(client).includes(missed.id));
     assert.deepEqual([client.recoveries, client.resets.length, ids(client)], [[false, true], 1, [heard.id, missed.id]]);
+  });
+});
+
+describe('two nodes on one Redis', { skip: absent }, () => {
+  const redis = useRedis();
+  test('a stolen session id neither cuts its owner on another node nor takes its session', async (t) => {
+    await redis.command('FLUSHALL');
+    const options = { storeUrl: redis.url, authMode: 'jwt', jwtSecret: SECRET } as const;
+    const [home, away] = [await startBridge(options), await startBridge(options)];
+    t.after(() => Promise.all([home.close(), away.close()]));
+    const open = async (url: string, claims: JWTPayload, auth: object = {}) => {
+      const token = await new SignJWT({ tenantId: 't', scope: 'subscribe', ...claims })
+        .setProtectedHeader({ alg: 'HS256' })
+        .sign(Buffer.from(SECRET));
+      const socket = io(url, { transports: ['websocket'], forceNew: true, auth: { token, ...auth } });
+      t.after(() => socket.disconnect());
+      await new Promise<void>((resolve) => socket.once('connect', resolve));
+      return socket;
+    };
+    const owner = await open(home.url, { sub: 'owner' });
+    assert.equal((await owner.emitWithAck('join-ticket', '1')).ok, true);
+    const { _pid: pid, _lastOffset: offset } = owner as unknown as {
+      readonly _pid: string;
+      readonly _lastOffset: string;
+    };
+    const thief = await open(away.url, { sub: 'thief' }, { pid, offset });
+    assert.notEqual(thief.id, owner.id);
+    assert.equal((await owner.emitWithAck('join-ticket', '2')).ok, true, 'it still owns its session');
+    const moved = await open(away.url, { sub: 'owner' }, { pid, offset });
+    assert.equal(moved.id, owner.id, 'its owner takes it along');
+    const cut = new Promise((resolve) => owner.once('disconnect', resolve));
+    owner.emit('join-ticket', '3');
+    // The old connection no longer owns the session.
+    await cut;
   });
 });

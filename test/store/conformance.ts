@@ -20,6 +20,8 @@ import {
   type LogBounds,
   type MessagesQuery,
   type Retention,
+  type Session,
+  type SessionChange,
   type StatePage,
   type Store,
   type TicketsQuery,
@@ -68,6 +70,13 @@ function checked(name: string, payload: Record<string, unknown>, keying: Keying 
 }
 
 let drawn = 0;
+
+/** A change that saves a whole session. */
+export const sessionChange = (overrides: Partial<SessionChange> = {}): SessionChange => ({
+  ...{ pid: 'p', owner: 'a', data: '{"sid":"s"}', expiresAtMs: 2e15, holder: { key: 'h', maxSessions: 3 } },
+  ...{ put: [['tenant:t1', '1']], remove: [], isWhole: true },
+  ...overrides,
+});
 
 export function message(overrides: Record<string, unknown> = {}, keying: Keying = 'room'): AppendEvent {
   const base = { tenantId: 't1', ticketId: 'k1', ticketStatus: 'OPEN', ticketUpdatedAt: '2026-01-01T00:00:00Z' };
@@ -939,38 +948,101 @@ export function storeConformance(name: string, engine: Engine): void {
     });
 
     describe('sessions', () => {
-      const session = (overrides = {}) => ({
-        ...{ pid: 'p', owner: 'a', data: '{"rooms":["tenant:t1"]}', expiresAtMs: NOW + 10 },
+      const change = (overrides: Partial<SessionChange> = {}) => sessionChange({ expiresAtMs: NOW + 10, ...overrides });
+      const room = (name: string, data = '1') => [name, data] as const;
+      const saved = (overrides = {}) => ({
+        ...{ pid: 'p', owner: 'a', data: '{"sid":"s"}', rooms: [room('tenant:t1')], expiresAtMs: NOW + 10 },
         ...overrides,
       });
 
       it('belong to one owner, and only the owner can write, extend or drop them', async (t) => {
         const { store, reopen } = await setUp(t);
         assert.equal(await store.claimSession('p', 'a', NOW), null);
-        assert.equal(await store.saveSession(session()), true);
-        assert.equal(await store.saveSession(session({ data: '{}' })), true);
-        assert.equal(await store.saveSession(session({ owner: 'b', data: 'stolen' })), false);
+        assert.equal(await store.saveSession(change()), 'saved');
+        assert.equal(await store.saveSession(change({ owner: 'b' })), 'foreign');
+        assert.equal(await store.saveSession(change({ owner: 'b', isWhole: false })), 'foreign');
         const reopened = engine.keeps ? (await reopen()).store : store;
-        assert.deepEqual(await reopened.claimSession('p', 'b', NOW), session({ owner: 'b', data: '{}' }));
-        assert.equal(await reopened.saveSession(session()), false, 'the old owner can no longer write');
+        assert.deepEqual(await reopened.claimSession('p', 'b', NOW), saved({ owner: 'b' }));
+        assert.equal(await reopened.saveSession(change()), 'foreign', 'the old owner can no longer write');
         await reopened.dropSession('p', 'a');
         await reopened.touchSessions([
           { pid: 'p', owner: 'a', expiresAtMs: NOW },
           { pid: 'none', owner: 'b', expiresAtMs: NOW + 99 },
         ]);
         await reopened.touchSessions([{ pid: 'p', owner: 'b', expiresAtMs: NOW + 20 }]);
-        assert.deepEqual(
-          await reopened.claimSession('p', 'c', NOW + 15),
-          session({ owner: 'c', data: '{}', expiresAtMs: NOW + 20 }),
-        );
+        assert.deepEqual(await reopened.claimSession('p', 'c', NOW + 15), saved({ owner: 'c', expiresAtMs: NOW + 20 }));
         assert.equal(await reopened.claimSession('none', 'b', NOW), null);
         await reopened.dropSession('p', 'c');
         assert.equal(await reopened.claimSession('p', 'c', NOW), null);
       });
 
+      it('are found without a change of the owner', async (t) => {
+        const { store } = await setUp(t);
+        assert.equal(await store.findSession('p', NOW), null);
+        await store.saveSession(change());
+        assert.deepEqual(await store.findSession('p', NOW), saved());
+        assert.equal(await store.findSession('p', NOW + 10), null, 'it has expired');
+        assert.equal(await store.saveSession(change({ isWhole: false })), 'saved', 'the owner can still write');
+        assert.equal(await store.findSession('__proto__', NOW), null);
+      });
+
+      it('take changes room by room', async (t) => {
+        const { store, reopen } = await setUp(t);
+        const rooms = async (from: Store) =>
+          [...((await from.findSession('p', NOW))?.rooms ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+        const partly = { isWhole: false, data: 'ignored', expiresAtMs: NOW + 99 };
+        assert.equal(await store.saveSession(change(partly)), 'lost', 'nothing to change');
+        assert.equal(await store.findSession('p', NOW), null);
+        const all = Array.from({ length: 600 }, (_, n) => room(`ticket:${n}`, `[${n}]`));
+        await store.saveSession(change({ put: all }));
+        assert.equal((await rooms(store)).length, 600);
+        await store.saveSession(change({ put: [room('ticket:a'), room('ticket:b,c')] }));
+        assert.deepEqual(
+          await rooms(store),
+          [room('ticket:a'), room('ticket:b,c')],
+          'a whole change replaces all rooms',
+        );
+        const put = [room('ticket:a', '2'), room('__proto__', '3')];
+        await store.saveSession(change({ ...partly, put, remove: ['ticket:b,c', 'ticket:none'] }));
+        const kept = engine.keeps ? (await reopen()).store : store;
+        assert.deepEqual(await rooms(kept), [room('__proto__', '3'), room('ticket:a', '2')]);
+        const { data, expiresAtMs } = (await kept.findSession('p', NOW)) as Session;
+        assert.deepEqual([data, expiresAtMs], ['{"sid":"s"}', NOW + 10]);
+      });
+
+      it('are limited for each holder; a new one removes those that expire first', async (t) => {
+        const { store } = await setUp(t);
+        const save = (pid: string, expires: number, key = 'h') =>
+          store.saveSession(change({ pid, expiresAtMs: NOW + expires, holder: { key, maxSessions: 3 } }));
+        const left = async () => {
+          const pids = ['a', 'b', 'c', 'd', 'e', 'f', 'other'];
+          const found = await Promise.all(pids.map((pid) => store.findSession(pid, NOW)));
+          return pids.filter((_, index) => found[index] !== null).join('');
+        };
+        await save('other', 1, 'h2');
+        for (const [pid, expires] of [
+          ['a', 10],
+          ['b', 20],
+          ['c', 30],
+        ] as const)
+          await save(pid, expires);
+        await save('c', 30);
+        assert.equal(await left(), 'abcother', 'a session that is saved again counts once');
+        await store.touchSessions([{ pid: 'a', owner: 'a', expiresAtMs: NOW + 40 }]);
+        await save('d', 5);
+        assert.equal(await left(), 'acdother', 'b went, and not the new one');
+        await store.dropSession('c', 'a');
+        await save('e', 50);
+        assert.equal(await left(), 'adeother', 'a session that was dropped no longer counts');
+        await store.trim({ ...KEEP, nowMs: NOW + 6 });
+        await save('f', 60);
+        assert.equal(await left(), 'aef', 'nor one that has expired');
+        assert.deepEqual((await store.findSession('a', NOW))?.rooms, [room('tenant:t1')]);
+      });
+
       it('expire', async (t) => {
         const { store } = await setUp(t);
-        await store.saveSession(session());
+        await store.saveSession(change());
         assert.equal(await store.claimSession('p', 'b', NOW + 10), null);
         await store.trim({ ...KEEP, nowMs: NOW + 9 });
         assert.notEqual(await store.claimSession('p', 'b', NOW + 9), null);
@@ -980,11 +1052,11 @@ export function storeConformance(name: string, engine: Engine): void {
 
       it('have one owner after many concurrent claims', async (t) => {
         const { store } = await setUp(t);
-        await store.saveSession(session());
+        await store.saveSession(change());
         const owners = Array.from({ length: 10 }, (_, n) => `o${n}`);
         await Promise.all(owners.map((owner) => store.claimSession('p', owner, NOW)));
-        const wrote = await Promise.all(owners.map((owner) => store.saveSession(session({ owner }))));
-        assert.equal(wrote.filter(Boolean).length, 1);
+        const wrote = await Promise.all(owners.map((owner) => store.saveSession(change({ owner, isWhole: false }))));
+        assert.equal(wrote.filter((result) => result === 'saved').length, 1);
       });
     });
 

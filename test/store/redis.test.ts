@@ -23,7 +23,17 @@ import {
 import { type CutProxy, startCutProxy } from '../support/cut-proxy.ts';
 import { missing, type RedisServer, startRedis, startSentinels, useRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
-import { append, declared, message, readAll, refusedAs, request, storeConformance, ticket } from './conformance.ts';
+import {
+  append,
+  declared,
+  message,
+  readAll,
+  refusedAs,
+  request,
+  sessionChange,
+  storeConformance,
+  ticket,
+} from './conformance.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
@@ -218,9 +228,9 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     assert.equal((await b.store.append(request([declared()], Date.now(), 'key', 'other'))).kind, 'conflict');
     assert.equal(await a.store.secret('pass'), await b.store.secret('pass'));
 
-    await a.store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 });
+    await a.store.saveSession(sessionChange());
     assert.equal((await b.store.claimSession('p', 'b', Date.now()))?.owner, 'b');
-    assert.equal(await a.store.saveSession({ pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 }), false);
+    assert.equal(await a.store.saveSession(sessionChange({ isWhole: false })), 'foreign');
   });
 
   it('learn that another node trimmed or erased records', async (t) => {
@@ -299,7 +309,7 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     for (const { store } of [a, b]) {
       const result = await store.append(keyed);
       assert.deepEqual(result.kind === 'appended' && result.events.map(({ duplicate }) => duplicate), [false, false]);
-      await store.saveSession({ pid: 'p', owner: 'o', data: '{}', expiresAtMs: 2e15 });
+      await store.saveSession(sessionChange({ owner: 'o', data: '{}' }));
     }
     assert.notEqual(await a.store.secret('pass'), await b.store.secret('pass'));
     assert.deepEqual(await a.store.announce({ id: 'n', facts: 'a', ttlMs: 9e5 }), ['a']);
@@ -500,8 +510,7 @@ describe('when Redis fails', { skip: absent }, () => {
     await append(store, [declared()]);
     await redis.command('ACL', 'SETUSER', 'bot', 'resetkeys');
     await assert.rejects(store.bounds(), refusedAs('unavailable'));
-    const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 0 };
-    await assert.rejects(store.saveSession(session), refusedAs('unavailable'));
+    await assert.rejects(store.saveSession(sessionChange()), refusedAs('unavailable'));
     await until('the log is not healthy', () => !store.healthy());
     await redis.command('ACL', 'SETUSER', 'bot', '~*');
     await until('the log is healthy', () => store.healthy());
@@ -510,11 +519,11 @@ describe('when Redis fails', { skip: absent }, () => {
 
   it('restores sessions while Redis is out of memory', async (t) => {
     const { store } = await startNode(t, redis.url);
-    const session = { pid: 'p', owner: 'a', data: '{}', expiresAtMs: 2e15 };
-    await store.saveSession(session);
+    await store.saveSession(sessionChange());
     await redis.command('CONFIG', 'SET', 'maxmemory', '1');
     t.after(() => redis.command('CONFIG', 'SET', 'maxmemory', '0'));
-    assert.deepEqual(await store.claimSession('p', 'b', Date.now()), { ...session, owner: 'b' });
+    const claimed = await store.claimSession('p', 'b', Date.now());
+    assert.deepEqual([claimed?.owner, claimed?.rooms], ['b', [['tenant:t1', '1']]]);
     await store.touchSessions([{ pid: 'p', owner: 'b', expiresAtMs: 3e15 }]);
     assert.equal((await store.claimSession('p', 'c', Date.now()))?.expiresAtMs, 3e15);
   });

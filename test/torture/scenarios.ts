@@ -7,6 +7,7 @@ import { proxies } from './scenarios-proxies.ts';
 import { filteredReads } from './scenarios-reads.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
 import { soak } from './scenarios-soak.ts';
+import { audiences, handshakes, pings, sessions } from './scenarios-socketio.ts';
 import {
   clock,
   damaged,
@@ -78,5 +79,19 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'hostile-unread', tells: 'large answers that nobody reads', short: true, play: unread },
   { name: 'hostile-metrics', tells: 'metrics pages that nobody reads', short: true, play: metricsUnread },
   { name: 'hostile-reads', tells: 'one caller asks in a loop for what is not there', short: true, play: filteredReads },
+  { name: 'hostile-pings', tells: 'websockets that send pings and read nothing', short: true, play: pings },
+  {
+    name: 'hostile-handshakes',
+    tells: 'handshakes without CONNECT, upgrades of live sessions',
+    short: true,
+    play: handshakes,
+  },
+  {
+    name: 'hostile-sessions',
+    tells: 'clients that join, leave and reconnect all the time',
+    short: true,
+    play: sessions,
+  },
+  { name: 'hostile-audiences', tells: 'hundreds of rooms in hundreds of tenants', short: true, play: audiences },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },
 ];

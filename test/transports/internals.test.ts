@@ -23,12 +23,17 @@ import {
   EngineRequest,
   forgetHandshake,
   handleUpgrade,
+  idOf,
   pidOf,
   replacePingTimer,
   sendPingPacket,
+  takeOverWebsockets,
+  type WebSocket,
+  websocketOf,
 } from '../../src/transports/socketio/internals.ts';
 import { requestSocket, takeSocket } from '../../src/transports/sse/response-writer.ts';
 import { get, openRaw } from '../support/raw.ts';
+import { frame, openRawWebSocket, PING, TEXT } from '../support/raw-websocket.ts';
 import { until } from '../support/until.ts';
 
 /** A field of an object, whatever its type says. */
@@ -69,7 +74,7 @@ async function connect(context: TestContext, setup: Setup = {}) {
   const connected = new Promise<void>((resolve) => client.on('connect', resolve));
   const socket = await new Promise<Socket>((resolve) => server.on('connection', resolve));
   await connected;
-  return { client, socket, conn: socket.conn };
+  return { client, socket, conn: socket.conn, engine, url };
 }
 
 /** Resolves as the promise does, or fails with the message. */
@@ -108,6 +113,41 @@ test('engine.io: writeBuffer', async (context) => {
   for (let index = 0; index < 2; index++) conn.write('2["canary"]');
   const waiting = Number(field(field(conn, 'writeBuffer'), 'length'));
   assert.ok(waiting > 0, 'Packets no longer wait in `writeBuffer`: nothing may be written beside Engine.IO.');
+});
+
+test('engine.io: id', async (context) => {
+  const { client, conn } = await connect(context);
+  assert.equal(idOf(conn), client.io.engine.id, 'No `sid` in `id`: the connection of a request is not found.');
+});
+
+test('engine.io, ws: the options of `ws`, pause, resume and wsClientError', async (context) => {
+  const refused: string[] = [];
+  const { engine, url } = await connect(context);
+  takeOverWebsockets(engine, ({ message }, socket) => {
+    refused.push(message);
+    socket.destroy();
+  });
+  const connected = once(engine, 'connection');
+  const raw = await openRawWebSocket(url);
+  context.after(() => raw.destroy());
+  const [conn] = (await connected) as [Socket['conn']];
+  const websocket = websocketOf(conn) as WebSocket;
+  const pinged = new Promise<string>((resolve) => websocket.on('ping', (data) => resolve(data.toString())));
+  const order: string[] = [];
+  conn.on('packet', () => {
+    order.push('packet');
+    setImmediate(() => order.push('turn'));
+  });
+  websocket.pause();
+  await raw.write(Buffer.concat([frame(PING, 'canary'), ...['40', '3', '3'].map((text) => frame(TEXT, text))]));
+  websocket.resume();
+  assert.equal(await within('`ping` is not emitted, or nothing is read after `resume`.', pinged), 'canary');
+  await until('the packets are read', () => order.filter((entry) => entry === 'packet').length === 3);
+  assert.equal(order[1], 'turn', 'Packets come in one turn of the event loop: a flood makes other clients wait.');
+  await until('CONNECT is answered', () => raw.text().includes('40{'));
+  assert.ok(!raw.text().includes('canary'), 'ws answers pings by itself, without bound.');
+  await openRawWebSocket(url, 'EIO=4&transport=websocket', 'Sec-WebSocket-Key: !');
+  assert.equal(refused.length, 1, 'No `wsClientError`: what ws refuses is not counted.');
 });
 
 test('ws: _socket', async (context) => {

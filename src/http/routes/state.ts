@@ -21,12 +21,12 @@ import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, hearingOf, type Principal, whyDeaf } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
 import { createHears, type Hearing } from '../../contract/audiences.ts';
-import { type Cursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { instantKey } from '../../contract/events.ts';
 import { formatRoom, ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
-import { invalidPage, type StatePage, type TicketState } from '../../store/store.ts';
+import type { Secrets, StatePage, TicketState } from '../../store/store.ts';
 import type { Gate } from '../../transports/gate.ts';
+import { createPageTokens } from './page-token.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
@@ -89,7 +89,7 @@ export const MESSAGES_QUERY = {
 export interface StateDeps {
   readonly config: Pick<Config, 'maxBufferBytes' | 'trustProxy'>;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState;
+  readonly store: TicketState & Secrets;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
@@ -99,6 +99,7 @@ type StateRoutes = Readonly<Record<'tickets' | 'ticket' | 'messages', Handler>>;
 
 export function createStateRoutes({ config, gate, store, authenticate, countRead }: StateDeps): StateRoutes {
   const maxChars = Math.min(STEP_CHARS, config.maxBufferBytes);
+  const tokens = createPageTokens(store);
 
   /** @throws {BridgeError} as `authenticate` and `countRead` do */
   async function admit(context: BridgeContext): Promise<{ readonly principal: Principal; readonly caller: string }> {
@@ -150,20 +151,22 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
    */
   async function answerPages(
     context: BridgeContext,
-    { page, limit }: { readonly page: string | null; readonly limit: number },
+    { tenantId, page, limit }: { readonly tenantId: string; readonly page: string | null; readonly limit: number },
     read: (page: string | null, limit: number) => Promise<StatePage>,
   ): Promise<Response> {
-    const [firstCursor, storePage] = page === null ? [null, null] : parsePage(page);
+    // Neither part has a line feed, so two lists never share a name.
+    const list = `${context.req.param('ticketId') ?? ''}\n${tenantId}`;
+    const [firstCursor, position] = page === null ? [null, null] : await tokens.open(list, page);
     // Each step takes the place of the one before it, so that one is in memory.
-    let step = await read(storePage, limit);
+    let step = await read(position, limit);
     const cursor = firstCursor ?? step.cursor;
-    const tail = (next: string | null): string => {
-      const nextPage = next === null ? null : `${cursor}.${next}`;
+    const tail = async (next: string | null): Promise<string> => {
+      const nextPage = next === null ? null : await tokens.seal(list, cursor, next);
       return `],"nextPage":${JSON.stringify(nextPage)},"cursor":${JSON.stringify(cursor)}}`;
     };
     const chars = charsOf(step);
     if (isSentWhole(chars) && chars <= maxChars) {
-      return answerJson(context, 200, `{"items":[${step.items.join(',')}${tail(step.nextPage)}`);
+      return answerJson(context, 200, `{"items":[${step.items.join(',')}${await tail(step.nextPage)}`);
     }
     async function* texts(): AsyncGenerator<string> {
       let left = limit;
@@ -178,7 +181,7 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
         if (step.nextPage === null || left === 0 || steps === MAX_STEPS || charsOf(step) <= maxChars) break;
         step = await read(step.nextPage, left);
       }
-      yield tail(step.nextPage);
+      yield await tail(step.nextPage);
     }
     return answerStream(context, gate, UNCACHED_JSON, texts());
   }
@@ -208,11 +211,3 @@ function hearingIn(principal: Principal, tenantId: string): Hearing {
 }
 
 const charsOf = ({ items }: StatePage): number => items.reduce((sum, item) => sum + item.length, 0);
-
-/** The cursor of the first page, and the store's name for this page. */
-function parsePage(page: string): [Cursor, string] {
-  const dot = page.indexOf('.');
-  const first = page.slice(0, dot);
-  if (dot === -1 || parseCursor(first) === null) throw invalidPage();
-  return [first as Cursor, page.slice(dot + 1)];
-}

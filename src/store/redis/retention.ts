@@ -21,11 +21,8 @@ const TRIM_LOG = defineScript(
 );
 const TRIM_STATE = defineScript('trim-state', (beforeMs: number) => [String(beforeMs), SLICE], hasMore);
 /** `max` is that of ZRANGEBYSCORE: `(` excludes the bound. */
-const TRIM_KEYS = defineScript(
-  'trim-keys',
-  ({ of, max }: { of: 'idempotency' | 'session'; max: string }) => [of, max, SLICE],
-  hasMore,
-);
+const TRIM_KEYS = defineScript('trim-keys', (max: string) => [max, SLICE], hasMore);
+const TRIM_SESSIONS = defineScript('trim-sessions', (nowMs: number) => [String(nowMs), SLICE], hasMore);
 
 const escapeGlob = (text: string) => text.replace(/[*?[\]\\^-]/g, '\\$&');
 
@@ -134,8 +131,8 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
     async trim(retention) {
       await trimAll(TRIM_LOG, retention);
       await trimAll(TRIM_STATE, retention.stateBeforeMs);
-      await trimAll(TRIM_KEYS, { of: 'idempotency', max: `(${retention.dedupeBeforeMs}` });
-      await trimAll(TRIM_KEYS, { of: 'session', max: String(retention.nowMs) });
+      await trimAll(TRIM_KEYS, `(${retention.dedupeBeforeMs}`);
+      await trimAll(TRIM_SESSIONS, retention.nowMs);
       await rewriteFile();
     },
     async erase(target) {

@@ -17,7 +17,9 @@ export interface Script<Arguments, Reply> {
 }
 
 const load = (name: string) => readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
-const prelude = ['keys', 'log', 'records', 'rooms', 'state'].map((name) => load(`prelude/${name}`)).join('');
+const prelude = ['keys', 'log', 'records', 'rooms', 'state', 'sessions']
+  .map((name) => load(`prelude/${name}`))
+  .join('');
 
 /** Loads scripts/{name}.lua, which documents its ARGV and its reply. */
 export function defineScript<Arguments, Reply>(

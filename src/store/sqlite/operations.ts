@@ -12,7 +12,9 @@ import type {
   NewestQuery,
   ReadQuery,
   Retention,
+  SaveResult,
   Session,
+  SessionChange,
   StoreStats,
   TicketQuery,
   TicketsQuery,
@@ -63,11 +65,9 @@ export interface WriteOperations {
     args: { atMs: number; key: string | null; fingerprint: string; events: readonly EventRow[] };
     reply: AppendReply;
   };
-  saveSession: { args: Session; reply: boolean };
-  claimSession: {
-    args: { pid: string; owner: string; nowMs: number };
-    reply: readonly [data: string, expiresAtMs: number] | null;
-  };
+  saveSession: { args: SessionChange; reply: SaveResult };
+  findSession: { args: { pid: string; nowMs: number }; reply: Session | null };
+  claimSession: { args: { pid: string; owner: string; nowMs: number }; reply: Session | null };
   touchSessions: {
     args: { sessions: readonly (readonly [pid: string, owner: string, expiresAtMs: number])[] };
     reply: null;

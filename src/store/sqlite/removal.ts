@@ -14,6 +14,8 @@ import { type Columns, query, splitRooms } from './schema.ts';
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
 const SLICE = 128;
 const SLICE_BYTES = 256 * 1024;
+/** Sessions per slice. A session may have MAX_ROOMS rooms, which go with it. */
+const SESSION_SLICE = 16;
 
 type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string, bytes: number];
 type TicketRow = readonly [id: number, tenant: string, ticket: string, seq: number | null];
@@ -158,9 +160,12 @@ export function createRemoval(
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
         removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
-        deleteExpiredSessions.run(nowMs, SLICE).changes,
       ];
-      return { trimmed: records > 0 ? log.trimmed : null, more: more || removed.some((rows) => Number(rows) >= SLICE) };
+      const sessions = deleteExpiredSessions.run(nowMs, SESSION_SLICE).changes;
+      return {
+        trimmed: records > 0 ? log.trimmed : null,
+        more: more || removed.some((rows) => Number(rows) >= SLICE) || sessions === SESSION_SLICE,
+      };
     },
 
     /** Erases the log slice by slice, then the state, then the idempotency keys. */

@@ -18,7 +18,8 @@ import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } f
 
 export const MEMORY = ':memory:';
 
-const SCHEMA_VERSION = 1;
+/** `upgrade` reads a file of any version from 1. An older build refuses the file of a newer one. */
+const SCHEMA_VERSION = 2;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
 export const BUSY_TIMEOUT_MS = 3_000;
@@ -80,11 +81,27 @@ const SCHEMA = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_by_age ON idempotency (at);
   CREATE INDEX idempotency_by_scope ON idempotency (tenant_key, ticket_key);
+`;
 
+/** `session_counts` holds the number of sessions of each holder; the triggers keep it, and remove a session's rooms. */
+const SESSION_TABLES = `
   CREATE TABLE sessions (
-    pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
+    pid TEXT PRIMARY KEY, owner TEXT NOT NULL, holder TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+  CREATE INDEX sessions_by_holder ON sessions (holder, expires_at);
+  CREATE TABLE session_rooms (
+    pid TEXT NOT NULL, room TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (pid, room)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE session_counts (holder TEXT PRIMARY KEY, sessions INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TRIGGER session_began AFTER INSERT ON sessions BEGIN
+    INSERT INTO session_counts VALUES (NEW.holder, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
+  END;
+  CREATE TRIGGER session_ended AFTER DELETE ON sessions BEGIN
+    DELETE FROM session_rooms WHERE pid = OLD.pid;
+    UPDATE session_counts SET sessions = sessions - 1 WHERE holder = OLD.holder;
+    DELETE FROM session_counts WHERE holder = OLD.holder AND sessions = 0;
+  END;
 `;
 
 /**
@@ -133,8 +150,9 @@ export function openForWriting(file: string, keying: Keying) {
     }
     const isForeign = pragma(db, 'application_id') !== APPLICATION_ID;
     if (isForeign && pragma(db, 'schema_version') !== 0) throw new Error('it is a database of another program');
-    if (!isForeign && pragma(db, 'user_version') !== SCHEMA_VERSION) {
-      throw new Error(`its format is ${pragma(db, 'user_version')}; this version of Roomcast reads ${SCHEMA_VERSION}`);
+    const version = pragma(db, 'user_version');
+    if (!isForeign && (version < 1 || version > SCHEMA_VERSION)) {
+      throw new Error(`its format is ${version}; this version of Roomcast reads 1 to ${SCHEMA_VERSION}`);
     }
     db.exec(`
       PRAGMA journal_mode = WAL;
@@ -145,7 +163,7 @@ export function openForWriting(file: string, keying: Keying) {
       PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
     `);
     if (isForeign) create(db, keying);
-    else db.exec('CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key)');
+    else if (version < SCHEMA_VERSION) upgrade(db);
     db.exec(TICKET_INDEXES);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
@@ -295,12 +313,28 @@ function pragma(db: DatabaseSync, name: string): number {
 function create(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec(SCHEMA);
+    db.exec(SESSION_TABLES);
     const insert = db.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
     insert.run('epoch', Array.from({ length: 8 }, () => randomInt(36).toString(36)).join(''));
     insert.run('keying', keying);
     insert.run('secure_delete', 'on');
     db.prepare('INSERT INTO log VALUES (1, 0, ?, 0, ?, 0)').run(GENESIS_NONCE, GENESIS_NONCE);
     db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`);
+  });
+}
+
+/**
+ * Version 1 kept a session's rooms readable in one text, so its sessions are dropped: their clients start anew after a
+ * `bridge.reset`.
+ */
+function upgrade(db: DatabaseSync): void {
+  transaction(db, () => {
+    db.exec(`
+      DROP TABLE sessions;
+      ${SESSION_TABLES}
+      CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key);
+      PRAGMA user_version = ${SCHEMA_VERSION};
+    `);
   });
 }
 

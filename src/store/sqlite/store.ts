@@ -249,12 +249,13 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         return stepOf(await reads.submit({ ...query, ...range, kind: 'messages' }, { caller }));
       });
     },
-    saveSession: ({ pid, owner, data, expiresAtMs }) =>
-      writes.submit({ kind: 'saveSession', pid, owner, data, expiresAtMs }),
-    async claimSession(pid, owner, nowMs) {
-      const reply = await writes.submit({ kind: 'claimSession', pid, owner, nowMs });
-      return reply === null ? null : { pid, owner, data: reply[0], expiresAtMs: reply[1] };
-    },
+    saveSession: (change) =>
+      writes.submit(
+        { kind: 'saveSession', ...change },
+        { chars: 256 * (1 + change.put.length + change.remove.length) },
+      ),
+    findSession: (pid, nowMs) => writes.submit({ kind: 'findSession', pid, nowMs }),
+    claimSession: (pid, owner, nowMs) => writes.submit({ kind: 'claimSession', pid, owner, nowMs }),
     async touchSessions(sessions) {
       const rows = sessions.map(({ pid, owner, expiresAtMs }) => [pid, owner, expiresAtMs] as const);
       await writes.submit({ kind: 'touchSessions', sessions: rows });

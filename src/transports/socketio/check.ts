@@ -9,8 +9,11 @@
 import type { Server, Socket } from 'socket.io';
 import { z } from 'zod';
 import type { BridgeError } from '../../contract/errors.ts';
+import { BRIDGE_ERROR } from '../../contract/names.ts';
 import type { CheckGate } from '../check-gate.ts';
+import { unknownEvent } from './unknown-event.ts';
 
+export const CHECK_NAMESPACE = '/check';
 /** The longest hold of `/check/stream` (120 s) and its ticks fit. */
 const MAX_LIFE_MS = 150_000;
 /** A check needs three. */
@@ -21,10 +24,14 @@ const START = z
   .object({ ticks: z.int().min(1).max(20).default(5), every: z.int().min(50).max(1000).default(300) })
   .prefault({});
 
+const START_EVENT = 'check.start';
+const ECHO_EVENT = 'check.echo';
+const EVENTS = [START_EVENT, ECHO_EVENT];
+
 type Ack = (answer: object) => void;
 
 export function openCheckNamespace(io: Server, gate: CheckGate, maxLifeMs = MAX_LIFE_MS): void {
-  const namespace = io.of('/check');
+  const namespace = io.of(CHECK_NAMESPACE);
   /** Messages that each connection may still send. Leaving and rejoining the namespace does not reset the count. */
   const messagesLeft = new Map<Socket['conn'], number>();
 
@@ -62,10 +69,14 @@ export function openCheckNamespace(io: Server, gate: CheckGate, maxLifeMs = MAX_
 
   namespace.on('connection', (socket) => {
     let ticking: NodeJS.Timeout | undefined;
-    socket.use((_packet, next) => {
-      if (takeMessage(socket.conn)) next();
+    socket.use(([event, ...args], next) => {
+      if (!takeMessage(socket.conn)) return;
+      if (EVENTS.includes(event)) return next();
+      const { code, message } = unknownEvent(String(event), EVENTS);
+      if (typeof args.at(-1) === 'function') ackOf(args)(refusal(code, message));
+      else socket.emit(BRIDGE_ERROR, { code, message });
     });
-    socket.on('check.start', (...args: unknown[]) => {
+    socket.on(START_EVENT, (...args: unknown[]) => {
       const ack = ackOf(args);
       const start = START.safeParse(args[0]);
       if (!start.success) {
@@ -87,7 +98,7 @@ export function openCheckNamespace(io: Server, gate: CheckGate, maxLifeMs = MAX_
       ticking = setInterval(tick, every);
       tick();
     });
-    socket.on('check.echo', (...args: unknown[]) => {
+    socket.on(ECHO_EVENT, (...args: unknown[]) => {
       const ack = ackOf(args);
       const [text = ''] = args;
       if (typeof text !== 'string' || text.length > MAX_ECHO_CHARACTERS) {

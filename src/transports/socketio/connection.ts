@@ -4,8 +4,8 @@
  */
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
-import { audiencesToJoin, parseRoom } from '../../answers/rooms.ts';
-import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
+import { audiencesToJoin, parseRoom, tooManyRooms } from '../../answers/rooms.ts';
+import { tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress, TokenBucket } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
@@ -18,11 +18,25 @@ import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Encoder } from './encoder.ts';
 import { pidOf } from './internals.ts';
-import { EngineOutbox, endWithin, terminate } from './outbox.ts';
-import type { RecoverableConnection, Recovered, Recovery, RecoveryDeps, ResetStart, SessionRoom } from './recovery.ts';
+import { type EngineOutbox, terminate } from './outbox.ts';
+import type {
+  RecoverableConnection,
+  Recovered,
+  Recovery,
+  RecoveryDeps,
+  ResetStart,
+  SavingState,
+  SessionRoom,
+} from './recovery.ts';
+import { unknownEvent } from './unknown-event.ts';
 
 /** `bridge.cursor` is repeated at most this often, if the head has moved on without events for this client (protocol §5). */
 const CURSOR_INTERVAL_MS = 30_000;
+
+/** An unknown event without a callback is answered by `bridge.error` at most this often (protocol §5). */
+const UNKNOWN_INTERVAL_MS = 1_000;
+/** Joins and leaves of one connection that may wait for the log, beside one for each of MAX_ROOMS. */
+const MAX_PENDING = 500;
 
 export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
   readonly metrics: Metrics;
@@ -32,6 +46,7 @@ export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
 export interface ConnectionOptions {
   readonly principal: Principal;
   readonly encoder: Encoder;
+  readonly outbox: EngineOutbox;
   /** How the client continues, if it presented a session. */
   readonly resumed: Recovered | ResetStart | null;
 }
@@ -44,7 +59,7 @@ export class Connection implements Sink, RecoverableConnection {
   readonly owner: string;
   readonly principal: Principal;
   readonly rooms: Map<Room, SessionRoom>;
-  touchedAtMs = performance.now();
+  readonly saving: SavingState;
   closed = false;
   readonly #socket: Socket;
   readonly #deps: ConnectionDeps;
@@ -53,24 +68,34 @@ export class Connection implements Sink, RecoverableConnection {
   readonly #subscription: Subscription;
   /** The last pending join or leave of each room: those of one room run one after the other. */
   #roomQueues: Map<Room, Promise<void>> | null = null;
-  /** Rooms whose join is in progress. They count towards MAX_ROOMS. */
-  #joining: Set<Room> | null = null;
+  /** Joins and leaves that are not answered yet. */
+  #pending = 0;
+  #toldUnknownAtMs = Number.NEGATIVE_INFINITY;
+  /** Audiences of the rooms that are joined or being joined, for MAX_ROOMS. */
+  #heard: number;
   /** RATE_JOINS at once, and as many in each second after. */
   #joinBucket: TokenBucket | null = null;
   #sentCursor: Cursor;
   #sentCursorAtMs = performance.now();
 
-  constructor(socket: Socket, deps: ConnectionDeps, { principal, encoder, resumed }: ConnectionOptions) {
+  constructor(socket: Socket, deps: ConnectionDeps, { principal, encoder, outbox, resumed }: ConnectionOptions) {
     const { bus, config, recovery } = deps;
     const recovered = resumed?.kind === 'recovered' ? resumed : null;
     this.pid = pidOf(socket);
     this.owner = recovered?.owner ?? nanoid();
     this.principal = principal;
     this.rooms = new Map(recovered?.rooms);
+    this.#heard = recovered?.heard ?? 0;
+    this.saving = {
+      saved: recovered === null ? 'no' : 'yes',
+      changed: new Set(),
+      budget: null,
+      touchedAtMs: performance.now(),
+    };
     this.#socket = socket;
     this.#deps = deps;
     this.#encoder = encoder;
-    this.#outbox = new EngineOutbox(socket.conn);
+    this.#outbox = outbox;
     this.#sentCursor = recovered?.offset ?? bus.head;
 
     // The client has received nothing yet, so it continues from this node's head.
@@ -81,9 +106,9 @@ export class Connection implements Sink, RecoverableConnection {
     const rooms = recovered?.joined ?? new Map();
     const caller = callerKey(principal, clientAddress(socket.request, config.trustProxy));
     this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller }, this);
-    recovery.saveSoon(this);
+    if (recovered !== null && recovered.changed.size > 0) recovery.saveSoon(this, recovered.changed);
     // One listener for all events: a listener each would cost one function per event and connection.
-    socket.onAny((event: string, ...args: unknown[]) => this.#request(event, args));
+    socket.onAny((event: unknown, ...args: unknown[]) => this.#request(event, args));
   }
 
   get sid(): string {
@@ -128,7 +153,7 @@ export class Connection implements Sink, RecoverableConnection {
     if (this.rooms.size === 0) return;
     // Cursors of a lost log cannot be compared with cursors of the new one, so the rooms start again here.
     for (const [room, joined] of this.rooms) this.rooms.set(room, { ...joined, start: cursor, joinedAt: cursor });
-    this.#deps.recovery.saveSoon(this);
+    this.#deps.recovery.saveSoon(this, this.rooms.keys());
   }
 
   cut(): void {
@@ -145,36 +170,57 @@ export class Connection implements Sink, RecoverableConnection {
     this.#deps.recovery.close(this, reason);
   }
 
-  /** Sends cursors that are due and ends the connection if its token has expired. Call it about once a second. */
-  tick(nowMs: number, wallMs: number): void {
+  /** Sends cursors that are due. Call it about once a second. */
+  tick(nowMs: number): void {
     if (this.closed) return;
-    if (hasExpired(expiryOf(this.principal), wallMs)) {
-      const { code, message } = tokenExpired();
-      this.#emit(BRIDGE_ERROR, { code, message });
-      endWithin(this.#socket.conn, EXPIRED_LINGER_MS);
-    } else if (nowMs - this.#sentCursorAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#sentCursor) {
+    if (nowMs - this.#sentCursorAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#sentCursor) {
       this.#sendCursor(this.#subscription.cursor);
     }
+  }
+
+  /** Tells the client that its token has expired. */
+  expires(): void {
+    const { code, message } = tokenExpired();
+    if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message });
+  }
+
+  cutIfSlow(): boolean {
+    return this.#subscription.cutIfSlow();
   }
 
   terminate(): void {
     terminate(this.#socket.conn);
   }
 
-  #request(event: string, args: unknown[]): void {
-    const kind = REQUESTS.get(event);
-    // A client that sends requests and never reads the answers is a slow consumer too.
-    if (kind === undefined || this.closed || this.#subscription.cutIfSlow()) return;
-    const isJoin = event.startsWith('join-');
-    const { config } = this.#deps;
+  #request(event: unknown, args: unknown[]): void {
+    if (this.closed) return;
     const ack = typeof args.at(-1) === 'function' ? (args.pop() as Ack) : null;
+    const kind = REQUESTS.get(String(event));
+    if (kind === undefined) this.#answerUnknown(String(event), ack);
+    else this.#joinOrLeave(kind, String(event).startsWith('join-'), args, ack);
+  }
+
+  /** A client that gets no acknowledgement may hold back its next requests. */
+  #answerUnknown(event: string, ack: Ack | null): void {
+    const nowMs = performance.now();
+    if (ack === null && nowMs - this.#toldUnknownAtMs < UNKNOWN_INTERVAL_MS) return;
+    if (ack === null) this.#toldUnknownAtMs = nowMs;
+    this.#refuse(unknownEvent(event, REQUESTS.keys()), undefined, ack);
+  }
+
+  #joinOrLeave(kind: RoomKind, isJoin: boolean, args: readonly unknown[], ack: Ack | null): void {
+    const { config } = this.#deps;
     let room: Room | undefined;
     try {
       const parsed = parseRoom(kind, args[0]);
       room = parsed;
+      if (this.#pending >= MAX_PENDING + config.maxRooms) {
+        throw new BridgeError('rate_limited', 'Too many joins and leaves are pending. Wait for their answers.');
+      }
       if (isJoin && !this.#mayJoinNow()) {
         throw new BridgeError('rate_limited', `At most ${config.rateJoins} joins per second are allowed.`);
       }
+      this.#pending++;
       this.#roomQueues ??= new Map();
       const done = (this.#roomQueues.get(parsed) ?? Promise.resolve())
         .then(() => (isJoin ? this.#join(parsed, args[1]) : this.#leave(parsed)))
@@ -183,6 +229,7 @@ export class Connection implements Sink, RecoverableConnection {
           (error: unknown) => this.#refuse(error, parsed, ack),
         )
         .then(() => {
+          this.#pending--;
           if (this.#roomQueues?.get(parsed) !== done) return;
           this.#roomQueues.delete(parsed);
           if (this.#roomQueues.size === 0) this.#roomQueues = null;
@@ -220,42 +267,40 @@ export class Connection implements Sink, RecoverableConnection {
     const existing = this.rooms.get(room);
     // Joining again does nothing, except for a replay that the client may have missed (recovery.ts, `unproven`).
     if (existing !== undefined && !(existing.unproven && after !== null)) return this.#subscription.cursor;
-    if (existing === undefined) this.#reserveRoom(room);
+    const added = existing === undefined ? audiences.length : 0;
+    const { maxRooms } = this.#deps.config;
+    if (this.#heard + added > maxRooms) throw tooManyRooms(maxRooms);
+    this.#heard += added;
     let joinedAt: Cursor;
     try {
       const { start, cursor } = await this.#subscription.join(room, audiences, after);
       joinedAt = cursor;
       this.rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
-    } finally {
-      this.#joining?.delete(room);
-      if (this.#joining?.size === 0) this.#joining = null;
+    } catch (error) {
+      this.#heard -= added;
+      throw error;
     }
     try {
-      await this.#deps.recovery.save(this);
+      await this.#deps.recovery.save(this, room);
     } catch (error) {
-      this.rooms.delete(room);
-      this.#subscription.leave(room);
+      this.#forget(room, audiences.length);
       throw error;
     }
     return joinedAt;
   }
 
-  /** @throws {BridgeError} `too_many_rooms` */
-  #reserveRoom(room: Room): void {
-    const { maxRooms } = this.#deps.config;
-    if (this.rooms.size + (this.#joining?.size ?? 0) >= maxRooms) {
-      throw new BridgeError('too_many_rooms', `At most ${maxRooms} rooms are allowed. Leave one first.`);
-    }
-    this.#joining ??= new Set();
-    this.#joining.add(room);
-  }
-
   async #leave(room: Room): Promise<Cursor> {
-    if (this.rooms.delete(room)) {
-      this.#subscription.leave(room);
-      await this.#deps.recovery.save(this);
+    if (this.rooms.has(room)) {
+      this.#forget(room, audiencesToJoin(this.principal, room).length);
+      await this.#deps.recovery.save(this, room);
     }
     return this.#subscription.cursor;
+  }
+
+  #forget(room: Room, audiences: number): void {
+    this.rooms.delete(room);
+    this.#subscription.leave(room);
+    this.#heard -= audiences;
   }
 }
 

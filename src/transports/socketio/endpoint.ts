@@ -9,6 +9,7 @@ import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { requestIdFor, requestIdOf } from '../../answers/headers.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
+import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -16,19 +17,29 @@ import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
-import { openCheckNamespace } from './check.ts';
+import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
+import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, type ConnectionOptions } from './connection.ts';
 import { createEncoder } from './encoder.ts';
 import { createHeartbeats } from './heartbeats.ts';
-import { EngineRequest, forgetHandshake, handleUpgrade, isHandshakeForgotten, QuietAdapter } from './internals.ts';
+import {
+  EngineRequest,
+  forgetHandshake,
+  handleUpgrade,
+  idOf,
+  isHandshakeForgotten,
+  QuietAdapter,
+  takeOverWebsockets,
+} from './internals.ts';
 import { end } from './outbox.ts';
 import { createRecovery, type RecoveryDeps } from './recovery.ts';
+import { createRefusalLog, type Requester } from './refusals.ts';
 import { sealSessions } from './sealed-sessions.ts';
 
 /** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
-/** CONNECT packets of one connection: a namespace or two, each refused a few times. Past the limit it is closed. */
-const MAX_CONNECTS = 10;
+/** The Engine.IO revision that the bridge speaks (query `EIO`). */
+const REVISION = '4';
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
@@ -45,11 +56,10 @@ export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recove
 /** What the middleware leaves on a socket for the 'connection' event. */
 type SocketData = Pick<ConnectionOptions, 'principal' | 'resumed'>;
 
-/** A handshake that the gate has counted. */
-interface Admission {
-  readonly release: () => void;
-  /** Whether it became a connection, whose end then releases it. */
-  isTaken: boolean;
+interface EngineRefusal {
+  readonly req: IncomingMessage;
+  readonly message: string;
+  readonly context?: { readonly name?: string };
 }
 
 export type SocketIoTransport = ReturnType<typeof createSocketIo>;
@@ -62,8 +72,11 @@ export function createSocketIo(deps: SocketIoDeps) {
     connections,
   );
   const connectionDeps: ConnectionDeps = { ...deps, recovery };
-  /** Engine.IO connections that have a client in the main namespace, or one that is being authenticated. */
-  const claimed = new WeakSet<EngineSocket>();
+  /** Every Engine.IO connection by its `sid`, also one without a namespace. */
+  const channels = new Map<string, Channel>();
+  const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
+  const channelDeps: ChannelDeps = { ...deps, silentLimits };
+  const logRefusal = createRefusalLog(deps.logger, config.trustProxy);
   /** By the object that Engine.IO receives as the request. */
   const admissions = new WeakMap<object, Admission>();
 
@@ -88,61 +101,68 @@ export function createSocketIo(deps: SocketIoDeps) {
   });
   const encoders = { true: encodersOf(true), false: encodersOf(false) };
 
+  const channelOf = ({ conn }: Socket): Channel | undefined => channels.get(idOf(conn));
+  for (const namespace of [io, io.of(CHECK_NAMESPACE)]) {
+    namespace.on('connection', (socket) => {
+      const channel = channelOf(socket);
+      channel?.enters();
+      socket.once('disconnect', () => channel?.leaves());
+    });
+  }
+
   io.use(async (socket, next) => {
-    const { conn } = socket;
+    const channel = channelOf(socket);
     // A client that left the namespace and comes back needs a new connection, whose handshake can be authenticated
     // again. The same holds for a second CONNECT: one connection serves one client.
-    if (isHandshakeForgotten(socket) || claimed.has(conn)) {
+    if (channel === undefined || isHandshakeForgotten(socket) || channel.isClaimed) {
       turnAway(socket, next);
       return;
     }
-    claimed.add(conn);
+    channel.isClaimed = true;
+    channel.isAuthenticating = true;
     try {
       const principal = await principalOf(socket.handshake);
       socket.data = { principal, resumed: await recovery.recover(socket, principal) } satisfies SocketData;
+      channel.accepts(principal);
       next();
     } catch (error) {
-      const refusal = refused(error);
-      claimed.delete(conn);
+      const refusal = refused(error, socket.conn.request);
+      channel.isClaimed = false;
       // A temporary fault: the client should retry, but a stock client gives up after a CONNECT_ERROR.
       if (refusal.passing || refusal.code === 'internal') turnAway(socket, next);
       else next(Object.assign(new Error(refusal.message), { data: { code: refusal.code } }));
+    } finally {
+      channel.isAuthenticating = false;
     }
   });
 
   io.on('connection', (socket) => {
+    const channel = channelOf(socket);
+    if (channel === undefined) return;
     const isLegacy = config.legacyEvents && optionOf(socket, 'legacy');
     const connection = new Connection(socket, connectionDeps, {
       ...(socket.data as SocketData),
+      outbox: channel.outbox,
       encoder: encoders[`${isLegacy}`][`${optionOf(socket, 'cursor')}`],
     });
     const { pid } = connection;
     connections.get(pid)?.terminate();
     connections.set(pid, connection);
+    channel.client = connection;
     socket.on('disconnect', (reason) => {
       connection.ended(reason);
+      channel.client = null;
       if (connections.get(pid) === connection) connections.delete(pid);
     });
     forgetHandshake(socket);
   });
 
   const heartbeats = createHeartbeats(HEARTBEAT_TIMES);
-  /** Every Engine.IO connection, also one without a namespace, and the number of CONNECT packets that it has sent. */
-  const open = new Map<EngineSocket, number>();
-  /** Socket.IO sets up a socket for each CONNECT before any middleware runs, so a body full of them would take seconds. */
-  function countConnect(this: EngineSocket, { type, data }: { readonly type: string; readonly data?: unknown }): void {
-    if (type !== 'message' || typeof data !== 'string' || !data.startsWith('0')) return;
-    const count = open.get(this);
-    if (count === undefined) return;
-    open.set(this, count + 1);
-    if (count >= MAX_CONNECTS) this.close();
-  }
   engine.on('connection', (connection: EngineSocket) => {
-    connection.on('packet', countConnect);
-    open.set(connection, 0);
     heartbeats.add(connection);
-    const admission = admissions.get(connection.request);
-    if (admission !== undefined) admission.isTaken = true;
+    const admission = admissions.get(connection.request) as Admission;
+    admission.isTaken = true;
+    channels.set(idOf(connection), new Channel(connection, admission, channelDeps));
     let transport = connection.transport.name as TransportName;
     metrics.connected(transport, 1);
     connection.on('upgrade', () => {
@@ -151,24 +171,35 @@ export function createSocketIo(deps: SocketIoDeps) {
       metrics.connected(transport, 1);
     });
     connection.once('close', () => {
-      open.delete(connection);
+      channels.delete(idOf(connection));
       metrics.connected(transport, -1);
-      admission?.release();
     });
+  });
+  // Engine.IO has answered these itself.
+  engine.on('connection_error', ({ req, message, context }: EngineRefusal) => {
+    const reason = context?.name === undefined ? message : `${message} (${context.name})`;
+    refused(new BridgeError('invalid_request', `Engine.IO refused the request: ${reason}.`), req);
+  });
+  takeOverWebsockets(engine, ({ message }, socket, request) => {
+    endWithProblem(
+      socket,
+      refused(invalidHandshake(`The websocket handshake is not valid: ${message}.`), request),
+      requestIdFor(request),
+    );
   });
 
   const ticking = setInterval(() => {
     const nowMs = performance.now();
     const wallMs = Date.now();
     heartbeats.tick(nowMs);
-    for (const connection of connections.values()) connection.tick(nowMs, wallMs);
+    for (const channel of channels.values()) channel.tick(nowMs, wallMs);
     recovery.touch(connections.values(), nowMs);
   }, TICK_MS);
 
   /**
    * Admits a handshake, or a request of an open session.
    * @param engineRequest the object that Engine.IO receives as the request
-   * @throws {BridgeError} `forbidden`, `too_many_connections`, `unavailable`
+   * @throws {BridgeError} `forbidden`, `invalid_request`, `method_not_allowed`, `too_many_connections`, `unavailable`
    */
   async function admit(
     request: IncomingMessage,
@@ -177,14 +208,56 @@ export function createSocketIo(deps: SocketIoDeps) {
   ): Promise<void> {
     const refusal = originRefusal(request);
     if (refusal !== null) throw new BridgeError('forbidden', refusal);
-    // As Engine.IO reads it: the last `sid` counts, and an empty one asks for a new session.
-    if (new URL(request.url ?? '/', 'http://localhost').searchParams.getAll('sid').at(-1)) return;
-    const admission: Admission = { release: await gate.admit(request), isTaken: false };
-    admissions.set(engineRequest, admission);
-    releaseUnlessTaken(admission, request, peer);
+    // A preflight. It ends in Engine.IO's CORS.
+    if (request.method === 'OPTIONS') return;
+    const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
+    // As Engine.IO reads them: the last one counts, and an empty `sid` asks for a new session.
+    const lastOf = (name: string): string => query.getAll(name).at(-1) ?? '';
+    requireRevision(lastOf('EIO'));
+    const isUpgrade = !(peer instanceof ServerResponse);
+    if (isUpgrade && lastOf('transport') !== 'websocket') {
+      throw invalidHandshake('A websocket needs transport=websocket in the query.');
+    }
+    const sid = lastOf('sid');
+    if (sid !== '') admitToSession(channels.get(sid), request, peer);
+    else {
+      const admission = await countIn(request, isUpgrade ? peer : null);
+      admissions.set(engineRequest, admission);
+      releaseUnlessTaken(admission, request, peer);
+    }
   }
 
-  const refused = (error: unknown): BridgeError => refusalOf(error, deps, { path: config.socketPath });
+  /** Engine.IO refuses an unknown session by itself, before any upgrade. */
+  function admitToSession(
+    channel: Channel | undefined,
+    { method }: IncomingMessage,
+    peer: ServerResponse | Duplex,
+  ): void {
+    if (channel === undefined) return;
+    if (!(peer instanceof ServerResponse)) channel.upgrades(peer);
+    else if (method === 'GET') channel.polls(peer);
+    else if (method !== 'POST') {
+      throw new BridgeError('method_not_allowed', `A session takes GET and POST, and no ${method}.`);
+    }
+  }
+
+  async function countIn(request: IncomingMessage, tcpSocket: Duplex | null): Promise<Admission> {
+    const releaseSilent = silentLimits.acquire('');
+    try {
+      const release = await gate.admit(request);
+      return { release, releaseSilent, tcpSocket, isTaken: false };
+    } catch (error) {
+      releaseSilent();
+      throw error;
+    }
+  }
+
+  /** The error to answer with, counted and logged. */
+  function refused(error: unknown, request: Requester): BridgeError {
+    const refusal = refusalOf(error, deps, { path: config.socketPath });
+    logRefusal(refusal, request);
+    return refusal;
+  }
 
   const path = config.socketPath.replace(/\/$/, '');
   return {
@@ -197,7 +270,7 @@ export function createSocketIo(deps: SocketIoDeps) {
       admit(request, response, request).then(
         () => engine.handleRequest(request, response),
         (error: unknown) => {
-          const { status, headers, body } = problemAnswer(refused(error), requestIdOf(response));
+          const { status, headers, body } = problemAnswer(refused(error, request), requestIdOf(response));
           response
             .writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body), Connection: 'close' })
             .end(body);
@@ -213,12 +286,12 @@ export function createSocketIo(deps: SocketIoDeps) {
           socket.off('error', onError);
           handleUpgrade(engine, engineRequest, socket, head);
         },
-        (error: unknown) => endWithProblem(socket, refused(error), requestIdFor(request)),
+        (error: unknown) => endWithProblem(socket, refused(error, request), requestIdFor(request)),
       );
     },
     /** Closes every connection. Stock clients reconnect. */
     drain(): void {
-      for (const connection of open.keys()) end(connection);
+      for (const { conn } of channels.values()) end(conn);
     },
     async close(): Promise<void> {
       clearInterval(ticking);
@@ -228,9 +301,23 @@ export function createSocketIo(deps: SocketIoDeps) {
   };
 }
 
+const invalidHandshake = (message: string): BridgeError => new BridgeError('invalid_request', message);
+
+/** @throws {BridgeError} `invalid_request` for the revision of another client version; without `EIO` it is 3 or older */
+function requireRevision(revision: string): void {
+  if (revision === REVISION) return;
+  const asked = /^\d{1,3}$/.test(revision) ? `the client asks for revision ${revision}` : 'the query has no EIO=4';
+  throw invalidHandshake(
+    `The bridge speaks Engine.IO revision 4 only, and ${asked}. socket.io-client 3 and 4 speak it (and clients of other ` +
+      'languages for Socket.IO 3 and 4); socket.io-client 2 and older do not.',
+  );
+}
+
 function releaseUnlessTaken(admission: Admission, request: IncomingMessage, peer: ServerResponse | Duplex): void {
   const release = (): void => {
-    if (!admission.isTaken) admission.release();
+    if (admission.isTaken) return;
+    admission.releaseSilent();
+    admission.release();
   };
   // Engine.IO answers a poll before it emits 'connection'.
   const releaseSoon = (): void => void setImmediate(release);

@@ -19,16 +19,25 @@ interface EngineInternals {
 }
 
 /** A connection of ws. Only `_socket`, the TCP socket below it, is private. */
-interface WebSocket {
+export interface WebSocket {
   readonly readyState: number;
   readonly _socket?: NetSocket | null;
   once(event: 'close', listener: () => void): void;
+  on(event: 'ping', listener: (data: Buffer) => void): void;
+  pong(data: Buffer, mask: false, sent: () => void): void;
+  pause(): void;
+  resume(): void;
   terminate(): void;
 }
 const OPEN = 1;
 
 function internalsOf(connection: EngineSocket): EngineInternals {
   return connection as unknown as EngineInternals;
+}
+
+/** `id`: the `sid` of the connection. Without it, no client can connect. */
+export function idOf(connection: EngineSocket): string {
+  return (connection as unknown as { readonly id: string }).id;
 }
 
 /** `transport.socket`: to write to the websocket, and to cut it at once. Without it, Engine.IO does both. */
@@ -70,7 +79,29 @@ export function sendPingPacket(connection: EngineSocket): void {
   internalsOf(connection).sendPacket('ping');
 }
 
+interface WebSocketServer {
+  readonly options: { autoPong: boolean; allowSynchronousEvents: boolean };
+  on(event: 'wsClientError', listener: (error: Error, socket: Duplex, request: EngineRequest) => void): void;
+}
+
+/**
+ * `ws`, the server of websockets: pongs.ts answers pings in its place, and its refusals are answered as all others are.
+ * Without it, the bridge does not start.
+ * @param refuse answers a handshake that breaks RFC 6455, and ends its connection
+ */
+export function takeOverWebsockets(
+  engine: EngineServer,
+  refuse: (error: Error, socket: Duplex, request: EngineRequest) => void,
+): void {
+  const { ws } = engine as unknown as { readonly ws: WebSocketServer };
+  ws.options.autoPong = false;
+  // One message in a turn of the event loop: thousands fit into what is read at once, and other clients would wait.
+  ws.options.allowSynchronousEvents = false;
+  ws.on('wsClientError', refuse);
+}
+
 const EMPTY = Object.freeze({});
+type Peer = { readonly remoteAddress?: string | undefined };
 
 /**
  * What Engine.IO receives in place of an upgrade request, which it would keep while the connection lives: a third of the
@@ -78,8 +109,8 @@ const EMPTY = Object.freeze({});
  */
 export class EngineRequest {
   readonly method: string | undefined;
-  readonly connection: object;
-  readonly socket: object;
+  readonly connection: Peer;
+  readonly socket: Peer;
   url: string | undefined;
   headers: IncomingMessage['headers'];
   _query: object | undefined;

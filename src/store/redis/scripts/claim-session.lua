@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- ARGV: session id, owner, nowMs. Returns data and expiresAtMs, or an empty list.
+-- ARGV: session id, owner, nowMs. Returns the fields of the session with their values, or an empty list.
 local key = SESSION .. ARGV[1]
-local stored = call('HMGET', key, 'data', 'expires')
-if not stored[1] or tonumber(stored[2]) <= tonumber(ARGV[3]) then return {} end
+local expires = call('HGET', key, 'expires')
+if not expires or tonumber(expires) <= tonumber(ARGV[3]) then return {} end
 call('HSET', key, 'owner', ARGV[2])
-return stored
+return call('HGETALL', key)

@@ -33,9 +33,12 @@ local STATE = PREFIX .. 'state'
 -- Sorted set of idempotency keys by time; and by key, a string: the fingerprint, then the cursors of the answer.
 local IDEMPOTENCY_INDEX = PREFIX .. 'idempotency'
 local IDEMPOTENCY = PREFIX .. 'idempotency:'
--- Sorted set of session ids by expiry; and by session id, a hash: owner, data, expires.
+-- Sorted set of session ids by expiry; by holder, the same of its sessions; and by session id, a hash: owner, holder,
+-- data, expires, and a field with a prefix for each room.
 local SESSION_INDEX = PREFIX .. 'sessions'
+local SESSIONS_OF = PREFIX .. 'sessions:'
 local SESSION = PREFIX .. 'session:'
+local SESSION_ROOM = 'room '
 -- Hash: name → secret.
 local SECRETS = PREFIX .. 'secrets'
 -- Sorted set of node ids by the time until which they are live; and a hash: node id → facts.
