@@ -46,7 +46,7 @@ const REQUEST_ID_FORM = /^[\x21-\x7e]{1,128}$/;
 const EXPOSED_HEADERS = `ETag, Retry-After, ${REQUEST_ID}`;
 
 /** The request's own id, if it is 1 to 128 visible ASCII characters; else a new one (protocol §10). */
-export function requestIdFor({ headers }: IncomingMessage): string {
+export function requestIdFor({ headers }: Pick<IncomingMessage, 'headers'>): string {
   const own = headers['x-request-id'];
   return typeof own === 'string' && REQUEST_ID_FORM.test(own) ? own : nanoid();
 }

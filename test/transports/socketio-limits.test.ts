@@ -349,27 +349,25 @@ test('a session holds what was joined and not left, and a connection without roo
   const db = new DatabaseSync(`${folder}/log.db`, { readOnly: true });
   context.after(() => db.close());
   const rooms = () => db.prepare('SELECT room FROM sessions JOIN session_rooms USING (pid) ORDER BY room').all();
-  const saved = () => [
-    Number(db.prepare('SELECT count(*) AS count FROM sessions').get()?.count),
-    ...rooms().map(({ room }) => room),
-  ];
+  // The names of rooms are sealed.
+  const saved = () => [Number(db.prepare('SELECT count(*) AS count FROM sessions').get()?.count), rooms().length];
   const socket = await connected(stock(context, bridge));
-  assert.deepEqual(saved(), [0]);
+  assert.deepEqual(saved(), [0, 0]);
   await socket.emitWithAck('leave-ticket', '1');
-  assert.deepEqual(saved(), [0]);
+  assert.deepEqual(saved(), [0, 0]);
   await Promise.all(['1', '2', '3'].map((id) => socket.emitWithAck('join-ticket', id)));
-  assert.deepEqual(saved(), [1, 'ticket:1', 'ticket:2', 'ticket:3']);
+  assert.deepEqual(saved(), [1, 3]);
   await Promise.all([socket.emitWithAck('leave-ticket', '2'), socket.emitWithAck('join-tenant', '2')]);
-  assert.deepEqual(saved(), [1, 'tenant:2', 'ticket:1', 'ticket:3']);
+  assert.deepEqual(saved(), [1, 3]);
   socket.io.engine.close();
   await until('it is back', () => socket.connected);
   assert.equal(socket.recovered, true);
-  assert.deepEqual(saved(), [1, 'tenant:2', 'ticket:1', 'ticket:3']);
+  assert.deepEqual(saved(), [1, 3]);
   await Promise.all(['1', '3'].map((id) => socket.emitWithAck('leave-ticket', id)));
   await socket.emitWithAck('leave-tenant', '2');
-  assert.deepEqual(saved(), [0]);
+  assert.deepEqual(saved(), [0, 0]);
   await socket.emitWithAck('join-ticket', '4');
-  assert.deepEqual(saved(), [1, 'ticket:4']);
+  assert.deepEqual(saved(), [1, 1]);
 });
 
 test('refused handshakes are logged with their reason, in bounded numbers', async (context) => {
