@@ -1,8 +1,11 @@
 /** protocol §7: the state of tickets and messages, page by page, only for tokens that may read it. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import type { Principal } from '../../src/auth/principal.ts';
@@ -203,6 +206,40 @@ describe('state routes', () => {
       );
       assert.ok(live.body.events.some(({ id }) => id === changed));
       nextPage = body.nextPage;
+    }
+  });
+
+  test('nextPage tells nothing, opens for its own list alone, and also after a restart', async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), 'roomcast-'));
+    context.after(() => rmSync(folder, { recursive: true, force: true }));
+    const storeUrl = `sqlite:${folder}/log.db`;
+    const first = await startBridge({ storeUrl });
+    for (const tenantId of ['t', 'u']) {
+      for (const ticketId of ['a', 'b']) {
+        await first.publish('tickets.updated', ticketUpdated({ tenantId, ticketId }));
+        for (let n = 0; n < 3; n++) await first.publish('messages.new', messageNew({ tenantId, ticketId }));
+      }
+    }
+    const { nextPage } = (await get(first.url, '/tickets?tenantId=t&limit=1')).body;
+    const messages = (await get(first.url, '/tickets/a/messages?tenantId=t&limit=1')).body;
+    await first.close();
+    assert.ok(nextPage !== null && messages.nextPage !== null);
+    assert.doesNotMatch(nextPage, /1717243200|2024/, 'no ticketUpdatedAt');
+    const second = await startBridge({ storeUrl });
+    context.after(() => second.close());
+    const ask = (path: string, page: string) => get<List>(second.url, `${path}&page=${encodeURIComponent(page)}`);
+    assert.deepEqual(ticketIds((await ask('/tickets?tenantId=t', nextPage)).body), ['a']);
+    assert.equal((await ask('/tickets/a/messages?tenantId=t', messages.nextPage)).body.items.length, 2);
+    const last = nextPage.at(-3) as string;
+    const changed = `${nextPage.slice(0, -3)}${last === 'A' ? 'B' : 'A'}${nextPage.slice(-2)}`;
+    for (const [path, page] of [
+      ['/tickets?tenantId=u', nextPage],
+      ['/tickets?tenantId=t', messages.nextPage],
+      ['/tickets/a/messages?tenantId=u', messages.nextPage],
+      ['/tickets/b/messages?tenantId=t', messages.nextPage],
+      ['/tickets?tenantId=t', changed],
+    ] as const) {
+      assert.equal((await ask(path, page)).status, 400, path);
     }
   });
 
