@@ -97,7 +97,7 @@ async function run({ name, play, needs }: Scenario, runSeed: number, budgetMs: n
     const verdict = await Promise.race([
       play({
         ...{ seed: runSeed, random: createRandom(runSeed).fork(name), scratch, budgetMs },
-        ...{ long: minutes !== null, listeners },
+        ...{ long: minutes !== null, judgesTimes: !values.short, listeners },
         progress(text) {
           hint = text;
           say(text);

@@ -42,7 +42,7 @@ export function eraseNothing(kit: Kit): Promise<Verdict> {
       }
     };
     const attack = (signal: AbortSignal) => Promise.all(Array.from({ length: LOOPS }, () => loop(signal)));
-    const { figures, objections } = await underAttack({ server, attack });
+    const { figures, objections } = await underAttack(kit, { server, attack });
     return { objections, figures: { ...figures, erasures: requests } };
   });
 }
@@ -54,7 +54,7 @@ export function eraseLarge(kit: Kit): Promise<Verdict> {
     const attack = async (): Promise<void> => {
       erased = await erase(server, '/tenants/large');
     };
-    const { figures, objections } = await underAttack({ server, attack });
+    const { figures, objections } = await underAttack(kit, { server, attack });
     if (erased !== RECORDS) objections.push({ law: 'lost', who: 'server', detail: `${erased} of ${RECORDS} erased` });
     return { objections, figures: { ...figures, erased } };
   });

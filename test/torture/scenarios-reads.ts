@@ -46,7 +46,7 @@ export function filteredReads(kit: Kit): Promise<Verdict> {
           response.resume().on('close', resolve);
         }).on('error', () => resolve());
       });
-    const { figures, objections } = await underAttack({
+    const { figures, objections } = await underAttack(kit, {
       server,
       headers: { authorization: `Bearer ${bystander}` },
       attack: async (signal) => {

@@ -51,7 +51,7 @@ export function pings(kit: Kit): Promise<Verdict> {
       await aborted(signal);
       for (const raw of raws) raw.destroy();
     };
-    const { figures, objections } = await underAttack({ server, attack });
+    const { figures, objections } = await underAttack(kit, { server, attack });
     return stage.verdict({ websockets: DEAF, ...figures }, { objections });
   });
 }
@@ -94,7 +94,7 @@ export function handshakes(kit: Kit): Promise<Verdict> {
       for (const guest of guests) guest.disconnect();
       for (const raw of raws) raw.destroy();
     };
-    const { figures, objections } = await underAttack({ server, attack });
+    const { figures, objections } = await underAttack(kit, { server, attack });
     if (held > MOST_CONNECTIONS / 4) objections.push(objection(`${held} connections were held without CONNECT`));
     if (upgrades > 1) objections.push(objection(`one session got ${upgrades} websockets`));
     if (admitted < 10) objections.push(objection(`only ${admitted} of 10 honest clients got in`));
@@ -149,7 +149,7 @@ export function sessions(kit: Kit): Promise<Verdict> {
       for (const socket of sockets) socket.disconnect();
     };
     const headers = { authorization: `Bearer ${publisher}` };
-    const { figures, objections } = await underAttack({ server, headers, attack });
+    const { figures, objections } = await underAttack(kit, { server, headers, attack });
     const mbPerSecond = writtenBytes / seconds / 1e6;
     if (mbPerSecond > MOST_MB_PER_SECOND) objections.push(objection(`it wrote ${mbPerSecond.toFixed(1)} MB/s`));
     return stage.verdict({ changes, 'MB written per second': mbPerSecond.toFixed(1), ...figures }, { objections });
@@ -183,7 +183,7 @@ export function audiences(kit: Kit): Promise<Verdict> {
       await Promise.allSettled(['/sse', '/events'].map(client));
     };
     const headers = { authorization: `Bearer ${publisher}` };
-    const { figures, objections } = await underAttack({ server, headers, attack });
+    const { figures, objections } = await underAttack(kit, { server, headers, attack });
     const [other] = [...statuses.keys()].filter((status) => status !== 400);
     if (other !== undefined) objections.push(objection(`a request for too many audiences got ${other}`));
     return stage.verdict({ refused: statuses.get(400) ?? 0, ...figures }, { objections });

@@ -73,7 +73,7 @@ export function pipelined(kit: Kit): Promise<Verdict> {
       get(path).repeat(PIPELINED),
     );
     const attack = (signal: AbortSignal) => holdOpen(stage.server, texts, signal);
-    const { figures, objections } = await underAttack({ server: stage.server, attack });
+    const { figures, objections } = await underAttack(kit, { server: stage.server, attack });
     return stage.verdict({ requests: texts.length * PIPELINED, ...figures }, { objections });
   });
 }
@@ -85,7 +85,7 @@ export function unread(kit: Kit): Promise<Verdict> {
     await seed(stage.server);
     const texts = Array.from({ length: UNREAD }, (_, index) => get(LARGE[index % LARGE.length] as string));
     const attack = (signal: AbortSignal) => holdOpen(stage.server, texts, signal);
-    const { figures, objections } = await underAttack({ server: stage.server, attack });
+    const { figures, objections } = await underAttack(kit, { server: stage.server, attack });
     const refused = await metric(stage.server, 'roomcast_refused_total{code="too_many_connections"}');
     if (refused !== UNREAD - PER_ADDRESS) {
       const detail = `${UNREAD - refused} answers waited, with MAX_CONNECTIONS_PER_ADDRESS=${PER_ADDRESS}`;
@@ -110,7 +110,7 @@ export function metricsUnread(kit: Kit): Promise<Verdict> {
         texts.map((text) => text.repeat(PIPELINED)),
         signal,
       );
-    const { figures, objections } = await underAttack({ server: stage.server, attack });
+    const { figures, objections } = await underAttack(kit, { server: stage.server, attack });
     return stage.verdict({ requests: UNREAD * PIPELINED, ...figures }, { objections });
   });
 }
