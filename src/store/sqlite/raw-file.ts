@@ -7,7 +7,7 @@
  * Only the writer thread may have the file open, and until all its connections are closed: closing any handle of a file
  * drops the locks that the process holds on it (fcntl).
  */
-import { closeSync, fdatasync, fstatSync, openSync, read, readSync, writeSync } from 'node:fs';
+import { closeSync, fdatasync, fdatasyncSync, fstatSync, openSync, read, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 
 const readAsync = promisify(read);
@@ -38,6 +38,8 @@ export function openRawFile(path: string, pageSize: number) {
   function writeId(value: number): void {
     id.writeUInt32BE(value);
     writeSync(fd, id, 0, 4, APPLICATION_ID_AT);
+    // Before any record that depends on it is acknowledged. This happens once in a checkpoint's time.
+    fdatasyncSync(fd);
   }
 
   /** The unallocated bytes between the cell pointers and the cells of a b-tree page; null if they are clear. */
