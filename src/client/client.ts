@@ -12,7 +12,17 @@ import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, Transport
 import { createHttp, RoomcastError, type Token } from './http.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
-import { AFTER_RULE, atLeast, check, checkOptions, HTTP_RULES, isFunction, ROOMS_RULE, type Rule } from './options.ts';
+import {
+  AFTER_RULE,
+  atLeast,
+  check,
+  checkOptions,
+  isFunction,
+  ROOMS_RULE,
+  type Rule,
+  TOKEN_RULE,
+  URL_RULE,
+} from './options.ts';
 import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
 import { openPoll } from './poll.ts';
 import { online, pauseAfter } from './retry.ts';
@@ -82,24 +92,26 @@ export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<E
 
 const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
 /** Best first. */
-const TRANSPORT_NAMES = Object.keys(TRANSPORTS) as TransportName[];
-const hasMethod = (name: string) => (value: unknown) => isFunction((value as Record<string, unknown> | null)?.[name]);
+const TRANSPORT_NAMES: readonly TransportName[] = ['websocket', 'sse', 'poll'];
+const hasMethod = (value: unknown, name: string): boolean =>
+  isFunction((value as Record<string, unknown> | null)?.[name]);
 
 const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
-  ...HTTP_RULES,
+  url: URL_RULE,
+  token: TOKEN_RULE,
   rooms: ROOMS_RULE,
   transports: [
     (value) => Array.isArray(value) && value.length > 0 && value.every((name) => TRANSPORT_NAMES.includes(name)),
-    `a list of at least one of ${TRANSPORT_NAMES.join(', ')}`,
+    'a list of at least one of websocket, sse, poll',
   ],
   after: AFTER_RULE,
   extraEvents: [Array.isArray, 'a list of names'],
-  persist: [(value) => value === null || hasMethod('setItem')(value), 'sessionStorage, or an object like it'],
+  persist: [(value) => value === null || hasMethod(value, 'setItem'), 'sessionStorage, or an object like it'],
   refetch: [(value) => typeof value === 'boolean', 'true or false'],
-  signal: [hasMethod('addEventListener'), 'an AbortSignal'],
+  signal: [(value) => hasMethod(value, 'addEventListener'), 'an AbortSignal'],
   socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
-  heartbeatMs: atLeast(1),
-  patienceMs: atLeast(1),
+  heartbeatMs: /* @__PURE__ */ atLeast(1),
+  patienceMs: /* @__PURE__ */ atLeast(1),
 };
 const JOIN_RULES = { after: AFTER_RULE };
 const HANDLER_RULE: Rule = [isFunction, 'a function'];

@@ -5,7 +5,7 @@
  * part of a URL and a browser needs no preflight for each poll. A 401 discards both. Only the bridge itself, by the code
  * in a problem document, refuses for good: a bare 403 or 404 comes from a proxy, and may pass.
  */
-import { check, HTTP_RULES } from './options.ts';
+import { check, TOKEN_RULE } from './options.ts';
 import { MAX_TIMER_MS, parseRetryAfter } from './retry.ts';
 
 /** A string, or a function that is called again each time its token is refused. */
@@ -102,7 +102,7 @@ export function createHttp(
     try {
       signal.throwIfAborted();
       const text = await Promise.race([newestToken, aborted]);
-      check('token', text, HTTP_RULES.token);
+      check('token', text, TOKEN_RULE);
       tokenDeadlineMs = Number.POSITIVE_INFINITY;
       return text;
     } catch (cause) {

@@ -4,7 +4,8 @@
  */
 import { LEGACY } from './legacy.ts';
 
-const KNOWN: readonly string[] = [
+// A function, so that a bundle without `connect` leaves it out.
+const knownNames = (): string[] => [
   ...Object.entries(LEGACY).flatMap(([name, { names }]) => [name, ...names]),
   'reset',
   'status',
@@ -15,11 +16,12 @@ const IMPOSSIBLE = /^(?![a-z])|[^\w.:-]|^bridge\.|^(connect|disconnect|error|ope
 
 /** @throws {TypeError} */
 export function checkEventName(name: string, extraEvents: readonly string[] | undefined): void {
-  if ([...KNOWN, ...(extraEvents ?? [])].includes(name)) return;
+  const known = knownNames();
+  if ([...known, ...(extraEvents ?? [])].includes(name)) return;
   const text = String(name);
-  const meant = KNOWN.find((known) => isOneEditApart(fold(text), fold(known)));
+  const meant = known.find((other) => isOneEditApart(fold(text), fold(other)));
   if (extraEvents === undefined && meant === undefined && text === name && !IMPOSSIBLE.test(text)) return;
-  throw new TypeError(`No event is named "${text}". Use ${meant ?? KNOWN.join(', ')}, or list it in extraEvents.`);
+  throw new TypeError(`No event is named "${text}". Use ${meant ?? known.join(', ')}, or list it in extraEvents.`);
 }
 
 /** Without case and separators. */

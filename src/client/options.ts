@@ -13,11 +13,15 @@ export const atLeast = (min: number): Rule => [
   `a number of at least ${min}`,
 ];
 
-/** The options that the client and the publisher share. */
-export const HTTP_RULES: Readonly<Record<'url' | 'token', Rule>> = {
-  url: [isBridgeUrl, "an http or https URL such as 'https://bridge.example' without login or query"],
-  token: [(value) => isFunction(value) || isToken(value), 'printable ASCII, or a function that returns it'],
-};
+export const URL_RULE: Rule = [
+  isBridgeUrl,
+  "an http or https URL such as 'https://bridge.example' without login or query",
+];
+
+export const TOKEN_RULE: Rule = [
+  (value) => isFunction(value) || isToken(value),
+  'printable ASCII, or a function that returns it',
+];
 
 export const AFTER_RULE: Rule = [
   (value) => value === null || (typeof value === 'string' && isWellFormedCursor(value)),

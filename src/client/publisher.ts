@@ -11,7 +11,7 @@
  */
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../contract/publishing.ts';
 import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
-import { atLeast, checkOptions, HTTP_RULES, type Rule } from './options.ts';
+import { atLeast, checkOptions, type Rule, TOKEN_RULE, URL_RULE } from './options.ts';
 import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
 
 export interface PublisherOptions {
@@ -89,15 +89,16 @@ const MAX_BACKOFF_MS = 10_000;
 const BACKOFF_BASE_MS = 200;
 
 const RULES: Readonly<Record<keyof PublisherOptions, Rule>> = {
-  ...HTTP_RULES,
-  maxQueue: atLeast(1),
+  url: URL_RULE,
+  token: TOKEN_RULE,
+  maxQueue: /* @__PURE__ */ atLeast(1),
   maxBatch: [
     (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= MAX_BATCH,
     `a whole number from 1 to ${MAX_BATCH}`,
   ],
-  maxBatchChars: atLeast(1),
-  retryMs: atLeast(0),
-  timeoutMs: atLeast(1),
+  maxBatchChars: /* @__PURE__ */ atLeast(1),
+  retryMs: /* @__PURE__ */ atLeast(0),
+  timeoutMs: /* @__PURE__ */ atLeast(1),
 };
 /** An invalid key is a `PublishError`, because keys often come from data. */
 const PUBLISH_RULES: Readonly<Record<keyof PublishOptions, Rule>> = { idempotencyKey: [() => true, ''] };

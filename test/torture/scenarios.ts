@@ -1,4 +1,4 @@
-/** Every scenario by name. `short`: part of continuous integration, where all of them together take about 3 minutes. */
+/** Every scenario by name. `short`: part of continuous integration, where all of them together take about 4 minutes. */
 import { handover, killed, mixed } from './scenarios-crash.ts';
 import { eraseLarge, eraseNothing } from './scenarios-erase.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
