@@ -8,15 +8,18 @@
 import type { Cursor } from '../contract/cursor.ts';
 import type { StatePage } from './store.ts';
 
-/** Payload characters that one step loads. */
-export const STEP_CHARS = 2 * 1024 * 1024;
+/** The most payload characters that one step loads. */
+const STEP_CHARS = 2 * 1024 * 1024;
 /** More than a page of the largest `maxChars` needs, if nothing is filtered out. */
 const MAX_STEPS = 16;
 
-/** `from` is the `next` of the step before, null for the first; `want` is the most items of this step. */
 export interface StepRange {
+  /** The `next` of the step before; null for the first. */
   readonly from: string | null;
+  /** The most items of this step. */
   readonly want: number;
+  /** The step ends with the row that brings the payloads past this many characters. */
+  readonly maxChars: number;
 }
 
 export interface StateStep {
@@ -41,7 +44,11 @@ export async function collectPage(
   let cursor: Cursor | null = null;
   for (let steps = 1; ; steps++) {
     // One more than the page holds tells whether another page follows.
-    const step = await readStep({ from, want: limit + 1 - items.length });
+    const step = await readStep({
+      from,
+      want: limit + 1 - items.length,
+      maxChars: Math.min(STEP_CHARS, maxChars - chars),
+    });
     // The head of the first step: every change between the steps comes after it in the log.
     cursor ??= step.cursor;
     from = step.next;

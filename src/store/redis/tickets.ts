@@ -1,7 +1,7 @@
 /** Ticket and message state. A page is read in steps (../page.ts), because a script holds up every node. */
 import { createHears } from '../../contract/audiences.ts';
 import { idOf, kindOf, type RoomKind } from '../../contract/rooms.ts';
-import { collectPage, STEP_CHARS, type StateStep, type StepRange } from '../page.ts';
+import { collectPage, type StateStep, type StepRange } from '../page.ts';
 import { invalidPage, type MessagesQuery, type TicketQuery, type TicketState, type TicketsQuery } from '../store.ts';
 import type { Calls } from './calls.ts';
 import { type LogAnswer, ofLog } from './log.ts';
@@ -13,9 +13,9 @@ const SHARED_ROWS = 256;
 
 type StepOf<Query> = Omit<Query, 'caller' | 'limit' | 'maxChars' | 'page'> & StepRange;
 
-const rangeArgv = ({ from, want, hearing }: Pick<StepOf<MessagesQuery>, 'from' | 'want' | 'hearing'>) => {
+const rangeArgv = ({ from, want, maxChars, hearing }: StepRange & Pick<MessagesQuery, 'hearing'>) => {
   const rows = hearing.kinds.length === 0 ? Math.max(want, SHARED_ROWS) : want;
-  return [from ?? '', String(rows), String(STEP_CHARS)];
+  return [from ?? '', String(rows), String(maxChars)];
 };
 
 const parseStep = ofLog(({ bounds, fields }: LogAnswer<[next: string, ...items: string[]]>) => {

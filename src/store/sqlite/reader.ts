@@ -5,10 +5,9 @@
  * returns and not what the log holds. A list of tickets merges index ranges of tickets in the same way.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { createHears, type Hearing } from '../../contract/audiences.ts';
+import { createHears } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import { idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
-import { STEP_CHARS } from '../page.ts';
 import type { NewestQuery, StoreStats } from '../store.ts';
 import {
   type Bounds,
@@ -223,10 +222,10 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     return { heard: (splitRooms(rooms) as Room[]).some(hears) ? payload : null, chars: payload.length };
   }
 
-  /** Takes the rows of one step: up to `want` items, STEP_ROWS rows, or past STEP_CHARS. */
+  /** Takes the rows of one step: up to `want` items, STEP_ROWS rows, or past `maxChars`. */
   function takeStep<Row extends readonly [seq: number, ...unknown[]]>(
     rows: Iterable<Row>,
-    { want, hearing }: { readonly want: number; readonly hearing: Hearing },
+    { want, maxChars, hearing }: Pick<Args<'messages'>, 'want' | 'maxChars' | 'hearing'>,
     isOther: (row: Row) => boolean,
     positionOf: (row: Row) => string,
   ): ReplyOf<'messages'> {
@@ -245,7 +244,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
         positions.push(positionOf(row));
       }
       // Whether a row follows is left to the next step: to find out here could cost another chunk.
-      if (items.length === want || looked === STEP_ROWS || chars > STEP_CHARS) {
+      if (items.length === want || looked === STEP_ROWS || chars > maxChars) {
         return { items, positions: positions.join(' '), next: positionOf(row), head };
       }
     }
