@@ -30,10 +30,13 @@ test('a client that takes nothing is cut after 30 s; one that takes a little now
   // Less than MAX_BUFFER_BYTES, and more than the kernel takes.
   await publish(20);
   const begunAt = performance.now();
-  const trickle = setInterval(() => {
+  // The server's kernel tells of free space once a third of its send buffer is free, 1.3 MB here.
+  const trickle = setInterval(async () => {
+    const goal = slow.bytes().length + 2_000_000;
     slow.resume();
-    setImmediate(() => slow.pause());
-  }, 5_000);
+    await until('a little was taken', () => slow.bytes().length >= goal || slow.closed);
+    slow.pause();
+  }, 10_000);
   context.after(() => clearInterval(trickle));
   await sleep(25_000);
   assert.deepEqual([await metric(bridge, SLOW('http')), await metric(bridge, SLOW('sse'))], [0, 0]);
