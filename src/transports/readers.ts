@@ -3,7 +3,7 @@
  * there is one.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { onExchangeEnd, STALLED_MS, takenBytes } from '../answers/exchange.ts';
+import { onExchangeEnd, STALLED_MS, StallWatch } from '../answers/exchange.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 
@@ -11,9 +11,7 @@ const TICK_MS = 1_000;
 
 interface Waiting {
   readonly request: IncomingMessage;
-  taken: number;
-  /** On the monotonic clock. */
-  takenAtMs: number;
+  readonly stall: StallWatch;
 }
 
 export interface Readers {
@@ -27,27 +25,22 @@ export function createReaders({ metrics, logger }: { readonly metrics: Metrics; 
 
   function tick(): void {
     const nowMs = performance.now();
-    for (const waiting of answers.values()) {
-      const { socket, method, url = '' } = waiting.request;
-      const taken = takenBytes(socket);
-      if (taken !== waiting.taken || socket.writableLength === 0) {
-        waiting.taken = taken;
-        waiting.takenAtMs = nowMs;
-      } else if (nowMs - waiting.takenAtMs >= STALLED_MS) {
-        metrics.slowConsumer('http');
-        logger.info(
-          { method, path: url.split('?')[0] },
-          `an answer was cut: its client took nothing for ${STALLED_MS / 1000} s`,
-        );
-        socket.destroy();
-      }
+    for (const { request, stall } of answers.values()) {
+      if (!stall.isStalled(nowMs)) continue;
+      const { socket, method, url = '' } = request;
+      metrics.slowConsumer('http');
+      logger.info(
+        { method, path: url.split('?')[0] },
+        `an answer was cut: its client took nothing for ${STALLED_MS / 1000} s`,
+      );
+      socket.destroy();
     }
   }
 
   return {
     watch(request, response) {
       if (answers.has(response)) return;
-      answers.set(response, { request, taken: takenBytes(request.socket), takenAtMs: performance.now() });
+      answers.set(response, { request, stall: new StallWatch(request.socket) });
       ticking ??= setInterval(tick, TICK_MS);
       onExchangeEnd(response, () => {
         answers.delete(response);

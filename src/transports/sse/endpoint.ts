@@ -8,7 +8,7 @@ import type { IncomingMessage } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { acceptsByName } from '../../answers/accept.ts';
 import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
-import { hasExchangeEnded, STALLED_MS } from '../../answers/exchange.ts';
+import { hasExchangeEnded } from '../../answers/exchange.ts';
 import { dropDocumentHeaders, requestIdOf, STREAM_HEADERS } from '../../answers/headers.ts';
 import {
   cursor,
@@ -46,8 +46,6 @@ const LINGER_MS = 30_000;
 /** Views whose encoders are kept and shared. Clients can invent any number of views. */
 const MAX_VIEWS = 100;
 const MAX_TICK_MS = 1_000;
-/** In place of the bytes that a client has taken. */
-const NOTHING_WAITS = -1;
 
 /** Polyfills of EventSource that cannot set headers resume by one of these. */
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
@@ -165,8 +163,6 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     subscription!: Subscription;
     /** On the monotonic clock. */
     lastWriteMs = performance.now();
-    #taken = NOTHING_WAITS;
-    #takenAtMs = 0;
     readonly requestId: string;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
@@ -217,16 +213,6 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       this.writer.destroy();
     }
 
-    /** Whether the client has taken nothing for 30 s of what waits for it (protocol §16). Asked at every tick. */
-    isStalled(nowMs: number): boolean {
-      const taken = this.pendingBytes() === 0 ? NOTHING_WAITS : this.writer.takenBytes();
-      if (taken !== this.#taken || taken === NOTHING_WAITS) {
-        this.#taken = taken;
-        this.#takenAtMs = nowMs;
-      }
-      return nowMs - this.#takenAtMs >= STALLED_MS;
-    }
-
     /** Ends the stream with its cursor, between `before` and `after`. */
     end({ before = '', after = '', lingerMs = LINGER_MS } = {}): void {
       this.close();
@@ -254,7 +240,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         stream.end({ after: errorBlock(tokenExpired()), lingerMs: EXPIRED_LINGER_MS });
       } else if (nowMs >= stream.endsAtMs) {
         stream.end();
-      } else if (stream.isStalled(nowMs)) {
+      } else if (stream.writer.isStalled(nowMs)) {
         stream.cut();
       } else if (nowMs - stream.lastWriteMs >= config.heartbeatMs) {
         const { cursor } = stream.subscription;

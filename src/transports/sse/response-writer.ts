@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { endExchange, onExchangeEnd, takenBytes } from '../../answers/exchange.ts';
+import { endExchange, onExchangeEnd, StallWatch } from '../../answers/exchange.ts';
 
 /** A piece of the stream, plain and as a chunk of the chunked transfer coding (RFC 9112 §7.1). Both share their memory. */
 export interface Chunk {
@@ -21,8 +21,8 @@ export interface ResponseWriter {
   write(chunk: Chunk, flushed?: () => void): void;
   /** Bytes written but not yet taken by the network. */
   pendingBytes(): number;
-  /** Changes whenever the network takes bytes. */
-  takenBytes(): number;
+  /** Whether the client has taken nothing for 30 s of what waits for it (protocol §16). Call it about once a second. */
+  isStalled(nowMs: number): boolean;
   /** Ends the stream. A client that has not read the rest after `lingerMs` is cut. */
   end(lingerMs: number): void;
   destroy(): void;
@@ -86,9 +86,11 @@ export function openWriter(request: IncomingMessage, response: ServerResponse, o
 class SocketWriter implements ResponseWriter {
   readonly #socket: Socket;
   readonly #isChunked: boolean;
+  readonly #stall: StallWatch;
 
   constructor(socket: Socket, isChunked: boolean) {
     this.#socket = socket;
+    this.#stall = new StallWatch(socket);
     this.#isChunked = isChunked;
   }
 
@@ -101,8 +103,8 @@ class SocketWriter implements ResponseWriter {
     return this.#socket.writableLength;
   }
 
-  takenBytes(): number {
-    return takenBytes(this.#socket);
+  isStalled(nowMs: number): boolean {
+    return this.#stall.isStalled(nowMs);
   }
 
   end(lingerMs: number): void {
