@@ -270,6 +270,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         if (trimmed !== null) notify((tail) => tail.forgotten(cursorOf(trimmed)));
         more = reply.more;
       }
+      // A clean-up that fails has logged it, and the next trim tries again.
       if (cleaned < removals) untilClean().catch(() => {});
     },
     secret: (name) => writes.submit({ kind: 'secret', name }),
