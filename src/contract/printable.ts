@@ -11,13 +11,17 @@ const C0_CONTROLS = /[\u0000-\u001f]/g;
 
 const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
+const PLAIN_NAME = /^[\w.:/-]{1,64}$/;
 const MAX_NAME_CHARACTERS = 64;
 
-/** A name from outside, for an error message: quoted unless it is plain, cut if it is long. */
-export function printableName(name: string): string {
+/** A name from outside, for an error message: as JSON, cut if it is long. */
+export function quotedName(name: string): string {
   const cut = name.length > MAX_NAME_CHARACTERS ? `${name.slice(0, MAX_NAME_CHARACTERS)}…` : name;
-  return /^[\w.:/-]+$/.test(cut) ? cut : printableJson(JSON.stringify(cut));
+  return printableJson(JSON.stringify(cut));
 }
+
+/** The same, without quotes if it is plain. */
+export const printableName = (name: string): string => (PLAIN_NAME.test(name) ? name : quotedName(name));
 
 export function printableJson(text: string): string {
   return text.replaceAll(UNSAFE, escaped);
