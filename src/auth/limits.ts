@@ -130,13 +130,25 @@ export function createRateLimit(perSecond: number, now: () => number = () => per
     sweepAt = Math.max(MIN_SWEEP, 2 * buckets.size);
   }
 
+  /** Seconds until the key may proceed; 0: now. A key without a bucket has a full one. */
+  const waitSeconds = (key: string): number => buckets.get(key)?.waitSeconds(now()) ?? 0;
+
   return {
     /** Buckets in memory. */
     get size() {
       return buckets.size;
     },
-    /** Seconds until the key may proceed; 0: now. A key without a bucket has a full one. */
-    waitSeconds: (key: string): number => buckets.get(key)?.waitSeconds(now()) ?? 0,
+    waitSeconds,
+    /**
+     * @param what what is counted, for the message, which ends with `alternative`
+     * @throws {BridgeError} `rate_limited` if the key may not proceed now
+     */
+    requireToken(key: string, what: string, alternative = ''): void {
+      const retryAfterSeconds = waitSeconds(key);
+      if (retryAfterSeconds === 0) return;
+      const message = `The limit is ${perSecond} ${what} a second. Repeat the request after Retry-After${alternative}.`;
+      throw new BridgeError('rate_limited', message, { retryAfterSeconds });
+    },
     take(key: string, amount = 1): void {
       const nowMs = now();
       const bucket = buckets.get(key) ?? new TokenBucket(perSecond, nowMs);
@@ -156,10 +168,8 @@ export function createReadLimit(perSecond: number | null): (caller: string) => v
   if (perSecond === null) return () => {};
   const limit = createRateLimit(perSecond);
   return (caller) => {
-    const retryAfterSeconds = limit.waitSeconds(caller);
-    if (retryAfterSeconds === 0) return limit.take(caller);
-    const message = `The limit is ${perSecond} reads a second. Repeat the request after Retry-After, or listen instead.`;
-    throw new BridgeError('rate_limited', message, { retryAfterSeconds });
+    limit.requireToken(caller, 'reads', ', or listen instead');
+    limit.take(caller);
   };
 }
 

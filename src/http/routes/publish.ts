@@ -15,7 +15,6 @@ import type { PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError, type FieldError, fieldsError, pointerOf } from '../../contract/errors.ts';
 import { nearest } from '../../contract/nearest.ts';
-
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract/publishing.ts';
 
 export interface PublishDeps {
@@ -34,11 +33,7 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
       throw new BridgeError('forbidden', 'The token may not publish. Use one with the scope publish.');
     }
     const publisher = publisherKey(principal);
-    const waitSeconds = limit?.waitSeconds(publisher) ?? 0;
-    if (waitSeconds > 0) {
-      const message = `The limit is ${config.ratePublish} events a second. Repeat the request after Retry-After.`;
-      throw new BridgeError('rate_limited', message, { retryAfterSeconds: waitSeconds });
-    }
+    limit?.requireToken(publisher, 'events');
     // Counted before the body is read: otherwise many requests that hold back their bodies would pass the check together.
     limit?.take(publisher);
     const { incoming } = context.env;
