@@ -9,10 +9,9 @@ import type { Mode, Sink, Subscription } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import type { Room } from '../../src/contract/rooms.ts';
-import type { Store, TailListener } from '../../src/store/store.ts';
 import { missing, type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
-import { listenerCount, openBus, publish, ROOM, rooms, sizes } from './support.ts';
+import { listenerCount, openBus, openTailedBus, publish, ROOM, rooms, sizes } from './support.ts';
 
 type Fault = Mode | 'reset' | 'pendingBytes' | 'cut';
 
@@ -71,21 +70,6 @@ async function assertIsolated(bus: Bus, others: readonly Client[], thrower: Clie
   }
   assert.deepEqual({ ...thrower.calls, resets: 0 }, { resets: 0, cuts: 1, afterCut: 0 });
   assert.equal(listenerCount(bus), others.length);
-}
-
-/** A bus, and its listener on the tail, for the test to call as the store would. */
-async function openTailedBus(context: TestContext, url: string): Promise<{ bus: Bus; tail: TailListener }> {
-  let tail: TailListener | undefined;
-  const around = (store: Store): Store => ({
-    ...store,
-    tail(listener) {
-      tail = listener;
-      store.tail(listener);
-    },
-  });
-  const bus = await openBus(context, { url, around });
-  assert.ok(tail);
-  return { bus, tail };
 }
 
 const absent = missing('redis-server');
@@ -163,7 +147,7 @@ for (const engine of ['SQLite', 'Redis'] as const) {
     });
 
     test('a reset: the others get theirs and go on', async (context) => {
-      const { bus, tail } = await openTailedBus(context, url);
+      const { bus, tail } = await openTailedBus(context, { url });
       const { others, thrower } = subscribeThree(context, bus, null, 'reset');
       const { head } = bus;
       tail.gap('expired', { floor: head, oldest: head, head });
@@ -182,7 +166,7 @@ for (const engine of ['SQLite', 'Redis'] as const) {
     });
 
     test('a commit that cannot be fanned out at all: everyone is cut, and nobody misses it silently', async (context) => {
-      const { bus, tail } = await openTailedBus(context, url);
+      const { bus, tail } = await openTailedBus(context, { url });
       const { others, thrower } = subscribeThree(context, bus, null);
       const id = `${bus.head}-broken` as Cursor;
       const broken: LogRecord = {

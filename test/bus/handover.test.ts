@@ -8,13 +8,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Bus } from '../../src/bus/bus.ts';
 import type { Mode, Sink } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import type { Store, TailListener } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
-import { listenerCount, openBus, publish, ROOM, rooms } from './support.ts';
+import { listenerCount, openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
 
 /** A connection that takes everything at once. */
 function createClient() {
@@ -95,13 +94,8 @@ async function openHeldBus(context: TestContext) {
   const held = Promise.withResolvers<void>();
   context.after(() => held.resolve());
   let reads = 0;
-  let tail: TailListener | undefined;
   const around = (store: Store): Store => ({
     ...store,
-    tail(listener) {
-      tail = listener;
-      store.tail(listener);
-    },
     async read(query) {
       const page = await store.read(query);
       reads++;
@@ -109,14 +103,14 @@ async function openHeldBus(context: TestContext) {
       return page;
     },
   });
-  const bus: Bus = await openBus(context, { url, around });
+  const { bus, tail } = await openTailedBus(context, { url, around });
   const [oldest] = ids as [Cursor];
   return {
     bus,
     oldest,
     hasRead: () => reads > 0,
     /** As after a Redis that was emptied: the positions of the new log sort before those that were read. */
-    loseLog: () => tail?.gap('unknown', { floor: oldest, oldest, head: oldest }),
+    loseLog: () => tail.gap('unknown', { floor: oldest, oldest, head: oldest }),
     release: () => held.resolve(),
   };
 }
@@ -147,23 +141,14 @@ test('a join that replays while the log is lost writes nothing of the lost log',
 });
 
 test('the first read after a lost log does not wait for a cursor of the lost log', async (context) => {
-  let tail: TailListener | undefined;
-  const lost = await openBus(context, {
-    around: (store) => ({
-      ...store,
-      tail(listener) {
-        tail = listener;
-        store.tail(listener);
-      },
-    }),
-  });
-  const [first] = await publish(lost, 1, 1);
-  assert.ok(first !== undefined && first < lost.head);
+  const { bus, tail } = await openTailedBus(context);
+  const [first] = await publish(bus, 1, 1);
+  assert.ok(first !== undefined && first < bus.head);
   // The new log's cursors sort before those that this node has accepted.
-  tail?.gap('unknown', { floor: first, oldest: first, head: first });
+  tail.gap('unknown', { floor: first, oldest: first, head: first });
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const page = await Promise.race([
-    lost.read({ audiences: [ROOM], limit: 10, maxChars: 1000 }, first),
+    bus.read({ audiences: [ROOM], limit: 10, maxChars: 1000 }, first),
     turn().then(turn).then(turn),
   ]);
   assert.deepEqual(page, { records: [], position: first, more: false });

@@ -1,4 +1,5 @@
 /** A bus on a fresh store, and what tests publish on it. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { type Bus, createBus } from '../../src/bus/bus.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
@@ -7,7 +8,7 @@ import { createLogger } from '../../src/logger.ts';
 import type { Metrics } from '../../src/metrics/metrics.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { openStore } from '../../src/store/open.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { Store, TailListener } from '../../src/store/store.ts';
 import { messageNew } from '../support/bridge.ts';
 
 export const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -42,6 +43,26 @@ export async function openBus(context: TestContext, options: BusOptions = {}): P
     await store.close();
   });
   return bus;
+}
+
+/** A bus, and its listener on the tail, for the test to call as the store would. */
+export async function openTailedBus(
+  context: TestContext,
+  { around = (store) => store, ...options }: BusOptions = {},
+): Promise<{ bus: Bus; tail: TailListener }> {
+  let tail: TailListener | undefined;
+  const bus = await openBus(context, {
+    ...options,
+    around: (store) => ({
+      ...around(store),
+      tail(listener) {
+        tail = listener;
+        store.tail(listener);
+      },
+    }),
+  });
+  assert.ok(tail);
+  return { bus, tail };
 }
 
 /** One commit of messages whose texts have the given lengths. */
