@@ -143,10 +143,12 @@ export function sessionHolder(principal: Principal): SessionHolder | null {
 }
 
 /**
- * Whether this principal may resume a session with these rooms: the same user, still of one of its tenants, and if the
- * token is narrowed, it must reach one of the rooms. Tokens that name no user are told apart by what they may hear: each
- * room must be within reach, and a narrowed token resumes no session of a full one. For anyone else the session does
- * not exist, so that a stolen session id reveals no room and cuts no connection.
+ * Whether this principal may resume a session with these rooms.
+ *
+ * The user must be the same, and the token must name one of the session's tenants. A narrowed token must also reach one of
+ * the rooms. Without a user, the token must reach every room, and a narrowed token cannot resume the session of a token
+ * that is not narrowed. To anyone else the session does not exist, so a stolen session id reveals no room and cuts no
+ * connection.
  */
 export function mayResume(principal: Principal, holder: SessionHolder | null, rooms: readonly Room[]): boolean {
   const own = sessionHolder(principal);

@@ -1,4 +1,4 @@
-// @microsoft/fetch-event-source in a page with a bundler. It sends headers, so no token stands in a URL.
+// @microsoft/fetch-event-source in a page with a bundler. It sends headers, so the URL holds no token.
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 
 await fetchEventSource('http://localhost:4003/sse?tenantId=tenant-1&legacy=false', {
