@@ -48,7 +48,17 @@ for (const { name, program, open } of BROWSERS) {
     function pageOf(index: number): string {
       const host = new URL((proxies[index] as (typeof proxies)[number]).url).host;
       const text = (examples[index % examples.length] as string).replaceAll('localhost:4003', host);
-      const prefix = `const { log } = console; console.log = (_event, cursor) => log('listener ${index}: ' + cursor);`;
+      const prefix = `
+        const { log } = console;
+        console.log = (_event, cursor) => log('listener ${index}: ' + cursor);
+        window.EventSource = class extends EventSource {
+          constructor(url) {
+            super(url);
+            for (const type of ['open', 'error']) {
+              this.addEventListener(type, () => log('state ${index}: ' + type + ' ' + this.readyState + ' at ' + Date.now()));
+            }
+          }
+        };`;
       return text.replace('<script', `<script>${prefix}</script>\n<script`);
     }
 
@@ -97,7 +107,12 @@ for (const { name, program, open } of BROWSERS) {
       const missing = (): number[] =>
         heard().flatMap((cursors, index) => (cursors.at(-1) === published.at(-1) ? [] : [offset + index]));
       await until('every page has both events', () => missing().length === 0, ROUND_MS).catch((error) => {
-        throw new Error(`a cut after these bytes lost events: ${missing()}`, { cause: error });
+        const lives = missing().map((bytes) => {
+          const index = bytes - offset;
+          const lines = page.output().match(new RegExp(`^(listener|state) ${index}: .*$`, 'gm')) ?? [];
+          return `${bytes} (${proxies[index]?.hasCut ? 'cut' : 'not cut'}, now ${Date.now()}):\n${lines.slice(-20).join('\n')}`;
+        });
+        throw new Error(`a cut after these bytes lost events: ${lives.join('\n')}`, { cause: error });
       });
       cuts += proxies.filter((proxy) => proxy.hasCut).length;
     }
