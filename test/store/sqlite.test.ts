@@ -282,6 +282,27 @@ describe('a log in a file', () => {
       });
     }
 
+    it('refuses in one line a backup beside the write-ahead log of the log before it, and takes it without', async (t) => {
+      const { folder, file, open } = setUp(t);
+      const { store } = await open();
+      const lines = (count: number) => Array.from({ length: count }, () => message({ text: 'x'.repeat(2_000) }));
+      await append(store, lines(40));
+      const source = new DatabaseSync(file, { readOnly: true });
+      const copy = join(folder, 'copy.db');
+      source.exec(`VACUUM INTO '${copy}'`);
+      source.close();
+      await append(store, lines(40));
+      const restored = join(folder, 'restored.db');
+      copyFileSync(`${file}-wal`, `${restored}-wal`);
+      copyFileSync(copy, restored);
+      await assert.rejects(open({ file: restored }), oneLine(/restored\.db-wal beside it .*move .*-wal and .*-shm/));
+      rmSync(`${restored}-wal`);
+      const { store: again } = await open({ file: restored });
+      assert.equal((await again.stats()).records, 40);
+      await append(again, lines(1));
+      assert.equal((await again.stats()).records, 41);
+    });
+
     it('keeps its files to itself, and names the command for those that others can read', async (t) => {
       const { folder, open } = setUp(t);
       const warnings: string[] = [];

@@ -8,7 +8,7 @@
  * WAL with synchronous=FULL: a commit is on the disk before it returns and before a reader can see it.
  */
 import { randomInt } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
@@ -139,7 +139,10 @@ export function openForWriting(file: string, keying: Keying) {
   };
   try {
     const path = file === MEMORY ? MEMORY : resolveFile(file);
-    if (path !== MEMORY) lock(connect(lockPathOf(path)));
+    if (path !== MEMORY) {
+      lock(connect(lockPathOf(path)));
+      refuseForeignWal(path);
+    }
     const db = connect(path);
     db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
     if (pragma(db, 'application_id') === INCOMPLETE_ID) {
@@ -252,6 +255,26 @@ function resolveFile(file: string): string {
   const path = realpathSync(file);
   createPrivate(lockPathOf(path));
   return path;
+}
+
+/** Of the header: 1 is a rollback journal, 2 a write-ahead log (https://sqlite.org/fileformat2.html, section 1.3.3). */
+const JOURNAL_FORMAT_AT = 18;
+
+/**
+ * SQLite would apply any write-ahead log to the file beside it, and so damage a backup that was put in the place of a log.
+ * A copy that `VACUUM INTO` made has never had one. Call it with the lock, before this process opens the file.
+ */
+function refuseForeignWal(path: string): void {
+  const fd = openSync(path, 'r');
+  const format = Buffer.alloc(1);
+  readSync(fd, format, 0, 1, JOURNAL_FORMAT_AT);
+  closeSync(fd);
+  const walBytes = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+  if (format[0] !== 1 || walBytes === 0) return;
+  throw new Error(
+    `${path}-wal beside it is of the log that was there before, and would damage this copy; move ${path}-wal and ` +
+      `${path}-shm to another folder`,
+  );
 }
 
 /** SQLite gives the files beside a database the mode of the database. */
