@@ -10,11 +10,13 @@
  * them receives it once, and a message that the bridge would take for a repeat reaches every room. As in Socket.IO, an emit
  * returns nothing to wait for; failures go to `onError`.
  */
-import { ID_RULE, isRoomId } from '../contract/rooms.ts';
+import { MAX_NAMED_ROOMS } from '../contract/publishing.ts';
+import { BUILT_IN_KINDS, faultOfRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import { LEGACY } from './legacy.ts';
 import { PublishError } from './publish-error.ts';
 
 type Id = string | number;
+type Payload = Readonly<Record<string, unknown>>;
 type Failure = Error & { readonly code: string };
 
 /** A publisher, or a bridge in the same process. */
@@ -36,7 +38,10 @@ export interface EmitterOptions {
    * The same for all emits. A function is called during the emit, for example to ask the request's context
    * (`AsyncLocalStorage`).
    */
-  readonly tenantId?: Id | null | ((event: string, payload: unknown, room: string) => Id | null | undefined);
+  readonly tenantId?:
+    | Id
+    | null
+    | ((event: string, payload: Payload, rooms: readonly string[]) => Id | null | undefined);
   /**
    * Gets each emit that fails: a {@link PublishError}, or the error of a bridge in the same process. Default:
    * `console.error`, at most once a minute for each event and code.
@@ -47,6 +52,8 @@ export interface EmitterOptions {
 export interface Emission {
   /** Adds rooms, such as `ticket:123`. */
   to(rooms: string | readonly string[], options?: EmitOptions): Emission;
+  /** The same, as in Socket.IO. */
+  in(rooms: string | readonly string[], options?: EmitOptions): Emission;
   /**
    * Publishes at the end of the tick. The payload, a JSON object, is serialised at once; you may change it afterwards.
    * Legacy events (protocol §4) are not published: the bridge makes them from the canonical event.
@@ -54,17 +61,13 @@ export interface Emission {
   emit(event: string, payload: unknown): void;
 }
 
-export interface Emitter {
-  to(rooms: string | readonly string[], options?: EmitOptions): Emission;
+export interface Emitter extends Pick<Emission, 'to' | 'in'> {
   emitToTenant(tenantId: Id, event: string, payload: unknown): void;
   emitToTicket(ticketId: Id, event: string, payload: unknown, options?: EmitOptions): void;
   emitToAgreement(agreementId: Id, event: string, payload: unknown, options?: EmitOptions): void;
   emitToUser(userId: Id, event: string, payload: unknown, options?: EmitOptions): void;
 }
 
-/** Rooms of one record (protocol §9). Past it, another record begins. */
-const MAX_ROOMS = 100;
-const ROOM = /^[a-z][a-z0-9]{0,31}:/;
 const LOG_EVERY_MS = 60_000;
 /** Kinds of failure that the log remembers. */
 const MAX_LOGGED = 1000;
@@ -80,9 +83,7 @@ interface Waiting {
   readonly fallback: string | null;
 }
 
-type Payload = Readonly<Record<string, unknown>>;
-
-/** Of each publisher, what publishes the emits that wait for the end of the tick. */
+/** Of each publisher, what sends the emits that wait for the end of the tick. */
 const pending = /* @__PURE__ */ new WeakMap<object, Set<() => void>>();
 
 /** For the publisher: before it flushes or closes. */
@@ -99,10 +100,8 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
   /** Legacy events of this tick, and canonical events so far. */
   const dropped = new Map<string, readonly string[]>();
   const emitted = new Set<string>();
-  let isScheduled = false;
-
   const sends = pending.get(target) ?? new Set();
-  pending.set(target, sends.add(send));
+  pending.set(target, sends);
 
   function emit(rooms: readonly string[], tenantId: Id | null, event: string, payloads: readonly unknown[]): void {
     schedule();
@@ -110,48 +109,62 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
       dropped.set(event, rooms);
       return;
     }
-    emitted.add(event);
+    if (Object.hasOwn(LEGACY, event)) emitted.add(event);
     const text = payloads.length === 1 ? serialise(payloads[0]) : null;
-    if (text === null) fail('invalid_payload', 'An event has one payload, a JSON object.', event, rooms);
-    else if (rooms.length === 0) fail('invalid_room', 'An event needs a room.', event, rooms);
-    else for (const room of rooms) add(event, text, room, tenantId);
-  }
-
-  /** Joins the room to the waiting record, unless the room would then get its events in another order. */
-  function add(event: string, text: string, room: string, given: Id | null): void {
-    if (!ROOM.test(room) || !isRoomId(idOf(room))) {
-      fail('invalid_room', `A room is a kind, a colon and an id: ${ID_RULE}.`, event, [room]);
+    if (text === null) {
+      fail('invalid_payload', 'An event has one payload, a JSON object.', event, rooms);
       return;
     }
-    const key = `${event}\n${text}`;
-    const place = places.get(key) ?? -1;
-    const same = waiting[place];
-    const payload = same?.payload ?? (JSON.parse(text) as Payload);
-    const tenantId = tenantOf(room) ?? idOrNull(payload.tenantId) ?? idOrNull(given);
-    const fallback = tenantId === null ? idOrNull(fallbackOf(event, payload, room)) : null;
-    if (same !== undefined && (places.get(room) ?? -1) < place && canJoin(same, tenantId, fallback)) {
-      same.rooms.push(room);
-      same.tenantId ??= tenantId;
-      places.set(room, place);
-    } else {
-      const newPlace = waiting.push({ event, payload, rooms: [room], tenantId, fallback }) - 1;
-      places.set(key, newPlace).set(room, newPlace);
+    if (rooms.length === 0) fail('invalid_room', 'An event needs a room.', event, rooms);
+    const valid = [...new Set(rooms)].filter((room) => {
+      const fault = faultOfRoom(room, room.includes(':') ? [kindOf(room as Room)] : BUILT_IN_KINDS);
+      if (fault !== null) fail('invalid_room', `It ${fault}.`, event, [room]);
+      return fault === null;
+    });
+    const payload = waiting[places.get(keyOf(event, text)) ?? -1]?.payload ?? (JSON.parse(text) as Payload);
+    const common = idOrNull(payload.tenantId) ?? valid.map(tenantOf).find(Boolean) ?? idOrNull(tenantId);
+    const byTenant = new Map<string | null, string[]>();
+    for (const room of valid) {
+      const tenant = tenantOf(room) ?? common;
+      byTenant.set(tenant, [...(byTenant.get(tenant) ?? []), room]);
+    }
+    for (const [tenant, some] of byTenant) {
+      const fallback = tenant === null ? idOrNull(fallbackOf(event, payload, some)) : null;
+      add({ event, payload, rooms: some, tenantId: tenant, fallback }, keyOf(event, text));
     }
   }
 
-  function fallbackOf(event: string, payload: unknown, room: string): unknown {
-    return typeof options.tenantId === 'function' ? options.tenantId(event, payload, room) : options.tenantId;
+  /** Adds the rooms to the record that waits, unless one of them would then get its events in another order. */
+  function add(record: Waiting, key: string): void {
+    const place = places.get(key) ?? -1;
+    const same = waiting[place];
+    const { rooms, tenantId } = record;
+    if (same !== undefined && rooms.every((room) => (places.get(room) ?? -1) < place) && canJoin(same, record)) {
+      same.rooms.push(...rooms);
+      same.tenantId ??= tenantId;
+      for (const room of rooms) places.set(room, place);
+      return;
+    }
+    for (let at = 0; at < rooms.length; at += MAX_NAMED_ROOMS) {
+      const some = rooms.slice(at, at + MAX_NAMED_ROOMS);
+      const place = waiting.push({ ...record, rooms: some }) - 1;
+      for (const name of [key, ...some]) places.set(name, place);
+    }
+  }
+
+  function fallbackOf(event: string, payload: Payload, rooms: readonly string[]): unknown {
+    return typeof options.tenantId === 'function' ? options.tenantId(event, payload, rooms) : options.tenantId;
   }
 
   /** A macrotask, so that emits between which the application awaits settled promises are of one tick. */
   function schedule(): void {
-    if (isScheduled) return;
-    isScheduled = true;
+    if (sends.has(send)) return;
+    sends.add(send);
     (globalThis.setImmediate ?? setTimeout)(send);
   }
 
   function send(): void {
-    isScheduled = false;
+    sends.delete(send);
     const records = waiting;
     waiting = [];
     places.clear();
@@ -175,7 +188,7 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
       (published) => {
         const missed = published.duplicate ? rooms.filter((room) => !published.rooms.includes(room)) : [];
         if (missed.length === 0) return;
-        const message = `It was published before, to ${published.rooms}. Emit it to all its rooms in one tick.`;
+        const message = `It was published before, to ${published.rooms.join(', ')}. Emit it to all its rooms in one tick.`;
         fail('other_rooms', message, event, missed);
       },
       (error) => onError(error, { event, rooms }),
@@ -187,8 +200,10 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
   }
 
   function to(rooms: readonly string[], tenantId: Id | null): Emission {
+    const add: Emission['to'] = (more, { tenantId: own = tenantId } = {}) => to([...rooms, ...[more].flat()], own);
     return {
-      to: (more, { tenantId: own = tenantId } = {}) => to([...rooms, ...[more].flat()], own),
+      to: add,
+      in: add,
       emit: (event, ...payloads) => emit(rooms, tenantId, event, payloads),
     };
   }
@@ -200,6 +215,7 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
 
   return {
     to: to([], null).to,
+    in: to([], null).in,
     emitToTenant: toKind('tenant'),
     emitToTicket: toKind('ticket'),
     emitToAgreement: toKind('agreement'),
@@ -214,15 +230,17 @@ const CANONICAL = /* @__PURE__ */ new Map(
   ),
 );
 
-const idOf = (room: string): string => room.slice(room.indexOf(':') + 1);
-const tenantOf = (room: string): string | null => (room.startsWith('tenant:') ? idOf(room) : null);
+const tenantOf = (room: string): string | null => (room.startsWith('tenant:') ? idOf(room as Room) : null);
 const idOrNull = (id: unknown): string | null => (id === null || id === undefined || id === '' ? null : String(id));
 
-function canJoin(record: Waiting, tenantId: string | null, fallback: string | null): boolean {
-  if (record.rooms.length === MAX_ROOMS) return false;
-  if (tenantId !== null && record.tenantId !== null) return tenantId === record.tenantId;
-  return tenantId !== null || record.tenantId !== null || fallback === record.fallback;
+function canJoin(same: Waiting, { rooms, tenantId, fallback }: Waiting): boolean {
+  if (same.rooms.length + rooms.length > MAX_NAMED_ROOMS) return false;
+  if (tenantId !== null && same.tenantId !== null) return tenantId === same.tenantId;
+  return tenantId !== null || same.tenantId !== null || fallback === same.fallback;
 }
+
+/** A room's name has no line break, so no key is one. */
+const keyOf = (event: string, text: string): string => `${event}\n${text}`;
 
 /** Null if it is not a JSON object. */
 function serialise(payload: unknown): string | null {
