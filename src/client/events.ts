@@ -70,7 +70,12 @@ export type LiveEvent<Events> = {
   };
 }[Exclude<keyof Events & string, LegacyName>];
 
-export type LegacyName = 'ticket.updated' | 'ticket.message' | 'ticket.message.created' | 'message:created';
+export type LegacyName =
+  | 'ticket.updated'
+  | 'ticket.message'
+  | 'ticket.message.created'
+  | 'message:created'
+  | 'message:updated';
 
 /** The answers of the state routes after a reset: the newest items of each list, at most 1000. */
 export interface State {
