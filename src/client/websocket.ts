@@ -11,7 +11,7 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts'
 import type { Reset } from '../contract/reset.ts';
 import { idOf, kindOf, type Room } from '../contract/rooms.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError } from './http.ts';
+import { RoomcastError, refusalOf } from './http.ts';
 import { pause } from './retry.ts';
 import type { Payload, StreamEvent } from './stream.ts';
 
@@ -83,14 +83,12 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     socket.on('connect', attach);
     socket.on('disconnect', () => end({}));
     socket.on('connect_error', ({ message, data, description }: ConnectError) => {
-      const code = data?.code;
-      const text = code
-        ? message
-        : `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
-      end({ error: new RoomcastError(code ?? 'unreachable', text, { status: code ? 401 : 0 }) });
+      const text = `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
+      end({ error: data?.code ? refusalOf(data.code, message) : refusalOf('unreachable', text) });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
-      if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });
+      const error = refusalOf(code, message);
+      if (error.status === 401) end({ error });
     });
     socket.on(BRIDGE_RESET, (reset: Reset<string>) => {
       // Cursors of a lost log may sort after those of the new one.
@@ -139,7 +137,7 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     const joinOne = async (room: Room): Promise<void> => {
       const ack = await send('join', room);
       if (ack.code === 'rate_limited') limited.push(room);
-      else if (!ack.ok) throw new RoomcastError(ack.code, ack.error);
+      else if (!ack.ok) throw refusalOf(ack.code, ack.error);
       else joined.add(room);
     };
     await Promise.all(rooms.map(joinOne));

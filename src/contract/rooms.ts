@@ -21,10 +21,16 @@ export const allKinds = (declared: readonly RoomKind[]): readonly RoomKind[] => 
 /** The field that holds the id of a kind in payloads, queries and join arguments. */
 export const idField = (kind: RoomKind): string => `${kind}Id`;
 
+/** The kind whose field this is; null if no kind can have it. */
+export function kindOfField(field: string): RoomKind | null {
+  const kind = field.slice(0, -'Id'.length);
+  return field.endsWith('Id') && KIND_NAME.test(kind) ? kind : null;
+}
+
 /** The claim of a token that holds ids of a kind (protocol §11). */
 export const idsClaim = (kind: RoomKind): string => `${kind}Ids`;
 
-const KIND_NAME = /^[a-z][a-z0-9]{0,31}$/;
+export const KIND_NAME = /^[a-z][a-z0-9]{0,31}$/;
 export const isDeclarableKind = (name: string): boolean =>
   KIND_NAME.test(name) && !(BUILT_IN_KINDS as readonly string[]).includes(name);
 
