@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
+import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
   allKinds,
@@ -220,9 +221,6 @@ export interface CheckedEvent {
   /** Of `messages.new`, `messages.updated` and `messages.deleted`. */
   readonly message: MessageFacts | null;
 }
-
-/** Limits of `rooms` beside an event (protocol §9). */
-export const MAX_NAMED_ROOMS = 100;
 
 /** What a publisher may say beside an event and its payload (protocol §9). Null counts as absent. */
 export interface Audience {
