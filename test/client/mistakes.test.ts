@@ -88,7 +88,7 @@ test('connect without options, and a publisher of the same form', async () => {
   const options = untyped<object>({ idempotencykey: 'k' });
   await assert.rejects(createPublisher({ url }).publish('leads.updated', {}, options), {
     name: 'TypeError',
-    message: 'The option "idempotencykey" must be one of idempotencyKey.',
+    message: 'The option "idempotencykey" must be one of rooms, tenantId, idempotencyKey.',
   });
 });
 
