@@ -10,9 +10,9 @@
  * rooms as they are.
  */
 import type { Reset } from '../contract/reset.ts';
-import { formatRoom, idField, idOf, kindOf, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
+import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
-import { type Http, type Query, RoomcastError, requireList } from './http.ts';
+import { type Http, RoomcastError, requireList } from './http.ts';
 import { checkRooms } from './options.ts';
 import { pause } from './retry.ts';
 import { readState } from './state.ts';
@@ -102,15 +102,6 @@ export function roomsOf(ids: RoomIds<string>): Room[] {
     [values ?? []].flat().map((id) => formatRoom(kindOfField(field) as RoomKind, String(id))),
   );
   return [...new Set(rooms)];
-}
-
-export function queryOf(rooms: readonly Room[]): Query {
-  const query: Record<string, string[]> = {};
-  for (const room of rooms) {
-    const field = idField(kindOf(room));
-    query[field] = [...(query[field] ?? []), idOf(room)];
-  }
-  return query;
 }
 
 export function createStream(options: StreamOptions): Stream {
@@ -213,7 +204,7 @@ export function createStream(options: StreamOptions): Stream {
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
-      ...queryOf(pageRooms),
+      ...idsByField(pageRooms),
       after: after === null ? 'now' : after || 'start',
       limit,
       wait: waitSeconds || undefined,

@@ -76,6 +76,16 @@ export function idOf(room: Room): string {
   return room.slice(room.indexOf(':') + 1);
 }
 
+/** The ids of rooms by the fields that hold them, as queries and `roomcast/client` take them. */
+export function idsByField(rooms: readonly Room[]): Record<string, string[]> {
+  const ids: Record<string, string[]> = {};
+  for (const room of rooms) {
+    const field = idField(kindOf(room));
+    ids[field] = [...(ids[field] ?? []), idOf(room)];
+  }
+  return ids;
+}
+
 /** Why an id cannot be that of a room of this kind; null if it can. Completes "tenantId …". */
 export function faultOfId(kind: RoomKind, id: unknown): string | null {
   if (!isRoomId(id)) return `must be ${ID_RULE}`;
