@@ -5,6 +5,7 @@
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.
  */
 import type { Keying } from '../../contract/audiences.ts';
+import type { MessageFacts } from '../../contract/events.ts';
 import type { StateStep, StepRange } from '../page.ts';
 import type {
   EraseTarget,
@@ -41,9 +42,15 @@ export type EventRow = readonly [
   updatedAt: string | null,
   status: string | null,
   agreement: string | null,
-  isMessage: boolean,
-  messageId: string | null,
-  providerMessageId: string | null,
+  message: MessageFactsRow | null,
+  /** By the publisher: a change of a message goes to these, whatever the rooms of the message. */
+  roomsAreNamed: boolean,
+];
+
+/** The fields of `MessageFacts`. */
+export type MessageFactsRow = readonly [
+  ...[change: MessageFacts['change'], messageId: string | null, providerMessageId: string | null],
+  ...[updatedAtMs: number, statusRank: number],
 ];
 
 export type RecordRow = readonly [
@@ -57,7 +64,9 @@ export type RecordRow = readonly [
 ];
 
 export type AppendArgs = WriteOperations['append']['args'];
-export type AppendReply = readonly (readonly [seq: number, nonce: string, duplicate: boolean])[] | null;
+/** `rooms` are those of the record, joined; null: the event's own. */
+export type AppendedRow = readonly [seq: number, nonce: string, duplicate: boolean, rooms: string | null];
+export type AppendReply = readonly AppendedRow[] | null;
 
 export interface WriteOperations {
   /** Replies with one row per event, or null if the idempotency key was used with another body. */

@@ -19,7 +19,7 @@ import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } f
 export const MEMORY = ':memory:';
 
 /** `upgrade` reads a file of any version from 1. An older build refuses the file of a newer one. */
-const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
 export const BUSY_TIMEOUT_MS = 3_000;
@@ -56,22 +56,14 @@ const SCHEMA = `
     audience_id INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (audience_id, seq)
   ) STRICT, WITHOUT ROWID;
 
-  -- seq: the newest tickets.updated; NULL if the ticket has only messages.
+  -- seq: the newest tickets.updated; NULL if the ticket has only messages. rooms: those of that record that a list by
+  -- ticket or agreement does not find; NULL if there are none.
   CREATE TABLE tickets (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT NOT NULL, seq INTEGER, updated_at TEXT, agreement TEXT,
-    status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, UNIQUE (tenant, ticket)
+    status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, rooms TEXT, UNIQUE (tenant, ticket)
   ) STRICT;
   -- By hour, so that a busy ticket moves in this index once an hour and not with each event.
   CREATE INDEX tickets_by_age ON tickets (last_hour);
-
-  -- message_key: tenant and messageId. provider_id: unique within the ticket. Neither is hashed: ids that rise with
-  -- time then share pages.
-  CREATE TABLE messages (
-    seq INTEGER PRIMARY KEY, ticket_id INTEGER NOT NULL, nonce TEXT NOT NULL, message_key TEXT, provider_id TEXT
-  ) STRICT;
-  CREATE INDEX messages_by_ticket ON messages (ticket_id, seq);
-  CREATE UNIQUE INDEX messages_by_id ON messages (message_key) WHERE message_key IS NOT NULL;
-  CREATE UNIQUE INDEX messages_by_provider_id ON messages (ticket_id, provider_id) WHERE provider_id IS NOT NULL;
 
   -- Keys are hashes, because an entry may outlive an erasure. tenant_key and ticket_key: shared by all events of the
   -- request, or NULL.
@@ -81,6 +73,37 @@ const SCHEMA = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_by_age ON idempotency (at);
   CREATE INDEX idempotency_by_scope ON idempotency (tenant_key, ticket_key);
+`;
+
+/** What version 3 added. */
+export const AUDIENCE_TABLES = `
+  -- The \`rooms\` of tickets, for lists.
+  CREATE TABLE ticket_rooms (
+    tenant TEXT NOT NULL, room TEXT NOT NULL, updated_at TEXT NOT NULL, seq INTEGER NOT NULL, ticket_id INTEGER NOT NULL,
+    PRIMARY KEY (tenant, room, updated_at, seq)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Records that are not in the room of their tenant or of their ticket: an erasure finds them here.
+  CREATE TABLE strays (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT) STRICT;
+  CREATE INDEX strays_by_owner ON strays (tenant, ticket);
+
+  -- seq and nonce: of the messages.new. Of a message that is known only by changes, seq is that of the first, and nonce is
+  -- NULL. shown: the record that stands, with its instant and rank; NULL if the message was deleted. rooms: of record seq,
+  -- if that one is not shown. same_as: the row that stands for this one, because both are one message.
+  CREATE TABLE messages (
+    ticket_id INTEGER NOT NULL, seq INTEGER NOT NULL, nonce TEXT, shown INTEGER, instant INTEGER, rank INTEGER NOT NULL,
+    rooms TEXT, same_as INTEGER, PRIMARY KEY (ticket_id, seq)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX messages_by_change ON messages (shown) WHERE shown <> seq;
+  -- The ids of messages. They are not hashed: ids that rise with time then share pages.
+  CREATE TABLE message_names (
+    ticket_id INTEGER NOT NULL, name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (ticket_id, name)
+  ) STRICT, WITHOUT ROWID;
+  -- Changes of messages, to find repeats. A key is made of hashes: tenant, ticket, change.
+  CREATE TABLE message_changes (
+    key TEXT PRIMARY KEY, at INTEGER NOT NULL, seq INTEGER NOT NULL, nonce TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX message_changes_by_age ON message_changes (at);
 `;
 
 /** `session_counts` holds the number of sessions of each holder; the triggers keep it, and remove a session's rooms. */
@@ -313,6 +336,7 @@ function pragma(db: DatabaseSync, name: string): number {
 function create(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec(SCHEMA);
+    db.exec(AUDIENCE_TABLES);
     db.exec(SESSION_TABLES);
     const insert = db.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
     insert.run('epoch', Array.from({ length: 8 }, () => randomInt(36).toString(36)).join(''));

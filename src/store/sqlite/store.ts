@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
+import type { MessageFacts } from '../../contract/events.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
@@ -19,6 +20,7 @@ import type {
   Bounds,
   EventRow,
   Failure,
+  MessageFactsRow,
   OpenFacts,
   Position,
   ReadOperations,
@@ -111,10 +113,12 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const parts = parseCursor(cursor);
     return parts === null || parts.epoch !== epoch ? null : [parts.seq, parts.nonce];
   };
+  const audiencesOf = (tenant: string, rooms: readonly Room[]) => rooms.map((room) => audienceOf(keying, tenant, room));
   const recordOf = ([seq, nonce, acceptedAtMs, event, tenant, joined, payload]: RecordRow): LogRecord => {
     const rooms = splitRooms(joined) as Room[];
-    const audiences = rooms.map((room) => audienceOf(keying, tenant, room));
-    return { id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs };
+    return {
+      ...{ id: cursorOf([seq, nonce]), event, rooms, audiences: audiencesOf(tenant, rooms), payload, acceptedAtMs },
+    };
   };
 
   const stepOf = ({ items, positions, next, head }: ReplyTo<ReadOperations, 'tickets'>): StateStep => ({
@@ -197,9 +201,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
           chars: events.reduce((sum, event) => sum + event.payload.length + 512, 0),
           onDone(rows, doneAtMs) {
             durableAtMs = doneAtMs;
-            rows?.forEach(([seq, nonce, duplicate], index) => {
+            rows?.forEach(([seq, nonce, duplicate, decided], index) => {
               if (duplicate) return;
-              const { event, rooms, audiences, payload } = events[index] as AppendEvent;
+              const { event, tenantId, payload, ...own } = events[index] as AppendEvent;
+              const rooms = decided === null ? own.rooms : (splitRooms(decided) as Room[]);
+              const audiences = decided === null ? own.audiences : audiencesOf(tenantId, rooms);
               committed.push({ id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs });
             });
           },
@@ -208,9 +214,12 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       if (reply === null) return { kind: 'conflict' };
       return {
         kind: 'appended',
-        events: reply.map(([seq, nonce, duplicate], index) => {
+        events: reply.map(([seq, nonce, duplicate, decided], index) => {
           const { rooms } = events[index] as AppendEvent;
-          return { id: cursorOf([seq, nonce]), duplicate, rooms };
+          return {
+            ...{ id: cursorOf([seq, nonce]), duplicate },
+            rooms: decided === null ? rooms : (splitRooms(decided) as Room[]),
+          };
         }),
         durableAtMs,
       };
@@ -310,13 +319,19 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   };
 }
 
-function eventRowOf({ event, tenantId, rooms, payload, ticketId, ticket, message }: AppendEvent): EventRow {
+function eventRowOf(event: AppendEvent): EventRow {
+  const { ticket, message } = event;
   return [
-    ...([event, tenantId, rooms.join(ROOM_SEPARATOR), payload, ticketId] as const),
+    ...([event.event, event.tenantId, event.rooms.join(ROOM_SEPARATOR), event.payload, event.ticketId] as const),
     ...([ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null] as const),
-    ...([message?.change === 'new', message?.messageId ?? null, message?.providerMessageId ?? null] as const),
+    message === null ? null : factsRowOf(message),
+    event.roomsAreNamed,
   ];
 }
+
+const factsRowOf = (facts: MessageFacts): MessageFactsRow => [
+  ...([facts.change, facts.messageId, facts.providerMessageId, facts.updatedAtMs, facts.statusRank] as const),
+];
 
 interface Thread {
   readonly path: string;
