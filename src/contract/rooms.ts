@@ -21,10 +21,16 @@ export const allKinds = (declared: readonly RoomKind[]): readonly RoomKind[] => 
 /** The field that holds the id of a kind in payloads, queries and join arguments. */
 export const idField = (kind: RoomKind): string => `${kind}Id`;
 
+/** The kind whose field this is; null if no kind can have it. */
+export function kindOfField(field: string): RoomKind | null {
+  const kind = field.slice(0, -'Id'.length);
+  return field.endsWith('Id') && KIND_NAME.test(kind) ? kind : null;
+}
+
 /** The claim of a token that holds ids of a kind (protocol §11). */
 export const idsClaim = (kind: RoomKind): string => `${kind}Ids`;
 
-const KIND_NAME = /^[a-z][a-z0-9]{0,31}$/;
+export const KIND_NAME = /^[a-z][a-z0-9]{0,31}$/;
 export const isDeclarableKind = (name: string): boolean =>
   KIND_NAME.test(name) && !(BUILT_IN_KINDS as readonly string[]).includes(name);
 
@@ -68,6 +74,16 @@ export function kindOf(room: Room): RoomKind {
 
 export function idOf(room: Room): string {
   return room.slice(room.indexOf(':') + 1);
+}
+
+/** The ids of rooms by the fields that hold them, as queries and `roomcast/client` take them. */
+export function idsByField(rooms: readonly Room[]): Record<string, string[]> {
+  const ids: Record<string, string[]> = {};
+  for (const room of rooms) {
+    const field = idField(kindOf(room));
+    ids[field] = [...(ids[field] ?? []), idOf(room)];
+  }
+  return ids;
 }
 
 /** Why an id cannot be that of a room of this kind; null if it can. Completes "tenantId …". */

@@ -128,6 +128,20 @@ test('a string that expires closes the client with the reason, on every transpor
   for (const { live } of all) assert.equal(live.status.error?.code, 'token_expired');
 });
 
+for (const transport of ['websocket', 'sse', 'poll'] as const) {
+  test(`over ${transport} alone, a renewed token that may hear nothing closes the client with the reason`, async () => {
+    const tenantId = freshTenant();
+    let calls = 0;
+    const token = (): Promise<string> => (++calls === 1 ? tokenFor(tenantId, 2) : tokenFor(tenantId, 60, 'publish'));
+    const { live } = listen({ rooms: { tenantId }, token, transports: [transport] });
+    await until('live', () => live.status.state === 'live');
+    await until('closed', () => live.status.state === 'closed');
+    assert.equal(live.status.error?.code, 'forbidden');
+    assert.match(live.status.error?.message, /scope subscribe/);
+    assert.equal(calls, 2);
+  });
+}
+
 test('a room that the token does not allow is refused, and the client continues', async () => {
   const tenantId = freshTenant();
   const { live, heard } = listen({ rooms: { tenantId }, token: () => tokenFor(tenantId, 60) });

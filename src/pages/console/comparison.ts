@@ -248,15 +248,18 @@ export function createComparison(access: Access): Comparison {
     model.publishing = progress;
     model.error = null;
     changes.notify();
-    const ids = { tenantId, ticketId: 'parity-test', [idField(kindOf(room))]: idOf(room) };
+    // Only the compared room hears the test events.
+    const rooms = [room];
+    const ids = { tenantId, ticketId: 'parity-test' };
     try {
       while (progress.sent < progress.of && !signal.aborted) {
         const sentAtMs = performance.now();
-        const { id } = await publish(access, TICKETS_UPDATED, sampleTicket(ids, progress.sent), signal);
+        const event = { event: TICKETS_UPDATED, payload: sampleTicket(ids, progress.sent), rooms };
+        const { id } = await publish(access, event, signal);
         progress.sent++;
         // Counted here too: while all four clients are cut, none of them knows what it misses.
-        const event = signal.aborted ? null : comparedEvent(id, TICKETS_UPDATED);
-        if (event !== null) event.sentAtMs = sentAtMs;
+        const compared = signal.aborted ? null : comparedEvent(id, TICKETS_UPDATED);
+        if (compared !== null) compared.sentAtMs = sentAtMs;
         changes.notify();
         await new Promise((resolve) => setTimeout(resolve, TEST_EVENT_MS));
       }

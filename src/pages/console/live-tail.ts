@@ -57,18 +57,19 @@ const RETRY_MS = 2_000;
 const NOT_CONNECTED: Status = { state: 'connecting', transport: null, error: null };
 
 type Payload = Readonly<Record<string, unknown>>;
+type TailConnection = Live<Record<string, Payload>, string>;
 
 interface HistoryPage {
   readonly events: readonly { readonly id: string; readonly event: string; readonly payload: Payload }[];
   readonly cursor: string;
 }
 
-const idsOf = (room: Room): RoomIds => ({ [idField(kindOf(room))]: idOf(room) });
+const idsOf = (room: Room): RoomIds<string> => ({ [idField(kindOf(room))]: idOf(room) });
 
 export function createLiveTail(access: Access): LiveTail {
   const changes = createChanges(RENDER_MS);
   const rooms = new Map<Room, TailRoom>();
-  let live: Live<Record<string, Payload>> | null = null;
+  let live: TailConnection | null = null;
   /** Oldest first. */
   let kept: TailEvent[] = [];
   let keptCharacters = 0;
@@ -79,9 +80,9 @@ export function createLiveTail(access: Access): LiveTail {
   /** The newest first; built when it is read. */
   let events: readonly TailEvent[] | null = null;
 
-  function open(): Live<Record<string, Payload>> {
+  function open(): TailConnection {
     const { token } = access;
-    const opened = connect<Record<string, Payload>>({
+    const opened = connect<Record<string, Payload>, string>({
       url: BASE,
       socketPath: SOCKET_PATH,
       ...(token === null ? {} : { token }),
@@ -91,7 +92,7 @@ export function createLiveTail(access: Access): LiveTail {
     return opened;
   }
 
-  async function receive(from: Live<Record<string, Payload>>): Promise<void> {
+  async function receive(from: TailConnection): Promise<void> {
     try {
       for await (const { event, cursor, transport, payload } of from) {
         if (from !== live) return;
