@@ -67,8 +67,8 @@ const A_STRING = must('must be a string');
 const AN_OBJECT = must('must be a JSON object');
 const roomId = z
   .union([z.string(), z.int()], must(`must be ${JSON_ID_RULE}`))
-  .refine((id) => toId(id) !== null, `must be ${JSON_ID_RULE}`)
-  .refine((id) => id !== ALL_TENANTS, `must not be ${ALL_TENANTS}`);
+  .refine((id) => toId(id) !== null, `must be ${JSON_ID_RULE}`);
+const tenantRoomId = roomId.refine((id) => id !== ALL_TENANTS, `must not be ${ALL_TENANTS}`);
 const optionalRoomId = z
   .union([z.string(), z.int()], `must be empty, null or ${JSON_ID_RULE}`)
   .refine((id) => id === '' || toId(id) !== null, `must be empty, null or ${JSON_ID_RULE}`)
@@ -86,7 +86,7 @@ const instant = z.iso.datetime({
 const AN_INSTANT = { example: '2024-06-01T12:00:00.000Z' };
 
 const ticketIds = {
-  tenantId: roomId.meta({ example: 'tenant-1' }),
+  tenantId: tenantRoomId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
 };
 const ticketFields = {
@@ -154,7 +154,7 @@ export function payloadSchemas(declaredKinds: readonly RoomKind[]) {
     /** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
     declared: z.looseObject(
       {
-        tenantId: roomId.nullish(),
+        tenantId: tenantRoomId.nullish(),
         ticketId: optionalRoomId,
         agreementId: optionalRoomId,
         userId: optionalRoomId,

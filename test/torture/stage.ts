@@ -6,9 +6,9 @@
  */
 import { createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import { check, type History, type LogEntry, type Objection, type Publication, story, subjectOf } from './checker.ts';
 import { type Listener, type ListenOptions, listen, roomQuery, TRANSPORTS, type Transport } from './listeners.ts';
-import type { Random } from './random.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { type Server, type ServerOptions, startServer } from './server.ts';
 
