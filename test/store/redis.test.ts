@@ -26,6 +26,7 @@ import { until } from '../support/until.ts';
 import {
   append,
   declared,
+  type Engine,
   message,
   readAll,
   refusedAs,
@@ -34,6 +35,7 @@ import {
   storeConformance,
   ticket,
 } from './conformance.ts';
+import { messageConformance } from './message-conformance.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
@@ -149,7 +151,7 @@ function publishMany(store: Store, name: string): () => Promise<Cursor[]> {
 }
 
 if (absent === false) {
-  storeConformance('Redis', {
+  const engine: Engine = {
     keeps: true,
     rekeys: false,
     nodes: 'many',
@@ -157,7 +159,9 @@ if (absent === false) {
       const redis = await startRedis();
       return { open: (keying = 'room') => openRedisStore({ url: redis.url, keying, logger }), remove: redis.stop };
     },
-  });
+  };
+  storeConformance('Redis', engine);
+  messageConformance('Redis', engine);
 }
 
 describe('a Redis URL', () => {

@@ -32,6 +32,7 @@ import {
   ALL_TICKETS,
   append,
   declared,
+  type Engine,
   message,
   readAll,
   refusedAs,
@@ -41,6 +42,7 @@ import {
   tailOf,
   ticket,
 } from './conformance.ts';
+import { messageConformance } from './message-conformance.ts';
 
 const logger = createLogger('silent');
 const CHILD = fileURLToPath(import.meta.resolve('./sqlite.child.ts'));
@@ -49,7 +51,7 @@ function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'roomcast-'));
 }
 
-storeConformance('SQLite in memory', {
+const IN_MEMORY: Engine = {
   keeps: false,
   rekeys: false,
   nodes: 'one',
@@ -57,9 +59,9 @@ storeConformance('SQLite in memory', {
     open: (keying = 'room') => openSqliteStore({ file: ':memory:', keying, logger }),
     remove: async () => {},
   }),
-});
+};
 
-storeConformance('SQLite file', {
+const IN_FILE: Engine = {
   keeps: true,
   rekeys: true,
   nodes: 'one',
@@ -70,7 +72,15 @@ storeConformance('SQLite file', {
       remove: async () => rmSync(folder, { recursive: true }),
     };
   },
-});
+};
+
+for (const [name, engine] of [
+  ['SQLite in memory', IN_MEMORY],
+  ['SQLite file', IN_FILE],
+] as const) {
+  storeConformance(name, engine);
+  messageConformance(name, engine);
+}
 
 describe('a log in a file', () => {
   /** Makes a new folder. The end of the test closes its stores and removes it. */
