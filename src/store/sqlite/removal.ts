@@ -9,6 +9,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Appender, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
+import type { RevocationWriter } from './revocations.ts';
 import { type Columns, query, splitRooms } from './schema.ts';
 
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
@@ -24,6 +25,7 @@ export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
   { log, updateLog, flush, audienceId, forgetAudience, forgetTicket }: Appender,
+  revocations: Pick<RevocationWriter, 'trim' | 'eraseIds'>,
   onRemoval: () => void,
 ): Pick<Handlers<WriteOperations>, 'trim' | 'erase'> {
   const sql = (text: string) => db.prepare(text);
@@ -153,13 +155,14 @@ export function createRemoval(
 
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
-    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, nowMs } }) {
+    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, revokedBeforeMs, nowMs } }) {
       flush();
       const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
         removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
+        revocations.trim(revokedBeforeMs, SLICE),
       ];
       const sessions = deleteExpiredSessions.run(nowMs, SESSION_SLICE).changes;
       return {
@@ -168,7 +171,7 @@ export function createRemoval(
       };
     },
 
-    /** Erases the log slice by slice, then the state, then the idempotency keys. */
+    /** Erases the log slice by slice, then the state, the idempotency keys, and the ids in revocations. */
     erase({ target: { tenantId, ticketId }, after }) {
       flush();
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
@@ -191,9 +194,10 @@ export function createRemoval(
           ticketId === null
             ? deleteKeysOfTenant.run(tenantKey, SLICE).changes
             : deleteKeysOfTicket.run(tenantKey, keyOf(tenantId, ticketId), SLICE).changes;
+        const revoked = ticketId === null ? revocations.eraseIds(tenantId, SLICE) : 0;
         erased += state.records;
-        removed += state.rows + Number(keys);
-        isDone = state.rows < SLICE && Number(keys) < SLICE;
+        removed += state.rows + Number(keys) + revoked;
+        isDone = state.rows < SLICE && Number(keys) < SLICE && revoked < SLICE;
       }
       if (removed > 0) onRemoval();
       return { erased, removed, next: isDone ? null : next, head: log.head };
