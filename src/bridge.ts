@@ -16,7 +16,7 @@ import { createPacer } from './bus/pacer.ts';
 import { type Published, type PublishOptions, toJsonValue } from './bus/publish.ts';
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
-import { createEventCatalog } from './contract/events.ts';
+import { aliasesOf, createEventCatalog } from './contract/events.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
@@ -43,13 +43,20 @@ export interface Listening {
   readonly metricsUrl: string | null;
 }
 
+export interface InProcessOptions extends Pick<PublishOptions, 'idempotencyKey'> {
+  /** The event's tenant, where the payload has none, or as a check. */
+  readonly tenantId?: string | number | null;
+  /** 1 to 100 rooms that hear the event, in place of those that its payload names (protocol §2, §9). */
+  readonly rooms?: readonly string[] | null;
+}
+
 export interface Bridge {
   readonly config: Config;
   /**
    * Appends one event. Resolves once it is durable and on its way to the listeners.
-   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
+   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `invalid_body`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
    */
-  publish(event: string, payload: object, options?: Pick<PublishOptions, 'idempotencyKey'>): Promise<Published>;
+  publish(event: string, payload: object, options?: InProcessOptions): Promise<Published>;
   /** Serves HTTP and Socket.IO on the configured host and port. */
   listen(): Promise<Listening>;
   /** Drains within `drainMs` and releases everything. A log that hangs may take a few seconds more. */
@@ -71,14 +78,13 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const logger = createLogger(config.logLevel);
   const keying = keyingOf(config.authMode);
   const store = await openStore(config.storeUrl, keying, logger);
-  const catalog = createEventCatalog(config.extraEvents);
+  const catalog = createEventCatalog(config.extraEvents, config.roomKinds);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,
     maxRooms: config.metricsMaxRooms,
     sampleStore: () => store.stats(),
   });
   const { metrics } = prometheus;
-  const { legacyEvents, maxBufferBytes } = config;
   const retention = {
     retentionMs: config.retentionHours * HOUR_MS,
     maxRecords: config.retentionEvents,
@@ -86,7 +92,16 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     dedupeMs: config.dedupeHours * HOUR_MS,
     revocationMs: config.revocationDays * 24 * HOUR_MS,
   };
-  const bus = createBus({ store, catalog, keying, legacyEvents, maxBufferBytes, retention, metrics, logger });
+  const bus = createBus({
+    store,
+    catalog,
+    keying,
+    aliases: aliasesOf(config),
+    maxBufferBytes: config.maxBufferBytes,
+    retention,
+    metrics,
+    logger,
+  });
 
   const isOpenHere = config.authMode === 'none' && isLoopback(config.host);
   const origins = createOrigins({ ...config, localPages: isOpenHere });
@@ -178,8 +193,9 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
 
   return {
     config,
-    async publish(event, payload, publishOptions) {
-      const [published] = await bus.publish([{ event, payload: toJsonValue(payload) }], publishOptions);
+    async publish(event, payload, { tenantId = null, rooms = null, idempotencyKey = null } = {}) {
+      const input = { event, payload: toJsonValue(payload), tenantId, rooms };
+      const [published] = await bus.publish([input], { idempotencyKey });
       return published as Published;
     },
     async listen() {

@@ -11,9 +11,10 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
+import { idsClaim } from '../contract/rooms.ts';
 import { unexpired } from './expiry.ts';
 import type { Principal, TokenHolder } from './principal.ts';
-import { holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
+import { type ClaimsConfig, holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
 
 export interface Minted {
   readonly pass: string;
@@ -41,6 +42,7 @@ const KEY_GAP_MS = 1_000;
 /** @param secretOf the store's `secret` */
 export function createPasses(
   secretOf: (name: string) => Promise<string>,
+  config: ClaimsConfig,
   now: () => number = Date.now,
   keyGapMs: number = KEY_GAP_MS,
 ): Passes {
@@ -97,7 +99,7 @@ export function createPasses(
       } catch (error) {
         throw error instanceof BridgeError ? error : refusalOf(error);
       }
-      const holder: TokenHolder = { ...holderOf(claims), scopes: new Set(['subscribe']), viaPass: true };
+      const holder: TokenHolder = { ...holderOf(claims, config), scopes: new Set(['subscribe']), viaPass: true };
       const opens = now() < (claims.opensUntil as number) * 1000;
       if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired. Get a new one.');
       return unexpired(holder, now());
@@ -109,13 +111,12 @@ export function createPasses(
 function claimsToPassOn(principal: Principal): JWTPayload {
   if (principal.kind === 'anonymous') return { tenantId: [] };
   if (principal.viaPass === true) throw new BridgeError('forbidden', 'A pass cannot mint another pass. Send a token.');
-  const { tenants, subject, scopes, ticketIds, agreementIds } = principal;
+  const { tenants, subject, scopes, narrowing, claimed } = principal;
   if (tenants === '*') throw new BridgeError('forbidden', 'A service token cannot listen, so it gets no pass.');
   if (!scopes.has('subscribe')) throw new BridgeError('forbidden', 'The token lacks the scope subscribe.');
   return {
     tenantId: [...tenants],
     ...(subject === null ? {} : { sub: subject }),
-    ...(ticketIds === null ? {} : { ticketIds: [...ticketIds] }),
-    ...(agreementIds === null ? {} : { agreementIds: [...agreementIds] }),
+    ...Object.fromEntries([...(narrowing ?? []), ...claimed].map(([kind, ids]) => [idsClaim(kind), [...ids]])),
   };
 }

@@ -9,15 +9,15 @@ import type { RoomcastError } from './http.ts';
 
 /** Members of both canonical payloads. Unknown members pass through. */
 export interface Envelope {
-  tenantId: string;
-  ticketId: string;
+  tenantId: Id;
+  ticketId: Id;
   ticketStatus: string;
   /** An ISO 8601 instant. */
   ticketUpdatedAt: string;
-  agreementId?: string | null | undefined;
-  instanceId?: string | null | undefined;
-  messageId?: string | null | undefined;
-  providerMessageId?: string | null | undefined;
+  agreementId?: Id | null | undefined;
+  instanceId?: Id | null | undefined;
+  messageId?: Id | null | undefined;
+  providerMessageId?: Id | null | undefined;
   [extra: string]: unknown;
 }
 

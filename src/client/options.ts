@@ -3,7 +3,7 @@
  * option, or a room without an id, must not be ignored in silence.
  */
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { ID_FIELDS, ID_RULE, isRoomId } from '../contract/rooms.ts';
+import { BUILT_IN_KINDS, ID_RULE, idField, isRoomId } from '../contract/rooms.ts';
 
 /** What is valid, and the end of the sentence "NAME must be …". It quotes no value: one may be a token. */
 export type Rule = readonly [isValid: (value: unknown) => boolean, form: string];
@@ -33,7 +33,7 @@ export const ROOMS_RULE: Rule = [
   (rooms) =>
     isObject(rooms) &&
     Object.entries(rooms).every(
-      ([name, ids]) => Object.values<string>(ID_FIELDS).includes(name) && [ids].flat().every(isId),
+      ([name, ids]) => BUILT_IN_KINDS.map(idField).includes(name) && [ids].flat().every(isId),
     ),
   `{ tenantId, ticketId, agreementId, userId }, each an id or a list of ids. An id: ${ID_RULE}`,
 ];

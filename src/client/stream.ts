@@ -10,7 +10,7 @@
  * rooms as they are.
  */
 import type { Reset } from '../contract/reset.ts';
-import { formatRoom, ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import { BUILT_IN_KINDS, formatRoom, idField, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, type Query, RoomcastError, requireList } from './http.ts';
 import { check, ROOMS_RULE } from './options.ts';
@@ -98,15 +98,13 @@ interface EventsPage {
 /** @throws {TypeError} ids of another form */
 export function roomsOf(ids: RoomIds): Room[] {
   check('rooms', ids, ROOMS_RULE);
-  return (Object.entries(ID_FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
-    [ids[field] ?? []].flat().map((id) => formatRoom(kind, String(id))),
-  );
+  return BUILT_IN_KINDS.flatMap((kind) => [ids[`${kind}Id`] ?? []].flat().map((id) => formatRoom(kind, String(id))));
 }
 
 export function queryOf(rooms: readonly Room[]): Query {
   const query: Record<string, string[]> = {};
   for (const room of rooms) {
-    const field = ID_FIELDS[kindOf(room)];
+    const field = idField(kindOf(room));
     query[field] = [...(query[field] ?? []), idOf(room)];
   }
   return query;

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
-import { eventsFilter, eventsSeen, PASS, ROOM_QUERY, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { eventsFilter, eventsSeen, PASS, roomQuery, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import { clientAddress } from '../auth/limits.ts';
 import { callerKey, type Principal } from '../auth/principal.ts';
@@ -19,7 +19,7 @@ import { BridgeError } from '../contract/errors.ts';
 import { publishedNames } from '../contract/events.ts';
 import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
+import type { Room, RoomKind } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
@@ -34,9 +34,12 @@ const MAX_CHARS = 10 * 1024 * 1024;
 /** Payload text that one read of the log returns, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
 
-/** @param published the names of the events that can be published */
-export const eventsQuery = (published: readonly string[]) => ({
-  ...ROOM_QUERY,
+/**
+ * @param published the names of the events that can be published
+ * @param roomKinds those that the operator declares
+ */
+export const eventsQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
+  ...roomQuery(roomKinds),
   events: eventsFilter(published),
   legacy: flag(false, 'Whether the legacy aliases precede each canonical event.'),
   after: cursor(
@@ -80,14 +83,14 @@ interface EventsRequest {
 
 export function createPolling({ bus, config, metrics, gate, principalOf, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
-  const shape = eventsQuery(publishedNames(config.extraEvents));
+  const shape = eventsQuery(publishedNames(config.extraEvents), config.roomKinds);
 
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(queryOf(context), shape, [PASS]);
     const principal = await principalOf(context);
     const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
     if (query.wait === 0) countRead(caller);
-    const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const rooms = roomsToJoin(principal, query, config);
     const { incoming, outgoing } = context.env;
     const view = viewOf(query, config);
     const request: EventsRequest = {

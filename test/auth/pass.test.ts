@@ -12,6 +12,7 @@ import { BridgeError } from '../../src/contract/errors.ts';
 const T0 = Date.UTC(2030, 0, 1);
 const SECRET = 'a secret of thirty-two bytes or more';
 const HOUR_S = 3600;
+const NO_KINDS = { jwtDefaultScope: [], roomKinds: [], claimedRoomKinds: [] };
 
 function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
   return {
@@ -19,8 +20,12 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     tenants: ['t1', 't2'],
     subject: 'u1',
     scopes: new Set(['subscribe', 'publish', 'admin']),
-    ticketIds: new Set(['1']),
-    agreementIds: new Set(),
+    narrowing: new Map([
+      ['ticket', new Set(['1'])],
+      ['agreement', new Set<string>()],
+    ]),
+    openKinds: ['ticket', 'agreement'],
+    claimed: new Map(),
     expiresAtMs: T0 + 8 * HOUR_S * 1000,
     ...overrides,
   };
@@ -39,6 +44,7 @@ function world() {
     passes: () =>
       createPasses(
         (name) => self.secretOf(name),
+        NO_KINDS,
         () => self.nowMs,
         0,
       ),
@@ -149,8 +155,8 @@ test('a log that does not answer is a passing fault', async () => {
     throw new BridgeError('unavailable', 'The log is away.');
   };
   const { pass } = await world().passes().mint(holder());
-  await assert.rejects(createPasses(down).verify(pass, false), refusedAs('unavailable'));
-  await assert.rejects(createPasses(down).mint(holder()), refusedAs('unavailable'));
+  await assert.rejects(createPasses(down, NO_KINDS).verify(pass, false), refusedAs('unavailable'));
+  await assert.rejects(createPasses(down, NO_KINDS).mint(holder()), refusedAs('unavailable'));
 });
 
 const config: AuthConfig = {
@@ -160,6 +166,7 @@ const config: AuthConfig = {
   jwksUrl: null,
   jwtIssuer: null,
   jwtAudience: null,
+  ...NO_KINDS,
   authCookie: 'access_token',
 };
 const origins = createOrigins({ corsOrigins: ['https://app.example'] });

@@ -19,8 +19,10 @@ const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const ed = generateKeyPairSync('ed25519');
 const pem = ({ publicKey }: { publicKey: KeyObject }) => publicKey.export({ type: 'spki', format: 'pem' }).toString();
 
+const NO_KINDS = { jwtDefaultScope: [], roomKinds: [], claimedRoomKinds: [] };
+
 function verifier(config: Partial<TokenConfig>, options: TokenOptions = {}) {
-  const none = { jwtSecret: null, jwtPublicKey: null, jwksUrl: null, jwtIssuer: null, jwtAudience: null };
+  const none = { ...NO_KINDS, jwtSecret: null, jwtPublicKey: null, jwksUrl: null, jwtIssuer: null, jwtAudience: null };
   return createTokenVerifier({ ...none, ...config }, { now: () => T0, ...options });
 }
 
@@ -229,8 +231,8 @@ test('claims are read as the contract says', async () => {
   assert.deepEqual((await of({ scope: '  subscribe   admin ' })).scopes, new Set(['subscribe', 'admin']));
   assert.deepEqual((await of({ scope: ['publish'] })).scopes, new Set(['publish']));
   assert.deepEqual((await of({ scope: '' })).scopes, new Set());
-  assert.deepEqual((await of({ ticketIds: ['1', '2'] })).ticketIds, new Set(['1', '2']));
-  assert.deepEqual((await of({ agreementIds: [] })).agreementIds, new Set());
+  assert.deepEqual((await of({ ticketIds: ['1', 2] })).narrowing, new Map([['ticket', new Set(['1', '2'])]]));
+  assert.deepEqual((await of({ agreementIds: [] })).narrowing, new Map([['agreement', new Set()]]));
 });
 
 test('claims that would pollute a prototype give nothing', async () => {

@@ -12,13 +12,14 @@ import { type Batch, encodeBatch, encodeRecord } from '../../src/bus/batch.ts';
 import type { Bus } from '../../src/bus/bus.ts';
 import type { Sink, Subscription } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
+import { LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createView, framesOf, type LogRecord } from '../../src/contract/frames.ts';
 import { until } from '../support/until.ts';
 import { listenerCount, MAX_BUFFER_BYTES, openBus, publish, ROOM, rooms, sizes } from './support.ts';
 
 /** A connection whose network takes nothing until it is told to. */
 function stalledSink() {
-  const view = createView(true, null);
+  const view = createView(LEGACY_NAMES, null);
   const ids: Cursor[] = [];
   let flushes: (() => void)[] = [];
   let pending = 0;

@@ -7,12 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, test } from 'node:test';
 import { connect, type MessagesNew, type TicketsUpdated } from '../../src/client/client.ts';
 import { LEGACY } from '../../src/client/legacy.ts';
-import {
-  LEGACY_ENTITY,
-  LEGACY_NAMES,
-  type messagesNewSchema,
-  type ticketsUpdatedSchema,
-} from '../../src/contract/events.ts';
+import { LEGACY_ENTITY, LEGACY_NAMES, type payloadSchemas } from '../../src/contract/events.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
@@ -234,7 +229,8 @@ test('the legacy names and the types equal those of the contract', () => {
   assert.deepEqual(names, LEGACY_NAMES);
   assert.deepEqual(entities, LEGACY_ENTITY);
   // The compiler checks that the schemas' payloads and the handlers' payloads are assignable to each other.
-  type Taken = [(typeof ticketsUpdatedSchema)['_output'], (typeof messagesNewSchema)['_output']];
+  type Schemas = ReturnType<typeof payloadSchemas>;
+  type Taken = [Schemas['ticketsUpdated']['_output'], Schemas['messagesNew']['_output']];
   const given = (taken: Taken): [TicketsUpdated, MessagesNew] => taken;
   const taken = (payloads: [TicketsUpdated, MessagesNew]): Taken => payloads;
   assert.equal(typeof given, typeof taken);

@@ -11,7 +11,7 @@ import { getRequestListener } from '@hono/node-server';
 import type { Principal } from '../../src/auth/principal.ts';
 import { createBus } from '../../src/bus/bus.ts';
 import { configure } from '../../src/config.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
+import { createEventCatalog, LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
@@ -293,8 +293,15 @@ describe('state routes and tokens', () => {
     tenants: narrowing.tenants ?? ['t'],
     subject: 'u',
     scopes: new Set([narrowing.scope ?? 'subscribe']),
-    ticketIds: narrowing.ticketIds === undefined ? null : new Set(narrowing.ticketIds),
-    agreementIds: narrowing.agreementIds === undefined ? null : new Set(narrowing.agreementIds),
+    narrowing:
+      narrowing.ticketIds === undefined && narrowing.agreementIds === undefined
+        ? null
+        : new Map([
+            ['ticket', new Set(narrowing.ticketIds ?? [])],
+            ['agreement', new Set(narrowing.agreementIds ?? [])],
+          ]),
+    openKinds: ['ticket', 'agreement'],
+    claimed: new Map(),
     expiresAtMs: null,
     viaPass: false,
   });
@@ -309,7 +316,7 @@ describe('state routes and tokens', () => {
       store,
       catalog,
       keying: 'tenant',
-      legacyEvents: true,
+      aliases: LEGACY_NAMES,
       maxBufferBytes: config.maxBufferBytes,
       retention: {
         retentionMs: 3_600_000,

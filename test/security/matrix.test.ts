@@ -8,7 +8,7 @@ import { createHmac } from 'node:crypto';
 import { type OutgoingHttpHeaders, request } from 'node:http';
 import { after, before, test } from 'node:test';
 import { type JWTPayload, SignJWT } from 'jose';
-import { ID_FIELDS, ROOM_KINDS, type RoomKind } from '../../src/contract/rooms.ts';
+import { BUILT_IN_KINDS, idField, type RoomKind } from '../../src/contract/rooms.ts';
 import { startBridge, type TestBridge } from '../support/bridge.ts';
 
 const SECRET = 'a secret of thirty-two bytes or more';
@@ -22,13 +22,13 @@ const TICKETS = ['1', '2', 'acme', 'bolt', 'ticket:1', 'tenant:acme', '__proto__
 const AGREEMENTS = ['a', 'b', 'acme', 'bolt', 'constructor'];
 /** The first is the `sub` of all tokens. */
 const USERS = ['u', 'acme', 'bolt', 'u:acme'];
-const IDS: Readonly<Record<RoomKind, readonly string[]>> = {
+const IDS: Readonly<Record<(typeof BUILT_IN_KINDS)[number], readonly string[]>> = {
   tenant: [...TENANTS, '*', 'acme:bolt', 'ticket:1'],
   ticket: TICKETS,
   agreement: AGREEMENTS,
   user: USERS,
 };
-const ROOMS = ROOM_KINDS.flatMap((kind) => IDS[kind].map((id) => ({ kind, id })));
+const ROOMS = BUILT_IN_KINDS.flatMap((kind) => IDS[kind].map((id) => ({ kind, id })));
 
 const canaryOf = (tenant: Tenant) => `${tenant}-eyes-only`;
 
@@ -230,7 +230,7 @@ async function listenByRequests(
   const joined = new Set<string>();
   let text = '';
   for (const { kind, id } of ROOMS) {
-    const query = new URLSearchParams({ [ID_FIELDS[kind]]: id, ...credentialQuery(bearer) });
+    const query = new URLSearchParams({ [idField(kind)]: id, ...credentialQuery(bearer) });
     if (after !== undefined) query.set('after', after);
     const heard = (more: string) => {
       text += more;

@@ -7,17 +7,9 @@
  * test fails if the two differ.
  */
 import type { Config } from '../../config.ts';
-import {
-  declaredEventSchema,
-  LEGACY_ENTITY,
-  LEGACY_NAMES,
-  MESSAGES_NEW,
-  messagesNewSchema,
-  TICKETS_UPDATED,
-  ticketsUpdatedSchema,
-} from '../../contract/events.ts';
+import { LEGACY_ENTITY, LEGACY_NAMES, MESSAGES_NEW, payloadSchemas, TICKETS_UPDATED } from '../../contract/events.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
-import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
+import { BUILT_IN_KINDS, ID_RULE, ID_SCHEMA, idField, type RoomKind } from '../../contract/rooms.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
 import {
@@ -270,13 +262,13 @@ const BRIDGE_MESSAGES: Record<string, Message> = {
 
 function joinMessages(): Record<string, Message> {
   const messages: Record<string, Message> = {};
-  for (const kind of ROOM_KINDS) {
+  for (const kind of BUILT_IN_KINDS) {
     messages[keyOf(`join-${kind}`)] = {
       name: `join-${kind}`,
       title: `Join ${kind}:{id}; with \`after\`, first get the events after that cursor`,
       headers: ref('JoinOptions'),
       payload: idSchema(kind),
-      examples: [{ payload: { [ID_FIELDS[kind]]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
+      examples: [{ payload: { [idField(kind)]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
     };
     messages[keyOf(`leave-${kind}`)] = {
       name: `leave-${kind}`,
@@ -290,7 +282,7 @@ function joinMessages(): Record<string, Message> {
 
 function idSchema(kind: RoomKind): JsonObject {
   const id = { ...ID_SCHEMA, description: ID_RULE };
-  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id })] };
+  return { oneOf: [id, object({ [idField(kind)]: id })] };
 }
 
 const ACK: Message = {
@@ -312,14 +304,18 @@ function querySchema(eventNames: readonly string[]): JsonObject {
 }
 
 function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
+  const payloads = payloadSchemas([]);
   const room = describe(string, '`{kind}:{id}`');
   const legacyOf = (schema: string, entity: string): JsonObject => ({
     allOf: [ref(schema)],
     description: `The canonical payload with the fields of \`${entity}\` copied to the top level, unless a key exists there already.`,
   });
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, EXTRA_KEYS),
-    MessagesNew: payloadSchema(messagesNewSchema, `\`messageId\` or \`providerMessageId\` is present. ${EXTRA_KEYS}`),
+    TicketsUpdated: payloadSchema(payloads.ticketsUpdated, EXTRA_KEYS),
+    MessagesNew: payloadSchema(
+      payloads.messagesNew,
+      `\`messageId\` or \`providerMessageId\` is present. ${EXTRA_KEYS}`,
+    ),
     ...(legacyEvents
       ? {
           LegacyTicketsUpdated: legacyOf('TicketsUpdated', 'ticket'),
@@ -329,7 +325,7 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
     ...(eventNames.some((name) => !Object.hasOwn(CANONICAL, name))
       ? {
           DeclaredEvent: payloadSchema(
-            declaredEventSchema,
+            payloads.declared,
             'The event goes to the room of each of these ids that is present.',
           ),
         }

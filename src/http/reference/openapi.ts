@@ -3,7 +3,7 @@
  * payload schemas of contract/events.ts. openapi.yaml is this document with the default settings. Tests fail if the two
  * differ, or if the document and the app list different routes.
  */
-import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
+import { publishedNames } from '../../contract/events.ts';
 import { pathsOf } from './operations.ts';
 import { type ApiResponse, COMMON_RESPONSES, type JsonObject, type Operation, type Paths } from './parts.ts';
 import { schemas } from './schemas.ts';
@@ -37,7 +37,7 @@ export interface DocumentOptions {
 export const API_VERSION = '1.0.0';
 
 export function createDocument({ basePath, eventNames }: DocumentOptions): OpenApiDocument {
-  const declared = eventNames.filter((name) => name !== TICKETS_UPDATED && name !== MESSAGES_NEW);
+  const declared = eventNames.filter((name) => !publishedNames([]).includes(name));
   return {
     openapi: '3.1.0',
     info: {

@@ -1,15 +1,9 @@
 /** The schemas of the OpenAPI document: payloads, from contract/events.ts, and the routes' responses. */
 import { z } from 'zod';
 import { ERRORS } from '../../contract/errors.ts';
-import {
-  declaredEventSchema,
-  MESSAGES_NEW,
-  messagesNewSchema,
-  TICKETS_UPDATED,
-  ticketsUpdatedSchema,
-} from '../../contract/events.ts';
+import { MESSAGES_NEW, payloadSchemas, TICKETS_UPDATED } from '../../contract/events.ts';
 import { MAX_BATCH } from '../../contract/publishing.ts';
-import { ID_FIELDS, ID_RULE, ID_SCHEMA } from '../../contract/rooms.ts';
+import { BUILT_IN_KINDS, ID_SCHEMA, idField, JSON_ID_RULE } from '../../contract/rooms.ts';
 import {
   arrayOf,
   boolean,
@@ -43,11 +37,12 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
         'The position in the log that the response reflects. All pages have the cursor of the first one.',
       ),
     });
+  const payloads = payloadSchemas([]);
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, `The payload of \`tickets.updated\`. ${EXTRA_KEYS}`),
+    TicketsUpdated: payloadSchema(payloads.ticketsUpdated, `The payload of \`tickets.updated\`. ${EXTRA_KEYS}`),
     MessagesNew: {
       ...payloadSchema(
-        messagesNewSchema,
+        payloads.messagesNew,
         `The payload of \`messages.new\`. \`messageId\` or \`providerMessageId\` is required. ${EXTRA_KEYS}`,
       ),
       anyOf: ['messageId', 'providerMessageId'].map((name) => object({ [name]: { type: 'string', minLength: 1 } })),
@@ -56,7 +51,7 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       ? {}
       : {
           DeclaredEvent: payloadSchema(
-            declaredEventSchema,
+            payloads.declared,
             `The payload of an event that the operator declares with \`EXTRA_EVENTS\`. ${EXTRA_KEYS}`,
           ),
         }),
@@ -135,11 +130,11 @@ export function payloadSchema(schema: z.ZodType, description: string): JsonObjec
   });
   const properties = { ...converted.properties } as Record<string, JsonObject>;
   const { minLength, maxLength, pattern } = ID_SCHEMA;
-  for (const name of Object.values(ID_FIELDS)) {
+  for (const name of BUILT_IN_KINDS.map(idField)) {
     if (properties[name] === undefined) continue;
     // An optional id may also be empty.
     const least = converted.required?.includes(name) ? { minLength } : {};
-    properties[name] = { ...properties[name], description: ID_RULE, ...least, maxLength, pattern };
+    properties[name] = { ...properties[name], description: JSON_ID_RULE, ...least, maxLength, pattern };
   }
   return { description, ...(converted as JsonObject), properties };
 }

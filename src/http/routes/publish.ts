@@ -138,7 +138,7 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
     throw wrongShape('', 'must have either the members event and payload, or the member events');
   if (!isBatch && !Object.hasOwn(body, 'event'))
     throw wrongShape('/event', 'is required and must be the name of an event (or send a batch, which has events)');
-  const errors = isBatch ? faultsOfMembers(body, BATCH_MEMBERS, '') : faultsOfEvent(body, '');
+  const errors = faultsOfMembers(body, isBatch ? BATCH_MEMBERS : EVENT_MEMBERS, '');
   const events = isBatch ? body.events : [body];
   if (!Array.isArray(events)) throw wrongShape('/events', 'must be an array');
   if (events.length === 0) throw wrongShape('/events', 'must have at least one event');
@@ -151,8 +151,9 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
   const inputs = events.map((event: unknown, index): PublishInput => {
     if (!isObject(event))
       throw wrongShape(`/events/${index}`, 'must be a JSON object with the members event and payload');
-    if (isBatch) errors.push(...faultsOfEvent(event, `/events/${index}`));
-    return { event: event.event, payload: event.payload };
+    if (isBatch) errors.push(...faultsOfMembers(event, EVENT_MEMBERS, `/events/${index}`));
+    const { event: name, payload, tenantId, rooms } = event;
+    return { event: name, payload, tenantId: tenantId ?? null, rooms: rooms ?? null };
   });
   const [first, ...rest] = errors;
   if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_FAULTS)]);
@@ -163,17 +164,6 @@ const BATCH_MEMBERS = ['events'];
 const EVENT_MEMBERS = ['event', 'payload', 'tenantId', 'rooms'];
 /** Faults that one answer lists. */
 const MAX_FAULTS = 100;
-
-/** What is wrong with the members beside `event` and `payload`, which the bus checks. Null counts as absent. */
-function faultsOfEvent(event: Members, path: string): FieldError[] {
-  const errors = faultsOfMembers(event, EVENT_MEMBERS, path);
-  const { payload, tenantId = null, rooms = null } = event;
-  if (tenantId !== null && isObject(payload) && payload.tenantId !== tenantId)
-    errors.push({ in: 'body', path: `${path}/tenantId`, message: 'must be the tenantId of the payload' });
-  if (rooms !== null)
-    errors.push({ in: 'body', path: `${path}/rooms`, message: 'must be absent: this bridge derives the rooms' });
-  return errors;
-}
 
 function faultsOfMembers(object: Members, known: readonly string[], path: string): FieldError[] {
   const errors: FieldError[] = [];

@@ -6,7 +6,7 @@
  * same bytes of it, exactly once.
  */
 import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
-import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
+import { idField, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
 import { createChanges, type Model, type Mutable } from './model.ts';
 import { type ClientState, createPasses, openStockClient, type StockClient } from './stock-clients.ts';
@@ -140,7 +140,7 @@ export function createComparison(access: Access): Comparison {
     tallies = new Map(TRANSPORTS.map((transport) => [transport, newTally()]));
     changes.notify();
     try {
-      const query = { [ID_FIELDS[kindOf(started)]]: idOf(started), after: 'now' };
+      const query = { [idField(kindOf(started))]: idOf(started), after: 'now' };
       const { cursor } = await access.request<{ readonly cursor: string }>('events', { query, signal });
       if (signal.aborted) return;
       const options = { room: started, after: cursor, eventNames, pass: createPasses(access) };
@@ -248,7 +248,7 @@ export function createComparison(access: Access): Comparison {
     model.publishing = progress;
     model.error = null;
     changes.notify();
-    const ids = { tenantId, ticketId: 'parity-test', [ID_FIELDS[kindOf(room)]]: idOf(room) };
+    const ids = { tenantId, ticketId: 'parity-test', [idField(kindOf(room))]: idOf(room) };
     try {
       while (progress.sent < progress.of && !signal.aborted) {
         const sentAtMs = performance.now();

@@ -1,6 +1,6 @@
 /** Elements that several views share. */
 import type { ComponentChildren } from 'preact';
-import { ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
+import { BUILT_IN_KINDS, type RoomKind } from '../../contract/rooms.ts';
 
 interface ScrollProps {
   readonly label: string;
@@ -52,7 +52,7 @@ export function RoomFields({ kind, id, isFixed = false, isInvalid, faultId, list
       <label>
         Kind
         <select value={kind} disabled={isFixed} onChange={(event) => setKind(event.currentTarget.value as RoomKind)}>
-          {ROOM_KINDS.map((name) => (
+          {BUILT_IN_KINDS.map((name) => (
             <option key={name}>{name}</option>
           ))}
         </select>

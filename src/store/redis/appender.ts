@@ -51,7 +51,7 @@ interface PendingRequest {
 const APPEND = defineScript('append', buildArguments, (reply) => {
   const [kind, value, ...answers] = reply as [kind: 'ok' | 'keying', value: string, ...answers: string[]];
   if (kind === 'keying') throw new Refused(`the log is keyed by ${value}; use the same AUTH_MODE on all nodes`);
-  return answers.map((answer) => parseResult(value, answer));
+  return answers.map((answer) => (appended: AppendRequest) => parseResult(value, answer, appended));
 });
 
 export function createAppender({ writer, keying, logger }: Context): Appender {
@@ -104,7 +104,7 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
       const results = await writer.run(APPEND, { keying, requests }, ANSWER_MS);
       noteAccepted();
       requests.forEach((pending, index) => {
-        end(pending, results[index] as AppendResult);
+        end(pending, (results[index] as (request: AppendRequest) => AppendResult)(pending.request));
       });
     } catch (error) {
       const failure = failureOf(error);
@@ -229,10 +229,11 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
       requestArgs.push(String(audiences.length));
       for (const audience of audiences) requestArgs.push(rooms.refer('', audience));
       if (ticket) {
-        requestArgs.push(tickets.refer(tenantId, ticket.ticketId));
+        requestArgs.push(tickets.refer(tenantId, event.ticketId ?? ''));
         requestArgs.push(ticket.agreementId ?? '', ticket.status, ticket.updatedAt);
-      } else if (message) {
-        const { ticketId, messageId, providerMessageId } = message;
+      } else if (message?.change === 'new') {
+        const { messageId, providerMessageId } = message;
+        const ticketId = event.ticketId ?? '';
         requestArgs.push(tickets.refer(tenantId, ticketId));
         requestArgs.push(messageId ? dedupe.refer(tenantId, `m,${idText(messageId)}`) : '0');
         requestArgs.push(
@@ -247,13 +248,14 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
   return args;
 }
 
-function parseResult(epoch: string, answer: string): AppendResult {
+function parseResult(epoch: string, answer: string, { events: appended }: AppendRequest): AppendResult {
   if (answer === 'conflict') return { kind: 'conflict' };
   const [marks, ...ids] = answer.split('\n') as [string, ...string[]];
   const events = ids.map((text, index): AppendedEvent => {
     const [seq, nonce] = text.split(' ') as [string, string];
     const id = formatCursor({ epoch, seq: Number(seq), nonce });
-    return { id, duplicate: marks === 'repeat' || marks[index] === '=' };
+    const { rooms } = appended[index] as AppendRequest['events'][number];
+    return { id, duplicate: marks === 'repeat' || marks[index] === '=', rooms };
   });
   return { kind: 'appended', events, durableAtMs: performance.now() };
 }

@@ -60,7 +60,8 @@ export const roomsOf = (record: string): readonly Room[] => headerOf(record)[1];
 export const payloadOf = (record: string): string => record.slice(record.indexOf('\n') + 1);
 
 /** Which state an event changes: that of a ticket, of a message, or none. */
-export const kindOf = (event: AppendEvent): 't' | 'm' | '' => (event.ticket ? 't' : event.message ? 'm' : '');
+export const kindOf = (event: AppendEvent): 't' | 'm' | '' =>
+  event.ticket ? 't' : event.message?.change === 'new' ? 'm' : '';
 
 /** UTF-8 has no lone surrogates: without this, ids that differ only in them would become one. */
 export const idText = (id: string): string => (id.isWellFormed() ? id : JSON.stringify(id));

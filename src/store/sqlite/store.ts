@@ -229,7 +229,10 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       if (reply === null) return { kind: 'conflict' };
       return {
         kind: 'appended',
-        events: reply.map(([seq, nonce, duplicate]) => ({ id: cursorOf([seq, nonce]), duplicate })),
+        events: reply.map(([seq, nonce, duplicate], index) => {
+          const { rooms } = events[index] as AppendEvent;
+          return { id: cursorOf([seq, nonce]), duplicate, rooms };
+        }),
         durableAtMs,
       };
     },
@@ -351,14 +354,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   };
 }
 
-function eventRowOf({ event, tenantId, rooms, payload, ticket, message }: AppendEvent): EventRow {
-  // Any event in a ticket's room keeps the state of that ticket alive.
-  const roomOfTicket = rooms.find((room) => room.startsWith('ticket:'));
-  const ticketId = ticket?.ticketId ?? message?.ticketId ?? roomOfTicket?.slice('ticket:'.length) ?? null;
+function eventRowOf({ event, tenantId, rooms, payload, ticketId, ticket, message }: AppendEvent): EventRow {
   return [
     ...([event, tenantId, rooms.join(ROOM_SEPARATOR), payload, ticketId] as const),
     ...([ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null] as const),
-    ...([message !== null, message?.messageId ?? null, message?.providerMessageId ?? null] as const),
+    ...([message?.change === 'new', message?.messageId ?? null, message?.providerMessageId ?? null] as const),
   ];
 }
 

@@ -14,7 +14,7 @@ import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
-import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { BUILT_IN_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Encoder } from './encoder.ts';
 import { pidOf } from './internals.ts';
@@ -305,7 +305,7 @@ export class Connection implements Sink, RecoverableConnection {
 }
 
 const REQUESTS: ReadonlyMap<string, RoomKind> = new Map(
-  ROOM_KINDS.flatMap((kind) => [
+  BUILT_IN_KINDS.flatMap((kind) => [
     [`join-${kind}`, kind],
     [`leave-${kind}`, kind],
   ]),

@@ -13,6 +13,7 @@ import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
 import { BridgeError } from '../../contract/errors.ts';
+import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import type { CheckGate } from '../check-gate.ts';
@@ -95,11 +96,11 @@ export function createSocketIo(deps: SocketIoDeps) {
   });
   io.bind(engine);
   openCheckNamespace(io, deps.checkGate);
-  const encodersOf = (legacy: boolean) => ({
-    true: createEncoder(createView(legacy, null), true, metrics),
-    false: createEncoder(createView(legacy, null), false, metrics),
+  const encodersOf = (aliases: Aliases) => ({
+    true: createEncoder(createView(aliases, null), true, metrics),
+    false: createEncoder(createView(aliases, null), false, metrics),
   });
-  const encoders = { true: encodersOf(true), false: encodersOf(false) };
+  const encoders = { true: encodersOf(aliasesOf(config)), false: encodersOf(NO_ALIASES) };
 
   const channelOf = ({ conn }: Socket): Channel | undefined => channels.get(idOf(conn));
   for (const namespace of [io, io.of(CHECK_NAMESPACE)]) {
@@ -139,11 +140,10 @@ export function createSocketIo(deps: SocketIoDeps) {
   io.on('connection', (socket) => {
     const channel = channelOf(socket);
     if (channel === undefined) return;
-    const isLegacy = config.legacyEvents && optionOf(socket, 'legacy');
     const connection = new Connection(socket, connectionDeps, {
       ...(socket.data as SocketData),
       outbox: channel.outbox,
-      encoder: encoders[`${isLegacy}`][`${optionOf(socket, 'cursor')}`],
+      encoder: encoders[`${optionOf(socket, 'legacy')}`][`${optionOf(socket, 'cursor')}`],
     });
     const { pid } = connection;
     connections.get(pid)?.terminate();

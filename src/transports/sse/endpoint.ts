@@ -19,7 +19,7 @@ import {
   parseQuery,
   requireWellFormedCursor,
 } from '../../answers/query.ts';
-import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
+import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
@@ -32,6 +32,7 @@ import { BridgeError } from '../../contract/errors.ts';
 import { publishedNames } from '../../contract/events.ts';
 import type { View } from '../../contract/frames.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
+import type { RoomKind } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
@@ -50,9 +51,12 @@ const MAX_TICK_MS = 1_000;
 /** Polyfills of EventSource that cannot set headers resume by one of these. */
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
 
-/** @param published the names of the events that can be published */
-export const sseQuery = (published: readonly string[]) => ({
-  ...ROOM_QUERY,
+/**
+ * @param published the names of the events that can be published
+ * @param roomKinds those that the operator declares
+ */
+export const sseQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
+  ...roomQuery(roomKinds),
   events: eventsFilter(published),
   legacy: flag(true, 'Whether the legacy aliases precede each canonical event.'),
   after: cursor('Where to resume: a cursor, `start` or `now`. `Last-Event-ID` takes precedence.'),
@@ -82,7 +86,7 @@ interface SharedView {
 
 export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps) {
   const streams = new Set<Stream>();
-  const shape = sseQuery(publishedNames(config.extraEvents));
+  const shape = sseQuery(publishedNames(config.extraEvents), config.roomKinds);
   const sharedViews = new Map<string, SharedView>();
   let ticking: NodeJS.Timeout | undefined;
 
@@ -93,7 +97,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       // After a stream with an end, its connection serves further requests.
       if (query.life === 0) requestSocket(incoming, outgoing);
       const principal = await principalOf(context);
-      const rooms = roomsToJoin(principal, query, config.maxRooms);
+      const rooms = roomsToJoin(principal, query, config);
       const after = resumeCursor(incoming, query);
       const release = await gate.admit(incoming);
       try {
