@@ -90,6 +90,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     maxRecords: config.retentionEvents,
     stateMs: config.stateDays * 24 * HOUR_MS,
     dedupeMs: config.dedupeHours * HOUR_MS,
+    revocationMs: config.revocationDays * 24 * HOUR_MS,
   };
   const bus = createBus({
     store,

@@ -64,6 +64,7 @@ export interface Config {
   readonly rateReads: number | null;
   readonly dedupeHours: number;
   readonly stateDays: number;
+  readonly revocationDays: number;
   readonly drainMs: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly metricsRoomLabel: (typeof ROOM_LABELS)[number];
@@ -176,6 +177,7 @@ const SETTINGS: Settings = {
   rateReads: nullable(whole('RATE_READS', 0, 1, MAX_COUNT)),
   dedupeHours: decimal('DEDUPE_HOURS', 24, MAX_HOURS, 'hours'),
   stateDays: decimal('STATE_DAYS', 30, MAX_HOURS / 24, 'days'),
+  revocationDays: decimal('REVOCATION_DAYS', 30, MAX_HOURS / 24, 'days'),
   drainMs: whole('DRAIN_MS', 5_000, 0, DAY_MS),
   logLevel: choice('LOG_LEVEL', LOG_LEVELS, 'info'),
   metricsRoomLabel: choice('METRICS_ROOM_LABEL', ROOM_LABELS, 'room'),

@@ -82,6 +82,7 @@ test('an empty environment gives the defaults of the contract', () => {
     rateReads: null,
     dedupeHours: 24,
     stateDays: 30,
+    revocationDays: 30,
     drainMs: 5_000,
     logLevel: 'info',
     metricsRoomLabel: 'room',

@@ -17,6 +17,7 @@ import { type BridgeError, fieldsError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
+import type { Revocations } from './revocations.ts';
 
 /** A checked event with the audience keys under which the log indexes it. */
 export interface AppendEvent extends CheckedEvent {
@@ -212,6 +213,8 @@ export interface Retention {
   readonly stateBeforeMs: number;
   /** Idempotency keys older than this are removed. */
   readonly dedupeBeforeMs: number;
+  /** Revocations older than this are removed. */
+  readonly revokedBeforeMs: number;
   /** The wall clock, to remove expired sessions. */
   readonly nowMs: number;
 }
@@ -353,13 +356,14 @@ export interface Erasure {
   /**
    * Removes the records, state and idempotency keys of the target from the log and its files for good, and calls `erased`
    * of the tail. Cursors MUST stay valid, and replays of other records MUST stay complete. MUST cost what it erases, in
-   * steps between which appends run. Resolves to the number of records erased.
+   * steps between which appends run. Revocations of the tenant stay in force without its ids (revocations.ts). Resolves to
+   * the number of records erased.
    */
   erase(target: EraseTarget): Promise<number>;
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure {
+export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

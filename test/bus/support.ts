@@ -34,7 +34,7 @@ export async function openBus(context: TestContext, options: BusOptions = {}): P
     keying: 'room',
     aliases: LEGACY_NAMES,
     maxBufferBytes: MAX_BUFFER_BYTES,
-    retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS },
+    retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS, revocationMs: DAY_MS },
     metrics: { ...metrics, ...options.metrics },
     logger,
   });

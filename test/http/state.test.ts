@@ -318,7 +318,13 @@ describe('state routes and tokens', () => {
       keying: 'tenant',
       aliases: LEGACY_NAMES,
       maxBufferBytes: config.maxBufferBytes,
-      retention: { retentionMs: 3_600_000, maxRecords: 1_000, stateMs: 3_600_000, dedupeMs: 3_600_000 },
+      retention: {
+        retentionMs: 3_600_000,
+        maxRecords: 1_000,
+        stateMs: 3_600_000,
+        dedupeMs: 3_600_000,
+        revocationMs: 1e9,
+      },
       metrics: prometheus.metrics,
       logger,
     });

@@ -27,6 +27,7 @@ import {
   type TicketsQuery,
 } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
+import { revocationConformance } from './revocations.ts';
 
 /** A log that can be opened again after its store was closed. */
 export interface TestLog {
@@ -52,7 +53,9 @@ export const HOUR = 3_600_000;
 const catalog = createEventCatalog(['tickets.new']);
 
 /** Removes nothing; a test overrides one of the limits. */
-export const KEEP: Retention = { trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+export const KEEP: Retention = {
+  ...{ trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, revokedBeforeMs: 0, nowMs: 0 },
+};
 /** More characters than any test appends. */
 const BIG = 1e9;
 const PAGE = { hearing: HEARS_ALL, limit: 100, maxChars: BIG, page: null } as const;
@@ -190,6 +193,8 @@ export async function caughtUp(store: Store, { records }: Tail): Promise<void> {
 }
 
 export function storeConformance(name: string, engine: Engine): void {
+  revocationConformance(name, engine);
+
   /** Opens a store on a new log. The end of the test closes and removes it. `reopen` closes it first. */
   async function setUp(t: TestContext, keying: Keying = 'room') {
     const log = await engine.create();

@@ -39,7 +39,14 @@ import { messageConformance } from './message-conformance.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
-const EVERYTHING: Retention = { trimBeforeMs: 1e15, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+const EVERYTHING: Retention = {
+  trimBeforeMs: 1e15,
+  maxRecords: 0,
+  stateBeforeMs: 0,
+  dedupeBeforeMs: 0,
+  revokedBeforeMs: 0,
+  nowMs: 0,
+};
 
 interface Node {
   readonly store: Store;

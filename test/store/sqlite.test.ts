@@ -564,7 +564,7 @@ describe('a log in a file', () => {
       await store.append(request(events.slice(0, 1), n, `gone-key-${n}`));
       await store.append(request(events.slice(1), n));
       if (n % 50 === 49) {
-        const nothing = { trimBeforeMs: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+        const nothing = { trimBeforeMs: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, revokedBeforeMs: 0, nowMs: 0 };
         await store.trim({ ...nothing, maxRecords: 60 });
       }
     }
@@ -641,10 +641,24 @@ describe('a log in a file', () => {
     const many = Array.from({ length: 1_000 }, () => message({ ticketId: 'many' }));
     await append(store, many);
     await append(store, [declared()]);
-    await store.trim({ trimBeforeMs: 0, maxRecords: 401, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    await store.trim({
+      trimBeforeMs: 0,
+      maxRecords: 401,
+      stateBeforeMs: 0,
+      dedupeBeforeMs: 0,
+      revokedBeforeMs: 0,
+      nowMs: 0,
+    });
     assert.equal(await store.erase({ tenantId: 't1', ticketId: 'many' }), 1_000);
     assert.equal((await store.stats()).records, 1);
-    await store.trim({ trimBeforeMs: 0, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    await store.trim({
+      trimBeforeMs: 0,
+      maxRecords: 0,
+      stateBeforeMs: 0,
+      dedupeBeforeMs: 0,
+      revokedBeforeMs: 0,
+      nowMs: 0,
+    });
     const { floor, head } = await store.bounds();
     assert.equal(floor, head);
   });

@@ -4,6 +4,7 @@ import { formatRoom } from '../../contract/rooms.ts';
 import { type EraseTarget, type Erasure, erasureKey, type Log, type Retention } from '../store.ts';
 import { type Calls, WRITE_MS } from './calls.ts';
 import { type Context, readInfo } from './connection.ts';
+import type { createRevocations } from './revocations.ts';
 import { defineScript, type Script } from './script.ts';
 
 /** Records, entries or keys that one script processes. */
@@ -73,7 +74,11 @@ const REWRITE_DUE = defineScript(
 /** A node asks Redis at most this often to rewrite its file: many erasures share a rewrite. */
 const REWRITE_INTERVAL_MS = 10_000;
 
-export function createRetention({ write }: Calls, context: Context): Erasure & Pick<Log, 'trim'> {
+export function createRetention(
+  { write }: Calls,
+  context: Context,
+  revocations: Pick<ReturnType<typeof createRevocations>, 'trim' | 'eraseIds'>,
+): Erasure & Pick<Log, 'trim'> {
   const { writer, keying, logger, signal } = context;
 
   async function trimAll<Arguments>(script: Script<Arguments, boolean>, args: Arguments): Promise<void> {
@@ -133,11 +138,13 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
       await trimAll(TRIM_STATE, retention.stateBeforeMs);
       await trimAll(TRIM_KEYS, `(${retention.dedupeBeforeMs}`);
       await trimAll(TRIM_SESSIONS, retention.nowMs);
+      await revocations.trim(retention.revokedBeforeMs);
       await rewriteFile();
     },
     async erase(target) {
       const erased = (await eraseState(target)) + (await eraseLog(target));
-      await write(NOTE_ERASURE, { ...target, erased });
+      const revoked = target.ticketId === null ? await revocations.eraseIds(target.tenantId) : 0;
+      await write(NOTE_ERASURE, { ...target, erased: erased + revoked });
       await rewriteFile();
       return erased;
     },

@@ -14,6 +14,7 @@ import { type Context, createConnection, RedisFailure, readInfo } from './connec
 import { openLog, watchHealth } from './health.ts';
 import { NEWEST, READ, RESOLVE, STATS } from './log.ts';
 import { createRetention } from './retention.ts';
+import { createRevocations } from './revocations.ts';
 import { createSessions } from './sessions.ts';
 import { runTail } from './tail.ts';
 import { createTicketState } from './tickets.ts';
@@ -42,6 +43,7 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
   const appender = createAppender(context);
   const calls = createCalls(context);
   const { read } = calls;
+  const revocations = createRevocations(calls, context);
   let tailing: Promise<void> | null = null;
 
   async function close(): Promise<void> {
@@ -60,7 +62,8 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
   return {
     ...createTicketState(calls),
     ...createSessions(calls),
-    ...createRetention(calls, context),
+    ...createRetention(calls, context, revocations),
+    ...revocations.port,
     opened: opened.bounds,
     tail(listener) {
       if (tailing !== null) throw new Error('the tail was already started');

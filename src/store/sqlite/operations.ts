@@ -7,6 +7,7 @@
 import type { Keying } from '../../contract/audiences.ts';
 import type { MessageFacts } from '../../contract/events.ts';
 import type { StateStep, StepRange } from '../page.ts';
+import type { NewRevocation, Revocation, RevocationKey, RevocationLimits, RevocationStep } from '../revocations.ts';
 import type {
   EraseTarget,
   MessagesQuery,
@@ -90,6 +91,9 @@ export interface WriteOperations {
     args: { target: EraseTarget; after: number };
     reply: { erased: number; removed: number; next: number | null; head: Position };
   };
+  /** Replies with the number of the revocation; null if there are as many as there may be. */
+  revoke: { args: NewRevocation & { nonce: string; limits: RevocationLimits }; reply: number | null };
+  liftRevocation: { args: { key: RevocationKey }; reply: boolean };
   /** Finds out whether the disk accepts a write. */
   probe: { args: object; reply: null };
 }
@@ -102,6 +106,12 @@ interface Step<Query> {
   args: Omit<Query, 'caller' | 'limit' | 'maxChars' | 'page'> & StepRange;
   /** `positions` are joined by spaces: one text crosses between threads faster than a thousand. */
   reply: Omit<StateStep, 'cursor' | 'positions'> & { positions: string; head: Position };
+}
+
+/** The last revocation that was read, and the text that changes when one is removed (revocations.ts). */
+export interface RevocationPosition {
+  readonly changed: string;
+  readonly number: number;
 }
 
 /** `after` is null for a cursor of another log. */
@@ -120,6 +130,15 @@ export interface ReadOperations {
   ticket: { args: Omit<TicketQuery, 'caller'>; reply: { payload: string | null; head: Position } };
   messages: Step<MessagesQuery>;
   stats: { args: object; reply: StoreStats };
+  revocations: {
+    args: { tenants: readonly string[] | null; before: number | null; limit: number };
+    reply: readonly Revocation[];
+  };
+  findRevocation: { args: { key: RevocationKey }; reply: Revocation | null };
+  revocationsAfter: {
+    args: { position: RevocationPosition | null };
+    reply: RevocationStep<RevocationPosition>;
+  };
 }
 
 export type OperationMap<Ops> = { [Kind in keyof Ops]: { args: object; reply: unknown } };

@@ -20,6 +20,7 @@ import {
   type ReplyTo,
   type Resolved,
 } from './operations.ts';
+import { createRevocationReads } from './revocations.ts';
 import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
@@ -285,6 +286,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     ticket,
     messages,
     stats,
+    ...createRevocationReads(db),
   };
 
   return (operation) => {

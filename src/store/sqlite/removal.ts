@@ -9,6 +9,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Appender, changeScope, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
+import type { RevocationWriter } from './revocations.ts';
 import { type Columns, query, splitRooms } from './schema.ts';
 
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
@@ -27,6 +28,7 @@ export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
   { log, updateLog, flush, audienceId, forgetAudience, forgetTicket }: Appender,
+  revocations: Pick<RevocationWriter, 'trim' | 'eraseIds'>,
   onRemoval: () => void,
 ): Pick<Handlers<WriteOperations>, 'trim' | 'erase'> {
   const sql = (text: string) => db.prepare(text);
@@ -187,7 +189,7 @@ export function createRemoval(
 
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
-    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, nowMs } }) {
+    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, revokedBeforeMs, nowMs } }) {
       flush();
       const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
@@ -195,6 +197,7 @@ export function createRemoval(
         removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
         deleteOldChanges.run(dedupeBeforeMs, SLICE).changes,
+        revocations.trim(revokedBeforeMs, SLICE),
       ];
       const sessions = deleteExpiredSessions.run(nowMs, SESSION_SLICE).changes;
       return {
@@ -203,7 +206,7 @@ export function createRemoval(
       };
     },
 
-    /** Erases the log slice by slice, the strays first, then the state, then the keys of repeats. */
+    /** Erases the log slice by slice, the strays first, then the state, the keys of repeats, and the ids in revocations. */
     erase({ target: { tenantId, ticketId }, after }) {
       flush();
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
@@ -235,9 +238,11 @@ export function createRemoval(
             ? deleteKeysOfTenant.run(tenantKey, SLICE).changes
             : deleteKeysOfTicket.run(tenantKey, keyOf(tenantId, ticketId), SLICE).changes;
         const changes = deleteChanges.run(changeScope(tenantId, ticketId), SLICE).changes;
+        const revoked = ticketId === null ? revocations.eraseIds(tenantId, SLICE) : 0;
+        const rows = [state.rows, Number(keys), Number(changes), revoked];
         erased += state.records;
-        removed += state.rows + Number(keys) + Number(changes);
-        isDone = state.rows < SLICE && Number(keys) < SLICE && Number(changes) < SLICE;
+        removed += rows.reduce((sum, count) => sum + count, 0);
+        isDone = rows.every((count) => count < SLICE);
       }
       if (removed > 0) onRemoval();
       return { erased, removed, next: isDone ? null : next, head: log.head };

@@ -138,6 +138,16 @@ const TICKET_INDEXES = `
     WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
+/** A file of a version without revocations gets the table when it is opened. */
+const REVOCATIONS = `
+  CREATE TABLE IF NOT EXISTS revocations (
+    number INTEGER PRIMARY KEY, nonce TEXT NOT NULL, sub TEXT, tenant TEXT, jti TEXT,
+    before_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX IF NOT EXISTS revocations_by_tenant ON revocations (tenant);
+  CREATE INDEX IF NOT EXISTS revocations_by_age ON revocations (created_at);
+`;
+
 /**
  * Opens the log. Creates it if it is new, and rebuilds its index if it was made under another keying.
  * `path` of the result is the file with symbolic links resolved, or `:memory:`.
@@ -191,6 +201,7 @@ export function openForWriting(file: string, keying: Keying) {
     if (isForeign) create(db, keying);
     else if (version < SCHEMA_VERSION) upgrade(db);
     db.exec(TICKET_INDEXES);
+    db.exec(REVOCATIONS);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));

@@ -4,6 +4,7 @@
  * Two threads do (worker.ts): one writes, in groups that share a transaction and a sync, and one reads. An append stays
  * here until its group is committed. Its records then go to the tail, and only after that is it acknowledged.
  */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -15,6 +16,13 @@ import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import { collectPage, type StateStep } from '../page.ts';
+import {
+  beforeNumber,
+  createFollower,
+  formatRevocationId,
+  pageOfRevocations,
+  parseRevocationId,
+} from '../revocations.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
@@ -28,6 +36,7 @@ import type {
   Reply,
   ReplyTo,
   Request,
+  RevocationPosition,
   ThreadTask,
   WriteOperations,
 } from './operations.ts';
@@ -48,6 +57,12 @@ export interface SqliteOptions {
 
 /** Milliseconds between test writes while the log is not healthy and nobody appends. */
 const PROBE_INTERVAL_MS = 1_000;
+
+/**
+ * Milliseconds between two looks for revocations that were removed, or added in a write that was late. One that was
+ * added is followed at once.
+ */
+const FOLLOW_INTERVAL_MS = 400;
 
 /** @throws {Error} of one line if the file cannot be the log, or another server has it open */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
@@ -101,6 +116,12 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     if (!isHealthy && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
   }, PROBE_INTERVAL_MS);
   probing.unref();
+
+  const follower = createFollower({
+    readAfter: (position: RevocationPosition | null) => reads.submit({ kind: 'revocationsAfter', position }),
+    intervalMs: FOLLOW_INTERVAL_MS,
+    logger,
+  });
 
   const cursorOf = ([seq, nonce]: Position): Cursor => formatCursor({ epoch, seq, nonce });
   const boundsOf = ({ floor, oldest, head }: Bounds): LogBounds => ({
@@ -301,6 +322,28 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       await untilClean();
       return erased;
     },
+    async revoke(revocation, limits) {
+      const nonce = randomBytes(8).toString('hex');
+      const number = await writes.submit({ kind: 'revoke', ...revocation, nonce, limits }, { chars: 2048 });
+      if (number === null) return 'full';
+      await follower.refresh();
+      return { id: formatRevocationId([number, nonce]), ...revocation };
+    },
+    async revocations({ caller = '', tenants, limit, page }) {
+      const query = { tenants, limit: limit + 1, before: beforeNumber(page) };
+      return pageOfRevocations(await reads.submit({ kind: 'revocations', ...query }, { caller }), limit);
+    },
+    async findRevocation(id) {
+      const key = parseRevocationId(id);
+      return key === null ? null : reads.submit({ kind: 'findRevocation', key });
+    },
+    async liftRevocation(id) {
+      const key = parseRevocationId(id);
+      const lifted = key !== null && (await writes.submit({ kind: 'liftRevocation', key }));
+      await follower.refresh();
+      return lifted;
+    },
+    followRevocations: (to) => follower.follow(to),
     stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
@@ -308,6 +351,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     close() {
       closing ??= (async () => {
         clearInterval(probing);
+        follower.stop();
         await Promise.all([writes.drain(), reads.drain()]);
         endCleaning({ message: 'The log is closing.', outcome: 'not_written', lasting: false });
         if (reader !== writer) await reader.end(deadlineMs);
