@@ -68,7 +68,8 @@ const AN_OBJECT = must('must be a JSON object');
 const roomId = z
   .union([z.string(), z.int()], must(`must be ${JSON_ID_RULE}`))
   .refine((id) => toId(id) !== null, `must be ${JSON_ID_RULE}`);
-const tenantRoomId = roomId.refine((id) => id !== ALL_TENANTS, `must not be ${ALL_TENANTS}`);
+const NO_TENANT = `must be one tenant: no tenant is named ${ALL_TENANTS}`;
+const tenantId = roomId.refine((id) => id !== ALL_TENANTS, NO_TENANT);
 const optionalRoomId = z
   .union([z.string(), z.int()], `must be empty, null or ${JSON_ID_RULE}`)
   .refine((id) => id === '' || toId(id) !== null, `must be empty, null or ${JSON_ID_RULE}`)
@@ -86,7 +87,7 @@ const instant = z.iso.datetime({
 const AN_INSTANT = { example: '2024-06-01T12:00:00.000Z' };
 
 const ticketIds = {
-  tenantId: tenantRoomId.meta({ example: 'tenant-1' }),
+  tenantId: tenantId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
 };
 const ticketFields = {
@@ -154,7 +155,7 @@ export function payloadSchemas(declaredKinds: readonly RoomKind[]) {
     /** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
     declared: z.looseObject(
       {
-        tenantId: tenantRoomId.nullish(),
+        tenantId: tenantId.nullish(),
         ticketId: optionalRoomId,
         agreementId: optionalRoomId,
         userId: optionalRoomId,
@@ -325,7 +326,7 @@ function faultOfTenant(payload: Payload, beside: unknown): FieldError | null {
   const named = toId(beside);
   const at = (message: string): FieldError => ({ in: 'body', path: '/tenantId', message });
   if (named === null) return at(`must be ${JSON_ID_RULE}`);
-  if (named === ALL_TENANTS) return at(`must not be ${ALL_TENANTS}`);
+  if (named === ALL_TENANTS) return at(NO_TENANT);
   return own !== null && own !== named ? at('must be the tenantId of the payload') : null;
 }
 

@@ -75,8 +75,9 @@ test('a token of each kind of key stands for what its claims say', async () => {
       tenants: ['t1'],
       subject: 'u1',
       scopes: new Set(['subscribe', 'publish']),
-      ticketIds: null,
-      agreementIds: null,
+      narrowing: null,
+      openKinds: ['ticket', 'agreement'],
+      claimed: new Map(),
       expiresAtMs: null,
     });
   }
