@@ -292,11 +292,12 @@ for (const [name, start, absent] of [
 
     it('matches all that a revocation gives, and nothing else', async (t) => {
       const { a, b } = await start(t);
+      const iat = nowS() - 60;
       const tokens = {
-        u1j1: await sign({ jti: 'j1' }),
-        u1j2: await sign({ jti: 'j2' }),
-        u2j1: await sign({ sub: 'u2', jti: 'j1' }),
-        number: await sign({ sub: 7 as never, jti: 8 as never }),
+        u1j1: await sign({ jti: 'j1', iat }),
+        u1j2: await sign({ jti: 'j2', iat }),
+        u2j1: await sign({ sub: 'u2', jti: 'j1', iat }),
+        number: await sign({ sub: 7 as never, jti: 8 as never, iat }),
         bare: await sign({ sub: undefined, iat: undefined } as never),
         otherTenant: await sign({ tenantId: 't9' }),
         service: await sign({ tenantId: '*', sub: 'svc', jti: 'js', scope: 'metrics' }),
@@ -327,7 +328,6 @@ for (const [name, start, absent] of [
       await whileRevoked({ sub: 'svc' }, 'service');
       await whileRevoked({ jti: 'js' }, 'service');
       // Up to that second; a token without iat is older than any.
-      const iat = nowS() - 60;
       await whileRevoked({ tenantId: 't1', before: new Date((iat - 1) * 1000 + 999).toISOString() }, 'bare');
       await whileRevoked({ sub: 'u1', tenantId: 't1', before: new Date(iat * 1000).toISOString() }, 'u1j1,u1j2');
       tokens.u1j1 = await sign({ iat: nowS() + 30 });
@@ -443,9 +443,9 @@ describe('the routes of revocations', () => {
       [own, `DELETE /revocations/${global.id}`],
     ];
     const noAdmins = [
-      await sign({ scope: 'subscribe publish metrics' }),
-      await sign({ scope: 'admin', tenantId: [] }),
-      await sign({ scope: 'admin', ticketIds: ['1'] }),
+      await sign({ sub: 'u5', scope: 'subscribe publish metrics' }),
+      await sign({ sub: 'u5', scope: 'admin', tenantId: [] }),
+      await sign({ sub: 'u5', scope: 'admin', ticketIds: ['1'] }),
     ];
     for (const token of noAdmins) {
       refusals.push([token, 'POST /revocations', { tenantId: 't1' }], [token, 'GET /revocations']);
@@ -545,7 +545,7 @@ describe('a revocation', () => {
       'Host: localhost',
       `Authorization: Bearer ${token}`,
       'Content-Type: application/json',
-      `Content-Length: ${body.length}`,
+      `Content-Length: ${Buffer.byteLength(body)}`,
     ];
     const raw = openRaw(a.url);
     t.after(() => raw.destroy());
