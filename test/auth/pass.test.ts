@@ -26,6 +26,8 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     ]),
     openKinds: ['ticket', 'agreement'],
     claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: T0 + 8 * HOUR_S * 1000,
     ...overrides,
   };

@@ -78,6 +78,8 @@ test('a token of each kind of key stands for what its claims say', async () => {
       narrowing: null,
       openKinds: ['ticket', 'agreement'],
       claimed: new Map(),
+      tokenId: null,
+      issuedAtS: null,
       expiresAtMs: null,
     });
   }

@@ -12,6 +12,7 @@ import {
 } from '../../contract/events.ts';
 import { MAX_BATCH, MAX_BATCH_ROOMS, MAX_NAMED_ROOMS } from '../../contract/publishing.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
+import { MAX_CLAIM_CHARACTERS } from '../routes/revocations.ts';
 import {
   arrayOf,
   boolean,
@@ -31,6 +32,15 @@ export type Declared = Pick<Config, 'extraEvents' | 'roomKinds'>;
 
 /** The server refuses other members. */
 const NO_OTHERS = { additionalProperties: false } as const;
+
+const STRING_OR_NULL: JsonObject = { type: ['string', 'null'] };
+const INSTANT: JsonObject = { type: 'string', format: 'date-time' };
+const CLAIM: JsonObject = { type: ['string', 'integer', 'null'], minLength: 1, maxLength: MAX_CLAIM_CHARACTERS };
+const ID_OR_INTEGER: JsonObject = { ...ID_SCHEMA, type: ['string', 'integer', 'null'], description: JSON_ID_RULE };
+const BEFORE = describe(
+  { type: ['string', 'null'], format: 'date-time' },
+  'Tokens issued up to this second are revoked. Default: now; at most 60 s ahead.',
+);
 
 const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
 
@@ -165,6 +175,20 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
       hasMore: describe(boolean, 'True if the log has more events after `cursor` right now.'),
     }),
     ...statsSchemas,
+    NewRevocation: {
+      ...object({ sub: CLAIM, tenantId: ID_OR_INTEGER, jti: CLAIM, before: BEFORE }, []),
+      ...NO_OTHERS,
+      anyOf: ['sub', 'tenantId', 'jti'].map((name) => ({ required: [name] })),
+    },
+    Revocation: object({
+      id: string,
+      sub: STRING_OR_NULL,
+      tenantId: STRING_OR_NULL,
+      jti: STRING_OR_NULL,
+      before: INSTANT,
+      createdAt: INSTANT,
+    }),
+    Revocations: object({ items: arrayOf(ref('Revocation')), nextPage: STRING_OR_NULL }),
     Tickets: list(ref('TicketsUpdated')),
     Messages: list(
       events.includes(MESSAGES_UPDATED) ? { anyOf: [ref('MessagesNew'), ref('MessagesUpdated')] } : ref('MessagesNew'),
