@@ -37,7 +37,6 @@ import {
   readAll,
   refusedAs,
   request,
-  sessionChange,
   storeConformance,
   tailOf,
   ticket,
@@ -314,36 +313,6 @@ describe('a log in a file', () => {
       assert.deepEqual([statSync(join(folder, 'made')).mode & 0o777, statSync(file).mode & 0o777], [0o700, 0o600]);
       await open({ file, logger });
       assert.equal(warnings.length, 1);
-    });
-
-    it('upgrades a log of format 1: the records stay, and its sessions, which were readable, are dropped', async (t) => {
-      const { file, open } = setUp(t);
-      const { store } = await open();
-      const [id] = await append(store, [declared()]);
-      await store.close();
-      const earlier = new DatabaseSync(file);
-      earlier.exec(`
-        DROP TABLE sessions; DROP TABLE session_rooms; DROP TABLE session_counts; DROP INDEX idempotency_by_scope;
-        CREATE TABLE sessions (
-          pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID;
-        CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-        INSERT INTO sessions VALUES ('p', 'a', '{"rooms":["ticket:readable"]}', 2000000000000000);
-        PRAGMA user_version = 1;
-      `);
-      earlier.close();
-      for (const saved of [false, true]) {
-        const { store } = await open();
-        const { records } = await store.newest({ audiences: ['tenant:t1'], limit: 9, maxChars: 1e6 });
-        assert.deepEqual(
-          records.map((record) => record.id),
-          [id],
-        );
-        assert.equal((await store.claimSession('p', 'a', Date.now())) !== null, saved);
-        assert.equal(await store.saveSession(sessionChange()), 'saved');
-        await store.close();
-        assert.ok(!readFileSync(file, 'latin1').includes('readable'));
-      }
     });
 
     it('refuses a log of a later format version', async (t) => {

@@ -152,8 +152,10 @@ export type Request =
   /** The thread closes its files and exits; it sends no reply. */
   | { readonly kind: 'close' };
 
-/** The first message is `opened` or `refused`. Then each request but `cleanUp` gets one reply, in order. */
+/** The first message is `opened` or `refused`, after any number of `upgrading`. Then each request but `cleanUp` gets one reply, in order. */
 export type Reply =
+  /** What an upgrade of the file tells the operator. */
+  | { readonly kind: 'upgrading'; readonly text: string }
   | { readonly kind: 'opened'; readonly path: string; readonly epoch: string; readonly facts: OpenFacts }
   | { readonly kind: 'refused'; readonly message: string }
   | { readonly kind: 'written'; readonly replies: readonly ReplyTo<WriteOperations>[] }

@@ -18,7 +18,7 @@ import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } f
 
 export const MEMORY = ':memory:';
 
-/** `upgrade` reads a file of any version from 1. An older build refuses the file of a newer one. */
+/** A file of any version from 1 is upgraded. An older build refuses the file of a newer one. */
 export const SCHEMA_VERSION = 3;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
@@ -107,7 +107,7 @@ export const AUDIENCE_TABLES = `
 `;
 
 /** `session_counts` holds the number of sessions of each holder; the triggers keep it, and remove a session's rooms. */
-const SESSION_TABLES = `
+export const SESSION_TABLES = `
   CREATE TABLE sessions (
     pid TEXT PRIMARY KEY, owner TEXT NOT NULL, holder TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
@@ -138,12 +138,16 @@ const TICKET_INDEXES = `
     WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
+/** Brings a file to `SCHEMA_VERSION` (upgrade.ts). Also called for a file of that version, which may be half upgraded. */
+export type Upgrade = (db: DatabaseSync, path: string, version: number) => Promise<void>;
+
 /**
- * Opens the log. Creates it if it is new, and rebuilds its index if it was made under another keying.
+ * Opens the log. Creates it if it is new, upgrades it if it is of an earlier format, and rebuilds its index if it was made
+ * under another keying.
  * `path` of the result is the file with symbolic links resolved, or `:memory:`.
  * @throws {Error} of one line if the file cannot be the log
  */
-export function openForWriting(file: string, keying: Keying) {
+export async function openForWriting(file: string, keying: Keying, upgrade: Upgrade) {
   const connections: DatabaseSync[] = [];
   const connect = (path: string): DatabaseSync => {
     const db = new DatabaseSync(path);
@@ -186,13 +190,13 @@ export function openForWriting(file: string, keying: Keying) {
       PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
     `);
     if (isForeign) create(db, keying);
-    else if (version < SCHEMA_VERSION) upgrade(db);
+    else await upgrade(db, path, version);
     db.exec(TICKET_INDEXES);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));
-      // So that the file is a log, even without its write-ahead log.
-      if (isForeign) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      // So that the file is a log of this format, even without its write-ahead log.
+      if (isForeign || version < SCHEMA_VERSION) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     }
     return { db, epoch: meta(db, 'epoch'), path, raw, close };
   } catch (error) {
@@ -250,7 +254,7 @@ export function meta(db: DatabaseSync, name: string): string {
 }
 
 /** Runs `work` in one transaction, and rolls it back if `work` throws. */
-function transaction(db: DatabaseSync, work: () => void): void {
+export function transaction(db: DatabaseSync, work: () => void): void {
   db.exec('BEGIN IMMEDIATE');
   try {
     work();
@@ -344,21 +348,6 @@ function create(db: DatabaseSync, keying: Keying): void {
     insert.run('secure_delete', 'on');
     db.prepare('INSERT INTO log VALUES (1, 0, ?, 0, ?, 0)').run(GENESIS_NONCE, GENESIS_NONCE);
     db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`);
-  });
-}
-
-/**
- * Version 1 kept a session's rooms readable in one text, so its sessions are dropped: their clients start anew after a
- * `bridge.reset`.
- */
-function upgrade(db: DatabaseSync): void {
-  transaction(db, () => {
-    db.exec(`
-      DROP TABLE sessions;
-      ${SESSION_TABLES}
-      CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key);
-      PRAGMA user_version = ${SCHEMA_VERSION};
-    `);
   });
 }
 

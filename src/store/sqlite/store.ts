@@ -4,7 +4,6 @@
  * Two threads do (worker.ts): one writes, in groups that share a transaction and a sync, and one reads. An append stays
  * here until its group is committed. Its records then go to the tail, and only after that is it acknowledged.
  */
-import { once } from 'node:events';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
@@ -52,7 +51,7 @@ const PROBE_INTERVAL_MS = 1_000;
 /** @throws {Error} of one line if the file cannot be the log, or another server has it open */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const { file, keying, logger, deadlineMs = 4_000 } = options;
-  const writer = await startThread({ role: 'writer', file, keying });
+  const writer = await startThread({ role: 'writer', file, keying }, logger);
   const { path, epoch, facts } = writer;
   if (facts.tighten !== null) {
     logger.warn({ run: facts.tighten }, `other users of this machine can read the log; run: ${facts.tighten}`);
@@ -60,7 +59,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const reader =
     path === MEMORY
       ? writer
-      : await startThread({ role: 'reader', path }).catch(async (error) => {
+      : await startThread({ role: 'reader', path }, logger).catch(async (error) => {
           await writer.end(deadlineMs);
           throw error;
         });
@@ -345,12 +344,20 @@ interface Thread {
 }
 
 /** @throws {Error} if the log cannot be opened, with the thread's reason */
-async function startThread(task: ThreadTask): Promise<Thread> {
+async function startThread(task: ThreadTask, logger: Logger): Promise<Thread> {
   // The worker has the extension of this file: .ts in the sources, .js in the build.
   const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
     workerData: task,
   });
-  const [first] = (await once(worker, 'message')) as [Reply];
+  const first = await new Promise<Reply>((resolve, reject) => {
+    worker.once('error', reject);
+    worker.on('message', function receive(reply: Reply) {
+      if (reply.kind === 'upgrading') return logger.info({}, reply.text);
+      worker.off('message', receive);
+      worker.off('error', reject);
+      resolve(reply);
+    });
+  });
   if (first.kind !== 'opened') {
     await worker.terminate();
     throw new Error(first.kind === 'refused' ? first.message : 'the log did not open');
