@@ -77,7 +77,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const config = configure(options);
   const logger = createLogger(config.logLevel);
   const keying = keyingOf(config.authMode);
-  const store = await openStore(config.storeUrl, keying, logger);
+  const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
   const catalog = createEventCatalog(config.extraEvents, config.roomKinds);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,

@@ -61,7 +61,7 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
   test('a websocket whose log is lost goes on, also if the new cursors sort before the lost ones', async () => {
     // The cursors of this log sort after those of the next one.
     await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-    await redis.command('HSET', '{roomcast}:meta', 'epoch', 'zzzzzzzz');
+    await redis.command('HSET', '{roomcast}:log', 'epoch', 'zzzzzzzz');
     const bridge = await startBridge({ storeUrl: redis.url, drainMs: 200 });
     closing.push(bridge.close);
     const between = await startObstacle(bridge.url);

@@ -269,7 +269,7 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     await (await openRedisStore({ url: redis.url, keying: 'room', logger })).close();
     // As if the clock had stepped back by an hour since the newest record.
     const last = String((Date.now() + 3_600_000) * 1000);
-    await redis.command('HSET', '{roomcast}:meta', 'last', last, 'trimmed', last);
+    await redis.command('HSET', '{roomcast}:log', 'last', last, 'trimmed', last);
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     const appended: Cursor[] = [];
     for (const { store } of [a, b, a]) appended.push(...(await append(store, [declared(), declared()])));
