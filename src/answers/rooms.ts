@@ -14,6 +14,7 @@ import { printableName } from '../contract/printable.ts';
 import {
   allKinds,
   faultOfId,
+  faultOfRoom,
   formatRoom,
   ID_SCHEMA,
   idField,
@@ -100,6 +101,39 @@ export function parseRoom(kind: RoomKind, arg: unknown): Room {
   const fault = faultOfId(kind, id);
   if (fault !== null) throw new BridgeError('invalid_room', `${field} ${fault}.`);
   return formatRoom(kind, id as string);
+}
+
+/**
+ * The rooms of the generic `join` and `leave` of Socket.IO (protocol §5): `arg` is a room's name, or an array of names, in
+ * which repeats count once.
+ * @param kinds all kinds of the bridge
+ * @throws {BridgeError} `invalid_room`, `too_many_rooms`
+ */
+export function parseRooms(arg: unknown, kinds: readonly RoomKind[], maxRooms: number): readonly Room[] {
+  if (Array.isArray(arg) && arg.length === 0) {
+    throw new BridgeError('invalid_room', 'The array of rooms is empty. Name at least one room, such as "ticket:123".');
+  }
+  const rooms = new Set<Room>();
+  for (const [index, room] of (Array.isArray(arg) ? arg : [arg]).entries()) {
+    const fault = faultOfRoom(room, kinds);
+    if (fault !== null) {
+      throw new BridgeError('invalid_room', `${Array.isArray(arg) ? `rooms[${index}]` : 'The room'} ${fault}.`);
+    }
+    rooms.add(room as Room);
+  }
+  if (rooms.size > maxRooms) {
+    throw new BridgeError('too_many_rooms', `The array names ${rooms.size} rooms; at most ${maxRooms} are allowed.`);
+  }
+  return [...rooms];
+}
+
+/**
+ * For connections that join rooms later: without this check they would stay open and receive nothing (protocol §11).
+ * @throws {BridgeError} `forbidden` if the principal may listen to nothing
+ */
+export function requireHearing(principal: Principal): void {
+  const reason = whyDeaf(principal);
+  if (reason !== null) throw new BridgeError('forbidden', reason);
 }
 
 /**

@@ -87,7 +87,9 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
       const text = code
         ? message
         : `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
-      end({ error: new RoomcastError(code ?? 'unreachable', text, { status: code ? 401 : 0 }) });
+      end({
+        error: new RoomcastError(code ?? 'unreachable', text, { status: code === 'forbidden' ? 403 : code ? 401 : 0 }),
+      });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
       if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });

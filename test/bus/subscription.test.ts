@@ -210,9 +210,9 @@ test('a join that comes to its turn after the connection has ended enters no roo
   const bus = await openBus(context);
   const [first] = await publish(bus, 1, 1);
   const subscription = bus.subscribe({ rooms: new Map(), after: null }, stalledSink().sink);
-  const underWay = subscription.join(ROOM, [ROOM], first as Cursor);
+  const underWay = subscription.join(new Map([[ROOM, [ROOM]]]), first as Cursor);
   subscription.close();
-  for (const join of [underWay, subscription.join(ROOM, [ROOM], null)]) {
+  for (const join of [underWay, subscription.join(new Map([[ROOM, [ROOM]]]), null)]) {
     await assert.rejects(join, { code: 'unavailable' });
   }
   assert.equal(listenerCount(bus), 0);

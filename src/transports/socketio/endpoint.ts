@@ -9,6 +9,7 @@ import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { requestIdFor, requestIdOf } from '../../answers/headers.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
+import { requireHearing } from '../../answers/rooms.ts';
 import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
@@ -20,7 +21,7 @@ import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
 import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
-import { Connection, type ConnectionDeps, type ConnectionOptions } from './connection.ts';
+import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
 import { createEncoder } from './encoder.ts';
 import { createHeartbeats } from './heartbeats.ts';
 import {
@@ -44,7 +45,7 @@ const REVISION = '4';
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
-export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery'> {
+export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery' | 'requests'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
   /** @throws {BridgeError} */
@@ -72,7 +73,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     { ...deps, store: { bounds: () => deps.store.bounds(), ...sealSessions(deps.store) } },
     connections,
   );
-  const connectionDeps: ConnectionDeps = { ...deps, recovery };
+  const connectionDeps: ConnectionDeps = { ...deps, recovery, requests: requestsFor(config.roomKinds) };
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
@@ -123,6 +124,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     channel.isAuthenticating = true;
     try {
       const principal = await principalOf(socket.handshake);
+      requireHearing(principal);
       socket.data = { principal, resumed: await recovery.recover(socket, principal) } satisfies SocketData;
       channel.accepts(principal);
       next();

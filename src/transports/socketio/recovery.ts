@@ -206,9 +206,9 @@ export function createRecovery(
   }
 
   /** @throws {BridgeError} `unavailable`: the client has a newer connection, and this one is cut */
-  async function save(connection: RecoverableConnection, room: Room): Promise<void> {
+  async function save(connection: RecoverableConnection, rooms: Iterable<Room>): Promise<void> {
     if (!connection.isRecoverable) return;
-    connection.saving.changed.add(room);
+    for (const room of rooms) connection.saving.changed.add(room);
     if ((await write(connection)) || connection.closed) return;
     connection.terminate();
     throw new BridgeError('unavailable', 'A newer connection of this client has replaced this one.');
