@@ -49,11 +49,10 @@ export const hourOf = (atMs: number): number => Math.floor(atMs / HOUR_MS);
 export const keyOf = (...parts: string[]): string => hash('sha256', parts.join('\n'), 'base64url').slice(0, 22);
 
 /**
- * The keys of the changes of a ticket's messages begin with this, those of a tenant with its first half, which is the
- * whole if `ticket` is null. Hashes, because keys outlive what they are made of.
+ * The keys of the changes of a ticket's messages begin with this; those of a tenant with what it is if `ticket` is null. Hashes, because keys outlive what they are made of.
  */
 export const changeScope = (tenant: string, ticket: string | null): string =>
-  `${keyOf(tenant).slice(0, 11)}${ticket === null ? '' : keyOf(tenant, ticket).slice(0, 11)}`;
+  `${keyOf(tenant).slice(0, 10)}${ticket === null ? '' : keyOf(tenant, ticket).slice(0, 6)}`;
 
 /** The rooms that are not among others, joined; null if there are none. */
 function roomsBeyond(rooms: string, others: string): string | null {

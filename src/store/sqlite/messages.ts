@@ -49,7 +49,8 @@ export const nameOf = (sort: 'm' | 'p', id: string): string =>
 
 /** What the event of an append means. */
 export interface Meaning {
-  readonly names: readonly string[];
+  /** The names of the event that no message has yet. */
+  readonly unused: readonly string[];
   /** The message with a `messages.new`, else the oldest of those known by changes; null if there is none. */
   readonly message: Message | null;
   /** Further messages that are known only by changes, and are the same message. */
@@ -129,9 +130,10 @@ export function createMessages(
     }
     const known = found.find(({ nonce }) => nonce !== null);
     const pending = found.filter(({ nonce }) => nonce === null).sort((a, b) => a.seq - b.seq);
+    const unused = rows.length === names.length ? [] : names.filter((name) => rows.every(([used]) => used !== name));
     return known === undefined
-      ? { names, message: pending[0] ?? null, others: pending.slice(1) }
-      : { names, message: known, others: pending };
+      ? { unused, message: pending[0] ?? null, others: pending.slice(1) }
+      : { unused, message: known, others: pending };
   }
 
   function firstRoomsOf(message: Message): string | null {
@@ -197,7 +199,7 @@ export function createMessages(
     },
 
     /** A change that is not a repeat, with its meaning. */
-    change(ticketId: number, facts: MessageFactsRow, { names, message, others }: Meaning, seq: number, rooms: string) {
+    change(ticketId: number, facts: MessageFactsRow, { unused, message, others }: Meaning, seq: number, rooms: string) {
       const [change, , , instant, rank] = facts;
       const shown = change === 'deleted' ? null : seq;
       let target = message;
@@ -212,7 +214,7 @@ export function createMessages(
           }
         }
       }
-      for (const name of names) insertName.run(ticketId, name, target.seq);
+      for (const name of unused) insertName.run(ticketId, name, target.seq);
     },
 
     flush(): void {
