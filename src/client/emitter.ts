@@ -13,6 +13,7 @@
 import { MAX_NAMED_ROOMS } from '../contract/publishing.ts';
 import { BUILT_IN_KINDS, faultOfRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import { LEGACY } from './legacy.ts';
+import { checkOptions, isFunction, type Rule } from './options.ts';
 import { PublishError } from './publish-error.ts';
 
 type Id = string | number;
@@ -68,6 +69,10 @@ export interface Emitter extends Pick<Emission, 'to' | 'in'> {
   emitToUser(userId: Id, event: string, payload: unknown, options?: EmitOptions): void;
 }
 
+const RULES: Readonly<Record<keyof EmitterOptions, Rule>> = {
+  tenantId: [() => true, ''],
+  onError: [isFunction, 'a function'],
+};
 /** A legacy event without its canonical event is reported after this time. */
 const CANONICAL_WITHIN_MS = 10_000;
 const LOG_EVERY_MS = 60_000;
@@ -93,7 +98,9 @@ export function sendPendingEmits(target: object): void {
   for (const send of pending.get(target) ?? []) send();
 }
 
+/** @throws {TypeError} an option that is unknown or has the wrong form */
 export function createEmitter(target: EmitTarget, options: EmitterOptions = {}): Emitter {
+  checkOptions(options, RULES);
   const { onError = createErrorLog() } = options;
   /** The records of this tick, in the order of their first emits. */
   let waiting: Waiting[] = [];

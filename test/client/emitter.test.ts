@@ -257,6 +257,11 @@ test('without onError, failures are logged once a minute for each event and code
   assert.match(lines[1] ?? '', /^roomcast: "nobody\.declared" did not reach tenant:emitter-\d+: unknown_event: /);
 });
 
+test('an unknown option throws', () => {
+  const options = { tenant: 't1' } as EmitterOptions;
+  assert.throws(() => createEmitter(publisher, options), { name: 'TypeError', message: /"tenant".*tenantId, onError/ });
+});
+
 test('close publishes what was emitted in the same tick', async () => {
   emitter.emitToTenant(tenantId, 'notices.new', {});
   const closed = publisher.close();
