@@ -13,6 +13,7 @@
 import { MAX_NAMED_ROOMS } from '../contract/publishing.ts';
 import { BUILT_IN_KINDS, faultOfRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import { LEGACY } from './legacy.ts';
+import { checkOptions, isFunction, type Rule } from './options.ts';
 import { PublishError } from './publish-error.ts';
 
 type Id = string | number;
@@ -68,6 +69,12 @@ export interface Emitter extends Pick<Emission, 'to' | 'in'> {
   emitToUser(userId: Id, event: string, payload: unknown, options?: EmitOptions): void;
 }
 
+const RULES: Readonly<Record<keyof EmitterOptions, Rule>> = {
+  tenantId: [() => true, ''],
+  onError: [isFunction, 'a function'],
+};
+/** A legacy event without its canonical event is reported after this time. */
+const CANONICAL_WITHIN_MS = 10_000;
 const LOG_EVERY_MS = 60_000;
 /** Kinds of failure that the log remembers. */
 const MAX_LOGGED = 1000;
@@ -91,24 +98,27 @@ export function sendPendingEmits(target: object): void {
   for (const send of pending.get(target) ?? []) send();
 }
 
+/** @throws {TypeError} an option that is unknown or has the wrong form */
 export function createEmitter(target: EmitTarget, options: EmitterOptions = {}): Emitter {
+  checkOptions(options, RULES);
   const { onError = createErrorLog() } = options;
   /** The records of this tick, in the order of their first emits. */
   let waiting: Waiting[] = [];
   /** Of each event and payload, and of each room, the place of its newest record in `waiting`. */
   const places = new Map<string, number>();
-  /** Legacy events of this tick, and canonical events so far. */
-  const dropped = new Map<string, readonly string[]>();
+  /** Canonical events so far, and legacy events that wait for theirs. */
   const emitted = new Set<string>();
+  const unmatched = new Set<string>();
   const sends = pending.get(target) ?? new Set();
   pending.set(target, sends);
 
   function emit(rooms: readonly string[], tenantId: Id | null, event: string, payloads: readonly unknown[]): void {
-    schedule();
-    if (CANONICAL.has(event)) {
-      dropped.set(event, rooms);
+    const canonical = CANONICAL.get(event);
+    if (canonical !== undefined) {
+      expect(canonical, event, rooms);
       return;
     }
+    schedule();
     if (Object.hasOwn(LEGACY, event)) emitted.add(event);
     const text = payloads.length === 1 ? serialise(payloads[0]) : null;
     if (text === null) {
@@ -169,12 +179,18 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
     waiting = [];
     places.clear();
     for (const record of records) publish(record);
-    for (const [event, rooms] of dropped) {
-      const canonical = CANONICAL.get(event) as string;
-      if (emitted.has(canonical)) continue;
+  }
+
+  /** An application may emit the legacy event first, and read its database before the canonical one. */
+  function expect(canonical: string, event: string, rooms: readonly string[]): void {
+    if (emitted.has(canonical) || unmatched.has(event)) return;
+    unmatched.add(event);
+    const timer: { unref?(): void } | number = setTimeout(() => {
+      unmatched.delete(event);
+      if (emitted.has(canonical)) return;
       fail('legacy_event', `The bridge makes it from "${canonical}". Emit that event.`, event, rooms);
-    }
-    dropped.clear();
+    }, CANONICAL_WITHIN_MS);
+    if (typeof timer === 'object') timer.unref?.();
   }
 
   function publish({ event, payload, rooms, tenantId, fallback }: Waiting): void {

@@ -176,12 +176,19 @@ describe('the tenant of a payload without one', () => {
 });
 
 describe('what is not published', () => {
-  test('legacy events, silently where their canonical event is there', async () => {
+  test('legacy events; reported where their canonical event does not follow within 10 s', async (t) => {
     emitter.emitToTenant(tenantId, 'message:created', { id: 'm' });
     emitter.emitToTenant(tenantId, 'messages.new', messageNew({ tenantId }));
     emitter.emitToTenant(tenantId, 'ticket.message', {});
-    emitter.emitToTenant(tenantId, 'message:updated', {});
     assert.deepEqual(shown(await tenantRecords()), [`messages.new → tenant:${tenantId}`]);
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    for (let n = 0; n < 3; n++) emitter.emitToTenant(tenantId, 'message:updated', {});
+    emitter.emitToTicket(7, 'ticket.updated', {});
+    t.mock.timers.tick(9_000);
+    emitter.emitToTicket(7, 'tickets.updated', ticketUpdated({ tenantId }));
+    t.mock.timers.tick(1_000);
+    t.mock.timers.reset();
+    await publisher.flush();
     assert.deepEqual(failures, [`legacy_event: message:updated → tenant:${tenantId}`]);
   });
 
@@ -248,6 +255,11 @@ test('without onError, failures are logged once a minute for each event and code
     /^roomcast: "notices\.new" did not reach user:: invalid_room: It must be the name of a room/,
   );
   assert.match(lines[1] ?? '', /^roomcast: "nobody\.declared" did not reach tenant:emitter-\d+: unknown_event: /);
+});
+
+test('an unknown option throws', () => {
+  const options = { tenant: 't1' } as EmitterOptions;
+  assert.throws(() => createEmitter(publisher, options), { name: 'TypeError', message: /"tenant".*tenantId, onError/ });
 });
 
 test('close publishes what was emitted in the same tick', async () => {
