@@ -314,7 +314,7 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     const page1 = (await answer.json()) as { events: { rooms: string[]; payload: object }[] };
     assert.deepEqual(
       page1.events.map(({ rooms, payload }) => [rooms, payload]),
-      [[['queue:b', 'user:ana'], { tenantId: 'console', teamId: 'y' }]],
+      [[['queue:b', 'user:ana'], { tenantId: 'console', ticketId: 'test-ticket', teamId: 'y' }]],
     );
   });
 

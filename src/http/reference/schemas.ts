@@ -3,7 +3,6 @@ import { z } from 'zod';
 import type { Config } from '../../config.ts';
 import { ERRORS } from '../../contract/errors.ts';
 import {
-  MAX_NAMED_ROOMS,
   MESSAGE_STATUSES,
   MESSAGES_DELETED,
   MESSAGES_NEW,
@@ -11,7 +10,7 @@ import {
   payloadSchemas,
   TICKETS_UPDATED,
 } from '../../contract/events.ts';
-import { MAX_BATCH, MAX_BATCH_ROOMS } from '../../contract/publishing.ts';
+import { MAX_BATCH, MAX_BATCH_ROOMS, MAX_NAMED_ROOMS } from '../../contract/publishing.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
 import {
   arrayOf,
