@@ -5,12 +5,13 @@
  * `close` drains: the bridge accepts nothing new, ends streams with a time to reconnect, and completes accepted writes.
  */
 import type { BridgeContext } from './answers/answer.ts';
-import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
+import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
+import { createRevoked } from './auth/revocations.ts';
 import { createBus } from './bus/bus.ts';
 import { createPacer } from './bus/pacer.ts';
 import { type Published, type PublishOptions, toJsonValue } from './bus/publish.ts';
@@ -107,11 +108,15 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const origins = createOrigins({ ...config, localPages: isOpenHere });
   const onForeignPage = createSparseWarning(logger);
   const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
+  const revoked = createRevoked(logger);
+  // Without tokens, there is nothing to refuse.
+  if (config.authMode === 'jwt') await store.followRevocations(revoked);
+  const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
   const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
-    auth.principalOf(credentialsOf(context, acceptsPass));
-  const mayScrape = createMetricsAccess(config, auth.principalOf);
+    principalOf(credentialsOf(context, acceptsPass));
+  const mayScrape = createMetricsAccess(config, principalOf);
   const readers = createReaders({ metrics, logger });
   const gate = createGate({
     store,
@@ -122,7 +127,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const ready = () => !gate.draining && store.healthy();
   const countRead = createReadLimit(config.rateReads);
-  const common = { bus, store, config, metrics, logger, gate, countRead };
+  const common = { bus, store, config, metrics, logger, gate, revoked, countRead };
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
@@ -132,7 +137,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     ...common,
     checkGate,
     principalOf: (handshake) =>
-      auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
+      principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     origins,
     originRefusal: (request) => origins.refusal(pageFacts(request.headers)),
   });

@@ -1,7 +1,7 @@
 /**
  * The pass: a short-lived, listen-only stand-in for a token, for clients that can only send a URL (protocol §11,
- * `POST /pass`). It holds the token's tenants, narrowing and `sub`, and the scope `subscribe` only. A key of the log
- * signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
+ * `POST /pass`). It holds the token's tenants, narrowing, `sub`, `jti` and `iat`, and the scope `subscribe` only. A key of
+ * the log signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
  *
  * Two time limits apply. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. Until the
  * token's `exp`, at most 24 h, it also serves the reconnects that a stock EventSource makes by itself: it repeats its
@@ -111,12 +111,15 @@ export function createPasses(
 function claimsToPassOn(principal: Principal): JWTPayload {
   if (principal.kind === 'anonymous') return { tenantId: [] };
   if (principal.viaPass === true) throw new BridgeError('forbidden', 'A pass cannot mint another pass. Send a token.');
-  const { tenants, subject, scopes, narrowing, claimed } = principal;
+  const { tenants, subject, scopes, narrowing, claimed, tokenId, issuedAtS } = principal;
   if (tenants === '*') throw new BridgeError('forbidden', 'A service token cannot listen, so it gets no pass.');
   if (!scopes.has('subscribe')) throw new BridgeError('forbidden', 'The token lacks the scope subscribe.');
   return {
     tenantId: [...tenants],
     ...(subject === null ? {} : { sub: subject }),
+    // Revocations find the token by these.
+    ...(tokenId === null ? {} : { jti: tokenId }),
+    ...(issuedAtS === null ? {} : { iat: issuedAtS }),
     ...Object.fromEntries([...(narrowing ?? []), ...claimed].map(([kind, ids]) => [idsClaim(kind), [...ids]])),
   };
 }

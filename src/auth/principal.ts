@@ -28,6 +28,10 @@ export interface TokenHolder {
   readonly openKinds: readonly RoomKind[];
   /** The ids of each kind of CLAIMED_ROOM_KINDS that the token claims. Nobody else hears these rooms. */
   readonly claimed: ReadonlyMap<RoomKind, ReadonlySet<string>>;
+  /** The `jti` claim. */
+  readonly tokenId: string | null;
+  /** The `iat` claim, in whole seconds since 1970. */
+  readonly issuedAtS: number | null;
   /** Milliseconds since 1970; null when the token has no `exp`. */
   readonly expiresAtMs: number | null;
   /** The credential was a pass (pass.ts), which cannot mint another pass. */

@@ -250,6 +250,7 @@ export function holderOf(
   const openKinds = ['ticket', 'agreement', ...roomKinds.filter((kind) => !claimedRoomKinds.includes(kind))];
   const narrowing = idsOf(openKinds);
   const exp = claim('exp');
+  const iat = claim('iat');
   return {
     kind: 'token',
     tenants: tenantsOf(claim('tenantId')),
@@ -258,6 +259,8 @@ export function holderOf(
     narrowing: narrowing.size === 0 ? null : narrowing,
     openKinds,
     claimed: idsOf(claimedRoomKinds),
+    tokenId: textOf(claim('jti')),
+    issuedAtS: typeof iat === 'number' ? Math.floor(iat) : null,
     expiresAtMs: typeof exp === 'number' ? Math.min(exp * 1000, END_OF_TIME_MS) : null,
   };
 }
@@ -279,10 +282,16 @@ function tenantsOf(value: unknown): readonly string[] | '*' {
   return [...new Set(ids)];
 }
 
+/** A text claim, or an integer as its decimal text; null if it is neither. */
+function textOf(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  return typeof value === 'number' ? toId(value) : null;
+}
+
 function subjectOf(value: unknown): string | null {
   if (value === undefined) return null;
-  const subject = typeof value === 'number' ? toId(value) : value;
-  if (typeof subject !== 'string') throw unauthorized("The token's sub claim must be a string or an integer.");
+  const subject = textOf(value);
+  if (subject === null) throw unauthorized("The token's sub claim must be a string or an integer.");
   return subject;
 }
 

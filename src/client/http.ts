@@ -11,6 +11,9 @@ import { MAX_TIMER_MS, parseRetryAfter } from './retry.ts';
 /** A string, or a function that is called again each time its token is refused. */
 export type Token = string | (() => string | Promise<string>);
 
+/** The codes of `bridge.error` after which a connection needs a new token, as after a 401. */
+export const TOKEN_ENDED: readonly string[] = ['token_expired', 'token_revoked'];
+
 /** Why something failed. `code` is the bridge's (protocol §10), or `unreachable`, `timeout`, `token`, `closed`. */
 export class RoomcastError extends Error {
   readonly code: string;

@@ -7,7 +7,7 @@
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError } from './http.ts';
+import { RoomcastError, TOKEN_ENDED } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
 import { type Payload, queryOf } from './stream.ts';
 
@@ -58,7 +58,7 @@ export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) =
       if (retryMs !== null) end = { ...end, retryAfterMs: retryMs };
       if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
-        end = { ...end, error: new RoomcastError(code, message, { status: code === 'token_expired' ? 401 : 0 }) };
+        end = { ...end, error: new RoomcastError(code, message, { status: TOKEN_ENDED.includes(code) ? 401 : 0 }) };
       } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
       else if (id !== null) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');

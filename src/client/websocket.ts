@@ -11,7 +11,7 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts'
 import type { Reset } from '../contract/reset.ts';
 import { idOf, kindOf, type Room } from '../contract/rooms.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError } from './http.ts';
+import { RoomcastError, TOKEN_ENDED } from './http.ts';
 import { pause } from './retry.ts';
 import type { Payload, StreamEvent } from './stream.ts';
 
@@ -90,7 +90,7 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
       end({ error: new RoomcastError(code ?? 'unreachable', text, { status: code ? 401 : 0 }) });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
-      if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });
+      if (TOKEN_ENDED.includes(code)) end({ error: new RoomcastError(code, message, { status: 401 }) });
     });
     socket.on(BRIDGE_RESET, (reset: Reset<string>) => {
       // Cursors of a lost log may sort after those of the new one.

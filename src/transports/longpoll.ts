@@ -10,6 +10,7 @@ import { eventsFilter, eventsSeen, PASS, roomQuery, roomsHeardBy, roomsToJoin, v
 import { expiryOf } from '../auth/expiry.ts';
 import { clientAddress } from '../auth/limits.ts';
 import { callerKey, type Principal } from '../auth/principal.ts';
+import { claimsOf, type Revoked, type TokenClaims, type WatchedConnection } from '../auth/revocations.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, LogPage, PageQuery } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
@@ -55,6 +56,7 @@ export interface PollingDeps {
   readonly metrics: Metrics;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly revoked: Revoked;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }
@@ -70,6 +72,9 @@ interface EventsPage extends Omit<LogPage, 'records'> {
 
 interface EventsRequest {
   readonly caller: string;
+  readonly claims: TokenClaims;
+  /** @throws {BridgeError} `token_revoked`, or `forbidden` if the token lost a tenant that a room needs */
+  readonly requireToken: () => void;
   /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
   readonly admitLarge: () => void;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
@@ -81,7 +86,7 @@ interface EventsRequest {
   readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf, countRead }: PollingDeps) {
+export function createPolling({ bus, config, metrics, gate, principalOf, revoked, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
   const shape = eventsQuery(publishedNames(config.extraEvents), config.roomKinds);
 
@@ -95,6 +100,11 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
     const view = viewOf(query, config);
     const request: EventsRequest = {
       caller,
+      claims: claimsOf(principal),
+      requireToken() {
+        const current = revoked.current(principal);
+        if (current !== principal) roomsToJoin(current, query, config);
+      },
       admitLarge: () => gate.admitAnswer(incoming, outgoing),
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
@@ -121,6 +131,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
       if (page.ids.length === 0) page = arrived;
       else if (arrived.ids.length > 0) page = await firstPage(request, after);
     }
+    request.requireToken();
     return answerPage(context, request, page, etagOf(page, request.view));
   }
 
@@ -197,14 +208,26 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
     after: Cursor,
     waitMs: number,
   ): Promise<EventsPage> {
-    const { caller, rooms, view, limit } = request;
+    const { caller, claims, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     // Not when the wait is over: the answer may have to wait for its reader.
     if (outgoing.closed) release();
     else onExchangeEnd(outgoing, release);
-    metrics.connected('longpoll', 1);
     return new Promise<EventsPage>((resolve, reject) => {
+      const connection: WatchedConnection = {
+        claims,
+        revoked() {
+          try {
+            request.requireToken();
+            answerEmpty();
+          } catch (error) {
+            settle(() => reject(error));
+          }
+        },
+      };
+      revoked.watch(connection);
+      metrics.connected('longpoll', 1);
       let subscription: Subscription | null = null;
       let settled = false;
       /** Between `after` and here, no record is for this client. */
@@ -215,6 +238,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
         clearTimeout(timer);
         waiting.delete(answerEmpty);
         removeListener();
+        revoked.unwatch(connection);
         subscription?.close();
         metrics.connected('longpoll', -1);
         finish();
@@ -296,6 +320,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
     yield* first.splice(0);
     while (position < last) {
       const page = await bus.read(stepOf(request, MAX_LIMIT), position);
+      request.requireToken();
       // Trimmed meanwhile. The client's next request gets the 410.
       if ('reason' in page) throw gone(page);
       for (const record of page.records) if (record.id <= last && isSeen(record, request.view)) yield record;

@@ -26,6 +26,8 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     ]),
     openKinds: ['ticket', 'agreement'],
     claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: T0 + 8 * HOUR_S * 1000,
     ...overrides,
   };
@@ -277,4 +279,14 @@ test('without tokens everyone is let in, and the pass that is given works here a
   assert.equal(await auth.principalOf(request({}, `pass=${pass}`)), ANONYMOUS);
   const principal = await createAuth(config, origins, one.secretOf).principalOf(request({}, `pass=${pass}`));
   for (const room of ['tenant:t1', 'ticket:1', 'user:u1'] as const) assert.deepEqual(audiencesFor(principal, room), []);
+});
+
+test('a pass carries what revocations find its token by, and stays within its limit', async () => {
+  const passes = world().passes();
+  const longest = holder({ tokenId: 'j'.repeat(6_000), issuedAtS: T0 / 1000 - 5 });
+  for (const principal of [longest, holder({ tokenId: 'é"\n', issuedAtS: 0 }), holder()]) {
+    const { pass } = await passes.mint(principal);
+    const { tokenId, issuedAtS } = await passes.verify(pass, false);
+    assert.deepEqual([tokenId, issuedAtS], [principal.tokenId, principal.issuedAtS]);
+  }
 });

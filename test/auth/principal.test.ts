@@ -27,6 +27,8 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     narrowing: null,
     openKinds: ['ticket', 'agreement'],
     claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: null,
     ...overrides,
   };

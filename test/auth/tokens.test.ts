@@ -77,6 +77,8 @@ test('a token of each kind of key stands for what its claims say', async () => {
       scopes: new Set(['subscribe', 'publish']),
       ticketIds: null,
       agreementIds: null,
+      tokenId: null,
+      issuedAtS: null,
       expiresAtMs: null,
     });
   }

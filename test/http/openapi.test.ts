@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { configure } from '../../src/config.ts';
 import { ERRORS } from '../../src/contract/errors.ts';
 import { createEventCatalog } from '../../src/contract/events.ts';
@@ -45,6 +46,7 @@ test('the document and the app list the same routes', () => {
     bus: {} as never,
     gate: { admitAnswer: () => {} },
     store: {} as never,
+    revoked: createRevoked(createLogger('silent')),
     catalog,
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import type { Principal } from '../../src/auth/principal.ts';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { createBus } from '../../src/bus/bus.ts';
 import { configure } from '../../src/config.ts';
 import { createEventCatalog, LEGACY_NAMES } from '../../src/contract/events.ts';
@@ -302,6 +303,8 @@ describe('state routes and tokens', () => {
           ]),
     openKinds: ['ticket', 'agreement'],
     claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: null,
     viaPass: false,
   });
@@ -337,6 +340,7 @@ describe('state routes and tokens', () => {
       catalog,
       logger,
       prometheus,
+      revoked: createRevoked(logger),
       authenticate: async () => principal,
       authorizeMetrics: async () => {},
       countRead: () => {},

@@ -7,6 +7,7 @@ import { eventsQuery } from '../../transports/longpoll.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
+import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
 import { STATS_QUERY } from '../routes/stats.ts';
 import {
@@ -37,7 +38,7 @@ const PAGE = text('text/html');
 const STREAM = { description: 'Server-Sent Events (WHATWG HTML §9.2).' } as const;
 const YAML = { 'application/yaml': { schema: { type: 'object' } } } as const;
 
-const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'forbidden', 'unavailable'] as const;
+const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'token_revoked', 'forbidden', 'unavailable'] as const;
 const STATE_PROBLEMS = ['invalid_request', 'unknown_parameter', ...TOKEN_PROBLEMS] as const;
 const LISTEN_PROBLEMS = [...STATE_PROBLEMS, 'invalid_cursor', 'too_many_rooms', 'too_many_connections'] as const;
 /** The credentials of routes that also take a pass. */
@@ -297,6 +298,70 @@ const stats: Operation = {
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
 };
 
+const REVOCATION = {
+  id: '17-6f0c1d2e3a4b5c6d',
+  sub: 'user-1',
+  tenantId: 'tenant-1',
+  jti: null,
+  before: '2024-06-01T12:00:00.000Z',
+  createdAt: '2024-06-01T12:00:00.000Z',
+};
+const ADMIN_OF_TENANTS =
+  'With tokens, you need the scope `admin`. A token for certain tenants reaches the revocations that name one of them.';
+
+const revoke: Operation = {
+  operationId: 'revoke',
+  tags: ['Operate'],
+  summary: 'Revoke tokens',
+  description:
+    'From now on, every node refuses the tokens that match all members that you give, and were issued up to the second ' +
+    '`before`, and the passes made from them: 401 `token_revoked`. Their connections end. A token that names other ' +
+    `tenants than \`tenantId\`, too, keeps those. ${ADMIN_OF_TENANTS} It must give a \`tenantId\`.`,
+  requestBody: {
+    required: true,
+    content: json(ref('NewRevocation'), 'user', { sub: 'user-1', tenantId: 'tenant-1' }),
+  },
+  responses: {
+    201: ok(
+      'The revocation is durable, and in force on every node within a second.',
+      json(ref('Revocation'), 'revocation', REVOCATION),
+    ),
+    ...problems([
+      ...STATE_PROBLEMS,
+      'invalid_json',
+      'body_too_large',
+      'unsupported_media_type',
+      'invalid_body',
+      'rate_limited',
+      'outcome_unknown',
+    ]),
+  },
+};
+
+const revocations: Operation = {
+  operationId: 'listRevocations',
+  tags: ['Operate'],
+  summary: 'List revocations, newest first',
+  description: `In place of the ids of a tenant that was erased, it shows digests. ${ADMIN_OF_TENANTS}`,
+  parameters: parametersOf(REVOCATIONS_QUERY),
+  responses: {
+    200: ok('A page of revocations.', json(ref('Revocations'), 'revocations', { items: [REVOCATION], nextPage: null })),
+    ...problems(STATE_PROBLEMS),
+  },
+};
+
+const liftRevocation: Operation = {
+  operationId: 'liftRevocation',
+  tags: ['Operate'],
+  summary: 'Lift a revocation',
+  description: `Tokens that no other revocation matches are accepted again. ${ADMIN_OF_TENANTS}`,
+  parameters: [{ ...pathParameter('id', 'The id of the revocation.'), schema: NOT_EMPTY }],
+  responses: {
+    204: { description: 'The revocation is lifted.', headers: headersOf({}) },
+    ...problems([...STATE_PROBLEMS, 'not_found', 'outcome_unknown']),
+  },
+};
+
 const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
 
 const checkStream: Operation = {
@@ -399,6 +464,8 @@ export const pathsOf = (eventNames: readonly string[]): Paths => ({
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
+  '/revocations': { post: revoke, get: revocations },
+  '/revocations/{id}': { delete: liftRevocation },
   '/metrics': { get: metrics },
   '/healthz': { get: open('healthz', 'Liveness: the process runs', statusContent('alive')) },
   '/readyz': { get: { ...readyz, responses: { ...readyz.responses, ...problems(['unavailable']) } } },

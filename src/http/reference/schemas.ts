@@ -4,6 +4,7 @@ import { ERRORS } from '../../contract/errors.ts';
 import { MESSAGES_NEW, payloadSchemas, TICKETS_UPDATED } from '../../contract/events.ts';
 import { MAX_BATCH } from '../../contract/publishing.ts';
 import { BUILT_IN_KINDS, ID_SCHEMA, idField, JSON_ID_RULE } from '../../contract/rooms.ts';
+import { MAX_CLAIM_CHARACTERS } from '../routes/revocations.ts';
 import {
   arrayOf,
   boolean,
@@ -20,6 +21,15 @@ import { statsSchemas } from './stats.ts';
 
 /** The server refuses other members. */
 const NO_OTHERS = { additionalProperties: false } as const;
+
+const STRING_OR_NULL: JsonObject = { type: ['string', 'null'] };
+const INSTANT: JsonObject = { type: 'string', format: 'date-time' };
+const CLAIM: JsonObject = { type: ['string', 'integer', 'null'], minLength: 1, maxLength: MAX_CLAIM_CHARACTERS };
+const ID_OR_INTEGER: JsonObject = { ...ID_SCHEMA, type: ['string', 'integer', 'null'], description: JSON_ID_RULE };
+const BEFORE = describe(
+  { type: ['string', 'null'], format: 'date-time' },
+  'Tokens issued up to this second are revoked. Default: now; at most 60 s ahead.',
+);
 
 export const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
 
@@ -90,6 +100,20 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       hasMore: describe(boolean, 'True if the log has more events after `cursor` right now.'),
     }),
     ...statsSchemas,
+    NewRevocation: {
+      ...object({ sub: CLAIM, tenantId: ID_OR_INTEGER, jti: CLAIM, before: BEFORE }, []),
+      ...NO_OTHERS,
+      anyOf: ['sub', 'tenantId', 'jti'].map((name) => ({ required: [name] })),
+    },
+    Revocation: object({
+      id: string,
+      sub: STRING_OR_NULL,
+      tenantId: STRING_OR_NULL,
+      jti: STRING_OR_NULL,
+      before: INSTANT,
+      createdAt: INSTANT,
+    }),
+    Revocations: object({ items: arrayOf(ref('Revocation')), nextPage: STRING_OR_NULL }),
     Tickets: list(ref('TicketsUpdated')),
     Messages: list(ref('MessagesNew')),
     Problem: describe(

@@ -10,6 +10,7 @@ import { faultsOfMembers, isObject, MAX_FAULTS, readJson, wrongShape } from '../
 import { requireNoQuery } from '../../answers/query.ts';
 import { createRateLimit } from '../../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
+import type { Revoked } from '../../auth/revocations.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
@@ -19,10 +20,11 @@ import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract
 export interface PublishDeps {
   readonly config: Config;
   readonly bus: Bus;
+  readonly revoked: Pick<Revoked, 'current'>;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
-export function createPublishRoute({ config, bus, authenticate }: PublishDeps): Handler {
+export function createPublishRoute({ config, bus, revoked, authenticate }: PublishDeps): Handler {
   const limit = config.ratePublish === null ? null : createRateLimit(config.ratePublish);
 
   return async (context) => {
@@ -39,10 +41,12 @@ export function createPublishRoute({ config, bus, authenticate }: PublishDeps): 
     const idempotencyKey = idempotencyKeyOf(incoming);
     const { inputs, isBatch } = inputsOf(await readJson(incoming, config.maxBodyBytes));
     limit?.take(publisher, inputs.length - 1);
+    // The body may have taken long.
+    const current = revoked.current(principal);
     const results = await bus.publish(inputs, {
       idempotencyKey,
       publisher,
-      mayPublish: (tenantId) => mayPublish(principal, tenantId),
+      mayPublish: (tenantId) => mayPublish(current, tenantId),
       ...(isBatch ? { pathOf: (index: number) => `/events/${index}` } : {}),
     });
     const status = results.every(({ duplicate }) => duplicate) ? 200 : 201;

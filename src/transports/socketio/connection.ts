@@ -5,7 +5,6 @@
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
 import { audiencesToJoin, parseRoom, tooManyRooms } from '../../answers/rooms.ts';
-import { tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress, TokenBucket } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
@@ -178,9 +177,8 @@ export class Connection implements Sink, RecoverableConnection {
     }
   }
 
-  /** Tells the client that its token has expired. */
-  expires(): void {
-    const { code, message } = tokenExpired();
+  /** Sends why the connection ends. */
+  sendError({ code, message }: BridgeError): void {
     if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message });
   }
 

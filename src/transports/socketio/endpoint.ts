@@ -12,6 +12,7 @@ import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.
 import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
+import type { Revoked } from '../../auth/revocations.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
@@ -47,6 +48,7 @@ const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
+  readonly revoked: Revoked;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
   /** Why the page behind the request may not connect; null if it may. */

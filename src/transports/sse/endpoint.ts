@@ -23,6 +23,14 @@ import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answer
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
+import {
+  claimsOf,
+  REVOKED_LINGER_MS,
+  type Revoked,
+  type TokenClaims,
+  tokenRevoked,
+  type WatchedConnection,
+} from '../../auth/revocations.ts';
 import type { Batch } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
@@ -76,6 +84,7 @@ export interface SseDeps {
   readonly logger: Logger;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly revoked: Revoked;
 }
 
 /** What all streams of one view share. */
@@ -84,7 +93,7 @@ interface SharedView {
   readonly countDelivery: DeliveryCounter;
 }
 
-export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps) {
+export function createSse({ bus, config, metrics, logger, gate, principalOf, revoked }: SseDeps) {
   const streams = new Set<Stream>();
   const shape = sseQuery(publishedNames(config.extraEvents), config.roomKinds);
   const sharedViews = new Map<string, SharedView>();
@@ -104,19 +113,22 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
         const caller = callerKey(principal, clientAddress(incoming, config.trustProxy));
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after, caller);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
-        dropDocumentHeaders(outgoing);
-        outgoing.writeHead(200, STREAM_HEADERS);
-        if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
-          release();
-          outgoing.end();
-          return RESPONSE_ALREADY_SENT;
-        }
         const stream = new Stream(
           sharedViewOf(viewOf(query, config)),
           requestIdOf(outgoing),
           performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
           expiryOf(principal),
+          claimsOf(principal),
         );
+        revoked.watch(stream);
+        dropDocumentHeaders(outgoing);
+        outgoing.writeHead(200, STREAM_HEADERS);
+        if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
+          revoked.unwatch(stream);
+          release();
+          outgoing.end();
+          return RESPONSE_ALREADY_SENT;
+        }
         stream.writer = openWriter(incoming, outgoing, () => {
           release();
           stream.close();
@@ -162,7 +174,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
   }
 
   /** A node can hold tens of thousands of streams, so each is one object, and all share their functions. */
-  class Stream implements Sink {
+  class Stream implements Sink, WatchedConnection {
     writer!: ResponseWriter;
     subscription!: Subscription;
     /** On the monotonic clock. */
@@ -170,13 +182,15 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     readonly requestId: string;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
+    readonly claims: TokenClaims;
     readonly #shared: SharedView;
 
-    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number) {
+    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number, claims: TokenClaims) {
       this.requestId = requestId;
       this.#shared = shared;
       this.endsAtMs = endsAtMs;
       this.expiresAtMs = expiresAtMs;
+      this.claims = claims;
     }
 
     open(start: Start, paddingBytes: number): void {
@@ -217,6 +231,10 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       this.writer.destroy();
     }
 
+    revoked(): void {
+      this.end({ after: errorBlock(tokenRevoked()), lingerMs: REVOKED_LINGER_MS });
+    }
+
     /** Ends the stream with its cursor, between `before` and `after`. */
     end({ before = '', after = '', lingerMs = LINGER_MS } = {}): void {
       this.close();
@@ -226,6 +244,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
 
     close(): void {
       if (!streams.delete(this)) return;
+      revoked.unwatch(this);
       this.subscription.close();
       metrics.connected('sse', -1);
       if (streams.size > 0) return;
