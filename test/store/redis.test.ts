@@ -384,7 +384,7 @@ describe('the format of a log on Redis', { skip: absent }, () => {
     await assert.rejects(redis.command('HMGET', '{roomcast}:meta', 'epoch'), /WRONGTYPE/);
   });
 
-  /** The keys as version 0.1.0 wrote them. */
+  /** The keys as a node of format 1 wrote them. */
   async function load(): Promise<void> {
     const file = new URL('redis-format-1.json', import.meta.url);
     const commands = JSON.parse(await readFile(file, 'utf8')) as string[][];

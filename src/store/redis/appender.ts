@@ -234,7 +234,7 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
       for (const list of lists) requestArgs.push(rooms.refer('', list));
       if (ticket) {
         requestArgs.push(tickets.refer(tenantId, ticketId ?? ''));
-        requestArgs.push(agreementAndRooms(event), ticket.status, ticket.updatedAt);
+        requestArgs.push(ticket.agreementId ?? '', otherRooms(event), ticket.status, ticket.updatedAt);
       } else if (message) {
         const { messageId, providerMessageId, change, updatedAtMs, statusRank } = message;
         requestArgs.push(tickets.refer(tenantId, ticketId ?? ''));
@@ -254,13 +254,12 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
   return args;
 }
 
-/** The agreement of a ticket; then the rooms, each after a space, if they are not just those of its ids (keys.lua). */
-function agreementAndRooms({ tenantId, ticketId, ticket, rooms }: AppendEvent): string {
-  const agreementId = ticket?.agreementId ?? '';
+/** The rooms of a ticket, each after a space; '' if they are just those of its ids (scripts/prelude/keys.lua). */
+function otherRooms({ tenantId, ticketId, ticket, rooms }: AppendEvent): string {
   const own = [formatRoom('tenant', tenantId), formatRoom('ticket', ticketId ?? '')];
-  if (agreementId !== '') own.push(formatRoom('agreement', agreementId));
+  if (ticket?.agreementId) own.push(formatRoom('agreement', ticket.agreementId));
   const isOwn = rooms.length === own.length && own.every((room) => rooms.includes(room));
-  return isOwn ? agreementId : [agreementId, ...rooms].join(' ');
+  return isOwn ? '' : rooms.map((room) => ` ${room}`).join('');
 }
 
 /** What makes a change of a message a repeat, but for its rooms. A hash, because it may outlive an erasure. */

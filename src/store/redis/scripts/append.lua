@@ -9,7 +9,7 @@
 -- then the number of requests; each: idempotency key or '', fingerprint, acceptedAtMs (16 digits), number of events,
 -- number of their arguments; and per event: nonce, record, kind ('t', 'm', 'c' or ''), number of lists of ROOM, then
 -- references to the names above, counted from 1: the lists; for 'm' and 'c' the ticket, and the fields of messageId and of
--- providerMessageId (0 for none); for 't' the ticket, followed by its agreement or '' and rooms (keys.lua), status, updatedAt.
+-- providerMessageId (0 for none); for 't' the ticket, followed by its agreement or '', its rooms (keys.lua) or '', status, updatedAt.
 -- For 'c' also: '1' if the publisher named the rooms, 'u' or 'd', instant, status rank, a hash of the event, then what
 -- follows `record`, which ends before the rooms: rooms and audiences, and the rest of the record.
 --
@@ -63,6 +63,7 @@ local function roomsOf(seq)
   return h and h.rooms
 end
 
+local NONE = {}
 -- What changed in this run: messages by ticket and first seq, and the records that the state does not show any more.
 local known, changed, given, hidden = {}, {}, {}, {}
 
@@ -148,10 +149,11 @@ end
 local function write(nonce, record, moment)
   last = last + 1
   lastNonce = nonce
+  local seq = decimal(last)
   slots[#slots + 1] = nonce .. moment
-  values[#values + 1] = RECORD .. decimal(last)
+  values[#values + 1] = RECORD .. seq
   values[#values + 1] = record
-  return decimal(last)
+  return seq
 end
 
 -- The list of ROOM with this name, among those that this run extends.
@@ -253,16 +255,17 @@ local function append(accepted, moment)
   if kind == 'm' then
     ticket, messageField, providerField = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
     arg = arg + 3
-    local byMessage, byProvider = nameOf(ticket, messageField), nameOf(ticket, providerField)
-    for _, name in ipairs({ byMessage or byProvider, byMessage and byProvider }) do
-      local original = name and (isPending(name) and messageNamed(ticket, name).name or name)
-      if original and not isPending(original) then
-        return original, true, firstOf(original), roomsOf(firstOf(original))
-      end
-      if original then
+    -- The most frequent message is new, and nothing was kept for it.
+    local names = (ids[messageField] or ids[providerField] or log.upgrade)
+      and { nameOf(ticket, messageField) or false, nameOf(ticket, providerField) or false } or NONE
+    for i = 1, #names do
+      local name = names[i]
+      if name and isPending(name) then
         pending = pending or {}
-        pending[#pending + 1] = messageNamed(ticket, original)
+        pending[#pending + 1] = messageNamed(ticket, name)
+        name = pending[#pending].name
       end
+      if name and not isPending(name) then return name, true, firstOf(name), roomsOf(firstOf(name)) end
     end
   end
 
@@ -289,16 +292,16 @@ local function append(accepted, moment)
     list[#list + 1] = seq
   elseif kind == 't' then
     ticket = tonumber(ARGV[arg])
-    local newest, agreement, status, updatedAt = current[ticket], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
+    local newest, agreement, others, updatedAt = current[ticket], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 4]
     local seconds, fraction = string.match(updatedAt, '^(%d+)%.(%d*)$')
     if not newest or newest.seconds < seconds or (newest.seconds == seconds and newest.fraction <= fraction) then
       local padded = #seq == 16 and seq or string.format('%016.0f', last)
-      local entry = updatedAt .. ',' .. padded .. ',' .. ticketId[ticket] .. ',' .. agreement .. ',' .. status
-      local own, others = string.match(agreement, '^([^ ]*)(.*)$')
-      current[ticket] = { seconds = seconds, fraction = fraction, agreement = own, rooms = others, entry = entry,
-        ticket = ticketId[ticket] }
+      local id = ticketId[ticket]
+      local entry = updatedAt .. ',' .. padded .. ',' .. id .. ',' .. agreement .. others .. ',' .. ARGV[arg + 3]
+      current[ticket] = { seconds = seconds, fraction = fraction, agreement = agreement, rooms = others, entry = entry,
+        ticket = id }
     end
-    arg = arg + 4
+    arg = arg + 5
   end
   if ticket then active[ticket] = math.max(active[ticket] or 0, accepted) end
   return id, false
@@ -330,8 +333,8 @@ for _ = 1, requests do
     local list, marks, sources = {}, {}, {}
     for e = 1, events do
       local id, duplicate, source, went = append(accepted, moment)
-      list[e], marks[e] = id .. (went and ' ' .. cjson.encode(went) or ''), duplicate and '=' or '+'
-      sources[e] = key ~= '' and id .. (source and ' ' .. source or '')
+      list[e], marks[e] = went and id .. ' ' .. cjson.encode(went) or id, duplicate and '=' or '+'
+      sources[e] = source and id .. ' ' .. source or id
     end
     local lines = table.concat(list, '\n')
     if key ~= '' then

@@ -2,8 +2,10 @@
 
 -- An entry of TICKETS. Only strings of digits may be compared: Lua compares strings by the server's locale.
 local function parseEntry(entry)
-  local seconds, fraction, seq, ticket, agreement, rooms, status =
-    string.match(entry, '^(%d+)%.(%d*),(%d+),([^,]*),([^, ]*)([^,]*),(.*)$')
+  local seconds, fraction, seq, ticket, agreement, status =
+    string.match(entry, '^(%d+)%.(%d*),(%d+),([^,]*),([^,]*),(.*)$')
+  local rooms, space = '', string.find(agreement, ' ', 1, true)
+  if space then agreement, rooms = string.sub(agreement, 1, space - 1), string.sub(agreement, space) end
   return { entry = entry, seconds = seconds, fraction = fraction, seq = seq, ticket = ticket, agreement = agreement,
     rooms = rooms, status = status }
 end
