@@ -4,7 +4,7 @@ import { ErrorReply } from 'redis';
 import type { Appender } from './appender.ts';
 import { READ_MS, WRITE_MS } from './calls.ts';
 import { type Context, findMaster, RedisFailure, Refused, readInfo } from './connection.ts';
-import { mismatch, OPEN } from './log.ts';
+import { LIVE_MS, mismatch, OPEN } from './log.ts';
 import { describeTarget } from './url.ts';
 
 const OPEN_MS = 5_000;
@@ -16,6 +16,7 @@ const SENTINEL_CHECK_MS = 5_000;
 export async function openLog({ target, settings, writer }: Context) {
   const where = `STORE_URL: Redis at ${describeTarget(target)}`;
   const deadlineMs = performance.now() + OPEN_MS;
+  const settledMs = performance.now() + LIVE_MS;
   for (;;) {
     if (!(await writer.whenReady(deadlineMs - performance.now()))) {
       throw new Error(`${where} cannot be reached (${writer.lastError()})`);
@@ -32,7 +33,7 @@ export async function openLog({ target, settings, writer }: Context) {
       const fault = mismatch(opened, settings);
       if (fault === null) return opened;
       // What a node announced holds for a while after it ended.
-      if (opened.keying !== settings.keying || performance.now() >= deadlineMs) throw new Error(`${where} ${fault}`);
+      if (opened.keying !== settings.keying || performance.now() > settledMs) throw new Error(`${where} ${fault}`);
       await sleep(100);
     } catch (error) {
       const [, format, known] = /^FORMAT (\S+) (\S+)/.exec(error instanceof Error ? error.message : '') ?? [];

@@ -49,7 +49,7 @@ export interface Settings {
 export const openArgv = (keying: string) => [randomText(8), keying];
 
 /** How long the settings of a node hold after it announced them. It does so every second. */
-const LIVE_MS = 4_000;
+export const LIVE_MS = 2_500;
 
 const claimsOf = ({ claimedRoomKinds }: Settings): string => claimedRoomKinds.toSorted().join(',');
 
