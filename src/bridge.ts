@@ -143,7 +143,6 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const app = createApp({
     ...common,
-    catalog,
     prometheus,
     stats: stats.handle,
     authenticate: authenticate(false),

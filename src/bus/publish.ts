@@ -44,6 +44,9 @@ export interface PublishOptions {
  */
 export type Publish = (inputs: readonly PublishInput[], options?: PublishOptions) => Promise<Published[]>;
 
+/** Faults that one refusal lists. */
+const MAX_FAULTS = 100;
+
 export interface PublishDeps {
   readonly store: Pick<Log, 'append'>;
   readonly catalog: EventCatalog;
@@ -84,13 +87,14 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
         code ??= result.kind;
         for (const error of result.errors) errors.push({ ...error, path: `${path}${error.path}` });
       }
+      if (errors.length >= MAX_FAULTS) break;
     }
     const [first, ...rest] = errors;
     if (first === undefined || code === null) return checked;
     for (const { event } of inputs) {
       metrics.published(catalog.names.find((name) => name === event) ?? null, 'rejected', 1);
     }
-    throw fieldsError(code, [first, ...rest]);
+    throw fieldsError(code, [first, ...rest.slice(0, MAX_FAULTS - 1)]);
   }
 
   function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {

@@ -87,9 +87,9 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
       const text = code
         ? message
         : `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
-      end({
-        error: new RoomcastError(code ?? 'unreachable', text, { status: code === 'forbidden' ? 403 : code ? 401 : 0 }),
-      });
+      // A token that may listen to nothing: a new one from the same source would hardly differ.
+      const refusal = code === 'forbidden' ? { status: 403, passing: false } : { status: code ? 401 : 0 };
+      end({ error: new RoomcastError(code ?? 'unreachable', text, refusal) });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
       if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });

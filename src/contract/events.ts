@@ -67,7 +67,8 @@ const AN_OBJECT = must('must be a JSON object');
 const roomId = z
   .union([z.string(), z.int()], must(`must be ${JSON_ID_RULE}`))
   .refine((id) => toId(id) !== null, `must be ${JSON_ID_RULE}`);
-const tenantRoomId = roomId.refine((id) => id !== ALL_TENANTS, `must not be ${ALL_TENANTS}`);
+const NO_TENANT = `must be one tenant: no tenant is named ${ALL_TENANTS}`;
+const tenantId = roomId.refine((id) => id !== ALL_TENANTS, NO_TENANT);
 const optionalRoomId = z
   .union([z.string(), z.int()], `must be empty, null or ${JSON_ID_RULE}`)
   .refine((id) => id === '' || toId(id) !== null, `must be empty, null or ${JSON_ID_RULE}`)
@@ -85,7 +86,7 @@ const instant = z.iso.datetime({
 const AN_INSTANT = { example: '2024-06-01T12:00:00.000Z' };
 
 const ticketIds = {
-  tenantId: tenantRoomId.meta({ example: 'tenant-1' }),
+  tenantId: tenantId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
 };
 const ticketFields = {
@@ -153,7 +154,7 @@ export function payloadSchemas(declaredKinds: readonly RoomKind[]) {
     /** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
     declared: z.looseObject(
       {
-        tenantId: tenantRoomId.nullish(),
+        tenantId: tenantId.nullish(),
         ticketId: optionalRoomId,
         agreementId: optionalRoomId,
         userId: optionalRoomId,
@@ -275,17 +276,21 @@ export function createEventCatalog(
       if (schema === undefined) return { kind: 'unknown_event' };
       const isDeclared = schema === payloads.declared;
       const checked = schema.safeParse(payload);
-      if (!checked.success) return { kind: 'invalid_payload', errors: fieldErrors(checked.error) };
-      const envelope = payload as Payload;
-      const tenant = tenantOf(envelope, tenantId);
-      if (typeof tenant !== 'string') return tenant;
+      const envelope = (checked.success ? payload : payloadOf(payload)) as Payload;
+      const errors: FieldError[] = checked.success ? [] : fieldErrors(checked.error);
+      const tenant = toId(envelope.tenantId) ?? toId(tenantId);
+      const fault = checked.success || tenantId !== null ? faultOfTenant(envelope, tenantId) : null;
+      if (fault !== null) errors.push(fault);
+      if (rooms !== null) errors.push(...faultsOfRooms(rooms, tenant, kinds));
+      if (tenant === null || errors.length > 0) {
+        const isOfPayload = errors.some(({ path }) => path.startsWith('/payload'));
+        return { kind: isOfPayload ? 'invalid_payload' : 'invalid_body', errors };
+      }
       const text = serialise(payload);
       if (text === null) {
         const message = `must be JSON with at most ${MAX_DEPTH} levels of nesting`;
         return { kind: 'invalid_payload', errors: [{ in: 'body', path: '/payload', message }] };
       }
-      const errors = rooms === null ? [] : faultsOfRooms(rooms, tenant, kinds);
-      if (errors.length > 0) return { kind: 'invalid_body', errors };
       return {
         kind: 'ok',
         event: {
@@ -308,41 +313,41 @@ export function createEventCatalog(
 
 type Payload = Readonly<Record<string, unknown>>;
 
-/** The tenant of an event: that of the payload, else the one beside it. */
-function tenantOf(payload: Payload, beside: unknown): string | Exclude<CheckResult, { kind: 'ok' }> {
+/** For the faults beside a payload that has faults itself. */
+const payloadOf = (payload: unknown): Payload =>
+  typeof payload === 'object' && payload !== null ? (payload as Payload) : {};
+
+/** The tenant of an event is that of the payload, else the one beside it. If both are there, they must agree. */
+function faultOfTenant(payload: Payload, beside: unknown): FieldError | null {
   const own = toId(payload.tenantId);
   if (beside === null) {
-    if (own !== null) return own;
+    if (own !== null) return null;
     const message = `is required and must be ${JSON_ID_RULE}, here or beside the payload`;
-    return { kind: 'invalid_payload', errors: [{ in: 'body', path: '/payload/tenantId', message }] };
+    return { in: 'body', path: '/payload/tenantId', message };
   }
   const named = toId(beside);
-  const fault =
-    named === null
-      ? `must be ${JSON_ID_RULE}`
-      : named === ALL_TENANTS
-        ? `must not be ${ALL_TENANTS}`
-        : own !== null && own !== named
-          ? 'must be the tenantId of the payload'
-          : null;
-  if (named !== null && fault === null) return named;
-  return { kind: 'invalid_body', errors: [{ in: 'body', path: '/tenantId', message: fault ?? '' }] };
+  const at = (message: string): FieldError => ({ in: 'body', path: '/tenantId', message });
+  if (named === null) return at(`must be ${JSON_ID_RULE}`);
+  if (named === ALL_TENANTS) return at(NO_TENANT);
+  return own !== null && own !== named ? at('must be the tenantId of the payload') : null;
 }
 
-function faultsOfRooms(rooms: unknown, tenantId: string, kinds: readonly RoomKind[]): FieldError[] {
+/** @param tenantId null if it is not known, because it has a fault itself */
+function faultsOfRooms(rooms: unknown, tenantId: string | null, kinds: readonly RoomKind[]): FieldError[] {
   if (!Array.isArray(rooms)) {
     return [{ in: 'body', path: '/rooms', message: 'must be an array of rooms, such as ["ticket:123"]' }];
   }
-  const count = new Set(rooms).size;
-  if (count < 1 || count > MAX_NAMED_ROOMS) {
-    return [{ in: 'body', path: '/rooms', message: `must have 1 to ${MAX_NAMED_ROOMS} rooms, but has ${count}` }];
+  const distinct = new Set<unknown>(rooms);
+  if (distinct.size < 1 || distinct.size > MAX_NAMED_ROOMS) {
+    return [
+      { in: 'body', path: '/rooms', message: `must have 1 to ${MAX_NAMED_ROOMS} rooms, but has ${distinct.size}` },
+    ];
   }
-  return rooms.flatMap((room: unknown, index): FieldError[] => {
-    const own = formatRoom('tenant', tenantId);
-    const fault =
-      faultOfRoom(room, kinds) ??
-      (kindOf(room as Room) === 'tenant' && room !== own ? `must be of the event's tenant, which is ${own}` : null);
-    return fault === null ? [] : [{ in: 'body', path: `/rooms/${index}`, message: fault }];
+  const own = tenantId === null ? null : formatRoom('tenant', tenantId);
+  return [...distinct].flatMap((room): FieldError[] => {
+    const isForeign = own !== null && kindOf(String(room) as Room) === 'tenant' && room !== own;
+    const fault = faultOfRoom(room, kinds) ?? (isForeign ? `must be of the event's tenant, which is ${own}` : null);
+    return fault === null ? [] : [{ in: 'body', path: `/rooms/${rooms.indexOf(room)}`, message: fault }];
   });
 }
 

@@ -13,7 +13,6 @@ import type { Principal } from '../auth/principal.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
-import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Erasure, Secrets, TicketState } from '../store/store.ts';
@@ -33,7 +32,6 @@ export interface AppDeps {
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState & Erasure & Secrets;
-  readonly catalog: EventCatalog;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
   readonly stats: Handler;
@@ -57,11 +55,11 @@ const PREFLIGHT_SECONDS = 600;
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
-  const { config, catalog, transports, check } = deps;
+  const { config, transports, check } = deps;
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
   const ops = createOpsRoutes(deps);
-  const reference = createReferenceRoutes(config, catalog.names);
+  const reference = createReferenceRoutes(config);
   const pages = createPages(config);
 
   // With AUTH_MODE=none everyone may call every route. With AUTH_MODE=jwt each handler checks the credential named here.

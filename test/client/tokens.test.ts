@@ -103,7 +103,7 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
     let calls = 0;
     const deaf = listen({
       rooms: { tenantId },
-      transports: [transport, 'poll'],
+      transports: [transport],
       token() {
         calls++;
         return tokenFor(tenantId, 60, 'publish');

@@ -10,7 +10,6 @@ import { SECURITY_HEADERS, setRequestId } from '../../src/answers/headers.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
 import { configure } from '../../src/config.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
 import { type AppDeps, createApp } from '../../src/http/app.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { metric, startBridge } from '../support/bridge.ts';
@@ -26,7 +25,6 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     bus: {} as never,
     gate: { admitAnswer: () => {} },
     store: {} as never,
-    catalog: createEventCatalog(),
     logger: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),
     prometheus: createPrometheus({
       roomLabel: 'room',

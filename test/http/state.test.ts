@@ -328,7 +328,6 @@ describe('state routes and tokens', () => {
       bus,
       gate: { admitAnswer: () => {} },
       store,
-      catalog,
       logger,
       prometheus,
       authenticate: async () => principal,

@@ -50,7 +50,7 @@ const SECRET = 'a secret of the docs, of 32 bytes or more';
 /** What a page supposes of the bridge that it talks of. */
 const BRIDGES: Readonly<Record<string, Partial<Config>>> = {
   'docs/console.md': { authMode: 'jwt', jwtSecret: SECRET },
-  'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET },
+  'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET, roomKinds: ['queue'] },
 };
 /** What a page calls `$TOKEN`. */
 const TOKEN = await new SignJWT({ tenantId: '*', scope: 'admin' })

@@ -16,7 +16,7 @@ import {
   queryOf,
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
-import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
+import { choice, integer, parseQuery, tenant, text } from '../../answers/query.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, hearingOf, type Principal, whyDeaf } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
@@ -35,7 +35,7 @@ const STEP_CHARS = 1024 * 1024;
 /** A page of more steps ends early. */
 const MAX_STEPS = 16;
 
-const tenantId = id('The tenant.');
+const tenantId = tenant('The tenant.');
 const limit = integer(
   1,
   MAX_LIMIT,
