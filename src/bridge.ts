@@ -79,6 +79,14 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const logger = createLogger(config.logLevel);
   const keying = keyingOf(config.authMode);
   const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
+  const revoked = createRevoked(logger);
+  // Without tokens, there is nothing to refuse.
+  if (config.authMode === 'jwt') {
+    await store.followRevocations(revoked).catch(async (error) => {
+      await store.close();
+      throw error;
+    });
+  }
   const catalog = createEventCatalog(config.extraEvents, config.roomKinds);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,
@@ -108,9 +116,6 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const origins = createOrigins({ ...config, localPages: isOpenHere });
   const onForeignPage = createSparseWarning(logger);
   const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
-  const revoked = createRevoked(logger);
-  // Without tokens, there is nothing to refuse.
-  if (config.authMode === 'jwt') await store.followRevocations(revoked);
   const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
