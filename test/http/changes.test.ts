@@ -37,17 +37,20 @@ interface Answer {
 /** Events about a few messages of one ticket, which share ids as publishers' mistakes and late knowledge make them. */
 function drawTicket(random: Random, ticketId: string, length: number): Drawn[] {
   const drawn: Drawn[] = [];
+  const changes = Array<string>(6).fill('messages.updated');
+  const events = ['messages.new', ...changes, ...(random.chance(0.5) ? ['messages.deleted'] : [])];
+  // One message whose changes know it by one id or the other, or several that are mixed up.
+  const isOne = random.chance(0.5);
+  const own = isOne ? [null, 'm'] : [null, '', 1, '1', 'm'];
+  const provider = isOne ? [null, 'p'] : [null, 'p', 'm', 2];
   for (let number = 0; number < length; number++) {
     const again = drawn.at(-1);
     if (again !== undefined && random.chance(0.1)) {
       drawn.push(again);
       continue;
     }
-    const event = random.pick(['messages.new', 'messages.updated', 'messages.updated', 'messages.deleted']);
-    const ids = {
-      messageId: random.pick([null, '', 1, '1', 'm']),
-      providerMessageId: random.pick([null, 'p', 'm', 2]),
-    };
+    const event = random.pick(events);
+    const ids = { messageId: random.pick(own), providerMessageId: random.pick(provider) };
     const payload = {
       tenantId: TENANT,
       ticketId,

@@ -594,13 +594,13 @@ const SETTINGS = {
 } as const;
 
 describe('audiences on SQLite', () =>
-  audiences(1, async () => {
+  audiences(0.6, async () => {
     const bridge = await startBridge(SETTINGS);
     return { nodes: [bridge], stop: () => bridge.close() };
   }));
 
 describe('audiences on Redis, two nodes', { skip: missing('redis-server') }, () =>
-  audiences(0.5, async () => {
+  audiences(0.35, async () => {
     const redis = await startRedis();
     const nodes = [
       await startBridge({ ...SETTINGS, storeUrl: redis.url }),

@@ -10,6 +10,7 @@ import { after, before, test } from 'node:test';
 import { type JWTPayload, SignJWT } from 'jose';
 import { BUILT_IN_KINDS, idField, type RoomKind } from '../../src/contract/rooms.ts';
 import { startBridge, type TestBridge } from '../support/bridge.ts';
+import { openPolling as openPollingOf, openWebSocket as openWebSocketOf, type Wire } from '../support/wires.ts';
 
 const SECRET = 'a secret of thirty-two bytes or more';
 const LISTED = 'https://app.example';
@@ -169,58 +170,8 @@ async function speakSocketIo(
   return joined;
 }
 
-interface Wire {
-  readonly frames: string[];
-  readonly send: Send;
-  closed(): boolean;
-  close(): void;
-}
-
-function openWebSocket(): Wire {
-  const socket = new WebSocket(`${bridge.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
-  const frames: string[] = [];
-  let closed = false;
-  socket.addEventListener('message', ({ data }) => {
-    frames.push(String(data));
-    if (data === '2') socket.send('3');
-  });
-  socket.addEventListener('close', () => {
-    closed = true;
-  });
-  return { frames, send: (frame) => socket.send(frame), closed: () => closed, close: () => socket.close() };
-}
-
-async function openPolling(): Promise<Wire> {
-  const url = `${bridge.url}/socket.io/?EIO=4&transport=polling`;
-  const frames: string[] = [];
-  const aborter = new AbortController();
-  let closed = false;
-  const poll = async (query: string): Promise<void> => {
-    const response = await fetch(url + query, { signal: aborter.signal });
-    const body = await response.text();
-    if (response.ok) frames.push(...body.split('\x1e'));
-    else closed = true;
-  };
-  await poll('');
-  const { sid } = JSON.parse((frames[0] as string).slice(1)) as { sid: string };
-  void (async () => {
-    while (!closed) await poll(`&sid=${sid}`);
-  })().catch(() => {
-    closed = true;
-  });
-  let sending: Promise<unknown> = Promise.resolve();
-  return {
-    frames,
-    send(body) {
-      sending = sending
-        .then(() => fetch(`${url}&sid=${sid}`, { method: 'POST', body, signal: aborter.signal }))
-        .then((response) => response.text())
-        .catch(() => {});
-    },
-    closed: () => closed,
-    close: () => aborter.abort(),
-  };
-}
+const openWebSocket = () => openWebSocketOf(bridge.url);
+const openPolling = () => openPollingOf(bridge.url);
 
 async function listenBySocket(open: () => Wire | Promise<Wire>, bearer: Bearer, after?: string): Promise<Ear> {
   const { frames, send, close } = await open();
