@@ -149,7 +149,8 @@ async function all(plain: Live): Promise<void> {
   console.log(cursor, live.cursor?.length);
   for await (const event of live) {
     if (event.event === 'leads.updated') event.payload.score.toFixed();
-    else event.payload.ticketStatus.trim();
+    else if (event.event === 'messages.updated') event.payload.messageStatus?.trim();
+    else event.payload.ticketStatus?.trim();
   }
   plain.close();
   const publisher = createPublisher({ url: 'https://bridge.example', token: 'x' });

@@ -178,7 +178,8 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
     NewRevocation: {
       ...object({ sub: CLAIM, tenantId: ID_OR_INTEGER, jti: CLAIM, before: BEFORE }, []),
       ...NO_OTHERS,
-      anyOf: ['sub', 'tenantId', 'jti'].map((name) => ({ required: [name] })),
+      // Null counts as absent.
+      anyOf: ['sub', 'tenantId', 'jti'].map((name) => object({ [name]: { type: ['string', 'integer'] } })),
     },
     Revocation: object({
       id: string,
