@@ -8,6 +8,7 @@ import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../../src/cont
 import { createEventCatalog, MESSAGE_STATUSES } from '../../src/contract/events.ts';
 import type { Room } from '../../src/contract/rooms.ts';
 import type { AppendEvent, AppendedEvent, Store } from '../../src/store/store.ts';
+import { createRandom } from '../support/random.ts';
 import {
   ALL_MESSAGES,
   ALL_TICKETS,
@@ -58,17 +59,6 @@ function* ordersOf<Item>(items: readonly Item[]): Generator<Item[]> {
   for (const [index, item] of items.entries()) {
     for (const rest of ordersOf(items.toSpliced(index, 1))) yield [item, ...rest];
   }
-}
-
-/** Numbers below `below` that look random and are the same in every run (mulberry32). */
-function createRandom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
 }
 
 export function messageConformance(name: string, engine: Engine): void {
@@ -804,8 +794,8 @@ export function messageConformance(name: string, engine: Engine): void {
       it(`agrees with a small model on random events (seed ${seed})`, async (t) => {
         const { store, tail, reopen } = await setUp(t);
         let current = { store, tail };
-        const random = createRandom(seed);
-        const pick = <Item>(items: readonly Item[]): Item => items[random(items.length)] as Item;
+        const { pick, whole } = createRandom(seed);
+        const random = (below: number): number => whole(0, below - 1);
         const model = createMessageModel();
         const kept = new Map<string, string>();
         const draw = (): AppendEvent => {
