@@ -61,7 +61,8 @@ export interface RevocationListener {
 
 export interface Revocations {
   /**
-   * MUST resolve only after the revocation is durable and the listener of this node has it. `full`: there are as many as
+   * MUST resolve only after the revocation is durable and the listener of this node has it; if the log goes away in
+   * between, the listener gets it later, as `followRevocations` says. `full`: there are as many as
    * there may be; nothing was added.
    * @throws {BridgeError} `unavailable`, `outcome_unknown`: it may have been added. A second one does no harm.
    */
@@ -84,10 +85,10 @@ export interface Revocations {
 /** Ids have no whitespace, so that no tenant can have this name. */
 const ERASED = 'sha256 ';
 
-/** What stands in place of the id of a tenant that was erased. */
+/** Replaces the id of an erased tenant. */
 export const erasedTenant = (tenantId: string): string => `${ERASED}${hash('sha256', tenantId, 'base64url')}`;
 
-/** What stands in place of the `sub` or `jti` in a revocation of a tenant that was erased. */
+/** Replaces the `sub` or `jti` in a revocation of an erased tenant. */
 export const erasedClaim = (tenantId: string, value: string): string =>
   `${ERASED}${hash('sha256', `${tenantId}\n${value}`, 'base64url')}`;
 
@@ -204,7 +205,7 @@ export function createFollower<Position>({ readAfter, intervalMs, logger }: Foll
   }
 
   return {
-    /** Resolves once the listener has all changes that were made before this call, or a read has failed. */
+    /** Resolves once the listener has all changes that were made before this call. A read that fails is repeated later. */
     refresh: (): Promise<void> => readAgain().catch(() => {}),
     async follow(to: RevocationListener): Promise<void> {
       listener = to;
