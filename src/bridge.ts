@@ -5,18 +5,19 @@
  * `close` drains: the bridge accepts nothing new, ends streams with a time to reconnect, and completes accepted writes.
  */
 import type { BridgeContext } from './answers/answer.ts';
-import { createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
+import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
 import { keyingOf } from './auth/principal.ts';
+import { createRevoked } from './auth/revocations.ts';
 import { createBus } from './bus/bus.ts';
 import { createPacer } from './bus/pacer.ts';
 import { type Published, type PublishOptions, toJsonValue } from './bus/publish.ts';
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
-import { createEventCatalog } from './contract/events.ts';
+import { aliasesOf, createEventCatalog } from './contract/events.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
@@ -43,13 +44,20 @@ export interface Listening {
   readonly metricsUrl: string | null;
 }
 
+export interface InProcessOptions extends Pick<PublishOptions, 'idempotencyKey'> {
+  /** The event's tenant, where the payload has none, or as a check. */
+  readonly tenantId?: string | number | null;
+  /** 1 to 100 rooms that hear the event, in place of those that its payload names (protocol §2, §9). */
+  readonly rooms?: readonly string[] | null;
+}
+
 export interface Bridge {
   readonly config: Config;
   /**
    * Appends one event. Resolves once it is durable and on its way to the listeners.
-   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
+   * @throws {BridgeError} `unknown_event`, `invalid_payload`, `invalid_body`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
    */
-  publish(event: string, payload: object, options?: Pick<PublishOptions, 'idempotencyKey'>): Promise<Published>;
+  publish(event: string, payload: object, options?: InProcessOptions): Promise<Published>;
   /** Serves HTTP and Socket.IO on the configured host and port. */
   listen(): Promise<Listening>;
   /** Drains within `drainMs` and releases everything. A log that hangs may take a few seconds more. */
@@ -70,32 +78,50 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const config = configure(options);
   const logger = createLogger(config.logLevel);
   const keying = keyingOf(config.authMode);
-  const store = await openStore(config.storeUrl, keying, logger);
-  const catalog = createEventCatalog(config.extraEvents);
+  const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
+  const revoked = createRevoked(logger);
+  // Without tokens, there is nothing to refuse.
+  if (config.authMode === 'jwt') {
+    await store.followRevocations(revoked).catch(async (error) => {
+      await store.close();
+      throw error;
+    });
+  }
+  const catalog = createEventCatalog(config.extraEvents, config.roomKinds);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,
     maxRooms: config.metricsMaxRooms,
     sampleStore: () => store.stats(),
   });
   const { metrics } = prometheus;
-  const { legacyEvents, maxBufferBytes } = config;
   const retention = {
     retentionMs: config.retentionHours * HOUR_MS,
     maxRecords: config.retentionEvents,
     stateMs: config.stateDays * 24 * HOUR_MS,
     dedupeMs: config.dedupeHours * HOUR_MS,
+    revocationMs: config.revocationDays * 24 * HOUR_MS,
   };
-  const bus = createBus({ store, catalog, keying, legacyEvents, maxBufferBytes, retention, metrics, logger });
+  const bus = createBus({
+    store,
+    catalog,
+    keying,
+    aliases: aliasesOf(config),
+    maxBufferBytes: config.maxBufferBytes,
+    retention,
+    metrics,
+    logger,
+  });
 
   const isOpenHere = config.authMode === 'none' && isLoopback(config.host);
   const origins = createOrigins({ ...config, localPages: isOpenHere });
   const onForeignPage = createSparseWarning(logger);
   const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
+  const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
   const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
-    auth.principalOf(credentialsOf(context, acceptsPass));
-  const mayScrape = createMetricsAccess(config, auth.principalOf);
+    principalOf(credentialsOf(context, acceptsPass));
+  const mayScrape = createMetricsAccess(config, principalOf);
   const readers = createReaders({ metrics, logger });
   const gate = createGate({
     store,
@@ -106,7 +132,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const ready = () => !gate.draining && store.healthy();
   const countRead = createReadLimit(config.rateReads);
-  const common = { bus, store, config, metrics, logger, gate, countRead };
+  const common = { bus, store, config, metrics, logger, gate, revoked, countRead };
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
@@ -116,7 +142,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     ...common,
     checkGate,
     principalOf: (handshake) =>
-      auth.principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
+      principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     origins,
     originRefusal: (request) => origins.refusal(pageFacts(request.headers)),
   });
@@ -128,7 +154,6 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const app = createApp({
     ...common,
-    catalog,
     prometheus,
     stats: stats.handle,
     authenticate: authenticate(false),
@@ -177,8 +202,9 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
 
   return {
     config,
-    async publish(event, payload, publishOptions) {
-      const [published] = await bus.publish([{ event, payload: toJsonValue(payload) }], publishOptions);
+    async publish(event, payload, { tenantId = null, rooms = null, idempotencyKey = null } = {}) {
+      const input = { event, payload: toJsonValue(payload), tenantId, rooms };
+      const [published] = await bus.publish([input], { idempotencyKey });
       return published as Published;
     },
     async listen() {

@@ -9,11 +9,14 @@ import { isLoopback, toHostName } from './auth/hosts.ts';
 import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
 import { nearest } from './contract/nearest.ts';
+import { isDeclarableKind } from './contract/rooms.ts';
 import { parameterFault, parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const ROOM_LABELS = ['room', 'kind'] as const;
+/** The scopes that a token may get without naming them: to listen and to take part, never to administer. */
+const DEFAULT_SCOPES = ['subscribe', 'signal', 'publish'] as const;
 
 export interface Config {
   readonly host: string;
@@ -23,6 +26,10 @@ export interface Config {
   readonly retentionEvents: number;
   readonly extraEvents: readonly string[];
   readonly legacyEvents: boolean;
+  /** Room kinds that the operator declares, `claimedRoomKinds` included. */
+  readonly roomKinds: readonly string[];
+  /** Room kinds whose rooms only tokens that claim them may join. */
+  readonly claimedRoomKinds: readonly string[];
   readonly authMode: (typeof AUTH_MODES)[number];
   readonly jwtSecret: string | null;
   /** PEM text. */
@@ -30,6 +37,8 @@ export interface Config {
   readonly jwksUrl: string | null;
   readonly jwtIssuer: string | null;
   readonly jwtAudience: string | null;
+  /** The scopes of a token that has none. */
+  readonly jwtDefaultScope: readonly string[];
   readonly authCookie: string;
   readonly corsOrigins: readonly string[];
   /** Names by which clients may call a bridge that needs no token, beside localhost. Lower case. */
@@ -55,6 +64,7 @@ export interface Config {
   readonly rateReads: number | null;
   readonly dedupeHours: number;
   readonly stateDays: number;
+  readonly revocationDays: number;
   readonly drainMs: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly metricsRoomLabel: (typeof ROOM_LABELS)[number];
@@ -119,6 +129,8 @@ const SETTINGS: Settings = {
     accepts: (value) => typeof value === 'boolean',
     show: showPlain,
   },
+  roomKinds: kinds('ROOM_KINDS'),
+  claimedRoomKinds: kinds('CLAIMED_ROOM_KINDS'),
   authMode: { ...choice('AUTH_MODE', AUTH_MODES, 'none'), fallback: undefined },
   jwtSecret: secret(
     'JWT_SECRET',
@@ -131,6 +143,12 @@ const SETTINGS: Settings = {
   ),
   jwtIssuer: nullable(text('JWT_ISSUER', '', 'the value of the iss claim', Boolean)),
   jwtAudience: nullable(text('JWT_AUDIENCE', '', 'the value of the aud claim', Boolean)),
+  jwtDefaultScope: list(
+    'JWT_DEFAULT_SCOPE',
+    `one or more of ${DEFAULT_SCOPES.join(', ')}, separated by spaces`,
+    (scope) => DEFAULT_SCOPES.find((name) => name === scope),
+    /[\s,]+/,
+  ),
   // RFC 6265 §4.1.1: a cookie name is a token.
   authCookie: text('AUTH_COOKIE', 'access_token', 'a cookie name', (name) => /^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name)),
   corsOrigins: list(
@@ -159,6 +177,7 @@ const SETTINGS: Settings = {
   rateReads: nullable(whole('RATE_READS', 0, 1, MAX_COUNT)),
   dedupeHours: decimal('DEDUPE_HOURS', 24, MAX_HOURS, 'hours'),
   stateDays: decimal('STATE_DAYS', 30, MAX_HOURS / 24, 'days'),
+  revocationDays: decimal('REVOCATION_DAYS', 30, MAX_HOURS / 24, 'days'),
   drainMs: whole('DRAIN_MS', 5_000, 0, DAY_MS),
   logLevel: choice('LOG_LEVEL', LOG_LEVELS, 'info'),
   metricsRoomLabel: choice('METRICS_ROOM_LABEL', ROOM_LABELS, 'room'),
@@ -233,6 +252,9 @@ function complete(values: Partial<Record<keyof Config, unknown>>): Config {
       `SOCKET_PATH must be a path such as /socket.io that does not contain BASE_PATH, but got ${showPlain(socketPath || '/')}.`,
     );
   }
+  config.claimedRoomKinds = Object.freeze([...new Set(config.claimedRoomKinds)]);
+  config.roomKinds = Object.freeze([...new Set([...config.roomKinds, ...config.claimedRoomKinds])]);
+  config.jwtDefaultScope = Object.freeze([...config.jwtDefaultScope]);
   config.extraEvents = Object.freeze([...config.extraEvents]);
   config.corsOrigins = Object.freeze([...config.corsOrigins]);
   config.allowedHosts = Object.freeze([...config.allowedHosts]);
@@ -328,15 +350,28 @@ function choice<const T extends string>(variable: string, values: readonly T[], 
   return { variable, fallback, rule: `one of ${values.join(', ')}`, parse, accepts, show: showPlain };
 }
 
-function list(variable: string, rule: string, normalise: Normalise): Setting<readonly string[]> {
+function list(
+  variable: string,
+  rule: string,
+  normalise: Normalise,
+  separator: string | RegExp = ',',
+): Setting<readonly string[]> {
   const parse = (text: string) => {
-    const items = text.split(',').map((item) => item.trim());
+    const items = text.split(separator).map((item) => item.trim());
     const normal = items.filter((item) => item !== '').map(normalise);
     return normal.every((item) => item !== undefined) ? [...new Set(normal)] : undefined;
   };
   const accepts = (value: unknown): boolean =>
     Array.isArray(value) && value.every((item) => typeof item === 'string' && normalise(item) === item);
   return { variable, fallback: [], rule, parse, accepts, show: showPlain };
+}
+
+function kinds(variable: string): Setting<readonly string[]> {
+  return list(
+    variable,
+    'comma-separated kinds of rooms (a lower-case letter, then up to 31 lower-case letters and digits; not tenant, ticket, agreement or user)',
+    (name) => (isDeclarableKind(name) ? name : undefined),
+  );
 }
 
 function nullable<T>(setting: Setting<T>): Setting<T | null> {

@@ -76,7 +76,11 @@ describe('wrong usage: one line, exit code 2', () => {
     [['sing'], /unknown command "sing"/],
     [['constructor'], /unknown command/],
     [['tail', '--sing'], /Unknown option '--sing' \(see roomcast tail --help\)$/],
-    [['tail'], /name at least one room: --tenant, --ticket, --agreement or --user/],
+    [['tail'], /name at least one room, such as tenant:tenant-1 or queue:a/],
+    [['tail', 'tenant-1'], /a room has a kind and an id, such as ticket:123, but got "tenant-1"/],
+    [['tail', 'ticket:1', 'Queue:a'], /but got "Queue:a"/],
+    [['tail', 'queue:'], /but got "queue:"/],
+    [['tail', '--ticket', 'two words'], /--ticket "two words" is no id: an id is 1 to 128 characters/],
     [['tail', '--tenant', 't', '--transport', 'pigeon'], /unknown --transport "pigeon": use websocket, sse, poll/],
     [['tail', '--tenant', 't', '--after', 'two words'], /--after must be a cursor, start or now/],
     [['tail', '--tenant', 't', '--count', '0'], /--count must be .*, not "0"/],
@@ -86,11 +90,17 @@ describe('wrong usage: one line, exit code 2', () => {
     [['tail', '--tenant'], /argument missing/],
     [['publish', 'a', '{}', 'c'], /unexpected argument "c"/],
     [['publish', 'a', '{'], /not JSON/],
+    [['publish', 'a', '{}', '--room', 'ana'], /a room has a kind and an id, .*"ana"/],
+    [['publish', 'a', '{}', '--room', ''], /--room is empty/],
     [['publish', 'a', '{}', '--file', 'x'], /a payload or --file, not both/],
     [['publish', 'a', '{}', '--retry', '5'], /--retry must be a time such as 30s, .* not "5"/],
     [['publish', 'a', '{}', '--idempotency-key', 'ä'], /visible ASCII/],
     [['token', '--tenant', 't'], /set JWT_SECRET or --secret/],
     [['token', '--secret', SECRET], /--tenant is required/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--ids', 'queue'], /--ids must be .*queue=a,b, not "queue"/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--ids', 'ticket=1'], /--ids must be a declared kind/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--ids', 'queue=two words'], /--ids "two words" is no id/],
+    [['token', '--secret', SECRET, '--tenant', 't', '--ticket', 'two words'], /--ticket "two words" is no id/],
     [
       ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
       /unknown --scope "all": use subscribe, publish, metrics, admin/,
@@ -421,6 +431,77 @@ describe('with tokens', () => {
       assert.match(stderr, says);
       assert.ok(token === '' || !stderr.includes(token));
       assert.doesNotMatch(stderr, / {4}at /);
+    }
+  });
+});
+
+describe('with rooms of declared kinds', () => {
+  let bridge: TestBridge;
+  const env: Record<string, string> = { JWT_SECRET: SECRET };
+  const mint = async (...args: string[]): Promise<string> =>
+    (await run(['token', '--tenant', 't', ...args], { env })).stdout.trimEnd();
+  before(async () => {
+    bridge = await startBridge({
+      authMode: 'jwt',
+      jwtSecret: SECRET,
+      roomKinds: ['queue', 'team'],
+      claimedRoomKinds: ['team'],
+      extraEvents: ['notes.added'],
+    });
+    env.ROOMCAST_URL = bridge.url;
+    env.ROOMCAST_TOKEN = await mint('--scope', 'publish');
+  });
+  after(() => bridge.close());
+
+  test('publish: --room and --tenant name the audience; an event of the input keeps its own; a refusal says where', async () => {
+    const args = ['--room', 'queue:a,queue:b', '--room', 'user:ana', '--tenant', 't', '--json'];
+    const one = await run(['publish', 'notes.added', '{"text":"for two queues"}', ...args], { env });
+    assert.equal(one.code, 0, one.stderr);
+    assert.deepEqual(JSON.parse(one.stdout).rooms, ['queue:a', 'queue:b', 'user:ana']);
+
+    const event = (more: object) => JSON.stringify({ event: 'notes.added', payload: { ticketId: '1' }, ...more });
+    const input = [
+      event({}),
+      event({ rooms: ['ticket:1'] }),
+      event({ rooms: null, tenantId: null }),
+      event({ tenantId: 'foreign' }),
+      event({ rooms: ['kueue:a'] }),
+      event({ rooms: ['tenant:foreign'] }),
+    ].join('\n');
+    const many = await run(['publish', ...args], { env, input });
+    assert.equal(many.code, 1);
+    assert.deepEqual(
+      many.lines.map((line) => JSON.parse(line).rooms),
+      [['queue:a', 'queue:b', 'user:ana'], ['ticket:1'], ['queue:a', 'queue:b', 'user:ana']],
+    );
+    assert.match(many.stderr, /^roomcast: line 4: forbidden: /m);
+    assert.match(many.stderr, /^roomcast: line 5: invalid_body:\n {2}\/rooms\/0: must be the name of a room.*queue:/m);
+    assert.match(many.stderr, /^roomcast: line 6: invalid_body:\n {2}\/rooms\/0: must be of the event's tenant/m);
+  });
+
+  test('tail and token: rooms by their names, narrowed and claimed by --ids', async () => {
+    const publish = async (room: string): Promise<string> => {
+      const { stdout } = await run(['publish', 'notes.added', '{}', '--tenant', 't', '--room', room], { env });
+      return stdout.trimEnd();
+    };
+    const ids = [await publish('queue:x'), await publish('team:y')];
+    const tail = (token: string, ...args: string[]) =>
+      run(['tail', ...args, '--after', ids[0] as string, '--count', '1'], { env: { ...env, ROOMCAST_TOKEN: token } });
+    const agent = await mint('--ids', 'queue=x', '--ids', 'queue=z', '--ids', 'team=y');
+    const { code, lines, stderr } = await tail(agent, 'queue:x', 'queue:z', 'team:y');
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(
+      lines.map((line) => line.split(' ').slice(0, 2)),
+      [[ids[1], 'notes.added']],
+    );
+    for (const [token, room, says] of [
+      [agent, 'queue:other', /^roomcast: forbidden: .*queue:other/m],
+      [await mint(), 'team:y', /^roomcast: forbidden: /m],
+      [agent, 'kueue:x', /^roomcast: unknown_parameter: .*kueueId.*queueId/m],
+    ] as const) {
+      const refused = await tail(token, room);
+      assert.deepEqual([refused.code, refused.stdout], [1, ''], refused.stderr);
+      assert.match(refused.stderr, says);
     }
   });
 });

@@ -26,6 +26,24 @@ function refusal(env: Record<string, string>): string {
   assert.fail(`${JSON.stringify(env)} was taken`);
 }
 
+test('room kinds and the default scope are lists; a claimed kind is a kind', () => {
+  const config = parseConfig({
+    ROOM_KINDS: 'queue, team,queue',
+    CLAIMED_ROOM_KINDS: 'team,squad',
+    JWT_DEFAULT_SCOPE: 'subscribe  publish',
+  });
+  assert.deepEqual(config.roomKinds, ['queue', 'team', 'squad']);
+  assert.deepEqual(config.claimedRoomKinds, ['team', 'squad']);
+  assert.deepEqual(config.jwtDefaultScope, ['subscribe', 'publish']);
+  for (const name of ['tenant', 'user', 'Queue', '1st', 'a-b', 'a:b', 'x'.repeat(33), '__proto__']) {
+    assert.match(refusal({ ROOM_KINDS: name }), /^ROOM_KINDS must be /);
+    assert.match(refusal({ CLAIMED_ROOM_KINDS: `queue,${name}` }), /^CLAIMED_ROOM_KINDS must be /);
+  }
+  for (const scope of ['admin', 'metrics', 'subscribe admin', '*', 'Subscribe']) {
+    assert.match(refusal({ JWT_DEFAULT_SCOPE: scope }), /^JWT_DEFAULT_SCOPE must be .*subscribe, signal, publish/);
+  }
+});
+
 test('an empty environment gives the defaults of the contract', () => {
   const config = parseConfig({});
   assert.deepEqual(config, {
@@ -36,12 +54,15 @@ test('an empty environment gives the defaults of the contract', () => {
     retentionEvents: 1_000_000,
     extraEvents: [],
     legacyEvents: true,
+    roomKinds: [],
+    claimedRoomKinds: [],
     authMode: 'none',
     jwtSecret: null,
     jwtPublicKey: null,
     jwksUrl: null,
     jwtIssuer: null,
     jwtAudience: null,
+    jwtDefaultScope: [],
     authCookie: 'access_token',
     corsOrigins: [],
     allowedHosts: [],
@@ -61,6 +82,7 @@ test('an empty environment gives the defaults of the contract', () => {
     rateReads: null,
     dedupeHours: 24,
     stateDays: 30,
+    revocationDays: 30,
     drainMs: 5_000,
     logLevel: 'info',
     metricsRoomLabel: 'room',

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { CURSOR_RULE, CURSOR_SCHEMA, isWellFormedCursor } from '../contract/cursor.ts';
 import { type FieldError, fieldsError } from '../contract/errors.ts';
 import { nearest } from '../contract/nearest.ts';
-import { ID_RULE, ID_SCHEMA, isRoomId } from '../contract/rooms.ts';
+import { faultOfId, ID_SCHEMA } from '../contract/rooms.ts';
 import type { BridgeContext } from './answer.ts';
 
 const MALFORMED_CURSOR = `must be ${CURSOR_RULE}`;
@@ -79,10 +79,10 @@ export function choice<const T extends readonly [string, ...string[]]>(
 }
 
 /** The id of a room. Required. */
-export function id(description: string) {
+export function tenant(description: string) {
   return z
     .string('is required')
-    .refine(isRoomId, `must be ${ID_RULE}`)
+    .refine((id) => faultOfId('tenant', id) === null, { error: ({ input }) => faultOfId('tenant', input) ?? '' })
     .meta({ description, required: true, schema: ID_SCHEMA });
 }
 

@@ -7,37 +7,36 @@ import type { JoinedRoom } from '../bus/subscription.ts';
 import { createHears, parseAudience } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
-import { publishedNames } from '../contract/events.ts';
+import { aliasesOf, LEGACY_NAMES, NO_ALIASES, publishedNames } from '../contract/events.ts';
 import { createView, emittedNames, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import { nearest } from '../contract/nearest.ts';
 import { printableName } from '../contract/printable.ts';
 import {
+  allKinds,
+  faultOfId,
+  faultOfRoom,
   formatRoom,
-  ID_FIELDS,
-  ID_RULE,
   ID_SCHEMA,
-  isRoomId,
-  ROOM_KINDS,
+  idField,
   type Room,
   type RoomKind,
+  toId,
 } from '../contract/rooms.ts';
-import { list, type Parsed } from './query.ts';
+import { list } from './query.ts';
 
-const faultOfId = (id: string): string | null => (isRoomId(id) ? null : `must be ${ID_RULE}`);
-const roomList = (kind: string) =>
-  list(`Rooms \`${kind}:{id}\` to join. Repeatable or comma-separated.`, ID_SCHEMA, faultOfId);
+const roomList = (kind: RoomKind) =>
+  list(`Rooms \`${kind}:{id}\` to join. Repeatable or comma-separated.`, ID_SCHEMA, (id) => faultOfId(kind, id));
 
-/** The rooms of `/sse` and `/events`. */
-export const ROOM_QUERY = {
-  tenantId: roomList('tenant'),
-  ticketId: roomList('ticket'),
-  agreementId: roomList('agreement'),
-  userId: roomList('user'),
-} as const;
+/** The rooms of `/sse` and `/events`: one parameter for each kind. */
+export const roomQuery = (declaredKinds: readonly RoomKind[]) =>
+  Object.fromEntries(allKinds(declaredKinds).map((kind) => [idField(kind), roomList(kind)])) as Record<
+    'tenantId' | 'ticketId' | 'agreementId' | 'userId',
+    ReturnType<typeof roomList>
+  >;
 
 /** The filter `events` of `/sse` and `/events`. It takes the names of legacy events also where these are off. */
 export function eventsFilter(published: readonly string[]) {
-  const names = published.flatMap((name) => emittedNames(name, true));
+  const names = published.flatMap((name) => emittedNames(name, LEGACY_NAMES));
   const known = new Set([...names, '']);
   return list('Event names to keep. Default: all.', { enum: names }, (name) => {
     if (known.has(name)) return null;
@@ -59,14 +58,17 @@ const BEFORE_ALL = '' as Cursor;
  */
 export function roomsToJoin(
   principal: Principal,
-  query: Parsed<typeof ROOM_QUERY>,
-  maxRooms: number,
+  query: Readonly<Record<string, unknown>>,
+  { maxRooms, roomKinds }: { readonly maxRooms: number; readonly roomKinds: readonly RoomKind[] },
 ): Map<Room, JoinedRoom> {
-  const rooms = ROOM_KINDS.flatMap((kind) => query[ID_FIELDS[kind]].map((id) => formatRoom(kind, id)));
+  const kinds = allKinds(roomKinds);
+  const idsOf = (kind: RoomKind) => query[idField(kind)] as readonly string[];
+  const rooms = kinds.flatMap((kind) => idsOf(kind).map((id) => formatRoom(kind, id)));
   if (rooms.length === 0) {
-    const message = 'or one of ticketId, agreementId, userId is required';
-    throw new BridgeError('invalid_request', 'At least one of tenantId, ticketId, agreementId, userId is required.', {
-      errors: [{ in: 'query', path: 'tenantId', message }],
+    const [first, ...others] = kinds.map(idField) as [string, ...string[]];
+    const message = `or one of ${others.join(', ')} is required`;
+    throw new BridgeError('invalid_request', `At least one of ${[first, ...others].join(', ')} is required.`, {
+      errors: [{ in: 'query', path: first, message }],
     });
   }
   if (rooms.length > maxRooms) {
@@ -93,10 +95,45 @@ export function tooManyRooms(maxRooms: number): BridgeError {
 
 /** The room of a Socket.IO join: `arg` is an id, or an object that holds it. @throws {BridgeError} `invalid_room` */
 export function parseRoom(kind: RoomKind, arg: unknown): Room {
-  const field = ID_FIELDS[kind];
-  const id = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
-  if (!isRoomId(id)) throw new BridgeError('invalid_room', `${field} must be ${ID_RULE}.`);
-  return formatRoom(kind, id);
+  const field = idField(kind);
+  const given = typeof arg === 'object' && arg !== null && Object.hasOwn(arg, field) ? (arg as never)[field] : arg;
+  const id = typeof given === 'number' ? toId(given) : given;
+  const fault = faultOfId(kind, id);
+  if (fault !== null) throw new BridgeError('invalid_room', `${field} ${fault}.`);
+  return formatRoom(kind, id as string);
+}
+
+/**
+ * The rooms of the generic `join` and `leave` of Socket.IO (protocol §5): `arg` is a room's name, or an array of names, in
+ * which repeats count once.
+ * @param kinds all kinds of the bridge
+ * @throws {BridgeError} `invalid_room`, `too_many_rooms`
+ */
+export function parseRooms(arg: unknown, kinds: readonly RoomKind[], maxRooms: number): readonly Room[] {
+  if (Array.isArray(arg) && arg.length === 0) {
+    throw new BridgeError('invalid_room', 'The array of rooms is empty. Name at least one room, such as "ticket:123".');
+  }
+  const rooms = new Set<Room>();
+  for (const [index, room] of (Array.isArray(arg) ? arg : [arg]).entries()) {
+    const fault = faultOfRoom(room, kinds);
+    if (fault !== null) {
+      throw new BridgeError('invalid_room', `${Array.isArray(arg) ? `rooms[${index}]` : 'The room'} ${fault}.`);
+    }
+    rooms.add(room as Room);
+  }
+  if (rooms.size > maxRooms) {
+    throw new BridgeError('too_many_rooms', `The array names ${rooms.size} rooms; at most ${maxRooms} are allowed.`);
+  }
+  return [...rooms];
+}
+
+/**
+ * For connections that join rooms later: without this check they would stay open and receive nothing (protocol §11).
+ * @throws {BridgeError} `forbidden` if the principal may listen to nothing
+ */
+export function requireHearing(principal: Principal): void {
+  const reason = whyDeaf(principal);
+  if (reason !== null) throw new BridgeError('forbidden', reason);
 }
 
 /**
@@ -133,11 +170,11 @@ export function viewOf(
   query: { readonly events: readonly string[]; readonly legacy: boolean },
   config: { readonly extraEvents: readonly string[]; readonly legacyEvents: boolean },
 ): View {
-  const legacy = query.legacy && config.legacyEvents;
+  const aliases = query.legacy ? aliasesOf(config) : NO_ALIASES;
   const selected = query.events.filter((name) => name !== '');
-  const emitted = publishedNames(config.extraEvents).flatMap((name) => emittedNames(name, legacy));
+  const emitted = publishedNames(config.extraEvents).flatMap((name) => emittedNames(name, aliases));
   const kept = emitted.filter((name) => selected.includes(name));
-  return createView(legacy, selected.length === 0 || kept.length === emitted.length ? null : kept);
+  return createView(aliases, selected.length === 0 || kept.length === emitted.length ? null : kept);
 }
 
 /** The events whose records the view shows; null: all. */

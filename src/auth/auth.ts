@@ -63,7 +63,7 @@ export function createAuth(
     throw new BridgeError('forbidden', refusal);
   }
 
-  const passes = createPasses(secretOf, options.now);
+  const passes = createPasses(secretOf, config, options.now);
   if (config.authMode === 'none') {
     return {
       async principalOf({ page }) {

@@ -1,7 +1,7 @@
 /**
  * The pass: a short-lived, listen-only stand-in for a token, for clients that can only send a URL (protocol §11,
- * `POST /pass`). It holds the token's tenants, narrowing and `sub`, and the scope `subscribe` only. A key of the log
- * signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
+ * `POST /pass`). It holds the token's tenants, narrowing, `sub`, `jti` and `iat`, and the scope `subscribe` only. A key of
+ * the log signs it, so every node accepts it, also after a restart. Its key, `typ` and `aud` keep passes and tokens apart.
  *
  * Two time limits apply. For 600 s (`expiresInSeconds`), and never beyond the token's `exp`, it opens streams. Until the
  * token's `exp`, at most 24 h, it also serves the reconnects that a stock EventSource makes by itself: it repeats its
@@ -11,9 +11,10 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
+import { idsClaim } from '../contract/rooms.ts';
 import { unexpired } from './expiry.ts';
 import type { Principal, TokenHolder } from './principal.ts';
-import { holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
+import { type ClaimsConfig, holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
 
 export interface Minted {
   readonly pass: string;
@@ -41,6 +42,7 @@ const KEY_GAP_MS = 1_000;
 /** @param secretOf the store's `secret` */
 export function createPasses(
   secretOf: (name: string) => Promise<string>,
+  config: ClaimsConfig,
   now: () => number = Date.now,
   keyGapMs: number = KEY_GAP_MS,
 ): Passes {
@@ -97,7 +99,7 @@ export function createPasses(
       } catch (error) {
         throw error instanceof BridgeError ? error : refusalOf(error);
       }
-      const holder: TokenHolder = { ...holderOf(claims), scopes: new Set(['subscribe']), viaPass: true };
+      const holder: TokenHolder = { ...holderOf(claims, config), scopes: new Set(['subscribe']), viaPass: true };
       const opens = now() < (claims.opensUntil as number) * 1000;
       if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired. Get a new one.');
       return unexpired(holder, now());
@@ -109,13 +111,15 @@ export function createPasses(
 function claimsToPassOn(principal: Principal): JWTPayload {
   if (principal.kind === 'anonymous') return { tenantId: [] };
   if (principal.viaPass === true) throw new BridgeError('forbidden', 'A pass cannot mint another pass. Send a token.');
-  const { tenants, subject, scopes, ticketIds, agreementIds } = principal;
+  const { tenants, subject, scopes, narrowing, claimed, tokenId, issuedAtS } = principal;
   if (tenants === '*') throw new BridgeError('forbidden', 'A service token cannot listen, so it gets no pass.');
   if (!scopes.has('subscribe')) throw new BridgeError('forbidden', 'The token lacks the scope subscribe.');
   return {
     tenantId: [...tenants],
     ...(subject === null ? {} : { sub: subject }),
-    ...(ticketIds === null ? {} : { ticketIds: [...ticketIds] }),
-    ...(agreementIds === null ? {} : { agreementIds: [...agreementIds] }),
+    // Revocations find the token by these.
+    ...(tokenId === null ? {} : { jti: tokenId }),
+    ...(issuedAtS === null ? {} : { iat: issuedAtS }),
+    ...Object.fromEntries([...(narrowing ?? []), ...claimed].map(([kind, ids]) => [idsClaim(kind), [...ids]])),
   };
 }

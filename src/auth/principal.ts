@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../contract/audiences.ts';
-import { formatRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
+import { formatRoom, idOf, idsClaim, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
 import { networkOf } from './limits.ts';
 
 /** `AUTH_MODE=none`: everyone may do everything. */
@@ -22,9 +22,16 @@ export interface TokenHolder {
   /** The `sub` claim: the user whose `user:` room may be joined. */
   readonly subject: string | null;
   readonly scopes: ReadonlySet<string>;
-  /** If either is not null, the token reaches these tickets and agreements only. */
-  readonly ticketIds: ReadonlySet<string> | null;
-  readonly agreementIds: ReadonlySet<string> | null;
+  /** The ids of each kind to which claims narrow the token (`ticketIds`, …). Null: the token is not narrowed. */
+  readonly narrowing: ReadonlyMap<RoomKind, ReadonlySet<string>> | null;
+  /** The kinds of which a token that is not narrowed may hear every room: `ticket`, `agreement` and those of ROOM_KINDS. */
+  readonly openKinds: readonly RoomKind[];
+  /** The ids of each kind of CLAIMED_ROOM_KINDS that the token claims. Nobody else hears these rooms. */
+  readonly claimed: ReadonlyMap<RoomKind, ReadonlySet<string>>;
+  /** The `jti` claim. */
+  readonly tokenId: string | null;
+  /** The `iat` claim, in whole seconds since 1970. */
+  readonly issuedAtS: number | null;
   /** Milliseconds since 1970; null when the token has no `exp`. */
   readonly expiresAtMs: number | null;
   /** The credential was a pass (pass.ts), which cannot mint another pass. */
@@ -46,10 +53,22 @@ export function whyDeaf(principal: Principal): string | null {
   if (principal.kind === 'anonymous') return null;
   if (!principal.scopes.has('subscribe')) return 'The token lacks the scope subscribe.';
   if (principal.tenants === '*') return 'A token for all tenants listens to none. Use one that names its tenants.';
-  return principal.tenants.length === 0 ? 'The token names no tenant: it lacks the claim tenantId.' : null;
+  if (principal.tenants.length === 0) return 'The token names no tenant: it lacks the claim tenantId.';
+  if (!isNarrowed(principal) || roomsNamedBy(principal).length > 0) return null;
+  const claims = [...(principal.narrowing?.keys() ?? [])].map(idsClaim).join(', ');
+  return `The token may hear no room: its claim ${claims} names none, and it has no sub.`;
 }
 
-const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder): boolean => ticketIds !== null || agreementIds !== null;
+const isNarrowed = ({ narrowing }: TokenHolder): boolean => narrowing !== null;
+
+/** The rooms that claims of the token name. */
+function roomsNamedBy({ subject, narrowing, claimed }: TokenHolder): Room[] {
+  const rooms: Room[] = subject === null ? [] : [formatRoom('user', subject)];
+  for (const [kind, ids] of [...(narrowing ?? []), ...claimed]) {
+    for (const id of ids) rooms.push(formatRoom(kind, id));
+  }
+  return rooms;
+}
 
 /**
  * The audiences that carry a room's records to this principal; empty if it may not join. The result depends on the
@@ -58,16 +77,17 @@ const isNarrowed = ({ ticketIds, agreementIds }: TokenHolder): boolean => ticket
 export function audiencesFor(principal: Principal, room: Room): string[] {
   if (principal.kind === 'anonymous') return [audienceOf('room', '', room)];
   if (!mayListen(principal)) return [];
-  const id = idOf(room);
-  const allowed = {
-    tenant: () => !isNarrowed(principal) && principal.tenants.includes(id),
-    ticket: () => !isNarrowed(principal) || (principal.ticketIds?.has(id) ?? false),
-    agreement: () => !isNarrowed(principal) || (principal.agreementIds?.has(id) ?? false),
-    user: () => principal.subject === id,
-  }[kindOf(room)]();
-  if (!allowed) return [];
-  const tenants = kindOf(room) === 'tenant' ? [id] : principal.tenants;
+  if (!mayHear(principal, room)) return [];
+  const tenants = kindOf(room) === 'tenant' ? [idOf(room)] : principal.tenants;
   return tenants.map((tenantId) => audienceOf('tenant', tenantId, room));
+}
+
+function mayHear(holder: TokenHolder, room: Room): boolean {
+  const [kind, id] = [kindOf(room), idOf(room)];
+  if (kind === 'user') return holder.subject === id;
+  if (holder.claimed.get(kind)?.has(id)) return true;
+  if (holder.narrowing !== null) return holder.narrowing.get(kind)?.has(id) ?? false;
+  return kind === 'tenant' ? holder.tenants.includes(id) : holder.openKinds.includes(kind);
 }
 
 export function mayPublish(principal: Principal, tenantId: string): boolean {
@@ -79,13 +99,10 @@ export function mayPublish(principal: Principal, tenantId: string): boolean {
 export function hearingOf(principal: Principal, tenantId: string): Hearing | null {
   if (principal.kind === 'anonymous') return HEARS_ALL;
   if (!mayListen(principal) || !principal.tenants.includes(tenantId)) return null;
-  const own = principal.subject === null ? [] : [formatRoom('user', principal.subject)];
-  if (!isNarrowed(principal)) {
-    return { kinds: ['ticket', 'agreement'], rooms: [formatRoom('tenant', tenantId), ...own] };
-  }
-  const tickets = [...(principal.ticketIds ?? [])].map((id) => formatRoom('ticket', id));
-  const agreements = [...(principal.agreementIds ?? [])].map((id) => formatRoom('agreement', id));
-  return { kinds: [], rooms: [...tickets, ...agreements, ...own] };
+  const named = roomsNamedBy(principal);
+  return isNarrowed(principal)
+    ? { kinds: [], rooms: named }
+    : { kinds: principal.openKinds, rooms: [formatRoom('tenant', tenantId), ...named] };
 }
 
 /**

@@ -9,7 +9,7 @@ import { createSecretKey, type KeyObject } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CryptoKey, createRemoteJWKSet, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
-import { isRoomId } from '../contract/rooms.ts';
+import { ALL_TENANTS, idsClaim, type RoomKind, toId } from '../contract/rooms.ts';
 import { tokenExpired, unexpired } from './expiry.ts';
 import type { TokenHolder } from './principal.ts';
 import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKeys } from './public-keys.ts';
@@ -22,6 +22,9 @@ export interface TokenConfig {
   readonly jwksUrl: string | null;
   readonly jwtIssuer: string | null;
   readonly jwtAudience: string | null;
+  readonly jwtDefaultScope: readonly string[];
+  readonly roomKinds: readonly RoomKind[];
+  readonly claimedRoomKinds: readonly RoomKind[];
 }
 
 export interface TokenOptions {
@@ -38,8 +41,8 @@ export type TokenVerifier = (token: string) => Promise<TokenHolder>;
 const MAX_TOKEN_CHARACTERS = 8192;
 /** How far `nbf` may be ahead of this clock. `exp` has no tolerance (expiry.ts). */
 const NBF_TOLERANCE_S = 5;
-/** The most ids in `ticketIds` or `agreementIds`: the limit of a state query. */
-const MAX_NARROWING_IDS = 1000;
+/** The most ids in one claim: the limit of a state query. */
+const MAX_CLAIMED_IDS = 1000;
 /** Age at which the keys of a JWKS are fetched again. */
 const JWKS_MAX_AGE_MS = 600_000;
 /** With JWKS_GAP_MS, within the 5 s of protocol §10. */
@@ -79,7 +82,7 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
     const known = remembered.get(token);
     if (known !== undefined && now() < known.untilMs) return unexpired(known.holder, now());
     remembered.delete(token);
-    const holder = unexpired(holderOf(await verifiedClaims(token)), now());
+    const holder = unexpired(holderOf(await verifiedClaims(token), config), now());
     if (remembered.size >= REMEMBER_TOKENS) remembered.delete(remembered.keys().next().value as string);
     remembered.set(token, { holder, untilMs: now() + REMEMBER_MS });
     return holder;
@@ -225,55 +228,84 @@ export const unauthorized = (message: string): BridgeError => new BridgeError('u
 const noKeys = (cause: unknown): BridgeError =>
   new BridgeError('unavailable', 'The keys that verify tokens cannot be fetched now. Try again later.', { cause });
 
+/** What the operator says about claims. */
+export type ClaimsConfig = Pick<TokenConfig, 'jwtDefaultScope' | 'roomKinds' | 'claimedRoomKinds'>;
+
 /**
- * The principal of verified claims. A claim of the wrong type refuses the token: to ignore a malformed `ticketIds` would
- * widen what the token reaches. A token without `tenantId` or `scope` is valid and may do nothing.
+ * The principal of verified claims. A claim that narrows the token and is malformed names no id: to ignore it would widen
+ * what the token reaches. A token without `tenantId` or `scope` is valid and may do nothing.
  */
-export function holderOf(claims: JWTPayload): TokenHolder {
+export function holderOf(
+  claims: JWTPayload,
+  { jwtDefaultScope, roomKinds, claimedRoomKinds }: ClaimsConfig,
+): TokenHolder {
   const claim = (name: string): unknown => (Object.hasOwn(claims, name) ? claims[name] : undefined);
+  const idsOf = (kinds: readonly RoomKind[]) =>
+    new Map(
+      kinds.flatMap((kind) => {
+        const value = claim(idsClaim(kind));
+        return value === undefined ? [] : [[kind, idsIn(idsClaim(kind), value)] as const];
+      }),
+    );
+  const openKinds = ['ticket', 'agreement', ...roomKinds.filter((kind) => !claimedRoomKinds.includes(kind))];
+  const narrowing = idsOf(openKinds);
   const exp = claim('exp');
+  const iat = claim('iat');
   return {
     kind: 'token',
     tenants: tenantsOf(claim('tenantId')),
     subject: subjectOf(claim('sub')),
-    scopes: scopesOf(claim('scope')),
-    ticketIds: narrowingOf('ticketIds', claim('ticketIds')),
-    agreementIds: narrowingOf('agreementIds', claim('agreementIds')),
+    scopes: scopesOf(claim('scope') ?? (isAccess(claim('type')) ? jwtDefaultScope : [])),
+    narrowing: narrowing.size === 0 ? null : narrowing,
+    openKinds,
+    claimed: idsOf(claimedRoomKinds),
+    tokenId: textOf(claim('jti')),
+    issuedAtS: typeof iat === 'number' ? Math.floor(iat) : null,
     expiresAtMs: typeof exp === 'number' ? Math.min(exp * 1000, END_OF_TIME_MS) : null,
   };
 }
+
+/** A refresh token, for example, never gets the default scope. */
+const isAccess = (type: unknown): boolean => type === undefined || type === 'access';
 
 const isStrings = (value: unknown): value is string[] =>
   Array.isArray(value) && value.every((item) => typeof item === 'string');
 
 function tenantsOf(value: unknown): readonly string[] | '*' {
   if (value === undefined) return [];
-  if (value === '*') return '*';
-  const ids = typeof value === 'string' ? [value] : value;
+  if (value === ALL_TENANTS) return ALL_TENANTS;
+  const ids = (Array.isArray(value) ? value : [value]).map(toId);
   // `*` in an array is refused: it could be read as a tenant, or as all of them.
-  if (!isStrings(ids) || !ids.every((id) => isRoomId(id) && id !== '*')) {
+  if (!isStrings(ids) || ids.includes(ALL_TENANTS)) {
     throw unauthorized("The token's tenantId claim must be a tenant id, an array of tenant ids, or *.");
   }
   return [...new Set(ids)];
 }
 
+/** A text claim, or an integer as its decimal text; null if it is neither. */
+function textOf(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  return typeof value === 'number' ? toId(value) : null;
+}
+
 function subjectOf(value: unknown): string | null {
   if (value === undefined) return null;
-  if (typeof value !== 'string') throw unauthorized("The token's sub claim must be a string.");
-  return value;
+  const subject = textOf(value);
+  if (subject === null) throw unauthorized("The token's sub claim must be a string or an integer.");
+  return subject;
 }
 
 function scopesOf(value: unknown): ReadonlySet<string> {
-  if (value === undefined) return new Set();
   const scopes = typeof value === 'string' ? value.split(' ') : value;
   if (!isStrings(scopes)) throw unauthorized("The token's scope claim must be a string, or an array of strings.");
   return new Set(scopes.filter((scope) => scope !== ''));
 }
 
-function narrowingOf(name: string, value: unknown): ReadonlySet<string> | null {
-  if (value === undefined) return null;
-  if (!isStrings(value) || value.length > MAX_NARROWING_IDS) {
-    throw unauthorized(`The token's ${name} claim must be an array of at most ${MAX_NARROWING_IDS} strings.`);
+/** The ids of a claim: one, or an array of them. Anything else names none. */
+function idsIn(name: string, value: unknown): ReadonlySet<string> {
+  const ids = (Array.isArray(value) ? value : [value]).map(toId);
+  if (ids.length > MAX_CLAIMED_IDS) {
+    throw unauthorized(`The token's ${name} claim must have at most ${MAX_CLAIMED_IDS} ids.`);
   }
-  return new Set(value);
+  return new Set(isStrings(ids) ? ids : []);
 }

@@ -24,7 +24,7 @@ export type { LogPage } from './recent.ts';
 export interface BusOptions extends PublishDeps {
   readonly store: Log;
   readonly maxBufferBytes: number;
-  readonly retention: Readonly<Record<'retentionMs' | 'maxRecords' | 'stateMs' | 'dedupeMs', number>>;
+  readonly retention: Readonly<Record<'retentionMs' | 'maxRecords' | 'stateMs' | 'dedupeMs' | 'revocationMs', number>>;
   readonly logger: Logger;
 }
 
@@ -65,6 +65,8 @@ export interface AudienceActivity {
 
 /** protocol §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
+/** Revocations are removed in this many steps of their time: after a removal, every node reads the others again. */
+const REVOCATION_STEPS = 100;
 /** The longest that a read waits for this node's tail. The tail of a remote log lags by some milliseconds. */
 const TAIL_PATIENCE_MS = 1_000;
 /** Catch-up steps of all subscriptions, of up to 256 KB each, in one turn of the event loop. */
@@ -150,13 +152,15 @@ export function createBus(options: BusOptions): Bus {
     if (trimming) return;
     trimming = true;
     const nowMs = Date.now();
-    const { retentionMs, maxRecords, stateMs, dedupeMs } = options.retention;
+    const { retentionMs, maxRecords, stateMs, dedupeMs, revocationMs } = options.retention;
+    const revocationStepMs = Math.ceil(revocationMs / REVOCATION_STEPS);
     try {
       await store.trim({
         trimBeforeMs: nowMs - retentionMs,
         maxRecords,
         stateBeforeMs: nowMs - stateMs,
         dedupeBeforeMs: nowMs - dedupeMs,
+        revokedBeforeMs: Math.floor((nowMs - revocationMs) / revocationStepMs) * revocationStepMs,
         nowMs,
       });
     } catch (error) {

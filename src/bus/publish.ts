@@ -6,14 +6,15 @@ import { createHash } from 'node:crypto';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError, type FieldError, fieldsError } from '../contract/errors.ts';
-import { type CheckedEvent, type EventCatalog, LEGACY_NAMES } from '../contract/events.ts';
+import { type Aliases, type Audience, type CheckedEvent, type EventCatalog, LEGACY_NAMES } from '../contract/events.ts';
 import { emittedNames } from '../contract/frames.ts';
 import { nearest } from '../contract/nearest.ts';
+import { MAX_BATCH_ROOMS } from '../contract/publishing.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { AppendedEvent, Log } from '../store/store.ts';
 
-export interface PublishInput {
+export interface PublishInput extends Audience {
   readonly event: unknown;
   readonly payload: unknown;
 }
@@ -21,6 +22,7 @@ export interface PublishInput {
 export interface Published {
   readonly id: Cursor;
   readonly event: string;
+  /** Of a duplicate: those of the first. */
   readonly rooms: readonly Room[];
   readonly duplicate: boolean;
 }
@@ -37,22 +39,25 @@ export interface PublishOptions {
 
 /**
  * Appends all inputs or none; resolves once they are durable.
- * @throws {BridgeError} `unknown_event`, `invalid_payload`, `forbidden`, `idempotency_conflict`, `unavailable`,
+ * @throws {BridgeError} `unknown_event`, `invalid_payload`, `invalid_body`, `batch_too_large`, `forbidden`, `idempotency_conflict`, `unavailable`,
  * `outcome_unknown`
  */
 export type Publish = (inputs: readonly PublishInput[], options?: PublishOptions) => Promise<Published[]>;
+
+/** Faults that one refusal lists. */
+const MAX_FAULTS = 100;
 
 export interface PublishDeps {
   readonly store: Pick<Log, 'append'>;
   readonly catalog: EventCatalog;
   readonly keying: Keying;
-  readonly legacyEvents: boolean;
+  readonly aliases: Aliases;
   readonly metrics: Metrics;
 }
 
 /** @param onAccepted gets the cursor of each new record once it is durable */
 export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => void): Publish {
-  const { store, catalog, keying, legacyEvents, metrics } = deps;
+  const { store, catalog, keying, aliases, metrics } = deps;
 
   /** What is wrong with a name that the catalog does not have. */
   function faultOfName(event: unknown): string {
@@ -66,25 +71,30 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
   function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): CheckedEvent[] {
     const checked: CheckedEvent[] = [];
     const errors: FieldError[] = [];
-    let code: 'invalid_payload' | 'unknown_event' = 'invalid_payload';
-    for (const [index, { event, payload }] of inputs.entries()) {
+    let code: 'invalid_body' | 'invalid_payload' | 'unknown_event' | null = null;
+    for (const [index, { event, payload, tenantId, rooms }] of inputs.entries()) {
       const path = pathOf(index);
-      const result = typeof event === 'string' ? catalog.check(event, payload) : { kind: 'unknown_event' as const };
+      const result =
+        typeof event === 'string'
+          ? catalog.check(event, payload, { tenantId, rooms })
+          : { kind: 'unknown_event' as const };
       if (result.kind === 'ok') {
         checked.push(result.event);
       } else if (result.kind === 'unknown_event') {
         code = 'unknown_event';
         errors.push({ in: 'body', path: `${path}/event`, message: faultOfName(event) });
       } else {
-        for (const error of result.errors) errors.push({ ...error, path: `${path}/payload${error.path}` });
+        code ??= result.kind;
+        for (const error of result.errors) errors.push({ ...error, path: `${path}${error.path}` });
       }
+      if (errors.length >= MAX_FAULTS) break;
     }
     const [first, ...rest] = errors;
-    if (first === undefined) return checked;
+    if (first === undefined || code === null) return checked;
     for (const { event } of inputs) {
       metrics.published(catalog.names.find((name) => name === event) ?? null, 'rejected', 1);
     }
-    throw fieldsError(code, [first, ...rest]);
+    throw fieldsError(code, [first, ...rest.slice(0, MAX_FAULTS - 1)]);
   }
 
   function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
@@ -94,6 +104,14 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
   return async function publish(inputs, options = {}) {
     const { mayPublish = () => true, idempotencyKey = null, publisher = 'in-process', pathOf = () => '' } = options;
     const checked = check(inputs, pathOf);
+    const named = checked.reduce((sum, event) => sum + (event.roomsAreNamed ? event.rooms.length : 0), 0);
+    if (named > MAX_BATCH_ROOMS) {
+      count(checked, 'rejected');
+      throw new BridgeError(
+        'batch_too_large',
+        `The batch names ${named} rooms; the maximum is ${MAX_BATCH_ROOMS}. Split it.`,
+      );
+    }
     if (!checked.every(({ tenantId }) => mayPublish(tenantId))) {
       count(checked, 'rejected');
       throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
@@ -115,11 +133,11 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
     }
     metrics.publishDuration((result.durableAtMs - startedAtMs) / 1000);
-    return checked.map(({ event, rooms, tenantId }, index) => {
-      const { id, duplicate } = result.events[index] as AppendedEvent;
+    return checked.map(({ event, tenantId }, index) => {
+      const { id, duplicate, rooms } = result.events[index] as AppendedEvent;
       metrics.published(event, duplicate ? 'duplicate' : 'accepted', 1);
       if (!duplicate) {
-        metrics.emitted(emittedNames(event, legacyEvents), rooms, tenantId);
+        metrics.emitted(emittedNames(event, aliases), rooms, tenantId);
         onAccepted(id);
       }
       return { id, event, rooms, duplicate };
@@ -130,7 +148,9 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
 /** Hashes the parsed events, so that the same events are the same body, regardless of white space. */
 function fingerprint(events: readonly CheckedEvent[]): string {
   const hash = createHash('sha256');
-  for (const { event, payload } of events) hash.update(`${event}\n${payload}\n`);
+  for (const { event, payload, tenantId, rooms, roomsAreNamed } of events) {
+    hash.update(`${event}\n${payload}\n${roomsAreNamed ? `${tenantId}\n${[...rooms].sort()}\n` : ''}`);
+  }
   return hash.digest('base64url');
 }
 

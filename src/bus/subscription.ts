@@ -3,8 +3,8 @@
  *
  * The main stream is `live` (the bus delivers each commit) or catching up (it reads the log after its position, at the
  * client's pace). It goes live in one synchronous step: it writes what `recent` holds after its position and attaches
- * its audiences before the next commit can arrive. A join with a cursor replays one room beside the main stream in the
- * same way, then enters it.
+ * its audiences before the next commit can arrive. A join with a cursor replays its rooms beside the main stream in the
+ * same way, then enters them.
  *
  * Design law 12: an error while one subscription is served (in its sink, its encoding, its catch-up) ends only that
  * subscription. It is logged, the connection is cut, and the client resumes by its cursor. No other subscription misses
@@ -58,10 +58,13 @@ export interface Subscriber {
   readonly caller?: string;
 }
 
+/** The audiences that carry the records of each room to the subscriber. */
+export type AudiencesByRoom = ReadonlyMap<Room, readonly string[]>;
+
 interface Joined {
-  /** The position after which the room's records are received. */
+  /** The position after which the rooms' records are received. */
   readonly start: Cursor;
-  /** The position up to which the room was replayed. */
+  /** The position up to which the rooms were replayed. */
   readonly cursor: Cursor;
 }
 
@@ -254,16 +257,18 @@ export class Subscription {
   }
 
   /**
-   * Joins a room. With `after`, replays the room's records after that cursor first.
+   * Joins rooms together. With `after`, replays the records of all of them after that cursor first, as one: in order, and
+   * each record once.
+   * @param rooms their audiences
    * @throws {BridgeError} `invalid_cursor`, `unavailable`
    */
-  async join(room: Room, audiences: readonly string[], after: string | null): Promise<Joined> {
+  async join(rooms: AudiencesByRoom, after: string | null): Promise<Joined> {
     const start = after === null ? null : await this.#bus.resolve(after, this.#caller);
     // If the connection has ended meanwhile, nothing would leave a room that is entered now.
     if (this.#closed) throw connectionEnded();
-    if (start === null) return this.#enter(room, audiences, this.#bus.head());
+    if (start === null) return this.#enter(rooms, this.#bus.head());
     const replay = (this.#replaying ?? Promise.resolve())
-      .then(() => this.#replay(room, audiences, start))
+      .then(() => this.#replay(rooms, start))
       .catch((error: unknown) => {
         // The caller handles the log's refusals. Any other error is a fault of this connection.
         if (error instanceof BridgeError) throw error;
@@ -278,27 +283,30 @@ export class Subscription {
     return replay;
   }
 
-  #enter(room: Room, audiences: readonly string[], start: Cursor): Joined {
-    this.#rooms.set(room, { audiences, start });
-    for (const audience of audiences) {
-      this.#startOf.set(audience, start);
-      if (this.#live) this.#bus.attach(audience, this);
+  #enter(rooms: AudiencesByRoom, start: Cursor): Joined {
+    for (const [room, audiences] of rooms) {
+      this.#rooms.set(room, { audiences, start });
+      for (const audience of audiences) {
+        this.#startOf.set(audience, start);
+        if (this.#live) this.#bus.attach(audience, this);
+      }
     }
     return { start, cursor: this.cursor };
   }
 
   /**
-   * Writes the records of the audiences after `start` that no joined room brings, up to the position of the live main
-   * stream, and enters the room in the same synchronous step.
+   * Writes the records of the rooms after `start` that no joined room brings, up to the position of the live main stream,
+   * and enters the rooms in the same synchronous step.
    */
-  async #replay(room: Room, audiences: readonly string[], start: Start): Promise<Joined> {
+  async #replay(rooms: AudiencesByRoom, start: Start): Promise<Joined> {
+    const audiences = [...rooms.values()].flat();
     let position = start.cursor;
     let roomStart = start.cursor;
     const generation = this.#generation;
     if (start.kind === 'reset' && !this.#closed) this.#sink.reset(start, 'replay');
     while (!this.#closed) {
-      // A reset of the main stream made this position void: the room continues where the main stream does.
-      if (generation !== this.#generation) return this.#enter(room, audiences, this.cursor);
+      // A reset of the main stream made this position void: the rooms continue where the main stream does.
+      if (generation !== this.#generation) return this.#enter(rooms, this.cursor);
       if (position > this.#bus.head()) {
         await this.#bus.reached(position);
         continue;
@@ -325,7 +333,7 @@ export class Subscription {
       position = step.position;
       if (inMemory !== null && !inMemory.more) {
         if (records.length > 0) this.#write(records, 'replay');
-        return this.#enter(room, audiences, roomStart);
+        return this.#enter(rooms, roomStart);
       }
       if (records.length > 0) await this.#writeAndWait(records, 'replay');
     }

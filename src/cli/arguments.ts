@@ -3,6 +3,7 @@
  * argument is a `UsageError` of one line, which never quotes a token or a secret.
  */
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import { ID_RULE, isRoomId, KIND_NAME, type Room } from '../contract/rooms.ts';
 
 /** Wrong usage: main.ts adds a hint to the help, and exits with 2. */
 export class UsageError extends Error {
@@ -49,6 +50,23 @@ export function parseFlags<T extends ParseArgsOptionsConfig>(
 /** The values of a flag that may be repeated or hold several, comma-separated: ids cannot contain a comma. */
 export function listOf(values: readonly string[] | undefined): readonly string[] {
   return (values ?? []).flatMap((text) => text.split(',')).filter((item) => item !== '');
+}
+
+/** Whether a kind is declared, the bridge says. @throws {UsageError} if a text cannot be the name of a room */
+export function roomsIn(command: string, texts: readonly string[] | undefined): readonly Room[] {
+  return listOf(texts).map((text) => {
+    const [, kind = '', id = ''] = /^([^:]*):(.*)$/.exec(text) ?? [];
+    if (KIND_NAME.test(kind) && isRoomId(id)) return text as Room;
+    throw new UsageError(`a room has a kind and an id, such as ticket:123, but got ${JSON.stringify(text)}`, command);
+  });
+}
+
+/** @throws {UsageError} if a text cannot be an id */
+export function idsIn(command: string, flag: string, texts: readonly string[] | undefined): readonly string[] {
+  const ids = listOf(texts);
+  const wrong = ids.find((id) => !isRoomId(id));
+  if (wrong === undefined) return ids;
+  throw new UsageError(`--${flag} ${JSON.stringify(wrong)} is no id: an id is ${ID_RULE}`, command);
 }
 
 /** @throws {UsageError} if a name is not allowed */

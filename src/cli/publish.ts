@@ -5,7 +5,7 @@
  */
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { createPublisher, PublishError, type Published } from '../client/publisher.ts';
+import { createPublisher, PublishError, type Published, type PublishOptions } from '../client/publisher.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -13,6 +13,7 @@ import {
   bridgeUrl,
   causeOf,
   parseFlags,
+  roomsIn,
   secondsOf,
   UsageError,
 } from './arguments.ts';
@@ -22,11 +23,15 @@ export const PUBLISH_HELP = `Publishes events, and prints the id (the cursor) of
 
 Usage: roomcast publish EVENT PAYLOAD            one event; the payload is JSON text
        roomcast publish EVENT [--file FILE]      payloads: one JSON document, or one per line
-       roomcast publish [--file FILE]            events, in the same form: {"event": …, "payload": …}
+       roomcast publish [--file FILE]            events, in the same form: {"event": …, "payload": …},
+                                                 and "rooms" and "tenantId" if you like
 
 Without --file, or with --file -, the command reads standard input.
 
   --file FILE      a JSON document, or NDJSON (one document per line)
+  --room ROOM      who hears the events, such as user:ana or queue:a; repeat it, or separate rooms with
+                   commas (default: the rooms of the ids in the payload)
+  --tenant ID      the tenant, if the payload has no tenantId
   --json           print each answer in full: {"id", "event", "rooms", "duplicate"}
   --idempotency-key KEY
                    publish each event once, even if you run the command again with this key. Of
@@ -34,18 +39,23 @@ Without --file, or with --file -, the command reads standard input.
   --retry TIME     how long to retry when the bridge cannot be reached (default 5s)
 ${BRIDGE_HELP}
 
-For a repeated message (the same messageId or providerMessageId) the command prints its first id.
+An event of the input that has rooms or a tenantId of its own keeps them. The output of tail has none: a copy goes to
+the rooms of its payload, whatever the rooms of the original. For a repeated message of a ticket (the same messageId or
+providerMessageId) the command prints its first id.
 Exit codes: 0 the log holds all events, 1 some events failed (see standard error), 2 wrong usage.
 
 Examples:
   roomcast publish tickets.updated '{"tenantId":"tenant-1","ticketId":"ticket-1","ticketStatus":"OPEN",
     "ticketUpdatedAt":"2024-06-01T12:00:00Z","ticket":{"subject":"Hello"}}'
+  roomcast publish messages.new --file note.json --tenant tenant-1 --room user:ana --room user:bia
   roomcast tail --tenant tenant-1 --after start --json | roomcast publish --url https://other.example
 `;
 
 const FLAGS = {
   ...BRIDGE_FLAGS,
   file: { type: 'string' },
+  room: { type: 'string', multiple: true },
+  tenant: { type: 'string' },
   json: { type: 'boolean', default: false },
   'idempotency-key': { type: 'string' },
   retry: { type: 'string', default: '5s' },
@@ -59,12 +69,16 @@ interface Input {
   readonly source: string;
   readonly event: string;
   readonly payload: object;
+  /** Its own rooms and tenant, which the bridge checks. */
+  readonly audience: Pick<PublishOptions, 'rooms' | 'tenantId'>;
 }
 
 export async function publish(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseFlags('publish', argv, FLAGS, 2);
   const [event, payload] = positionals;
-  const { file, json, 'idempotency-key': key } = values;
+  const { file, json, tenant, 'idempotency-key': key } = values;
+  const rooms = roomsIn('publish', values.room);
+  if (values.room !== undefined && rooms.length === 0) throw new UsageError('--room is empty', 'publish');
   if (payload !== undefined && file !== undefined) {
     throw new UsageError('give a payload or --file, not both', 'publish');
   }
@@ -113,7 +127,12 @@ export async function publish(argv: readonly string[]): Promise<number> {
       continue;
     }
     count++;
-    const options = key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` };
+    const options = {
+      ...(rooms.length === 0 ? {} : { rooms }),
+      ...(tenant === undefined ? {} : { tenantId: tenant }),
+      ...input.audience,
+      ...(key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` }),
+    };
     inFlight.push({
       source: input.source,
       done: publisher.publish(input.event, input.payload, options).catch((error: PublishError) => error),
@@ -177,14 +196,16 @@ async function* linesOf(stream: Readable): AsyncGenerator<string> {
 function parseInput(event: string | undefined, text: string, source: string): Input | Error {
   const value = parseJson(text);
   if (value === undefined) return new Error(`${source || 'the input is '}not JSON`);
-  if (event !== undefined) return { source, event, payload: value as object };
-  const { event: name, payload } = (value ?? {}) as { readonly event?: unknown; readonly payload?: unknown };
+  if (event !== undefined) return { source, event, payload: value as object, audience: {} };
+  const { event: name, payload, rooms, tenantId } = (value ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof name !== 'string' || payload === undefined) {
     return new Error(
       `${source || 'the input is '}not of the form {"event": …, "payload": …}; or give the event's name as an argument`,
     );
   }
-  return { source, event: name, payload: payload as object };
+  // Null counts as absent (protocol §9).
+  const audience = { ...(rooms != null && { rooms }), ...(tenantId != null && { tenantId }) };
+  return { source, event: name, payload: payload as object, audience: audience as Input['audience'] };
 }
 
 function parseJson(text: string): unknown {

@@ -4,8 +4,16 @@
  * that was printed, so that a run that was killed repeats at most one. Resets are reported on standard error.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
+import {
+  connect,
+  type Reset,
+  RoomcastError,
+  type RoomcastEvents,
+  type Status,
+  type TransportName,
+} from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
+import { BUILT_IN_KINDS, formatRoom, idsByField } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -13,20 +21,24 @@ import {
   bridgeUrl,
   causeOf,
   checkNames,
+  idsIn,
   listOf,
   parseFlags,
+  roomsIn,
   UsageError,
 } from './arguments.ts';
 import { complain, printJson, printLine } from './output.ts';
 
 export const TAIL_HELP = `Prints each event of the rooms once and in order, until you stop it.
 
-Usage: roomcast tail --tenant TENANT [options]
+Usage: roomcast tail ROOM … [options]
 
-  --tenant ID      the rooms, at least one; repeat a flag, or separate its ids
-  --ticket ID      with commas
-  --agreement ID
-  --user ID
+  ROOM             a room by its name, at least one: tenant:tenant-1, ticket:123, or one of a kind that the bridge
+                   declares (ROOM_KINDS), such as queue:a
+  --tenant ID      the room tenant:ID; repeat a flag, or separate its ids with commas
+  --ticket ID      the same for ticket:ID,
+  --agreement ID   agreement:ID
+  --user ID        and user:ID
   --event NAME     print only these events; may be repeated
   --after WHERE    a cursor, start (the oldest record) or now (the default)
   --state FILE     continue from the cursor in this file, and save it there; --after is for the first run
@@ -41,7 +53,8 @@ Events go to standard output, everything else to standard error. Ctrl-C stops th
 bridge cannot be reached, it retries. Exit codes: 0 stopped by you or --count, 1 refused, 2 wrong usage.
 
 Examples:
-  roomcast tail --tenant tenant-1 --after start --json | jq .payload.ticketId
+  roomcast tail tenant:tenant-1 --after start --json | jq .payload.ticketId
+  roomcast tail queue:a queue:b
   roomcast tail --tenant tenant-1 --event messages.new --state ./tail.cursor >> messages.log
 `;
 
@@ -64,15 +77,11 @@ const FLAGS = {
 const TRANSPORTS: readonly TransportName[] = ['websocket', 'sse', 'poll'];
 
 export async function tail(argv: readonly string[]): Promise<number> {
-  const { values } = parseFlags('tail', argv, FLAGS);
-  const rooms = {
-    tenantId: listOf(values.tenant),
-    ticketId: listOf(values.ticket),
-    agreementId: listOf(values.agreement),
-    userId: listOf(values.user),
-  };
-  if (Object.values(rooms).every((ids) => ids.length === 0)) {
-    throw new UsageError('name at least one room: --tenant, --ticket, --agreement or --user', 'tail');
+  const { values, positionals } = parseFlags('tail', argv, FLAGS, Number.POSITIVE_INFINITY);
+  const ofKind = BUILT_IN_KINDS.flatMap((kind) => idsIn('tail', kind, values[kind]).map((id) => formatRoom(kind, id)));
+  const rooms = idsByField([...roomsIn('tail', positionals), ...ofKind]);
+  if (Object.keys(rooms).length === 0) {
+    throw new UsageError('name at least one room, such as tenant:tenant-1 or queue:a', 'tail');
   }
   const names = listOf(values.transport);
   checkNames('tail', 'transport', names, TRANSPORTS);
@@ -84,7 +93,7 @@ export async function tail(argv: readonly string[]): Promise<number> {
   const url = bridgeUrl('tail', values.url);
   const token = bearerToken('tail', values.token);
 
-  const live = connect({
+  const live = connect<RoomcastEvents, string>({
     url,
     rooms,
     transports,

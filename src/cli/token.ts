@@ -6,7 +6,8 @@
 import { SignJWT } from 'jose';
 import { createTokenVerifier } from '../auth/tokens.ts';
 import { parseConfig } from '../config.ts';
-import { checkNames, listOf, parseFlags, secondsOf, UsageError } from './arguments.ts';
+import { idsClaim, isDeclarableKind } from '../contract/rooms.ts';
+import { checkNames, idsIn, listOf, parseFlags, secondsOf, UsageError } from './arguments.ts';
 import { complain } from './output.ts';
 
 export const TOKEN_HELP = `Creates an HS256 token for tests, and prints it. Tokens for people come from an identity provider.
@@ -19,6 +20,8 @@ Usage: roomcast token --tenant TENANT [options]
   --scope SCOPE    subscribe, publish, metrics or admin; may be repeated (default subscribe)
   --ticket ID      limits the token to this ticket; may be repeated
   --agreement ID   limits the token to this agreement; may be repeated
+  --ids KIND=IDS   the ids of a kind that the bridge declares, comma-separated: queue=a,b sets the claim queueIds.
+                   They limit the token if the kind is in ROOM_KINDS, and open rooms if it is in CLAIMED_ROOM_KINDS
   --expires TIME   30s, 15m, 1h, 7d (default 1h)
   --secret SECRET  signs the token (default: JWT_SECRET, which other users of this machine cannot see)
 
@@ -36,6 +39,7 @@ const FLAGS = {
   scope: { type: 'string', multiple: true },
   ticket: { type: 'string', multiple: true },
   agreement: { type: 'string', multiple: true },
+  ids: { type: 'string', multiple: true },
   expires: { type: 'string', default: '1h' },
   secret: { type: 'string' },
 } as const;
@@ -59,8 +63,9 @@ export async function token(argv: readonly string[]): Promise<number> {
     tenantId: tenants.length === 1 ? tenants[0] : tenants,
     scope: scopes.join(' '),
     ...(values.sub === undefined ? {} : { sub: values.sub }),
-    ...(values.ticket === undefined ? {} : { ticketIds: listOf(values.ticket) }),
-    ...(values.agreement === undefined ? {} : { agreementIds: listOf(values.agreement) }),
+    ...(values.ticket === undefined ? {} : { ticketIds: idsIn('token', 'ticket', values.ticket) }),
+    ...(values.agreement === undefined ? {} : { agreementIds: idsIn('token', 'agreement', values.agreement) }),
+    ...claimsOf(values.ids),
     ...(config.jwtIssuer === null ? {} : { iss: config.jwtIssuer }),
     ...(config.jwtAudience === null ? {} : { aud: config.jwtAudience }),
   });
@@ -74,4 +79,21 @@ export async function token(argv: readonly string[]): Promise<number> {
   complain('use this token for tests only; anyone who has it can use it until it expires');
   process.stdout.write(`${text}\n`);
   return 0;
+}
+
+/** `queue=a,b` and `queue=c` are the claim `queueIds` with three ids. */
+function claimsOf(texts: readonly string[] | undefined): Readonly<Record<string, readonly string[]>> {
+  const claims: Record<string, readonly string[]> = {};
+  for (const text of texts ?? []) {
+    const [, kind = '', ids = ''] = /^([^=]*)=(.*)$/.exec(text) ?? [];
+    if (!isDeclarableKind(kind)) {
+      throw new UsageError(
+        `--ids must be a declared kind and its ids, such as queue=a,b, not ${JSON.stringify(text)}`,
+        'token',
+      );
+    }
+    const claim = idsClaim(kind);
+    claims[claim] = [...(claims[claim] ?? []), ...idsIn('token', 'ids', [ids])];
+  }
+  return claims;
 }

@@ -35,10 +35,10 @@ export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
 export type { Memory } from './persist.ts';
 
-export interface ConnectOptions {
+export interface ConnectOptions<Kind extends string = never> {
   /** The bridge's address, with its base path if it has one. */
   readonly url: string;
-  readonly rooms?: RoomIds;
+  readonly rooms?: RoomIds<Kind>;
   /** Default: the browser's cookies, or none. A function is called again when its token is refused or expires. */
   readonly token?: Token;
   /** The transports that are allowed, best first. Default `['websocket', 'sse', 'poll']`. */
@@ -68,7 +68,7 @@ export interface JoinOptions {
 
 export type Handler<Events, Name extends keyof Events> = (payload: Events[Name], meta: Meta) => void;
 
-export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<Events>> {
+export interface Live<Events = RoomcastEvents, Kind extends string = never> extends AsyncIterable<LiveEvent<Events>> {
   /**
    * Returns a function that removes the handler. A handler that throws causes an uncaught error; the others still run.
    * @throws {TypeError} a name that cannot occur, or is a misspelt one
@@ -77,12 +77,13 @@ export interface Live<Events = RoomcastEvents> extends AsyncIterable<LiveEvent<E
   on(name: 'status', handler: (status: Status) => void): () => void;
   on<Name extends keyof Events & string>(name: Name, handler: Handler<Events, Name>): () => void;
   /**
-   * Joins more rooms. Resolves after their history was delivered, to the cursor after which they are live.
+   * Joins more rooms, all or none. Their history is one: each event once, in the order of the log. Resolves after it was
+   * delivered, to the cursor after which the rooms are live.
    * @throws {RoomcastError} `forbidden`, …; an error that may pass is retried until `close`
    * @throws {TypeError} rooms or options of the wrong form
    */
-  join(rooms: RoomIds, options?: JoinOptions): Promise<string>;
-  leave(rooms: RoomIds): Promise<void>;
+  join(rooms: RoomIds<Kind>, options?: JoinOptions): Promise<string>;
+  leave(rooms: RoomIds<Kind>): Promise<void>;
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
@@ -138,10 +139,13 @@ interface QueuedEvent<Events> {
 }
 
 /**
- * To type events that your operator declares, name them: `connect<RoomcastEvents & { 'leads.updated': Lead }>(…)`.
+ * To type what your operator declares, name the events, then the room kinds:
+ * `connect<RoomcastEvents & { 'leads.updated': Lead }, 'queue' | 'team'>(…)`.
  * @throws {TypeError} an option that is unknown or has the wrong form; `status` reports every other error
  */
-export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<Events> {
+export function connect<Events = RoomcastEvents, Kind extends string = never>(
+  options: ConnectOptions<Kind>,
+): Live<Events, Kind> {
   checkOptions(options, RULES);
   const { url, rooms: ids = {}, transports = TRANSPORT_NAMES, patienceMs = PATIENCE_MS } = options;
   const memory = tolerant(options.persist);
@@ -194,7 +198,8 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
   });
 
   function deliver(payload: Payload, meta: Meta, before: string | null): void {
-    const legacy = LEGACY[meta.event];
+    // A declared event has no aliases, also if it has the name of a canonical one (protocol §3).
+    const legacy = options.extraEvents?.includes(meta.event) ? undefined : LEGACY[meta.event];
     if (legacy?.names.some((name) => handlers.has(name))) {
       const merged = legacyPayload(legacy, payload);
       for (const event of legacy.names) emit(event, merged, { ...meta, event });
@@ -269,7 +274,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     for (let failures = 1; ; failures++) {
       await starting;
       await online(signal);
-      if (stream.rooms.has(joining.room)) return stream.cursor ?? '';
+      if (joining.rooms.length === 0) return stream.cursor ?? '';
       if (signal.aborted) throw new RoomcastError('closed', 'The client is closed.', { passing: false });
       try {
         return await stream.join(joining);
@@ -345,7 +350,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     else reattach();
   }
 
-  const live: Live<Events> = {
+  const live: Live<Events, Kind> = {
     on(name: string, handler: AnyHandler) {
       checkEventName(name, options.extraEvents);
       check('handler', handler, HANDLER_RULE);
@@ -359,12 +364,11 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     async join(joinIds, joinOptions = {}) {
       checkOptions(joinOptions, JOIN_RULES);
       const { after = null } = joinOptions;
-      let cursor = stream.cursor ?? '';
-      for (const room of roomsOf(joinIds)) {
-        const joining: Join = { room, after, position: positionOf(after) };
-        cursor = await afterLastChange(() => join(joining));
-      }
-      return cursor;
+      const wanted = roomsOf(joinIds);
+      return afterLastChange(() => {
+        const rooms = wanted.filter((room) => !stream.rooms.has(room));
+        return join({ rooms, after, position: positionOf(after) });
+      });
     },
     async leave(leaveIds) {
       const leaving = roomsOf(leaveIds);
@@ -378,7 +382,7 @@ export function connect<Events = RoomcastEvents>(options: ConnectOptions): Live<
     },
     close,
     [Symbol.asyncIterator]: iterate,
-  } as Live<Events>;
+  } as Live<Events, Kind>;
 
   options.signal?.addEventListener('abort', close);
   if (options.signal?.aborted) close();

@@ -7,18 +7,21 @@
 import type { Reset as BridgeReset } from '../contract/reset.ts';
 import type { RoomcastError } from './http.ts';
 
-/** Members of both canonical payloads. Unknown members pass through. */
-export interface Envelope {
-  tenantId: string;
-  ticketId: string;
+/** Members of every canonical payload. Unknown members pass through. */
+export interface Ids {
+  tenantId: Id;
+  ticketId: Id;
+  agreementId?: Id | null | undefined;
+  instanceId?: Id | null | undefined;
+  messageId?: Id | null | undefined;
+  providerMessageId?: Id | null | undefined;
+  [extra: string]: unknown;
+}
+
+export interface Envelope extends Ids {
   ticketStatus: string;
   /** An ISO 8601 instant. */
   ticketUpdatedAt: string;
-  agreementId?: string | null | undefined;
-  instanceId?: string | null | undefined;
-  messageId?: string | null | undefined;
-  providerMessageId?: string | null | undefined;
-  [extra: string]: unknown;
 }
 
 export interface TicketsUpdated extends Envelope {
@@ -29,26 +32,52 @@ export interface MessagesNew extends Envelope {
   message: Record<string, unknown>;
 }
 
+/** A change of a message. It means the message with its `messageId`, else the one with its `providerMessageId`. */
+export interface MessageChange extends Ids {
+  /** An ISO 8601 instant: when the message changed. A change that arrives later may be an older one. */
+  messageUpdatedAt: string;
+  ticketStatus?: string | null | undefined;
+  ticketUpdatedAt?: string | null | undefined;
+}
+
+/** Lowest first: of two changes at one instant, the one with the higher status stands (protocol §7). */
+export type MessageStatus = 'failed' | 'queued' | 'sent' | 'delivered' | 'read' | 'played';
+
+export interface MessagesUpdated extends MessageChange {
+  /** The message as it is now. */
+  message: Record<string, unknown>;
+  messageStatus?: MessageStatus | null | undefined;
+}
+
+export interface MessagesDeleted extends MessageChange {
+  messageStatus?: null | undefined;
+}
+
 /** In a legacy payload, the entity's fields are merged into the envelope, which wins where a key clashes. */
 export interface RoomcastEvents {
   'tickets.updated': TicketsUpdated;
   'messages.new': MessagesNew;
+  'messages.updated': MessagesUpdated;
+  'messages.deleted': MessagesDeleted;
   'ticket.updated': TicketsUpdated;
   'ticket.message': MessagesNew;
   'ticket.message.created': MessagesNew;
   'message:created': MessagesNew;
+  'message:updated': MessagesUpdated;
 }
 
 /** A whole number means its decimal text (protocol §2). */
 export type Id = string | number;
 
-/** Rooms, by their ids. */
-export interface RoomIds {
-  readonly tenantId?: Id | readonly Id[];
-  readonly ticketId?: Id | readonly Id[];
-  readonly agreementId?: Id | readonly Id[];
-  readonly userId?: Id | readonly Id[];
-}
+export type BuiltInKind = 'tenant' | 'ticket' | 'agreement' | 'user';
+
+/**
+ * Rooms, by their ids: `{ tenantId: 'tenant-1', ticketId: ['1', '2'] }`. `Kind` names the kinds that your operator declares
+ * (ROOM_KINDS): `RoomIds<'queue'>` also has `queueId`.
+ */
+export type RoomIds<Kind extends string = never> = {
+  readonly [Field in `${BuiltInKind | Kind}Id`]?: Id | readonly Id[];
+};
 
 /** Best first, which is the default order. */
 export type TransportName = 'websocket' | 'sse' | 'poll';
@@ -70,14 +99,19 @@ export type LiveEvent<Events> = {
   };
 }[Exclude<keyof Events & string, LegacyName>];
 
-export type LegacyName = 'ticket.updated' | 'ticket.message' | 'ticket.message.created' | 'message:created';
+export type LegacyName =
+  | 'ticket.updated'
+  | 'ticket.message'
+  | 'ticket.message.created'
+  | 'message:created'
+  | 'message:updated';
 
 /** The answers of the state routes after a reset: the newest items of each list, at most 1000. */
 export interface State {
   /** The newest payload of each ticket of the joined tenants, newest first. */
   readonly tickets: readonly TicketsUpdated[];
-  /** The messages of each joined ticket, oldest first. */
-  readonly messages: Readonly<Record<string, readonly MessagesNew[]>>;
+  /** The newest payload of each message of the joined tickets, oldest message first, without those that were deleted. */
+  readonly messages: Readonly<Record<string, readonly (MessagesNew | MessagesUpdated)[]>>;
 }
 
 /** Events are lost (protocol §8): read the state again. With `refetch`, `cursor` is the position of `state`. */

@@ -200,6 +200,12 @@ export function createHttp(
   };
 }
 
+/** A refusal in band, by Socket.IO or in a stream, where only the code says whether it lasts (protocol §5, §6). */
+export function refusalOf(code: string, message: string): RoomcastError {
+  const status = /^(unauthorized|token_)/.test(code) ? 401 : 0;
+  return new RoomcastError(code, message, { status, passing: !/^(forbidden|invalid_room|too_many_rooms)$/.test(code) });
+}
+
 /** The answer, if it holds this list: a proxy may answer 200 too. @throws {RoomcastError} */
 export function requireList<Answer>(list: 'events' | 'items' | 'results', answer: unknown): Answer {
   if (Array.isArray((answer as Record<string, unknown> | null)?.[list])) return answer as Answer;

@@ -14,6 +14,7 @@ export interface Legacy {
 export const LEGACY: Readonly<Record<string, Legacy>> = {
   'tickets.updated': { names: ['ticket.updated'], entity: 'ticket' },
   'messages.new': { names: ['ticket.message', 'ticket.message.created', 'message:created'], entity: 'message' },
+  'messages.updated': { names: ['message:updated'], entity: 'message' },
 };
 
 /** Spread defines own properties, so a key named `__proto__` stays a key. */

@@ -3,10 +3,12 @@
  * only what no operator can declare, and what is one typing error away from a name that the library knows.
  */
 import { LEGACY } from './legacy.ts';
+import { fold } from './options.ts';
 
 // A function, so that a bundle without `connect` leaves it out.
 const knownNames = (): string[] => [
   ...Object.entries(LEGACY).flatMap(([name, { names }]) => [name, ...names]),
+  'messages.deleted',
   'reset',
   'status',
 ];
@@ -23,9 +25,6 @@ export function checkEventName(name: string, extraEvents: readonly string[] | un
   if (extraEvents === undefined && meant === undefined && text === name && !IMPOSSIBLE.test(text)) return;
   throw new TypeError(`No event is named "${text}". Use ${meant ?? known.join(', ')}, or list it in extraEvents.`);
 }
-
-/** Without case and separators. */
-const fold = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
 
 /** Whether one character is missing, extra or wrong. */
 const isOneEditApart = (name: string, known: string): boolean =>

@@ -3,7 +3,7 @@
  * option, or a room without an id, must not be ignored in silence.
  */
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { ID_FIELDS, ID_RULE, isRoomId } from '../contract/rooms.ts';
+import { ID_RULE, idField, isRoomId, KIND_NAME, kindOfField } from '../contract/rooms.ts';
 
 /** What is valid, and the end of the sentence "NAME must be …". It quotes no value: one may be a token. */
 export type Rule = readonly [isValid: (value: unknown) => boolean, form: string];
@@ -28,20 +28,34 @@ export const AFTER_RULE: Rule = [
   "a cursor, 'start' or 'now'",
 ];
 
-/** An undefined id is a mistake too: its room would be missing. */
+const FIELDS = 'tenantId, ticketId, agreementId, userId, or that of a declared kind, such as queueId';
+
 export const ROOMS_RULE: Rule = [
-  (rooms) =>
-    isObject(rooms) &&
-    Object.entries(rooms).every(
-      ([name, ids]) => Object.values<string>(ID_FIELDS).includes(name) && [ids].flat().every(isId),
-    ),
-  `{ tenantId, ticketId, agreementId, userId }, each an id or a list of ids. An id: ${ID_RULE}`,
+  (rooms) => isObject(rooms) && !Array.isArray(rooms),
+  `an object such as { tenantId: 'tenant-1' }. Its fields: ${FIELDS}`,
 ];
+
+/** An undefined id is a mistake too: its room would be missing. */
+const IDS_RULE: Rule = [(ids) => [ids].flat().every(isId), `an id or a list of ids. An id: ${ID_RULE}`];
 
 /** @throws {TypeError} */
 export function check(name: string, value: unknown, [isValid, form]: Rule): void {
   if (!isValid(value)) throw new TypeError(`${name} must be ${form}.`);
 }
+
+/** The library cannot know the declared kinds: the bridge refuses one that is not. @throws {TypeError} */
+export function checkRooms(rooms: object): void {
+  check('rooms', rooms, ROOMS_RULE);
+  for (const [field, ids] of Object.entries(rooms)) {
+    const meant = fold(field).replace(/ids?$/, '');
+    const form = KIND_NAME.test(meant) ? idField(meant) : FIELDS;
+    check(`The field "${field}" of rooms`, field, [() => kindOfField(field) !== null, form]);
+    check(`rooms.${field}`, ids, IDS_RULE);
+  }
+}
+
+/** Without case and separators. */
+export const fold = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
 
 /** Only `url` is required. @throws {TypeError} */
 export function checkOptions(options: object, rules: Readonly<Record<string, Rule>>): void {

@@ -10,9 +10,21 @@
  * other runtime with `fetch`.
  */
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../contract/publishing.ts';
+import { sendPendingEmits } from './emitter.ts';
 import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
 import { atLeast, checkOptions, type Rule, TOKEN_RULE, URL_RULE } from './options.ts';
+import { PublishError } from './publish-error.ts';
 import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
+
+export {
+  createEmitter,
+  type Emission,
+  type EmitOptions,
+  type EmitTarget,
+  type Emitter,
+  type EmitterOptions,
+} from './emitter.ts';
+export { PublishError } from './publish-error.ts';
 
 export interface PublisherOptions {
   /** The bridge's address, with its base path if it has one. */
@@ -32,6 +44,10 @@ export interface PublisherOptions {
 }
 
 export interface PublishOptions {
+  /** Who hears the event, in place of the rooms that its payload gives: 1 to 100 names, such as `user:ana` (protocol §9). */
+  readonly rooms?: readonly string[] | null;
+  /** The tenant of a payload without `tenantId`; with one, a check: the bridge refuses the event if they differ. */
+  readonly tenantId?: string | number | null;
   /**
    * For repeats of your own, such as a job that runs again: 1 to 255 visible ASCII characters. The event gets a request
    * to itself.
@@ -63,22 +79,6 @@ export interface Publisher {
   readonly pending: number;
 }
 
-/** `code` is the bridge's (protocol §10), or `unreachable`, `timeout`, `token`, `queue_full`, `closed`. */
-export class PublishError extends Error {
-  readonly code: string;
-  readonly status: number;
-  /** The invalid fields, as JSON Pointers into the event. */
-  readonly errors: readonly { readonly path: string; readonly message: string }[];
-
-  constructor(code: string, message: string, options: { status?: number; errors?: unknown; cause?: unknown } = {}) {
-    super(message, { cause: options.cause });
-    this.name = 'PublishError';
-    this.code = code;
-    this.status = options.status ?? 0;
-    this.errors = Array.isArray(options.errors) ? options.errors : [];
-  }
-}
-
 const DEFAULT_QUEUE = 10_000;
 const DEFAULT_BATCH = 500;
 const DEFAULT_BATCH_CHARS = 250_000;
@@ -100,11 +100,12 @@ const RULES: Readonly<Record<keyof PublisherOptions, Rule>> = {
   retryMs: /* @__PURE__ */ atLeast(0),
   timeoutMs: /* @__PURE__ */ atLeast(1),
 };
-/** An invalid key is a `PublishError`, because keys often come from data. */
-const PUBLISH_RULES: Readonly<Record<keyof PublishOptions, Rule>> = { idempotencyKey: [() => true, ''] };
+const ANY: Rule = [() => true, ''];
+/** An invalid value is a `PublishError`, because these come from data. */
+const PUBLISH_RULES: Readonly<Record<keyof PublishOptions, Rule>> = { rooms: ANY, tenantId: ANY, idempotencyKey: ANY };
 
 interface Item {
-  /** `{"event":…,"payload":…}` */
+  /** `{"event":…,"payload":…,"tenantId":…,"rooms":…}`, the last two if given. */
   readonly text: string;
   readonly key: string | null;
   resolve(published: Published): void;
@@ -132,10 +133,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let newest: Promise<void> = Promise.resolve();
 
   /** @throws {PublishError} `closed`, `queue_full`, `invalid_request`; a TypeError if the payload is not JSON */
-  function serialise(event: string, payload: object, key: string | null): string {
+  function serialise(event: string, payload: object, { idempotencyKey: key, rooms, tenantId }: PublishOptions) {
     if (isClosed) throw closed();
     // `fetch` cannot send some of these keys, and its error would look as if the bridge were unreachable.
-    if (key !== null && !IDEMPOTENCY_KEY.test(key)) {
+    if (key !== undefined && !IDEMPOTENCY_KEY.test(key)) {
       throw new PublishError('invalid_request', `idempotencyKey ${IDEMPOTENCY_KEY_RULE}.`);
     }
     if (queue.length >= maxQueue) {
@@ -144,7 +145,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
         `The queue is full: ${queue.length} events wait, and maxQueue is ${maxQueue}.`,
       );
     }
-    return JSON.stringify({ event, payload });
+    return JSON.stringify({ event, payload, tenantId, rooms });
   }
 
   async function sendAll(): Promise<void> {
@@ -223,13 +224,13 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   }
 
-  return {
+  const publisher: Publisher = {
     publish(event, payload, publishOptions = {}) {
       const { idempotencyKey: key = null } = publishOptions;
       let text: string;
       try {
         checkOptions(publishOptions, PUBLISH_RULES);
-        text = serialise(event, payload, key);
+        text = serialise(event, payload, publishOptions);
       } catch (error) {
         return Promise.reject(error);
       }
@@ -243,8 +244,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       if (!isSending) void sendAll();
       return published;
     },
-    flush: () => newest,
+    flush() {
+      sendPendingEmits(publisher);
+      return newest;
+    },
     async close(withinMs = CLOSE_MS) {
+      sendPendingEmits(publisher);
       isClosed = true;
       const timer = setTimeout(() => aborter.abort(), Math.min(MAX_TIMER_MS, withinMs));
       await newest;
@@ -254,6 +259,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       return queue.length + inFlight;
     },
   };
+  return publisher;
 }
 
 const closed = (): PublishError => new PublishError('closed', 'The publisher is closed.');

@@ -6,10 +6,11 @@
  */
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
+import { idsByField } from '../contract/rooms.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError } from './http.ts';
+import { RoomcastError, refusalOf } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
-import { type Payload, queryOf } from './stream.ts';
+import type { Payload } from './stream.ts';
 
 interface Block {
   event: string;
@@ -36,7 +37,7 @@ export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) =
     try {
       restartSilence();
       const response = await http.open('sse', {
-        query: { ...queryOf(writer.rooms), legacy: 'false', after: writer.cursor || 'start' },
+        query: { ...idsByField(writer.rooms), legacy: 'false', after: writer.cursor || 'start' },
         headers: { accept: 'text/event-stream' },
         listens: true,
         signal,
@@ -58,7 +59,7 @@ export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) =
       if (retryMs !== null) end = { ...end, retryAfterMs: retryMs };
       if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
-        end = { ...end, error: new RoomcastError(code, message, { status: code === 'token_expired' ? 401 : 0 }) };
+        end = { ...end, error: refusalOf(code, message) };
       } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
       else if (id !== null) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');

@@ -5,7 +5,7 @@
  * that follow. The stream knows the messages of the state by their ids, and does not deliver them again.
  */
 import type { Room } from '../contract/rooms.ts';
-import type { MessagesNew, State, TicketsUpdated } from './events.ts';
+import type { MessagesNew, MessagesUpdated, State, TicketsUpdated } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 
 /** Items of each list, read in pages that a slow network can carry within the time-out. */
@@ -29,7 +29,7 @@ export async function readState(
     rooms.filter((room) => room.startsWith(prefix)).map((room) => room.slice(prefix.length));
   const ticketIds = idsOf('ticket:');
   const tickets: TicketsUpdated[] = [];
-  const messages: Record<string, MessagesNew[]> = {};
+  const messages: Record<string, (MessagesNew | MessagesUpdated)[]> = {};
   let cursor: string | null = null;
 
   async function get<Item>(path: string, query: Record<string, string>): Promise<readonly Item[]> {
@@ -50,7 +50,7 @@ export async function readState(
     for (const ticketId of ticketIds) {
       const path = `tickets/${encodeURIComponent(ticketId)}/messages`;
       try {
-        const newest = await get<MessagesNew>(path, { tenantId, order: 'desc' });
+        const newest = await get<MessagesNew | MessagesUpdated>(path, { tenantId, order: 'desc' });
         messages[ticketId] = [...(messages[ticketId] ?? []), ...newest.toReversed()];
       } catch (error) {
         // The ticket belongs to another tenant, or the token does not reach it.

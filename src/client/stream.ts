@@ -10,10 +10,10 @@
  * rooms as they are.
  */
 import type { Reset } from '../contract/reset.ts';
-import { formatRoom, ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../contract/rooms.ts';
+import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
-import { type Http, type Query, RoomcastError, requireList } from './http.ts';
-import { check, ROOMS_RULE } from './options.ts';
+import { type Http, RoomcastError, requireList } from './http.ts';
+import { checkRooms } from './options.ts';
 import { pause } from './retry.ts';
 import { readState } from './state.ts';
 
@@ -39,7 +39,7 @@ export interface StreamWriter {
 
 export interface StreamOptions {
   readonly http: Http;
-  readonly rooms: RoomIds;
+  readonly rooms: RoomIds<string>;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
   readonly refetch: boolean;
@@ -71,9 +71,9 @@ export interface Stream {
 
 /** A join in progress. It outlives a failed attempt. */
 export interface Join {
-  readonly room: Room;
+  readonly rooms: readonly Room[];
   readonly after: string | null;
-  /** How far the room's history was delivered. `''` is before any cursor. */
+  /** How far the history of the rooms was delivered. `''` is before any cursor. */
   position: string | null;
 }
 
@@ -95,21 +95,13 @@ interface EventsPage {
   readonly hasMore: boolean;
 }
 
-/** @throws {TypeError} ids of another form */
-export function roomsOf(ids: RoomIds): Room[] {
-  check('rooms', ids, ROOMS_RULE);
-  return (Object.entries(ID_FIELDS) as [RoomKind, keyof RoomIds][]).flatMap(([kind, field]) =>
-    [ids[field] ?? []].flat().map((id) => formatRoom(kind, String(id))),
+/** @throws {TypeError} fields or ids of another form */
+export function roomsOf(ids: RoomIds<string>): Room[] {
+  checkRooms(ids);
+  const rooms = Object.entries(ids).flatMap(([field, values]) =>
+    [values ?? []].flat().map((id) => formatRoom(kindOfField(field) as RoomKind, String(id))),
   );
-}
-
-export function queryOf(rooms: readonly Room[]): Query {
-  const query: Record<string, string[]> = {};
-  for (const room of rooms) {
-    const field = ID_FIELDS[kindOf(room)];
-    query[field] = [...(query[field] ?? []), idOf(room)];
-  }
-  return query;
+  return [...new Set(rooms)];
 }
 
 export function createStream(options: StreamOptions): Stream {
@@ -212,7 +204,7 @@ export function createStream(options: StreamOptions): Stream {
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
-      ...queryOf(pageRooms),
+      ...idsByField(pageRooms),
       after: after === null ? 'now' : after || 'start',
       limit,
       wait: waitSeconds || undefined,
@@ -251,10 +243,10 @@ export function createStream(options: StreamOptions): Stream {
     return false;
   }
 
-  /** Delivers one page of a room's history, up to the cursor: the connections bring what follows. */
+  /** Delivers one page of the rooms' history, up to the cursor: the connections bring what follows. */
   async function replay(join: Join): Promise<boolean> {
     try {
-      const page = await fetchPage([join.room], join.position, 0, signal);
+      const page = await fetchPage(join.rooms, join.position, 0, signal);
       const end = cursor ?? '';
       for (const { id, event, payload, rooms: eventRooms } of page.events) {
         if (id > end) break;
@@ -268,17 +260,17 @@ export function createStream(options: StreamOptions): Stream {
     } catch (error) {
       const reset = resetOf(error);
       join.position = reset.cursor;
-      options.reset({ ...reset, room: join.room, state: null });
+      for (const room of join.rooms) options.reset({ ...reset, room, state: null });
       return true;
     }
   }
 
   async function join(joining: Join): Promise<string> {
-    const { room, after } = joining;
+    const { after } = joining;
     const isFirst = rooms.size === 0;
     if (isFirst || joining.position === null) {
-      const now = (await fetchPage([room], null, 0, signal)).cursor;
-      // The stream starts here. If it had a cursor to continue from, the events since then are the room's history.
+      const now = (await fetchPage(joining.rooms, null, 0, signal)).cursor;
+      // The stream starts here. If it had a cursor to continue from, the events since then are the rooms' history.
       if (isFirst) {
         joining.position ??= cursor;
         cursor = now;
@@ -286,7 +278,7 @@ export function createStream(options: StreamOptions): Stream {
       joining.position ??= now;
     }
     const from = joining.position;
-    // The history, while the stream continues. The first request also shows whether the room may be joined.
+    // The history, while the stream continues. The first request also shows whether the rooms may be joined.
     while (await replay(joining));
     // The connections pause from here: at full speed the replay would never reach a moving cursor.
     generation++;
@@ -297,7 +289,7 @@ export function createStream(options: StreamOptions): Stream {
       while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
       while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
       if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
-      rooms.set(room, positionOf(after) ?? from);
+      for (const room of joining.rooms) rooms.set(room, positionOf(after) ?? from);
       return cursor ?? '';
     } finally {
       if (isCurrent()) change();
@@ -348,16 +340,19 @@ function isReset(problem: object): problem is Reset<string> {
   return typeof (problem as Reset<string>).cursor === 'string';
 }
 
-/** The ids of the newest messages that were delivered: the same ids by which the log deduplicates (protocol §9). */
+/**
+ * The ids of the newest messages that were delivered: the same ids by which the log deduplicates (protocol §9). They belong
+ * to a ticket: two tickets may have messages with the same id.
+ */
 function createMessageIds() {
   const seen = new Set<string>();
   return {
     limit: MAX_IDS,
     /** Returns whether the message is new. */
     add({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
-      const keys: string[] = [];
-      if (messageId) keys.push(JSON.stringify([tenantId, messageId]));
-      if (providerMessageId) keys.push(JSON.stringify([tenantId, ticketId, providerMessageId]));
+      const keys = Object.entries({ messageId, providerMessageId })
+        .filter(([, id]) => id !== undefined && id !== null && id !== '')
+        .map(([name, id]) => [tenantId, ticketId, name, id].join());
       if (keys.some((key) => seen.has(key))) return false;
       for (const key of keys) seen.add(key);
       for (const oldest of seen) {

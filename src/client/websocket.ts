@@ -1,17 +1,17 @@
 /**
  * Socket.IO over a websocket. Each connection is a new one: the transport picker decides when to reconnect.
  *
- * Rooms are joined without history. The events that arrive are buffered while pages of `/events` bring everything up to
- * the cursor of the newest join; then the buffer continues from there, so that several rooms arrive in the log's order.
- * One room is joined again at intervals: the answer shows that the server is alive, and moves the cursor of a quiet stream.
+ * Rooms are joined in one message, without history. The events that arrive are buffered while pages of `/events` bring
+ * everything up to the cursor of the join; then the buffer continues from there. One room is joined again at intervals: the
+ * answer shows that the server is alive, and moves the cursor of a quiet stream.
  */
 
 import type { Socket } from 'socket.io-client';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
-import { idOf, kindOf, type Room } from '../contract/rooms.ts';
+import type { Room } from '../contract/rooms.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError } from './http.ts';
+import { RoomcastError, refusalOf } from './http.ts';
 import { pause } from './retry.ts';
 import type { Payload, StreamEvent } from './stream.ts';
 
@@ -83,14 +83,12 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     socket.on('connect', attach);
     socket.on('disconnect', () => end({}));
     socket.on('connect_error', ({ message, data, description }: ConnectError) => {
-      const code = data?.code;
-      const text = code
-        ? message
-        : `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
-      end({ error: new RoomcastError(code ?? 'unreachable', text, { status: code ? 401 : 0 }) });
+      const text = `No websocket at ${http.url.origin}${socketPath}: ${description?.message ?? message}.`;
+      end({ error: data?.code ? refusalOf(data.code, message) : refusalOf('unreachable', text) });
     });
     socket.on(BRIDGE_ERROR, ({ code, message }: Problem) => {
-      if (code === 'token_expired') end({ error: new RoomcastError(code, message, { status: 401 }) });
+      const error = refusalOf(code, message);
+      if (error.status === 401) end({ error });
     });
     socket.on(BRIDGE_RESET, (reset: Reset<string>) => {
       // Cursors of a lost log may sort after those of the new one.
@@ -121,7 +119,7 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     buffer ??= [];
     try {
       const wanted = new Set(writer.rooms);
-      await Promise.all([...joined].filter((room) => !wanted.has(room)).map(leave));
+      await leave([...joined].filter((room) => !wanted.has(room)));
       await join([...wanted].filter((room) => !joined.has(room)));
       if (!(await stream.catchUp(writer, liveAfter, signal))) return;
       const buffered = buffer;
@@ -135,27 +133,23 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
   }
 
   async function join(rooms: readonly Room[]): Promise<void> {
-    const limited: Room[] = [];
-    const joinOne = async (room: Room): Promise<void> => {
-      const ack = await send('join', room);
-      if (ack.code === 'rate_limited') limited.push(room);
-      else if (!ack.ok) throw new RoomcastError(ack.code, ack.error);
-      else joined.add(room);
-    };
-    await Promise.all(rooms.map(joinOne));
-    if (limited.length === 0) return;
-    await pause(RATE_LIMITED_MS, signal);
-    if (!signal.aborted) await join(limited);
+    if (rooms.length === 0 || signal.aborted) return;
+    const { ok, code, error } = await send('join', rooms);
+    if (code === 'rate_limited') {
+      await pause(RATE_LIMITED_MS, signal);
+      return join(rooms);
+    }
+    if (!ok) throw refusalOf(code, error);
+    for (const room of rooms) joined.add(room);
   }
 
-  async function leave(room: Room): Promise<void> {
-    joined.delete(room);
-    await send('leave', room);
+  async function leave(rooms: readonly Room[]): Promise<void> {
+    for (const room of rooms) joined.delete(room);
+    if (rooms.length > 0) await send('leave', rooms);
   }
 
-  async function send(verb: 'join' | 'leave', room: Room): Promise<Ack> {
-    const event = `${verb}-${kindOf(room)}`;
-    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(event, idOf(room));
+  async function send(verb: 'join' | 'leave', rooms: readonly Room[]): Promise<Ack> {
+    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(verb, rooms);
     if (ack.cursor > liveAfter) liveAfter = ack.cursor;
     return ack;
   }
@@ -164,7 +158,7 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     const [room] = joined;
     if (room === undefined || buffer !== null) return;
     try {
-      const { ok, cursor } = await send('join', room);
+      const { ok, cursor } = await send('join', [room]);
       if (ok && buffer === null) writer.advance(cursor);
     } catch {
       end({ isSilent: true });

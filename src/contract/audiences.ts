@@ -5,20 +5,22 @@
  * `tenant` (AUTH_MODE=jwt): the publishing tenant and the room, so two tenants never share an audience, whatever ids a
  * client guesses. A log stores the keying of its index and rebuilds the index when the keying changes.
  */
-import { kindOf, ROOM_KINDS, type Room, type RoomKind } from './rooms.ts';
+import { kindOf, type Room, type RoomKind } from './rooms.ts';
 
 export type Keying = 'room' | 'tenant';
 
 /** The rooms of one tenant that a caller may hear: every room of some kinds, and single rooms. */
 export interface Hearing {
-  readonly kinds: readonly RoomKind[];
+  /** `all`: the caller may hear every room. Empty: a narrowed token, which hears `rooms` only. */
+  readonly kinds: readonly RoomKind[] | 'all';
   readonly rooms: readonly Room[];
 }
 
-export const HEARS_ALL: Hearing = { kinds: ROOM_KINDS, rooms: [] };
+export const HEARS_ALL: Hearing = { kinds: 'all', rooms: [] };
 
 /** Whether the caller may hear a room. A record may be shown to a caller that may hear one of its rooms (protocol §7). */
 export function createHears({ kinds, rooms }: Hearing): (room: Room) => boolean {
+  if (kinds === 'all') return () => true;
   const named = new Set(rooms);
   return (room) => kinds.includes(kindOf(room)) || named.has(room);
 }

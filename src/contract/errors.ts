@@ -27,6 +27,7 @@ export const ERRORS = {
   batch_too_large: lasting(400, 'Too many events in one batch'),
   unauthorized: lasting(401, 'A valid token is required'),
   token_expired: lasting(401, 'The token has expired'),
+  token_revoked: lasting(401, 'The token was revoked'),
   forbidden: lasting(403, 'This request is not allowed'),
   not_found: lasting(404, 'Not found'),
   method_not_allowed: lasting(405, 'Method not allowed'),

@@ -6,22 +6,58 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
-import { formatRoom, ID_FIELDS, ID_RULE, isRoomId, ROOM_KINDS, type Room } from './rooms.ts';
+import { MAX_NAMED_ROOMS } from './publishing.ts';
+import {
+  ALL_TENANTS,
+  allKinds,
+  faultOfRoom,
+  formatRoom,
+  idField,
+  JSON_ID_RULE,
+  kindOf,
+  type Room,
+  type RoomKind,
+  toId,
+} from './rooms.ts';
 
 export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
+export const MESSAGES_UPDATED = 'messages.updated';
+export const MESSAGES_DELETED = 'messages.deleted';
+const CANONICAL: readonly string[] = [TICKETS_UPDATED, MESSAGES_NEW, MESSAGES_UPDATED, MESSAGES_DELETED];
+/** Names that operators could declare before they became canonical. A declared one stays a declared event (protocol §3). */
+const DECLARABLE_CANONICAL: readonly string[] = [MESSAGES_UPDATED, MESSAGES_DELETED];
+
+/** Legacy names by canonical event. */
+export type Aliases = Readonly<Record<string, readonly string[]>>;
 
 /** The aliases that go out before a canonical event, in this order (protocol §4). */
-export const LEGACY_NAMES: Readonly<Record<string, readonly string[]>> = {
+export const LEGACY_NAMES: Aliases = {
   [TICKETS_UPDATED]: ['ticket.updated'],
   [MESSAGES_NEW]: ['ticket.message', 'ticket.message.created', 'message:created'],
+  [MESSAGES_UPDATED]: ['message:updated'],
 };
+
+export const NO_ALIASES: Aliases = {};
+
+/** The aliases of a bridge: those of its canonical events, or none where `LEGACY_EVENTS` is off. */
+export function aliasesOf(config: {
+  readonly extraEvents: readonly string[];
+  readonly legacyEvents: boolean;
+}): Aliases {
+  if (!config.legacyEvents) return NO_ALIASES;
+  return Object.fromEntries(Object.entries(LEGACY_NAMES).filter(([name]) => !config.extraEvents.includes(name)));
+}
 
 /** The payload member whose fields a legacy payload also has at the top level (protocol §4). */
 export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [TICKETS_UPDATED]: 'ticket',
   [MESSAGES_NEW]: 'message',
+  [MESSAGES_UPDATED]: 'message',
 };
+
+/** The delivery of a message, lowest first: of two changes at one instant, the higher status stands (protocol §7). */
+export const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'] as const;
 
 /** The message for a member that is missing or has the wrong type. */
 const must = (rule: string) => ({
@@ -29,44 +65,106 @@ const must = (rule: string) => ({
 });
 const A_STRING = must('must be a string');
 const AN_OBJECT = must('must be a JSON object');
-const roomId = z.string(A_STRING).refine(isRoomId, `must be ${ID_RULE}`);
+const roomId = z
+  .union([z.string(), z.int()], must(`must be ${JSON_ID_RULE}`))
+  .refine((id) => toId(id) !== null, `must be ${JSON_ID_RULE}`);
+const NO_TENANT = `must be one tenant: no tenant is named ${ALL_TENANTS}`;
+const tenantId = roomId.refine((id) => id !== ALL_TENANTS, NO_TENANT);
 const optionalRoomId = z
-  .string('must be a string or null')
-  .refine((id) => id === '' || isRoomId(id), `must be empty, null or ${ID_RULE}`)
+  .union([z.string(), z.int()], `must be empty, null or ${JSON_ID_RULE}`)
+  .refine((id) => id === '' || toId(id) !== null, `must be empty, null or ${JSON_ID_RULE}`)
   .nullish();
-const optionalString = z.string('must be a string or null').nullish();
+const optionalString = z
+  .union([z.string(), z.int()], 'must be a string, an integer within ±(2^53−1) or null')
+  .nullish();
 const object = z.record(z.string(), z.unknown(), AN_OBJECT);
+const ANY_STATUS = { description: 'Any non-empty string.', example: 'OPEN' };
+const status = z.string(A_STRING).min(1, 'must be a non-empty string');
+const instant = z.iso.datetime({
+  offset: true,
+  ...must('must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z'),
+});
+const AN_INSTANT = { example: '2024-06-01T12:00:00.000Z' };
 
-const envelope = {
-  tenantId: roomId.meta({ example: 'tenant-1' }),
+const ticketIds = {
+  tenantId: tenantId.meta({ example: 'tenant-1' }),
   ticketId: roomId.meta({ example: 'ticket-123' }),
-  ticketStatus: z
-    .string(A_STRING)
-    .min(1, 'must be a non-empty string')
-    .meta({ description: 'Any non-empty string.', example: 'OPEN' }),
-  ticketUpdatedAt: z.iso
-    .datetime({ offset: true, ...must('must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z') })
-    .meta({ description: 'When the ticket last changed: an ISO 8601 instant.', example: '2024-06-01T12:00:00.000Z' }),
+};
+const ticketFields = {
+  ticketStatus: status.meta(ANY_STATUS),
+  ticketUpdatedAt: instant.meta({
+    description: 'When the ticket last changed: an ISO 8601 instant.',
+    ...AN_INSTANT,
+  }),
+};
+const optionalFields = {
   agreementId: optionalRoomId,
   instanceId: optionalString,
   messageId: optionalString,
   providerMessageId: optionalString,
 };
+const changeFields = {
+  messageUpdatedAt: instant.meta({
+    description: 'When the message changed, not when the change was published: an ISO 8601 instant.',
+    ...AN_INSTANT,
+  }),
+  ticketStatus: status.nullish().meta(ANY_STATUS),
+  ticketUpdatedAt: instant.nullish(),
+};
 
-export const ticketsUpdatedSchema = z.looseObject({ ...envelope, ticket: object }, AN_OBJECT);
+const isPresent = (id: unknown): boolean => id !== undefined && id !== null && id !== '';
+const namesMessage = [
+  (payload: { readonly messageId?: unknown; readonly providerMessageId?: unknown }): boolean =>
+    isPresent(payload.messageId) || isPresent(payload.providerMessageId),
+  { path: ['messageId'], message: 'or providerMessageId must be a non-empty string or an integer' },
+] satisfies Parameters<z.ZodType<{ messageId?: unknown; providerMessageId?: unknown }>['refine']>;
 
-export const messagesNewSchema = z
-  .looseObject({ ...envelope, message: object }, AN_OBJECT)
-  .refine((payload) => Boolean(payload.messageId) || Boolean(payload.providerMessageId), {
-    path: ['messageId'],
-    message: 'or providerMessageId must be a non-empty string',
-  });
-
-/** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
-export const declaredEventSchema = z.looseObject(
-  { tenantId: roomId, ticketId: optionalRoomId, agreementId: optionalRoomId, userId: optionalRoomId },
-  AN_OBJECT,
-);
+/** The schemas of payloads, which have the field of each declared room kind. */
+export function payloadSchemas(declaredKinds: readonly RoomKind[]) {
+  const kinds = Object.fromEntries(declaredKinds.map((kind) => [idField(kind), optionalRoomId]));
+  const messageStatus = z
+    .enum(MESSAGE_STATUSES, `must be one of ${MESSAGE_STATUSES.join(', ')}`)
+    .nullish()
+    .meta({ description: 'The delivery of the message.' });
+  return {
+    ticketsUpdated: z.looseObject(
+      { ...ticketIds, ...ticketFields, ...optionalFields, ticket: object, ...kinds },
+      AN_OBJECT,
+    ),
+    messagesNew: z
+      .looseObject({ ...ticketIds, ...ticketFields, ...optionalFields, message: object, ...kinds }, AN_OBJECT)
+      .refine(...namesMessage),
+    messagesUpdated: z
+      .looseObject(
+        { ...ticketIds, ...changeFields, ...optionalFields, message: object, messageStatus, ...kinds },
+        AN_OBJECT,
+      )
+      .refine(...namesMessage),
+    messagesDeleted: z
+      .looseObject(
+        {
+          ...ticketIds,
+          ...changeFields,
+          ...optionalFields,
+          messageStatus: z.null('must be absent: a deleted message has no status').optional(),
+          ...kinds,
+        },
+        AN_OBJECT,
+      )
+      .refine(...namesMessage),
+    /** Events that the operator declares (EXTRA_EVENTS): only the ids of rooms are checked. */
+    declared: z.looseObject(
+      {
+        tenantId: tenantId.nullish(),
+        ticketId: optionalRoomId,
+        agreementId: optionalRoomId,
+        userId: optionalRoomId,
+        ...kinds,
+      },
+      AN_OBJECT,
+    ),
+  };
+}
 
 /**
  * The shape of a name in `EXTRA_EVENTS`. Reserved are the names that the bridge, Socket.IO and EventSource use, and those
@@ -83,7 +181,7 @@ const RESERVED = new Set([
   'error',
   'open',
   'message',
-  ...Object.keys(LEGACY_NAMES),
+  ...CANONICAL.filter((name) => !DECLARABLE_CANONICAL.includes(name)),
   ...Object.values(LEGACY_NAMES).flat(),
 ]);
 
@@ -93,7 +191,6 @@ export function isDeclarableEvent(name: string): boolean {
 
 /** The fields of a payload that the state routes (protocol §7) and deduplication (protocol §9) use. */
 export interface TicketFacts {
-  readonly ticketId: string;
   readonly agreementId: string | null;
   readonly status: string;
   /** An {@link instantKey}. */
@@ -101,9 +198,13 @@ export interface TicketFacts {
 }
 
 export interface MessageFacts {
-  readonly ticketId: string;
+  readonly change: 'new' | 'updated' | 'deleted';
   readonly messageId: string | null;
   readonly providerMessageId: string | null;
+  /** Of `updated`: when the message changed, in milliseconds since 1970. Of the others 0, and unused. */
+  readonly updatedAtMs: number;
+  /** Of `updated`: 0 without `messageStatus`, else 1 and its place in {@link MESSAGE_STATUSES}. */
+  readonly statusRank: number;
 }
 
 /** An event that passed the checks, ready for the log. `payload` is JSON text. */
@@ -111,62 +212,141 @@ export interface CheckedEvent {
   readonly event: string;
   readonly tenantId: string;
   readonly rooms: readonly Room[];
+  /** The publisher named the rooms. If not, a change of a known message goes to the rooms of that message (protocol §7). */
+  readonly roomsAreNamed: boolean;
   readonly payload: string;
+  /** The ticket to which the payload belongs, whatever the rooms; null if it names none. */
+  readonly ticketId: string | null;
+  /** Of `tickets.updated`. */
   readonly ticket: TicketFacts | null;
+  /** Of `messages.new`, `messages.updated` and `messages.deleted`. */
   readonly message: MessageFacts | null;
 }
 
+/** What a publisher may say beside an event and its payload (protocol §9). Null counts as absent. */
+export interface Audience {
+  readonly tenantId?: unknown;
+  readonly rooms?: unknown;
+}
+
+/** Paths of errors begin at the members `payload`, `tenantId` and `rooms`. */
 export type CheckResult =
   | { readonly kind: 'ok'; readonly event: CheckedEvent }
   | { readonly kind: 'unknown_event' }
-  | { readonly kind: 'invalid_payload'; readonly errors: readonly FieldError[] };
+  | { readonly kind: 'invalid_payload' | 'invalid_body'; readonly errors: readonly FieldError[] };
 
 /** Every event name that can be published: canonical and declared ones. */
 export const publishedNames = (extraEvents: readonly string[]): string[] => [
-  TICKETS_UPDATED,
-  MESSAGES_NEW,
+  ...CANONICAL.filter((name) => !extraEvents.includes(name)),
   ...extraEvents,
 ];
 
 export interface EventCatalog {
   /** Every event name that can be published. */
   readonly names: readonly string[];
-  check(event: string, payload: unknown): CheckResult;
+  check(event: string, payload: unknown, audience?: Audience): CheckResult;
 }
 
-/** @param extraEvents names that the operator declares; each must satisfy {@link isDeclarableEvent} */
-export function createEventCatalog(extraEvents: readonly string[] = []): EventCatalog {
+/**
+ * @param extraEvents names that the operator declares; each must satisfy {@link isDeclarableEvent}
+ * @param roomKinds kinds that the operator declares
+ */
+export function createEventCatalog(
+  extraEvents: readonly string[] = [],
+  roomKinds: readonly RoomKind[] = [],
+): EventCatalog {
+  const payloads = payloadSchemas(roomKinds);
   const schemas = new Map<string, z.ZodType>([
-    [TICKETS_UPDATED, ticketsUpdatedSchema],
-    [MESSAGES_NEW, messagesNewSchema],
-    ...extraEvents.map((name) => [name, declaredEventSchema] as const),
+    [TICKETS_UPDATED, payloads.ticketsUpdated],
+    [MESSAGES_NEW, payloads.messagesNew],
+    [MESSAGES_UPDATED, payloads.messagesUpdated],
+    [MESSAGES_DELETED, payloads.messagesDeleted],
+    ...extraEvents.map((name) => [name, payloads.declared] as const),
   ]);
+  const kinds = allKinds(roomKinds);
+  // Canonical events have no user room: there, `userId` is an ordinary extra key.
+  const canonicalKinds = kinds.filter((kind) => kind !== 'user');
+
   return {
-    names: [...schemas.keys()],
-    check(event, payload) {
+    names: publishedNames(extraEvents),
+    check(event, payload, { tenantId = null, rooms = null } = {}) {
       const schema = schemas.get(event);
       if (schema === undefined) return { kind: 'unknown_event' };
+      const isDeclared = schema === payloads.declared;
       const checked = schema.safeParse(payload);
-      if (!checked.success) return { kind: 'invalid_payload', errors: fieldErrors(checked.error) };
-      const envelope = payload as Readonly<Record<string, unknown>>;
+      const envelope = (checked.success ? payload : payloadOf(payload)) as Payload;
+      const errors: FieldError[] = checked.success ? [] : fieldErrors(checked.error);
+      const tenant = toId(envelope.tenantId) ?? toId(tenantId);
+      const fault = checked.success || tenantId !== null ? faultOfTenant(envelope, tenantId) : null;
+      if (fault !== null) errors.push(fault);
+      if (rooms !== null) errors.push(...faultsOfRooms(rooms, tenant, kinds));
+      if (tenant === null || errors.length > 0) {
+        const isOfPayload = errors.some(({ path }) => path.startsWith('/payload'));
+        return { kind: isOfPayload ? 'invalid_payload' : 'invalid_body', errors };
+      }
       const text = serialise(payload);
       if (text === null) {
         const message = `must be JSON with at most ${MAX_DEPTH} levels of nesting`;
-        return { kind: 'invalid_payload', errors: [{ in: 'body', path: '', message }] };
+        return { kind: 'invalid_payload', errors: [{ in: 'body', path: '/payload', message }] };
       }
       return {
         kind: 'ok',
         event: {
           event,
-          tenantId: envelope.tenantId as string,
-          rooms: roomsOf(event, envelope),
+          tenantId: tenant,
+          rooms:
+            rooms === null
+              ? roomsOf({ ...envelope, tenantId: tenant }, isDeclared ? kinds : canonicalKinds)
+              : [...new Set(rooms as Room[])],
+          roomsAreNamed: rooms !== null,
           payload: text,
+          ticketId: toId(envelope.ticketId),
           ticket: event === TICKETS_UPDATED ? ticketFacts(envelope) : null,
-          message: event === MESSAGES_NEW ? messageFacts(envelope) : null,
+          message: isDeclared ? null : messageFacts(event, envelope),
         },
       };
     },
   };
+}
+
+type Payload = Readonly<Record<string, unknown>>;
+
+/** For the faults beside a payload that has faults itself. */
+const payloadOf = (payload: unknown): Payload =>
+  typeof payload === 'object' && payload !== null ? (payload as Payload) : {};
+
+/** The tenant of an event is that of the payload, else the one beside it. If both are there, they must agree. */
+function faultOfTenant(payload: Payload, beside: unknown): FieldError | null {
+  const own = toId(payload.tenantId);
+  if (beside === null) {
+    if (own !== null) return null;
+    const message = `is required and must be ${JSON_ID_RULE}, here or beside the payload`;
+    return { in: 'body', path: '/payload/tenantId', message };
+  }
+  const named = toId(beside);
+  const at = (message: string): FieldError => ({ in: 'body', path: '/tenantId', message });
+  if (named === null) return at(`must be ${JSON_ID_RULE}`);
+  if (named === ALL_TENANTS) return at(NO_TENANT);
+  return own !== null && own !== named ? at('must be the tenantId of the payload') : null;
+}
+
+/** @param tenantId null if it is not known, because it has a fault itself */
+function faultsOfRooms(rooms: unknown, tenantId: string | null, kinds: readonly RoomKind[]): FieldError[] {
+  if (!Array.isArray(rooms)) {
+    return [{ in: 'body', path: '/rooms', message: 'must be an array of rooms, such as ["ticket:123"]' }];
+  }
+  const distinct = new Set<unknown>(rooms);
+  if (distinct.size < 1 || distinct.size > MAX_NAMED_ROOMS) {
+    return [
+      { in: 'body', path: '/rooms', message: `must have 1 to ${MAX_NAMED_ROOMS} rooms, but has ${distinct.size}` },
+    ];
+  }
+  const own = tenantId === null ? null : formatRoom('tenant', tenantId);
+  return [...distinct].flatMap((room): FieldError[] => {
+    const isForeign = own !== null && kindOf(String(room) as Room) === 'tenant' && room !== own;
+    const fault = faultOfRoom(room, kinds) ?? (isForeign ? `must be of the event's tenant, which is ${own}` : null);
+    return fault === null ? [] : [{ in: 'body', path: `/rooms/${rooms.indexOf(room)}`, message: fault }];
+  });
 }
 
 /** JSON.stringify recurses, here and in the consumers: a payload that one stack can hold may overflow another. */
@@ -209,38 +389,49 @@ function isTooDeep(text: string): boolean {
 function fieldErrors(error: z.ZodError): FieldError[] {
   return error.issues.map((issue) => ({
     in: 'body',
-    path: pointerOf(...issue.path),
+    path: pointerOf('payload', ...issue.path),
     message: issue.message,
   }));
 }
 
-function roomsOf(event: string, payload: Readonly<Record<string, unknown>>): Room[] {
-  // Canonical events have no user room: there, `userId` is an ordinary extra key.
-  const kinds = event in LEGACY_NAMES ? (['tenant', 'ticket', 'agreement'] as const) : ROOM_KINDS;
+function roomsOf(payload: Payload, kinds: readonly RoomKind[]): Room[] {
   const rooms: Room[] = [];
   for (const kind of kinds) {
-    const id = payload[ID_FIELDS[kind]];
-    if (typeof id === 'string' && id !== '') rooms.push(formatRoom(kind, id));
+    const id = toId(payload[idField(kind)]);
+    if (id !== null) rooms.push(formatRoom(kind, id));
   }
   return rooms;
 }
 
-function ticketFacts(payload: Readonly<Record<string, unknown>>): TicketFacts {
+function ticketFacts(payload: Payload): TicketFacts {
   return {
-    ticketId: payload.ticketId as string,
-    agreementId: (payload.agreementId as string | null | undefined) || null,
+    agreementId: toId(payload.agreementId),
     status: payload.ticketStatus as string,
     updatedAt: instantKey(payload.ticketUpdatedAt as string),
   };
 }
 
-function messageFacts(payload: Readonly<Record<string, unknown>>): MessageFacts {
+const CHANGES: Readonly<Record<string, MessageFacts['change']>> = {
+  [MESSAGES_NEW]: 'new',
+  [MESSAGES_UPDATED]: 'updated',
+  [MESSAGES_DELETED]: 'deleted',
+};
+
+function messageFacts(event: string, payload: Payload): MessageFacts | null {
+  const change = CHANGES[event];
+  if (change === undefined) return null;
+  const isUpdate = change === 'updated';
   return {
-    ticketId: payload.ticketId as string,
-    messageId: (payload.messageId as string | null | undefined) || null,
-    providerMessageId: (payload.providerMessageId as string | null | undefined) || null,
+    change,
+    messageId: textOf(payload.messageId),
+    providerMessageId: textOf(payload.providerMessageId),
+    updatedAtMs: isUpdate ? Date.parse(payload.messageUpdatedAt as string) : 0,
+    statusRank: isUpdate ? 1 + (MESSAGE_STATUSES as readonly unknown[]).indexOf(payload.messageStatus) : 0,
   };
 }
+
+/** The id of a message, which may be any text. */
+const textOf = (id: unknown): string | null => (isPresent(id) ? String(id) : null);
 
 /** 0001-01-01 is about 62 billion seconds before 1970: the sum is positive for every four-digit year. */
 const SECONDS_OFFSET = 70_000_000_000;

@@ -3,7 +3,7 @@
  * canonical event, filtered by the consumer's view. Every transport encodes exactly these frames.
  */
 import type { Cursor } from './cursor.ts';
-import { LEGACY_ENTITY, LEGACY_NAMES } from './events.ts';
+import { type Aliases, LEGACY_ENTITY } from './events.ts';
 import type { Room } from './rooms.ts';
 
 /** One event in the log. */
@@ -28,23 +28,25 @@ export interface Frame {
 
 /** What a consumer chose to see of each record. */
 export interface View {
-  readonly legacy: boolean;
+  /** The legacy names that the consumer gets; none if it passes `legacy=false`. */
+  readonly aliases: Aliases;
   /** The event names to send; null sends all. */
   readonly events: ReadonlySet<string> | null;
   /** Views with equal keys show the same frames, so their consumers share one encoding. */
   readonly key: string;
 }
 
-export function createView(legacy: boolean, events: Iterable<string> | null): View {
+export function createView(aliases: Aliases, events: Iterable<string> | null): View {
   const names = events === null ? null : new Set(events);
   const filter = names === null ? '' : `:${[...names].sort().join(',')}`;
-  return { legacy, events: names, key: `${legacy ? 'legacy' : 'canonical'}${filter}` };
+  const isCanonical = Object.keys(aliases).length === 0;
+  return { aliases, events: names, key: `${isCanonical ? 'canonical' : 'legacy'}${filter}` };
 }
 
 /** The names that a consumer sees of a record, in the order in which they are sent. */
 export function namesSeen(event: string, view: View): readonly string[] {
   const { events } = view;
-  const names = emittedNames(event, view.legacy);
+  const names = emittedNames(event, view.aliases);
   return events === null ? names : names.filter((name) => events.has(name));
 }
 
@@ -61,8 +63,8 @@ export function framesOf(record: LogRecord, view: View): Frame[] {
 }
 
 /** The names under which an accepted event goes out; `ws_emit_total` counts each, listeners or not (protocol §12). */
-export function emittedNames(event: string, legacy: boolean): readonly string[] {
-  return legacy ? [...(LEGACY_NAMES[event] ?? []), event] : [event];
+export function emittedNames(event: string, aliases: Aliases): readonly string[] {
+  return [...(aliases[event] ?? []), event];
 }
 
 /** The fields of the entity merged into the envelope; the envelope wins where both have a key. */

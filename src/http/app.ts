@@ -10,12 +10,13 @@ import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
 import { answerProblem } from '../answers/problem.ts';
 import type { Auth } from '../auth/auth.ts';
 import type { Principal } from '../auth/principal.ts';
+import type { Revoked } from '../auth/revocations.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
 import { BridgeError } from '../contract/errors.ts';
-import type { EventCatalog } from '../contract/events.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
+import type { Revocations } from '../store/revocations.ts';
 import type { Erasure, Secrets, TicketState } from '../store/store.ts';
 import type { Gate } from '../transports/gate.ts';
 import { createReferenceRoutes } from './reference/routes.ts';
@@ -25,6 +26,7 @@ import { createOpsRoutes, type OpsDeps } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
 import { createPublishRoute } from './routes/publish.ts';
+import { createRevocationRoutes } from './routes/revocations.ts';
 import { createStateRoutes } from './routes/state.ts';
 import { rawPathOf } from './target.ts';
 
@@ -32,8 +34,8 @@ export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState & Erasure & Secrets;
-  readonly catalog: EventCatalog;
+  readonly store: TicketState & Erasure & Secrets & Revocations;
+  readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
   readonly stats: Handler;
@@ -57,11 +59,12 @@ const PREFLIGHT_SECONDS = 600;
 const ALLOWED_HEADERS = 'Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID';
 
 export function createApp(deps: AppDeps): BridgeApp {
-  const { config, catalog, transports, check } = deps;
+  const { config, transports, check } = deps;
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
+  const revocations = createRevocationRoutes(deps);
   const ops = createOpsRoutes(deps);
-  const reference = createReferenceRoutes(config, catalog.names);
+  const reference = createReferenceRoutes(config);
   const pages = createPages(config);
 
   // With AUTH_MODE=none everyone may call every route. With AUTH_MODE=jwt each handler checks the credential named here.
@@ -83,6 +86,9 @@ export function createApp(deps: AppDeps): BridgeApp {
     ['DELETE', '/tickets/:ticketId', erase.ticket],
     ['DELETE', '/tenants/:tenantId', erase.tenant],
     ['GET', '/stats', deps.stats],
+    ['POST', '/revocations', revocations.create],
+    ['GET', '/revocations', revocations.list],
+    ['DELETE', '/revocations/:id', revocations.lift],
 
     // METRICS_TOKEN, or a token with the scope `metrics` or `admin` for all tenants.
     ['GET', '/metrics', ops.metrics],

@@ -99,7 +99,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
 
   const emits = new Map<string, RoomSeries>();
   const byErasureKey = new Map<string, Set<RoomSeries>>();
-  const roomsOfKind: Record<RoomKind, number> = { tenant: 0, ticket: 0, agreement: 0, user: 0 };
+  const roomsOfKind = new Map<RoomKind, number>();
+  const countOf = (kind: RoomKind): number => roomsOfKind.get(kind) ?? 0;
 
   function emitted(names: readonly string[], rooms: readonly Room[], tenantId: string): void {
     for (const room of rooms) {
@@ -113,8 +114,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     const known = emits.get(room);
     if (known !== undefined) return known;
     const kind = kindOf(room);
-    if (roomLabel !== 'room' || roomsOfKind[kind] >= maxRooms) return othersOf(kind);
-    roomsOfKind[kind]++;
+    if (roomLabel !== 'room' || countOf(kind) >= maxRooms) return othersOf(kind);
+    roomsOfKind.set(kind, countOf(kind) + 1);
     return addSeries(room, kind);
   }
 
@@ -146,7 +147,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     const named = key === null ? emits.values() : (byErasureKey.get(key) ?? []);
     for (const series of [...named].filter(({ label, kind }) => label !== `${kind}:*`)) {
       emits.delete(series.label);
-      roomsOfKind[series.kind]--;
+      roomsOfKind.set(series.kind, countOf(series.kind) - 1);
       for (const [event, { value }] of series.byEvent) count(othersOf(series.kind), event, value);
       for (const of of series.erasureKeys) {
         const set = byErasureKey.get(of);

@@ -1,5 +1,6 @@
 /** Opens the log with the engine that `STORE_URL` names (protocol §13). */
 import type { Keying } from '../contract/audiences.ts';
+import type { RoomKind } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 import { openRedisStore } from './redis/store.ts';
 import { openSqliteStore } from './sqlite/store.ts';
@@ -8,10 +9,15 @@ import type { Store } from './store.ts';
 const SQLITE = 'sqlite:';
 
 /** @throws {Error} of one line if the log cannot be opened */
-export function openStore(url: string, keying: Keying, logger: Logger): Promise<Store> {
+export function openStore(
+  url: string,
+  keying: Keying,
+  logger: Logger,
+  claimedRoomKinds: readonly RoomKind[] = [],
+): Promise<Store> {
   return url.startsWith(SQLITE)
     ? openSqliteStore({ file: url.slice(SQLITE.length), keying, logger })
-    : openRedisStore({ url, keying, logger });
+    : openRedisStore({ url, keying, claimedRoomKinds, logger });
 }
 
 /** For log lines: removes credentials, which precede the last `@` or, with Sentinels, are in the query. */

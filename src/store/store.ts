@@ -16,6 +16,8 @@ import type { Cursor } from '../contract/cursor.ts';
 import { type BridgeError, fieldsError } from '../contract/errors.ts';
 import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
+import type { Room } from '../contract/rooms.ts';
+import type { Revocations } from './revocations.ts';
 
 /** A checked event with the audience keys under which the log indexes it. */
 export interface AppendEvent extends CheckedEvent {
@@ -40,13 +42,16 @@ export interface AppendedEvent {
   /** The cursor of the record; for a duplicate, the cursor of the first record. */
   readonly id: Cursor;
   readonly duplicate: boolean;
+  /** The rooms of the record; for a duplicate, those of the first record. */
+  readonly rooms: readonly Room[];
 }
 
 /**
  * `appended`: the records are durable. Every event is a duplicate if the idempotency key was used with the same body. A
- * `messages.new` is a duplicate of one with the same tenant and `messageId`, or the same tenant, ticket and
- * `providerMessageId`, in an earlier or the same request, for as long as the state keeps that message. `conflict`: the
- * idempotency key was used with another body.
+ * `messages.new` is a duplicate of one with the same tenant and ticket and the same `messageId` or `providerMessageId`,
+ * in an earlier or the same request, for as long as the state keeps that message, deleted or not. A change of a message
+ * is a duplicate of one with the same tenant, event, payload text and rooms, until `Retention.dedupeBeforeMs`.
+ * `conflict`: the idempotency key was used with another body.
  */
 export type AppendResult =
   | {
@@ -208,6 +213,8 @@ export interface Retention {
   readonly stateBeforeMs: number;
   /** Idempotency keys older than this are removed. */
   readonly dedupeBeforeMs: number;
+  /** Revocations older than this are removed. */
+  readonly revokedBeforeMs: number;
   /** The wall clock, to remove expired sessions. */
   readonly nowMs: number;
 }
@@ -256,6 +263,10 @@ export interface Log {
    * MUST resolve `appended` only after all records of the request are durable. MUST NOT let a read, the state or the tail
    * see some of them without the others. Cursors MUST rise in the order of the log, even after a restart or when the
    * clock steps back, and MUST NOT be reused.
+   *
+   * A change of a message (`MessageFacts.change` other than `new`) whose rooms the publisher did not name MUST go to the
+   * rooms of that message's `messages.new`; before that one is known, to those of the first change that the state keeps
+   * for the message; without one, to its own `rooms`.
    * @throws {BridgeError} `unavailable` (no record was or will be written), `outcome_unknown` (the write was under way
    * and all of its records may yet appear)
    */
@@ -279,7 +290,16 @@ export interface Log {
 }
 
 /**
- * Ticket and message state: a projection of the log. It MUST reflect every record up to the cursor of each reply, and MUST
+ * Ticket and message state: a projection of the log (protocol §7).
+ *
+ * A message belongs to one ticket of one tenant. An event means the message with its `messageId`, else the one with its
+ * `providerMessageId`. An id that a change adds names that message from then on, unless another message that has its
+ * `messages.new` has the id. A change of an unknown message MUST be kept, and MUST apply when the `messages.new` arrives; until then the
+ * message is not listed. Kept changes that turn out to be of one message become one. Of two payloads of a message the
+ * one with the later instant stands (a `messages.new` is the earliest), then the one with the higher `statusRank`, then the
+ * later in the log. A deleted message MUST NOT be listed, whatever arrives for it later.
+ *
+ * It MUST reflect every record up to the cursor of each reply, and MUST
  * show an item only to a `hearing` of at least one room of the record that it shows, whatever other records of the ticket
  * went to. Filters MUST be indexed, or looked for in steps (page.ts).
  */
@@ -290,7 +310,7 @@ export interface TicketState {
    */
   tickets(query: TicketsQuery): Promise<StatePage>;
   ticket(query: TicketQuery): Promise<TicketResult>;
-  /** In cursor order. @throws {BridgeError} as `tickets` does */
+  /** In the order of the cursors of their `messages.new`. @throws {BridgeError} as `tickets` does */
   messages(query: MessagesQuery): Promise<StatePage>;
 }
 
@@ -336,13 +356,14 @@ export interface Erasure {
   /**
    * Removes the records, state and idempotency keys of the target from the log and its files for good, and calls `erased`
    * of the tail. Cursors MUST stay valid, and replays of other records MUST stay complete. MUST cost what it erases, in
-   * steps between which appends run. Resolves to the number of records erased.
+   * steps between which appends run. Revocations of the tenant stay in force without its ids (revocations.ts). Resolves to
+   * the number of records erased.
    */
   erase(target: EraseTarget): Promise<number>;
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure {
+export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

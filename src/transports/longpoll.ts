@@ -6,10 +6,11 @@ import { createHash } from 'node:crypto';
 import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
-import { eventsFilter, eventsSeen, PASS, ROOM_QUERY, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { eventsFilter, eventsSeen, PASS, roomQuery, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import { clientAddress } from '../auth/limits.ts';
 import { callerKey, type Principal } from '../auth/principal.ts';
+import { claimsOf, type Revoked, type TokenClaims, type WatchedConnection } from '../auth/revocations.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, LogPage, PageQuery } from '../bus/bus.ts';
 import type { JoinedRoom, Mode, Subscription } from '../bus/subscription.ts';
@@ -19,7 +20,7 @@ import { BridgeError } from '../contract/errors.ts';
 import { publishedNames } from '../contract/events.ts';
 import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
+import type { Room, RoomKind } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
@@ -34,9 +35,12 @@ const MAX_CHARS = 10 * 1024 * 1024;
 /** Payload text that one read of the log returns, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
 
-/** @param published the names of the events that can be published */
-export const eventsQuery = (published: readonly string[]) => ({
-  ...ROOM_QUERY,
+/**
+ * @param published the names of the events that can be published
+ * @param roomKinds those that the operator declares
+ */
+export const eventsQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
+  ...roomQuery(roomKinds),
   events: eventsFilter(published),
   legacy: flag(false, 'Whether the legacy aliases precede each canonical event.'),
   after: cursor(
@@ -52,6 +56,7 @@ export interface PollingDeps {
   readonly metrics: Metrics;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly revoked: Revoked;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }
@@ -67,6 +72,9 @@ interface EventsPage extends Omit<LogPage, 'records'> {
 
 interface EventsRequest {
   readonly caller: string;
+  readonly claims: TokenClaims;
+  /** @throws {BridgeError} `token_revoked`, or `forbidden` if the token lost a tenant that a room needs */
+  readonly requireToken: () => void;
   /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
   readonly admitLarge: () => void;
   readonly rooms: ReadonlyMap<Room, JoinedRoom>;
@@ -78,20 +86,25 @@ interface EventsRequest {
   readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf, countRead }: PollingDeps) {
+export function createPolling({ bus, config, metrics, gate, principalOf, revoked, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
-  const shape = eventsQuery(publishedNames(config.extraEvents));
+  const shape = eventsQuery(publishedNames(config.extraEvents), config.roomKinds);
 
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(queryOf(context), shape, [PASS]);
     const principal = await principalOf(context);
     const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
     if (query.wait === 0) countRead(caller);
-    const rooms = roomsToJoin(principal, query, config.maxRooms);
+    const rooms = roomsToJoin(principal, query, config);
     const { incoming, outgoing } = context.env;
     const view = viewOf(query, config);
     const request: EventsRequest = {
       caller,
+      claims: claimsOf(principal),
+      requireToken() {
+        const current = revoked.current(principal);
+        if (current !== principal) roomsToJoin(current, query, config);
+      },
       admitLarge: () => gate.admitAnswer(incoming, outgoing),
       rooms,
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
@@ -118,6 +131,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
       if (page.ids.length === 0) page = arrived;
       else if (arrived.ids.length > 0) page = await firstPage(request, after);
     }
+    request.requireToken();
     return answerPage(context, request, page, etagOf(page, request.view));
   }
 
@@ -194,14 +208,26 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
     after: Cursor,
     waitMs: number,
   ): Promise<EventsPage> {
-    const { caller, rooms, view, limit } = request;
+    const { caller, claims, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const release = await gate.admit(incoming);
     // Not when the wait is over: the answer may have to wait for its reader.
     if (outgoing.closed) release();
     else onExchangeEnd(outgoing, release);
-    metrics.connected('longpoll', 1);
     return new Promise<EventsPage>((resolve, reject) => {
+      const connection: WatchedConnection = {
+        claims,
+        revoked() {
+          try {
+            request.requireToken();
+            answerEmpty();
+          } catch (error) {
+            settle(() => reject(error));
+          }
+        },
+      };
+      revoked.watch(connection);
+      metrics.connected('longpoll', 1);
       let subscription: Subscription | null = null;
       let settled = false;
       /** Between `after` and here, no record is for this client. */
@@ -212,6 +238,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
         clearTimeout(timer);
         waiting.delete(answerEmpty);
         removeListener();
+        revoked.unwatch(connection);
         subscription?.close();
         metrics.connected('longpoll', -1);
         finish();
@@ -293,6 +320,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, countRe
     yield* first.splice(0);
     while (position < last) {
       const page = await bus.read(stepOf(request, MAX_LIMIT), position);
+      request.requireToken();
       // Trimmed meanwhile. The client's next request gets the 410.
       if ('reason' in page) throw gone(page);
       for (const record of page.records) if (record.id <= last && isSeen(record, request.view)) yield record;

@@ -12,6 +12,7 @@ import { BridgeError } from '../../src/contract/errors.ts';
 const T0 = Date.UTC(2030, 0, 1);
 const SECRET = 'a secret of thirty-two bytes or more';
 const HOUR_S = 3600;
+const NO_KINDS = { jwtDefaultScope: [], roomKinds: [], claimedRoomKinds: [] };
 
 function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
   return {
@@ -19,8 +20,14 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     tenants: ['t1', 't2'],
     subject: 'u1',
     scopes: new Set(['subscribe', 'publish', 'admin']),
-    ticketIds: new Set(['1']),
-    agreementIds: new Set(),
+    narrowing: new Map([
+      ['ticket', new Set(['1'])],
+      ['agreement', new Set<string>()],
+    ]),
+    openKinds: ['ticket', 'agreement'],
+    claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: T0 + 8 * HOUR_S * 1000,
     ...overrides,
   };
@@ -39,6 +46,7 @@ function world() {
     passes: () =>
       createPasses(
         (name) => self.secretOf(name),
+        NO_KINDS,
         () => self.nowMs,
         0,
       ),
@@ -149,8 +157,8 @@ test('a log that does not answer is a passing fault', async () => {
     throw new BridgeError('unavailable', 'The log is away.');
   };
   const { pass } = await world().passes().mint(holder());
-  await assert.rejects(createPasses(down).verify(pass, false), refusedAs('unavailable'));
-  await assert.rejects(createPasses(down).mint(holder()), refusedAs('unavailable'));
+  await assert.rejects(createPasses(down, NO_KINDS).verify(pass, false), refusedAs('unavailable'));
+  await assert.rejects(createPasses(down, NO_KINDS).mint(holder()), refusedAs('unavailable'));
 });
 
 const config: AuthConfig = {
@@ -160,6 +168,7 @@ const config: AuthConfig = {
   jwksUrl: null,
   jwtIssuer: null,
   jwtAudience: null,
+  ...NO_KINDS,
   authCookie: 'access_token',
 };
 const origins = createOrigins({ corsOrigins: ['https://app.example'] });
@@ -270,4 +279,14 @@ test('without tokens everyone is let in, and the pass that is given works here a
   assert.equal(await auth.principalOf(request({}, `pass=${pass}`)), ANONYMOUS);
   const principal = await createAuth(config, origins, one.secretOf).principalOf(request({}, `pass=${pass}`));
   for (const room of ['tenant:t1', 'ticket:1', 'user:u1'] as const) assert.deepEqual(audiencesFor(principal, room), []);
+});
+
+test('a pass carries what revocations find its token by, and stays within its limit', async () => {
+  const passes = world().passes();
+  const longest = holder({ tokenId: 'j'.repeat(6_000), issuedAtS: T0 / 1000 - 5 });
+  for (const principal of [longest, holder({ tokenId: 'é"\n', issuedAtS: 0 }), holder()]) {
+    const { pass } = await passes.mint(principal);
+    const { tokenId, issuedAtS } = await passes.verify(pass, false);
+    assert.deepEqual([tokenId, issuedAtS], [principal.tokenId, principal.issuedAtS]);
+  }
 });

@@ -16,7 +16,7 @@ import {
   whyDeaf,
 } from '../../src/auth/principal.ts';
 import { audienceOf, createHears, HEARS_ALL } from '../../src/contract/audiences.ts';
-import { formatRoom, ROOM_KINDS, type Room } from '../../src/contract/rooms.ts';
+import { BUILT_IN_KINDS, formatRoom, type Room } from '../../src/contract/rooms.ts';
 
 function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
   return {
@@ -24,17 +24,28 @@ function holder(overrides: Partial<TokenHolder> = {}): TokenHolder {
     tenants: ['t1'],
     subject: 'u1',
     scopes: new Set(['subscribe', 'publish']),
-    ticketIds: null,
-    agreementIds: null,
+    narrowing: null,
+    openKinds: ['ticket', 'agreement'],
+    claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: null,
     ...overrides,
   };
 }
 
+/** The claims `ticketIds` and `agreementIds`. */
+function narrowedTo(ticketIds: Iterable<string> | null, agreementIds: Iterable<string> | null = null) {
+  const narrowing = new Map<string, ReadonlySet<string>>();
+  if (ticketIds !== null) narrowing.set('ticket', new Set(ticketIds));
+  if (agreementIds !== null) narrowing.set('agreement', new Set(agreementIds));
+  return { narrowing: narrowing.size === 0 ? null : narrowing };
+}
+
 const whole = holder();
-const narrowed = holder({ ticketIds: new Set(['1']), agreementIds: new Set(['a']) });
-const byTicket = holder({ ticketIds: new Set(['1']) });
-const nothing = holder({ ticketIds: new Set() });
+const narrowed = holder(narrowedTo(['1'], ['a']));
+const byTicket = holder(narrowedTo(['1']));
+const nothing = holder(narrowedTo([]));
 const service = holder({ tenants: '*', scopes: new Set(['subscribe', 'publish', 'admin']) });
 const mute = holder({ scopes: new Set(['publish']) });
 
@@ -43,6 +54,8 @@ test('who listens to nothing, and why', () => {
   assert.match(whyDeaf(mute) ?? '', /lacks the scope subscribe/);
   assert.match(whyDeaf(service) ?? '', /Use one that names its tenants/);
   assert.match(whyDeaf(holder({ tenants: [] })) ?? '', /lacks the claim tenantId/);
+  const deaf = holder({ subject: null, ...narrowedTo([]) });
+  assert.match(whyDeaf(deaf) ?? '', /claim ticketIds names none, and it has no sub/);
 });
 
 test('which rooms are heard', () => {
@@ -99,20 +112,20 @@ test('no principal has a key of an audience of a tenant that its token does not 
     for (const ticketIds of narrowings) {
       for (const agreementIds of narrowings) {
         for (const scope of scopes) {
-          const principal = holder({ tenants: named, ticketIds, agreementIds, scopes: scope });
+          const principal = holder({ tenants: named, ...narrowedTo(ticketIds, agreementIds), scopes: scope });
           const reachable = new Set(
-            ids.flatMap((id) => ROOM_KINDS.flatMap((kind) => audiencesFor(principal, formatRoom(kind, id)))),
+            ids.flatMap((id) => BUILT_IN_KINDS.flatMap((kind) => audiencesFor(principal, formatRoom(kind, id)))),
           );
           for (const tenant of tenants.filter((id) => named !== '*' && named.includes(id))) {
             // What may be read is what may be heard.
             const hears = createHears(hearingOf(principal, tenant) ?? { kinds: [], rooms: [] });
-            for (const room of ids.flatMap((id) => ROOM_KINDS.map((kind) => formatRoom(kind, id)))) {
+            for (const room of ids.flatMap((id) => BUILT_IN_KINDS.map((kind) => formatRoom(kind, id)))) {
               assert.equal(hears(room), reachable.has(audienceOf('tenant', tenant, room)), `${tenant} ${room}`);
             }
           }
           for (const tenant of tenants.filter((id) => named === '*' || !named.includes(id))) {
             for (const id of ids) {
-              for (const kind of ROOM_KINDS) {
+              for (const kind of BUILT_IN_KINDS) {
                 tried++;
                 assert.ok(!reachable.has(audienceOf('tenant', tenant, formatRoom(kind, id))));
               }
@@ -132,9 +145,9 @@ test('no principal has a key of an audience of a tenant that its token does not 
 
 test('whose state is read', () => {
   assert.deepEqual(hearingOf(whole, 't1'), { kinds: ['ticket', 'agreement'], rooms: ['tenant:t1', 'user:u1'] });
-  assert.deepEqual(hearingOf(narrowed, 't1'), { kinds: [], rooms: ['ticket:1', 'agreement:a', 'user:u1'] });
+  assert.deepEqual(hearingOf(narrowed, 't1'), { kinds: [], rooms: ['user:u1', 'ticket:1', 'agreement:a'] });
   assert.deepEqual(hearingOf(nothing, 't1'), { kinds: [], rooms: ['user:u1'] });
-  assert.deepEqual(hearingOf(holder({ subject: null, agreementIds: new Set() }), 't1'), { kinds: [], rooms: [] });
+  assert.deepEqual(hearingOf(holder({ subject: null, ...narrowedTo(null, []) }), 't1'), { kinds: [], rooms: [] });
   for (const [principal, tenantId] of [
     [whole, 't2'],
     [service, 't1'],
@@ -156,7 +169,7 @@ test('who publishes and who administers', () => {
   assert.equal(mayAdminister(admin, 't2'), false);
   assert.equal(mayAdminister(admin, null), false);
   assert.equal(mayAdminister(service, null), true);
-  assert.equal(mayAdminister(holder({ scopes: new Set(['admin']), ticketIds: new Set(['1']) }), 't1'), false);
+  assert.equal(mayAdminister(holder({ scopes: new Set(['admin']), ...narrowedTo(['1']) }), 't1'), false);
 });
 
 test('without tokens everyone may do everything, and audiences are rooms', () => {
@@ -189,7 +202,7 @@ test('a caller is a token’s subject and tenants, or an address without tokens'
 test('a session goes on for the same user, still of one of its tenants, and for nobody else', () => {
   const of = (tenants: readonly string[] | '*', subject: string | null) => holder({ tenants, subject });
   const narrowed = (subject: string | null, ...ticketIds: string[]) =>
-    holder({ tenants: ['a'], subject, ticketIds: new Set(ticketIds) });
+    holder({ tenants: ['a'], subject, ...narrowedTo(ticketIds) });
   const cases: [Principal, Principal, boolean][] = [
     [of(['a'], 'u'), of(['a'], 'u'), true],
     [of(['a'], 'u'), of(['b', 'a'], 'u'), true],

@@ -19,8 +19,10 @@ const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const ed = generateKeyPairSync('ed25519');
 const pem = ({ publicKey }: { publicKey: KeyObject }) => publicKey.export({ type: 'spki', format: 'pem' }).toString();
 
+const NO_KINDS = { jwtDefaultScope: [], roomKinds: [], claimedRoomKinds: [] };
+
 function verifier(config: Partial<TokenConfig>, options: TokenOptions = {}) {
-  const none = { jwtSecret: null, jwtPublicKey: null, jwksUrl: null, jwtIssuer: null, jwtAudience: null };
+  const none = { ...NO_KINDS, jwtSecret: null, jwtPublicKey: null, jwksUrl: null, jwtIssuer: null, jwtAudience: null };
   return createTokenVerifier({ ...none, ...config }, { now: () => T0, ...options });
 }
 
@@ -73,8 +75,11 @@ test('a token of each kind of key stands for what its claims say', async () => {
       tenants: ['t1'],
       subject: 'u1',
       scopes: new Set(['subscribe', 'publish']),
-      ticketIds: null,
-      agreementIds: null,
+      narrowing: null,
+      openKinds: ['ticket', 'agreement'],
+      claimed: new Map(),
+      tokenId: null,
+      issuedAtS: null,
       expiresAtMs: null,
     });
   }
@@ -179,10 +184,9 @@ test('a token that was good is refused from its exp on', async () => {
 
 test('a claim of the wrong type refuses the token, in a sentence without its value', async () => {
   const verify = verifier({ jwtSecret: SECRET });
-  const ids = Array.from({ length: 1001 }, (_, index) => String(index % 10));
   const wrong: Record<string, readonly unknown[]> = {
     tenantId: [
-      7,
+      1.5,
       null,
       true,
       {},
@@ -190,17 +194,14 @@ test('a claim of the wrong type refuses the token, in a sentence without its val
       'needle 1',
       'needle,2',
       'n'.repeat(129),
-      [7],
       ['t1', null],
       ['t1', ''],
       ['*'],
       ['t1', '*'],
       [['t1']],
     ],
-    sub: [7, null, {}, ['needle']],
-    scope: [7, null, {}, [7], ['subscribe', 7], [['subscribe']]],
-    ticketIds: [7, null, 'needle', {}, [7], [null], [['needle']], ids],
-    agreementIds: [7, null, 'needle', {}, [7], [null], [['needle']], ids],
+    sub: [1.5, null, {}, ['needle']],
+    scope: [7, {}, [7], ['subscribe', 7], [['subscribe']]],
   };
   for (const [name, values] of Object.entries(wrong)) {
     for (const value of values) {
@@ -229,8 +230,34 @@ test('claims are read as the contract says', async () => {
   assert.deepEqual((await of({ scope: '  subscribe   admin ' })).scopes, new Set(['subscribe', 'admin']));
   assert.deepEqual((await of({ scope: ['publish'] })).scopes, new Set(['publish']));
   assert.deepEqual((await of({ scope: '' })).scopes, new Set());
-  assert.deepEqual((await of({ ticketIds: ['1', '2'] })).ticketIds, new Set(['1', '2']));
-  assert.deepEqual((await of({ agreementIds: [] })).agreementIds, new Set());
+  assert.deepEqual((await of({ ticketIds: ['1', 2] })).narrowing, new Map([['ticket', new Set(['1', '2'])]]));
+  assert.deepEqual((await of({ agreementIds: [] })).narrowing, new Map([['agreement', new Set()]]));
+});
+
+test('a claim that narrows and is malformed names no id, and too many ids refuse the token', async () => {
+  const verify = verifier({ jwtSecret: SECRET, roomKinds: ['queue', 'team'], claimedRoomKinds: ['team'] });
+  const of = async (claims: JWTPayload) => verify(await sign({ ...CLAIMS, ...claims }));
+  for (const value of [null, '', 'a b', 1.5, true, {}, [null], ['1', null], [['1']], ['1', 'a b'], []]) {
+    for (const claim of ['ticketIds', 'agreementIds', 'queueIds']) {
+      const { narrowing } = await of({ [claim]: value });
+      assert.deepEqual(narrowing, new Map([[claim.slice(0, -3), new Set()]]), JSON.stringify([claim, value]));
+    }
+    const { narrowing, claimed } = await of({ teamIds: value });
+    assert.deepEqual([narrowing, claimed], [null, new Map([['team', new Set()]])], JSON.stringify(value));
+  }
+  const { narrowing, claimed, openKinds } = await of({
+    queueIds: 7,
+    teamIds: ['x', 8],
+    userIds: ['u'],
+    tenantIds: ['t'],
+  });
+  assert.deepEqual(narrowing, new Map([['queue', new Set(['7'])]]));
+  assert.deepEqual(claimed, new Map([['team', new Set(['x', '8'])]]));
+  assert.deepEqual(openKinds, ['ticket', 'agreement', 'queue']);
+  const many = Array.from({ length: 1001 }, (_, index) => String(index % 10));
+  for (const claim of ['ticketIds', 'queueIds', 'teamIds']) {
+    await assert.rejects(of({ [claim]: many }), /claim must have at most 1000 ids/);
+  }
 });
 
 test('claims that would pollute a prototype give nothing', async () => {

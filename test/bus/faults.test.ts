@@ -107,11 +107,11 @@ for (const engine of ['SQLite', 'Redis'] as const) {
       const bus = await openBus(context, { url });
       const second: Room = 'ticket:ticket-123';
       const { others, thrower, subscription } = subscribeThree(context, bus, null, 'live');
-      await subscription.join(second, [second], null);
+      await subscription.join(new Map([[second, [second]]]), null);
       const other = createClient();
       const both = bus.subscribe({ rooms: new Map(), after: null }, other.sink);
       context.after(() => both.close());
-      for (const room of [ROOM, second] as const) await both.join(room, [room], null);
+      for (const room of [ROOM, second] as const) await both.join(new Map([[room, [room]]]), null);
       const expected = await publish(bus, 1, 1);
       await until('the others have the records', () => [...others, other].every(({ ids }) => ids.length >= 2), 10_000);
       for (const { ids } of [...others, other]) assert.deepEqual(ids, expected);
@@ -141,7 +141,7 @@ for (const engine of ['SQLite', 'Redis'] as const) {
       await until('the bus has the records', () => bus.head === second);
       const { others, thrower, subscription } = subscribeThree(context, bus, null, 'replay');
       subscription.leave(ROOM);
-      const joins = [first, first].map((cursor) => subscription.join(ROOM, [ROOM], cursor as Cursor));
+      const joins = [first, first].map((cursor) => subscription.join(new Map([[ROOM, [ROOM]]]), cursor as Cursor));
       for (const join of joins) await assert.rejects(join, { code: 'unavailable' });
       await assertIsolated(bus, others, thrower, []);
     });

@@ -73,7 +73,7 @@ test('a join from a cursor ahead of the tail enters its room at exactly that rec
   const [, ahead] = await publish(bus, 1, 1);
   const { sink, written } = createClient();
   const subscription = bus.subscribe({ rooms: new Map(), after: null }, sink);
-  const joining = subscription.join(ROOM, [ROOM], ahead as Cursor);
+  const joining = subscription.join(new Map([[ROOM, [ROOM]]]), ahead as Cursor);
   await turn();
   assert.equal(listenerCount(bus), 0);
   release();
@@ -131,7 +131,7 @@ test('a stream that reads while the log is lost writes nothing of the lost log',
 test('a join that replays while the log is lost writes nothing of the lost log', async (context) => {
   const { bus, oldest, hasRead, loseLog, release } = await openHeldBus(context);
   const { sink, written, resets } = createClient();
-  const joining = bus.subscribe({ rooms: new Map(), after: null }, sink).join(ROOM, [ROOM], oldest);
+  const joining = bus.subscribe({ rooms: new Map(), after: null }, sink).join(new Map([[ROOM, [ROOM]]]), oldest);
   await until('it has read', hasRead);
   loseLog();
   release();

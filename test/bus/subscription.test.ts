@@ -12,13 +12,14 @@ import { type Batch, encodeBatch, encodeRecord } from '../../src/bus/batch.ts';
 import type { Bus } from '../../src/bus/bus.ts';
 import type { Sink, Subscription } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
+import { LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createView, framesOf, type LogRecord } from '../../src/contract/frames.ts';
 import { until } from '../support/until.ts';
 import { listenerCount, MAX_BUFFER_BYTES, openBus, publish, ROOM, rooms, sizes } from './support.ts';
 
 /** A connection whose network takes nothing until it is told to. */
 function stalledSink() {
-  const view = createView(true, null);
+  const view = createView(LEGACY_NAMES, null);
   const ids: Cursor[] = [];
   let flushes: (() => void)[] = [];
   let pending = 0;
@@ -209,9 +210,9 @@ test('a join that comes to its turn after the connection has ended enters no roo
   const bus = await openBus(context);
   const [first] = await publish(bus, 1, 1);
   const subscription = bus.subscribe({ rooms: new Map(), after: null }, stalledSink().sink);
-  const underWay = subscription.join(ROOM, [ROOM], first as Cursor);
+  const underWay = subscription.join(new Map([[ROOM, [ROOM]]]), first as Cursor);
   subscription.close();
-  for (const join of [underWay, subscription.join(ROOM, [ROOM], null)]) {
+  for (const join of [underWay, subscription.join(new Map([[ROOM, [ROOM]]]), null)]) {
     await assert.rejects(join, { code: 'unavailable' });
   }
   assert.equal(listenerCount(bus), 0);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { type Bus, createBus } from '../../src/bus/bus.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
+import { createEventCatalog, LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createLogger } from '../../src/logger.ts';
 import type { Metrics } from '../../src/metrics/metrics.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
@@ -32,9 +32,9 @@ export async function openBus(context: TestContext, options: BusOptions = {}): P
     store: around(store),
     catalog: createEventCatalog(),
     keying: 'room',
-    legacyEvents: true,
+    aliases: LEGACY_NAMES,
     maxBufferBytes: MAX_BUFFER_BYTES,
-    retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS },
+    retention: { retentionMs: DAY_MS, maxRecords: 1_000_000, stateMs: DAY_MS, dedupeMs: DAY_MS, revocationMs: DAY_MS },
     metrics: { ...metrics, ...options.metrics },
     logger,
   });

@@ -5,14 +5,16 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, test } from 'node:test';
-import { connect, type MessagesNew, type TicketsUpdated } from '../../src/client/client.ts';
-import { LEGACY } from '../../src/client/legacy.ts';
 import {
-  LEGACY_ENTITY,
-  LEGACY_NAMES,
-  type messagesNewSchema,
-  type ticketsUpdatedSchema,
-} from '../../src/contract/events.ts';
+  connect,
+  type MessagesDeleted,
+  type MessagesNew,
+  type MessagesUpdated,
+  type RoomcastEvents,
+  type TicketsUpdated,
+} from '../../src/client/client.ts';
+import { LEGACY } from '../../src/client/legacy.ts';
+import { LEGACY_ENTITY, LEGACY_NAMES, type payloadSchemas } from '../../src/contract/events.ts';
 import { messageNew, startBridge } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
@@ -206,26 +208,79 @@ test('a token function that hangs does not delay close', async () => {
   await assert.rejects(joining, { code: 'closed' });
 });
 
-test('a message that the log holds twice is delivered once, by either of its ids', async () => {
-  const message = messageNew({ agreementId: null });
-  const events = [
-    { id: 'c1', payload: message },
-    { id: 'c2', payload: { ...message, providerMessageId: null } },
-    { id: 'c3', payload: { ...message, messageId: null } },
-    { id: 'c4', payload: { ...message, messageId: null, ticketId: 'another' } },
-    { id: 'c5', payload: { ...message, tenantId: 'another', providerMessageId: null } },
-  ].map((record) => ({ ...record, event: 'messages.new', rooms: ['tenant:t'] }));
+test('a message of a ticket that the log holds twice is delivered once, by either of its ids; a change always is', async () => {
+  const message = messageNew({ agreementId: null, messageId: 'm', providerMessageId: 7 });
+  const change = { ...message, messageUpdatedAt: '2024-06-01T12:00:01Z' };
+  const records = [
+    { event: 'messages.updated', payload: change },
+    { event: 'messages.new', payload: message },
+    { event: 'messages.new', payload: { ...message, providerMessageId: null } },
+    { event: 'messages.new', payload: { ...message, messageId: '', providerMessageId: '7' } },
+    // Another ticket or tenant, and a messageId that is another message's providerMessageId.
+    { event: 'messages.new', payload: { ...message, ticketId: 'another' } },
+    { event: 'messages.new', payload: { ...message, tenantId: 'another', providerMessageId: null } },
+    { event: 'messages.new', payload: { ...message, messageId: '7', providerMessageId: 'm' } },
+    { event: 'messages.updated', payload: change },
+    { event: 'messages.updated', payload: change },
+    { event: 'messages.deleted', payload: change },
+  ];
+  const events = records.map((record, index) => ({ id: `c${index}`, ...record, rooms: ['tenant:t'] }));
   const url = await serve((request, response) => {
     const isNew = request.url?.includes('after=start');
-    const body = JSON.stringify({ events: isNew ? events : [], cursor: 'c5', hasMore: false });
+    const body = JSON.stringify({ events: isNew ? events : [], cursor: 'c9', hasMore: false });
     response.writeHead(200, { 'content-type': 'application/json' }).end(body);
   });
   const live = connect({ url, rooms: { tenantId: 't' }, transports: ['poll'], after: 'start' });
   closing.push(live.close);
   const heard: string[] = [];
-  live.on('messages.new', (_payload, { cursor }) => heard.push(cursor));
+  for (const name of ['messages.new', 'messages.updated', 'messages.deleted'] as const) {
+    live.on(name, (_payload, { cursor }) => heard.push(cursor));
+  }
   await until('live', () => live.status.state === 'live');
-  assert.deepEqual(heard, ['c1', 'c4', 'c5']);
+  assert.deepEqual(heard, ['c0', 'c1', 'c4', 'c5', 'c6', 'c7', 'c8', 'c9']);
+});
+
+test('message:updated comes before messages.updated, with the merged payload; a declared event has no alias', async () => {
+  const payload = { tenantId: 't', ticketId: '1', messageId: 'm', message: { content: 'edited', ticketId: 'x' } };
+  const url = await serve((request, response) => {
+    const isNew = request.url?.includes('after=start');
+    const events = [{ id: 'c1', event: 'messages.updated', payload, rooms: ['tenant:t'] }];
+    const body = JSON.stringify({ events: isNew ? events : [], cursor: 'c1', hasMore: false });
+    response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+  });
+  const heard = async (options: object): Promise<unknown[]> => {
+    const live = connect({ url, rooms: { tenantId: 't' }, transports: ['poll'], after: 'start', ...options });
+    closing.push(live.close);
+    const seen: unknown[] = [];
+    live.on('messages.updated', (given, { event }) => seen.push([event, given]));
+    live.on('message:updated', (given, { event }) => seen.push([event, given]));
+    await until('live', () => live.status.state === 'live');
+    return seen;
+  };
+  const merged = { content: 'edited', ...payload };
+  assert.deepEqual(await heard({}), [
+    ['message:updated', merged],
+    ['messages.updated', payload],
+  ]);
+  assert.deepEqual(await heard({ extraEvents: ['messages.updated'] }), [['messages.updated', payload]]);
+});
+
+test('declared events and room kinds are typed as they are declared', () => {
+  type Events = RoomcastEvents & { 'leads.updated': { readonly score: number } };
+  const live = connect<Events, 'queue' | 'team'>({
+    url: 'http://127.0.0.1:1',
+    rooms: { queueId: ['a', 7], teamId: 'b' },
+  });
+  closing.push(live.close);
+  live.on('leads.updated', ({ score }) => score.toFixed());
+  live.on('messages.updated', ({ messageStatus }) => messageStatus?.length);
+  void live.leave({ queueId: 'a', ticketId: 1 });
+  // @ts-expect-error: not declared
+  connect({ url: 'http://127.0.0.1:1', rooms: { queueId: 'a' } }).close();
+  // @ts-expect-error: a typing error
+  assert.throws(() => connect<Events, 'queue'>({ url: 'http://127.0.0.1:1', rooms: { queueid: 'a' } }), TypeError);
+  // @ts-expect-error: not declared
+  live.on('leads.new', () => {});
 });
 
 test('the legacy names and the types equal those of the contract', () => {
@@ -234,8 +289,15 @@ test('the legacy names and the types equal those of the contract', () => {
   assert.deepEqual(names, LEGACY_NAMES);
   assert.deepEqual(entities, LEGACY_ENTITY);
   // The compiler checks that the schemas' payloads and the handlers' payloads are assignable to each other.
-  type Taken = [(typeof ticketsUpdatedSchema)['_output'], (typeof messagesNewSchema)['_output']];
-  const given = (taken: Taken): [TicketsUpdated, MessagesNew] => taken;
-  const taken = (payloads: [TicketsUpdated, MessagesNew]): Taken => payloads;
+  type Schemas = ReturnType<typeof payloadSchemas>;
+  type Taken = [
+    Schemas['ticketsUpdated']['_output'],
+    Schemas['messagesNew']['_output'],
+    Schemas['messagesUpdated']['_output'],
+    Schemas['messagesDeleted']['_output'],
+  ];
+  type Given = [TicketsUpdated, MessagesNew, MessagesUpdated, MessagesDeleted];
+  const given = (taken: Taken): Given => taken;
+  const taken = (payloads: Given): Taken => payloads;
   assert.equal(typeof given, typeof taken);
 });

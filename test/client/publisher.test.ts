@@ -75,6 +75,30 @@ describe('publishing over HTTP', () => {
     assert.equal(publisher.pending, 0);
   });
 
+  test('rooms and tenantId, each event its own, also in a batch', async () => {
+    const tenantId = freshTenant();
+    const relay = await losing(0);
+    const publisher = createPublisher({ url: relay.url });
+    const results = await Promise.allSettled([
+      publisher.publish('leads.updated', { n: 1 }, { tenantId, rooms: [`tenant:${tenantId}`, 'user:ana'] }),
+      publisher.publish('messages.new', messageNew({ tenantId }), { rooms: ['ticket:9'] }),
+      publisher.publish('leads.updated', { tenantId, ticketId: 3 }, { rooms: null, tenantId: null }),
+      publisher.publish('leads.updated', { tenantId }, { rooms: Array.from({ length: 101 }, (_, n) => `user:${n}`) }),
+      publisher.publish('leads.updated', { tenantId }, { tenantId: 'another' }),
+    ]);
+    const answers = results.map((result) =>
+      result.status === 'fulfilled' ? result.value.rooms : codeOf(result.reason),
+    );
+    assert.deepEqual(answers, [
+      [`tenant:${tenantId}`, 'user:ana'],
+      ['ticket:9'],
+      [`tenant:${tenantId}`, 'ticket:3'],
+      'invalid_body',
+      'invalid_body',
+    ]);
+    assert.deepEqual((await log(tenantId)).length, 2);
+  });
+
   test('a retry never writes an event twice', async () => {
     const tenantId = freshTenant();
     const relay = await losing(2);

@@ -61,7 +61,7 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
   test('a websocket whose log is lost goes on, also if the new cursors sort before the lost ones', async () => {
     // The cursors of this log sort after those of the next one.
     await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-    await redis.command('HSET', '{roomcast}:meta', 'epoch', 'zzzzzzzz');
+    await redis.command('HSET', '{roomcast}:log', 'epoch', 'zzzzzzzz');
     const bridge = await startBridge({ storeUrl: redis.url, drainMs: 200 });
     closing.push(bridge.close);
     const between = await startObstacle(bridge.url);
@@ -135,6 +135,38 @@ test('refetch reads the state, and continues from its cursor with no gap and no 
   const known = state?.messages.a?.map(({ messageId }) => messageId) ?? [];
   // The three earlier messages, then all others once and in order: first as state, then live.
   assert.deepEqual([...known.slice(3), ...heardMessages], messages);
+});
+
+test('refetch has the messages as they are now, and the changes that follow arrive', async () => {
+  const bridge = await start();
+  const ids = { tenantId: 'tenant-1', ticketId: 'changing' };
+  const [first, second] = [messageNew(ids), messageNew(ids)];
+  const change = ({ messageId }: { messageId: string }, messageUpdatedAt: string, more: object) => ({
+    ...ids,
+    messageId,
+    messageUpdatedAt,
+    ...more,
+  });
+  for (const message of [first, second]) await bridge.publish('messages.new', message);
+  const read = change(first, '2024-06-01T12:00:02Z', { message: { content: 'edited' }, messageStatus: 'read' });
+  const sent = change(first, '2024-06-01T12:00:01Z', { message: { content: 'before' }, messageStatus: 'sent' });
+  for (const update of [read, sent]) await bridge.publish('messages.updated', update);
+  await bridge.publish('messages.deleted', change(second, '2024-06-01T12:00:01Z', {}));
+  const { live, resets } = listen({
+    url: bridge.url,
+    rooms: { tenantId: 'tenant-1', ticketId: 'changing' },
+    after: 'a-cursor-of-elsewhere',
+    refetch: true,
+  });
+  const heard: unknown[] = [];
+  live.on('messages.updated', ({ messageStatus }) => heard.push(messageStatus));
+  await until('a reset', () => resets.length > 0);
+  assert.deepEqual(resets[0]?.state?.messages, { changing: [read] });
+  await until('live', () => live.status.state === 'live');
+  const played = change(first, '2024-06-01T12:00:03Z', { message: { content: 'edited' }, messageStatus: 'played' });
+  await bridge.publish('messages.updated', played);
+  await until('heard', () => heard.length > 0);
+  assert.deepEqual(heard, ['played']);
 });
 
 test('a join whose cursor is lost resets its room, and joins', async () => {

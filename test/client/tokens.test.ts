@@ -97,6 +97,26 @@ test('a string that is refused, or rooms that the token does not allow, close th
   }, /./);
 });
 
+for (const transport of ['websocket', 'sse', 'poll'] as const) {
+  test(`over ${transport}, a token that may listen to nothing closes the client, in a sentence that says why`, async () => {
+    const tenantId = freshTenant();
+    let calls = 0;
+    const deaf = listen({
+      rooms: { tenantId },
+      transports: [transport, 'poll'],
+      token() {
+        calls++;
+        return tokenFor(tenantId, 60, 'publish');
+      },
+    });
+    await until('closed', () => deaf.live.status.state === 'closed');
+    const { error } = deaf.live.status;
+    assert.equal(error?.code, 'forbidden');
+    assert.match(error?.message ?? '', /lacks the scope subscribe/);
+    assert.ok(calls <= 2, `asked for ${calls} tokens`);
+  });
+}
+
 test('a string that expires closes the client with the reason, on every transport', async () => {
   const tenantId = freshTenant();
   const token = await tokenFor(tenantId, 2);
@@ -107,6 +127,20 @@ test('a string that expires closes the client with the reason, on every transpor
   await until('all closed', () => all.every(({ live }) => live.status.state === 'closed'));
   for (const { live } of all) assert.equal(live.status.error?.code, 'token_expired');
 });
+
+for (const transport of ['websocket', 'sse', 'poll'] as const) {
+  test(`over ${transport} alone, a renewed token that may hear nothing closes the client with the reason`, async () => {
+    const tenantId = freshTenant();
+    let calls = 0;
+    const token = (): Promise<string> => (++calls === 1 ? tokenFor(tenantId, 2) : tokenFor(tenantId, 60, 'publish'));
+    const { live } = listen({ rooms: { tenantId }, token, transports: [transport] });
+    await until('live', () => live.status.state === 'live');
+    await until('closed', () => live.status.state === 'closed');
+    assert.equal(live.status.error?.code, 'forbidden');
+    assert.match(live.status.error?.message, /scope subscribe/);
+    assert.equal(calls, 2);
+  });
+}
 
 test('a room that the token does not allow is refused, and the client continues', async () => {
   const tenantId = freshTenant();

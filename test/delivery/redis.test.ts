@@ -30,7 +30,7 @@ describe('when Redis was emptied', { skip: absent }, () => {
     await redis.command('FLUSHALL');
     // The cursors of this log sort after those of the next one.
     await (await openRedisStore({ url: redis.url, keying: 'room', logger: createLogger('silent') })).close();
-    await redis.command('HSET', '{roomcast}:meta', 'epoch', 'zzzzzzzz');
+    await redis.command('HSET', '{roomcast}:log', 'epoch', 'zzzzzzzz');
   });
 
   for (const joinsAgain of [false, true]) {

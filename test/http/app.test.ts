@@ -8,10 +8,11 @@ import { getRequestListener } from '@hono/node-server';
 import { pino } from 'pino';
 import { SECURITY_HEADERS, setRequestId } from '../../src/answers/headers.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { configure } from '../../src/config.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
 import { type AppDeps, createApp } from '../../src/http/app.ts';
+import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { metric, startBridge } from '../support/bridge.ts';
 import { get, openRaw } from '../support/raw.ts';
@@ -26,7 +27,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     bus: {} as never,
     gate: { admitAnswer: () => {} },
     store: {} as never,
-    catalog: createEventCatalog(),
+    revoked: createRevoked(createLogger('silent')),
     logger: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),
     prometheus: createPrometheus({
       roomLabel: 'room',

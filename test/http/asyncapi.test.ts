@@ -8,16 +8,15 @@ import { EventSource } from 'eventsource';
 import { io } from 'socket.io-client';
 import { parse } from 'yaml';
 import { configure } from '../../src/config.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
 import { type AsyncApiDocument, createAsyncApi, type Message } from '../../src/http/reference/asyncapi.ts';
 import { toYaml } from '../../src/http/reference/routes.ts';
 import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
-const EXTRA_EVENTS = ['leads.updated', 'leads:updated', 'bridge_cursor', 'join.tenant'];
+const EXTRA_EVENTS = ['messages.updated', 'leads.updated', 'leads:updated', 'bridge_cursor', 'join.tenant'];
 
 const documentOf = (extraEvents: readonly string[] = [], options = {}): AsyncApiDocument =>
-  createAsyncApi({ ...configure(options), eventNames: createEventCatalog(extraEvents).names });
+  createAsyncApi(configure({ ...options, extraEvents }));
 
 const messagesOf = (document: AsyncApiDocument): readonly Message[] => Object.values(document.components.messages);
 
@@ -38,7 +37,8 @@ test('docs/asyncapi.yaml matches the schemas; `npm run openapi` writes it', asyn
 
 for (const [name, document] of Object.entries({
   'the default document': documentOf(),
-  'one with declared events, a base path and no legacy events': documentOf(EXTRA_EVENTS, {
+  'one with declared events and kinds, a base path and no legacy events': documentOf(EXTRA_EVENTS, {
+    roomKinds: ['queue'],
     basePath: '/rt',
     socketPath: '/live',
     legacyEvents: false,
@@ -75,12 +75,15 @@ for (const [name, document] of Object.entries({
 
 test('events whose names differ only in punctuation, or resemble other names, are all described', () => {
   const names = messagesOf(documentOf(EXTRA_EVENTS)).map(({ name }) => name);
-  for (const event of [...EXTRA_EVENTS, 'bridge.cursor', 'join-tenant', 'ack']) assert.ok(names.includes(event), event);
+  for (const event of [...EXTRA_EVENTS, 'bridge.cursor', 'join-tenant', 'join', 'ack']) {
+    assert.ok(names.includes(event), event);
+  }
+  assert.ok(!names.includes('message:updated'), 'a declared event has no alias');
 });
 
 test('every event, join and ack of a client is described', async () => {
   const extraEvents = ['leads.updated'];
-  const bridge = await startBridge({ extraEvents, basePath: '/rt' });
+  const bridge = await startBridge({ extraEvents, roomKinds: ['queue'], basePath: '/rt' });
   const socket = io(new URL(bridge.url).origin, { transports: ['websocket'] });
   const stream = `${bridge.url}/sse?tenantId=tenant-1`;
   const document = parse(await (await fetch(`${bridge.url}/asyncapi.yaml`)).text()) as AsyncApiDocument;
@@ -110,6 +113,13 @@ test('every event, join and ack of a client is described', async () => {
       ['join-ticket', 'ticket-123'],
       ['join-user', 'no one'],
       ['leave-ticket', 'ticket-123'],
+      ['join-queue', 7],
+      ['join', 'queue:7', { after: 'gone' }],
+      ['join', ['queue:8', 'ticket:9'], {}],
+      ['join', ['queue:8', 'team:9'], {}],
+      ['join', 'queue:'],
+      ['join', []],
+      ['leave', ['queue:8', 'ticket:9']],
     ] as const) {
       const ack: { readonly ok: boolean } = await socket.emitWithAck(event, ...rest);
       assert.equal(check(ackSchema, ack), null, `${event} ${JSON.stringify(ack)}`);
@@ -130,6 +140,9 @@ test('every event, join and ack of a client is described', async () => {
     }
     await bridge.publish('tickets.updated', ticketUpdated());
     await bridge.publish('messages.new', messageNew());
+    const change = { ...messageNew(), messageUpdatedAt: '2024-06-01T12:00:01.000Z' };
+    await bridge.publish('messages.updated', { ...change, messageStatus: 'read' });
+    await bridge.publish('messages.deleted', change);
     await bridge.publish('leads.updated', { tenantId: 'tenant-1', score: 7 });
     await until(
       'all clients received all events',

@@ -5,9 +5,10 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { configure } from '../../src/config.ts';
 import { ERRORS } from '../../src/contract/errors.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
+import { type Audience, createEventCatalog } from '../../src/contract/events.ts';
 import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
@@ -18,7 +19,7 @@ import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import { startBridge } from '../support/bridge.ts';
 
 const catalog = createEventCatalog();
-const document = createDocument({ basePath: '', eventNames: catalog.names });
+const document = createDocument(configure());
 
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
@@ -45,7 +46,7 @@ test('the document and the app list the same routes', () => {
     bus: {} as never,
     gate: { admitAnswer: () => {} },
     store: {} as never,
-    catalog,
+    revoked: createRevoked(createLogger('silent')),
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
@@ -115,21 +116,23 @@ test('the schema of ids agrees with the check', () => {
 
 test('the examples of a publish are valid events', () => {
   const { examples = {} } = document.paths['/events']?.post?.requestBody?.content['application/json'] ?? {};
-  const bodies = Object.values(examples).map(
-    ({ value }) => value as { events?: { event: string; payload: unknown }[]; event: string; payload: unknown },
-  );
-  assert.equal(bodies.length, 2);
-  for (const { event, payload } of bodies.flatMap((body) => body.events ?? [body])) {
-    assert.equal(catalog.check(event, payload).kind, 'ok', event);
+  interface One extends Audience {
+    event: string;
+    payload: unknown;
+  }
+  const bodies = Object.values(examples).map(({ value }) => value as object as One & { events?: One[] });
+  assert.equal(bodies.length, 4);
+  for (const { event, payload, ...audience } of bodies.flatMap((body) => body.events ?? [body])) {
+    assert.equal(catalog.check(event, payload, audience).kind, 'ok', event);
   }
 });
 
-for (const [name, extraEvents] of [
-  ['the default document', []],
-  ['one with declared events', ['leads.updated']],
+for (const [name, extraEvents, roomKinds] of [
+  ['the default document', [], []],
+  ['one with declared events and kinds', ['leads.updated', 'messages.updated'], ['queue']],
 ] as const) {
   test(`${name}: every example matches its schema`, () => {
-    const { paths, components } = createDocument({ basePath: '', eventNames: createEventCatalog(extraEvents).names });
+    const { paths, components } = createDocument(configure({ extraEvents, roomKinds }));
     const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
     let count = 0;
     const check = (of: string, content: Readonly<Record<string, Content>> = {}): void => {
@@ -152,14 +155,48 @@ for (const [name, extraEvents] of [
   });
 }
 
-test('a bridge serves its own description, with its base path and its declared events', async () => {
-  const bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });
+test('a bridge with room kinds describes their fields, and which bodies it takes', () => {
+  const { paths, components } = createDocument(configure({ roomKinds: ['queue'], extraEvents: ['leads.updated'] }));
+  for (const [path, method] of [
+    ['/sse', 'get'],
+    ['/events', 'get'],
+  ] as const) {
+    const names = paths[path]?.[method]?.parameters?.map(({ name }) => name);
+    assert.ok(names?.includes('queueId'), path);
+    assert.ok(!document.paths[path]?.[method]?.parameters?.some(({ name }) => name === 'queueId'), path);
+  }
+  const ajv = new Ajv({ strict: false, validateFormats: false });
+  const fits = ajv.compile({ oneOf: [{ $ref: '#/components/schemas/PublishOne' }], components });
+  const checks = createEventCatalog(['leads.updated'], ['queue']);
+  const lead = { event: 'leads.updated', payload: { tenantId: 't' } };
+  for (const body of [
+    lead,
+    { ...lead, tenantId: 't', rooms: ['queue:a:b', 'user:u'] },
+    { ...lead, payload: { queueId: 7, userId: '' }, tenantId: 7 },
+    { ...lead, tenantId: null, rooms: null },
+    { ...lead, rooms: [] },
+    { ...lead, rooms: ['team:x'] },
+    { ...lead, rooms: ['queue:'] },
+    { ...lead, rooms: ['queue:a b'] },
+    { ...lead, rooms: [`queue:${'x'.repeat(129)}`] },
+    { ...lead, rooms: Array.from({ length: 101 }, (_, index) => `queue:${index}`) },
+    { ...lead, payload: { tenantId: 't', queueId: 'a b' } },
+    { ...lead, payload: { tenantId: 't', queueId: true } },
+  ]) {
+    const { kind } = checks.check(body.event, body.payload, body as Audience);
+    assert.equal(fits(body), kind === 'ok', JSON.stringify(body).slice(0, 200));
+  }
+});
+
+test('a bridge serves its own description, with its base path, declared events and kinds', async () => {
+  const bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'], roomKinds: ['queue'] });
   try {
     const json = await fetch(`${bridge.url}/openapi.json`);
     assert.equal(json.headers.get('content-type'), 'application/json');
     const served = (await json.json()) as OpenApiDocument;
     assert.equal(served.servers[0]?.url, '/rt');
     assert.ok(JSON.stringify(served.components.schemas.PublishOne).includes('leads.updated'));
+    assert.ok(JSON.stringify(served.components.schemas.TicketsUpdated).includes('queueId'));
     const yaml = await fetch(`${bridge.url}/openapi.yaml`);
     assert.equal(yaml.headers.get('content-type'), 'application/yaml');
     assert.deepEqual(parse(await yaml.text()), served);

@@ -42,6 +42,11 @@ async function send(
   return { response, problem };
 }
 
+/** An event with more members beside its payload. */
+const beside = (more: object): string => JSON.stringify({ ...JSON.parse(one()), ...more });
+const roomsTo = (count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `queue:${'q'.repeat(2)}${index}`);
+
 const one = (payload: unknown = ticketUpdated(), event: unknown = 'tickets.updated'): string =>
   JSON.stringify({ event, payload });
 
@@ -53,7 +58,7 @@ async function eventsOf(bridge: TestBridge, tenantId: string): Promise<{ event: 
 describe('publishing', () => {
   let bridge: TestBridge;
   before(async () => {
-    bridge = await startBridge({ maxBodyBytes: 100_000, extraEvents: ['leads.updated'] });
+    bridge = await startBridge({ maxBodyBytes: 100_000, extraEvents: ['leads.updated'], roomKinds: ['queue'] });
   });
   after(() => bridge.close());
 
@@ -92,7 +97,7 @@ describe('publishing', () => {
       JSON.stringify({
         events: [
           { event: 'tickets.updated', payload: ticketUpdated({ tenantId }) },
-          { event: 'tickets.updated', payload: ticketUpdated({ tenantId, ticketId: 7 }) },
+          { event: 'tickets.updated', payload: ticketUpdated({ tenantId, ticketId: 'a b' }) },
           { event: 'nope', payload: {} },
         ],
       }),
@@ -186,7 +191,45 @@ describe('publishing', () => {
     ['brackets that never close', '['.repeat(90_000), 400, 'invalid_json', ['']],
     ['a misspelt member', '{"event":"tickets.updated","paylod":{}}', 422, 'invalid_body', ['/paylod']],
     ['a member beside events', '{"events":[{}],"event_":1}', 422, 'invalid_body', ['/event_']],
-    ['rooms', JSON.stringify({ ...JSON.parse(one()), rooms: ['user:u'] }), 422, 'invalid_body', ['/rooms']],
+    ['rooms that are no array', beside({ rooms: 'user:u' }), 422, 'invalid_body', ['/rooms']],
+    ['no rooms', beside({ rooms: [] }), 422, 'invalid_body', ['/rooms']],
+    ['101 rooms', beside({ rooms: roomsTo(101) }), 422, 'invalid_body', ['/rooms']],
+    [
+      'bad rooms, each once',
+      beside({ rooms: ['ticket:1', 'team:1', 'ticket:', 'team:1', 7, null, 'ticket:a b', 'QUEUE:1', '__proto__:x'] }),
+      422,
+      'invalid_body',
+      ['/rooms/1', '/rooms/2', '/rooms/4', '/rooms/5', '/rooms/6', '/rooms/7', '/rooms/8'],
+    ],
+    ['the room of another tenant', beside({ rooms: ['tenant:tenant-2'] }), 422, 'invalid_body', ['/rooms/0']],
+    ['the room of all tenants', beside({ rooms: ['queue:1', 'tenant:*'] }), 422, 'invalid_body', ['/rooms/1']],
+    ['tenantId * beside', beside({ tenantId: '*' }), 422, 'invalid_body', ['/tenantId']],
+    ['a fraction as tenantId', beside({ tenantId: 1.5 }), 422, 'invalid_body', ['/tenantId']],
+    ['tenantId * within', one(ticketUpdated({ tenantId: '*' })), 422, 'invalid_payload', ['/payload/tenantId']],
+    [
+      'an id of a declared kind that is none',
+      one(ticketUpdated({ queueId: 1.5 })),
+      422,
+      'invalid_payload',
+      ['/payload/queueId'],
+    ],
+    [
+      'faults of the payload and beside it, in one answer',
+      JSON.stringify({
+        events: [
+          JSON.parse(one()),
+          { event: 'tickets.updated', payload: ticketUpdated({ ticket: 1 }), tenantId: 't', rooms: ['x:1'] },
+          { event: 'leads.updated', payload: {}, rooms: ['queue:'] },
+          { event: 'leads.updated', payload: null, rooms: 7 },
+        ],
+      }),
+      422,
+      'invalid_payload',
+      [
+        ...['/events/1/payload/ticket', '/events/1/tenantId', '/events/1/rooms/0'],
+        ...['/events/2/payload/tenantId', '/events/2/rooms/0', '/events/3/payload', '/events/3/rooms'],
+      ],
+    ],
     ['another tenantId', JSON.stringify({ ...JSON.parse(one()), tenantId: 't' }), 422, 'invalid_body', ['/tenantId']],
     [
       'a batch with members that no event has',
@@ -223,6 +266,82 @@ describe('publishing', () => {
     for (const more of [{ tenantId: payload.tenantId }, { tenantId: null, rooms: null }]) {
       assert.equal((await bridge.post({ event, payload, ...more })).status, 201);
     }
+  });
+
+  test('rooms replace those of the payload; repeats count once, and null is absent', async () => {
+    const payload = ticketUpdated({ tenantId: 'audience', queueId: 7 });
+    const rooms = ['queue:7', 'user:ana', 'tenant:audience', 'queue:7', 'ticket:another'];
+    const named = await bridge.post({ event: 'tickets.updated', payload, rooms });
+    assert.equal(named.status, 201);
+    assert.deepEqual(named.body.rooms, ['queue:7', 'user:ana', 'tenant:audience', 'ticket:another']);
+    const derived = await bridge.post({ event: 'tickets.updated', payload, rooms: null, tenantId: null });
+    assert.deepEqual(derived.body.rooms, [
+      ...['tenant:audience', 'ticket:ticket-123', 'agreement:agreement-9', 'queue:7'],
+    ]);
+    assert.equal((await bridge.post({ event: 'tickets.updated', payload, rooms: roomsTo(100) })).status, 201);
+    const heard = await (await fetch(`${bridge.url}/events?queueId=7&after=start`)).json();
+    const { events } = heard as { events: { id: string; payload: object }[] };
+    assert.deepEqual(
+      events.map(({ id }) => id),
+      [named.body.id, derived.body.id],
+    );
+    assert.deepEqual(events[0]?.payload, payload, 'the payload stays as published');
+  });
+
+  test('the tenant may stand beside the payload, and integers are ids', async () => {
+    const lead = { event: 'leads.updated', payload: { leadId: 1, userId: 42 }, tenantId: 7 };
+    const first = await bridge.post(lead);
+    assert.deepEqual([first.status, first.body.rooms], [201, ['tenant:7', 'user:42']]);
+    const named = await bridge.post({ ...lead, rooms: ['tenant:7', 'user:lead'] });
+    assert.deepEqual(named.body.rooms, ['tenant:7', 'user:lead']);
+    const inside = await bridge.post({ event: 'leads.updated', payload: { tenantId: 7 }, tenantId: '7' });
+    assert.deepEqual(inside.body.rooms, ['tenant:7']);
+    const ticket = await bridge.post({
+      event: 'tickets.updated',
+      payload: ticketUpdated({ tenantId: 7, ticketId: -1, agreementId: '*' }),
+    });
+    assert.deepEqual(ticket.body.rooms, ['tenant:7', 'ticket:-1', 'agreement:*'], 'only the tenant may not be *');
+    const inProcess = await bridge.publish('leads.updated', { leadId: 2 }, { tenantId: 7, rooms: ['queue:1'] });
+    assert.deepEqual(inProcess.rooms, ['queue:1']);
+    for (const options of [{ tenantId: 8 }, { rooms: ['team:x'] }, { rooms: [] }]) {
+      await assert.rejects(bridge.publish('leads.updated', { tenantId: 7 }, options), { code: 'invalid_body' });
+    }
+  });
+
+  test('a batch names at most 10,000 rooms', async () => {
+    const wide = await startBridge({ roomKinds: ['queue'] });
+    try {
+      const events = (count: number) =>
+        Array.from({ length: count }, (_, index) => ({
+          event: 'tickets.updated',
+          payload: ticketUpdated({ ticketId: `t${index}` }),
+          rooms: roomsTo(100),
+        }));
+      const { response, problem } = await send(wide.url, JSON.stringify({ events: events(101) }));
+      assert.deepEqual([response.status, problem.code], [400, 'batch_too_large']);
+      assert.equal((await wide.post({ events: events(100) })).status, 201);
+    } finally {
+      await wide.close();
+    }
+  });
+
+  test('the same Idempotency-Key with other rooms is another body', async () => {
+    const headers = { 'Idempotency-Key': 'rooms' };
+    const body = { event: 'leads.updated', payload: { tenantId: 'other-rooms' } };
+    const first = await bridge.post({ ...body, rooms: ['queue:1', 'queue:2'] }, headers);
+    const repeat = await bridge.post({ ...body, rooms: ['queue:2', 'queue:1'] }, headers);
+    assert.deepEqual([repeat.status, repeat.body.id], [200, first.body.id]);
+    assert.deepEqual(repeat.body.rooms, first.body.rooms);
+    for (const rooms of [['queue:1'], null, ['tenant:other-rooms']]) {
+      const { response, problem } = await send(bridge.url, JSON.stringify({ ...body, rooms }), headers);
+      assert.deepEqual([response.status, problem.code], [422, 'idempotency_conflict'], JSON.stringify(rooms));
+    }
+  });
+
+  test('a refusal lists at most 100 faults', async () => {
+    const bad = { event: 'leads.updated', payload: {}, rooms: Array.from({ length: 50 }, (_, index) => `x:${index}`) };
+    const { problem } = await send(bridge.url, JSON.stringify({ events: Array(40).fill(bad) }));
+    assert.equal(problem.errors?.length, 100);
   });
 
   test('brackets within strings do not count as nesting, and 1000 levels pass', async () => {

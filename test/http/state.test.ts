@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import type { Principal } from '../../src/auth/principal.ts';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { createBus } from '../../src/bus/bus.ts';
 import { configure } from '../../src/config.ts';
-import { createEventCatalog } from '../../src/contract/events.ts';
+import { createEventCatalog, LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
@@ -293,8 +294,17 @@ describe('state routes and tokens', () => {
     tenants: narrowing.tenants ?? ['t'],
     subject: 'u',
     scopes: new Set([narrowing.scope ?? 'subscribe']),
-    ticketIds: narrowing.ticketIds === undefined ? null : new Set(narrowing.ticketIds),
-    agreementIds: narrowing.agreementIds === undefined ? null : new Set(narrowing.agreementIds),
+    narrowing:
+      narrowing.ticketIds === undefined && narrowing.agreementIds === undefined
+        ? null
+        : new Map([
+            ['ticket', new Set(narrowing.ticketIds ?? [])],
+            ['agreement', new Set(narrowing.agreementIds ?? [])],
+          ]),
+    openKinds: ['ticket', 'agreement'],
+    claimed: new Map(),
+    tokenId: null,
+    issuedAtS: null,
     expiresAtMs: null,
     viaPass: false,
   });
@@ -309,9 +319,15 @@ describe('state routes and tokens', () => {
       store,
       catalog,
       keying: 'tenant',
-      legacyEvents: true,
+      aliases: LEGACY_NAMES,
       maxBufferBytes: config.maxBufferBytes,
-      retention: { retentionMs: 3_600_000, maxRecords: 1_000, stateMs: 3_600_000, dedupeMs: 3_600_000 },
+      retention: {
+        retentionMs: 3_600_000,
+        maxRecords: 1_000,
+        stateMs: 3_600_000,
+        dedupeMs: 3_600_000,
+        revocationMs: 1e9,
+      },
       metrics: prometheus.metrics,
       logger,
     });
@@ -321,9 +337,9 @@ describe('state routes and tokens', () => {
       bus,
       gate: { admitAnswer: () => {} },
       store,
-      catalog,
       logger,
       prometheus,
+      revoked: createRevoked(logger),
       authenticate: async () => principal,
       authorizeMetrics: async () => {},
       countRead: () => {},

@@ -292,6 +292,67 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await events(page).filter({ hasText: 'leads.updated' }).first().waitFor();
   });
 
+  test('with declared kinds: fields, rooms of the tail, and a named audience whose faults are marked', async () => {
+    const bridge = await start({ roomKinds: ['queue', 'team'], extraEvents: ['notes.added'] });
+    const { page } = await open(bridge.url, 'publish');
+    await tail(page, 'b', 'queue');
+    await page.getByLabel('Event', { exact: true }).selectOption('notes.added');
+    await page.getByLabel('teamId').fill('y');
+    await page.getByLabel('Rooms,').fill('queue:b kueue:c');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('/rooms/1 must be the name of a room').waitFor();
+    assert.equal(await page.getByLabel('Rooms,').getAttribute('aria-invalid'), 'true');
+    await page.getByLabel('Rooms,').fill('queue:b, user:ana');
+    await page.getByLabel('Tenant,').fill('another');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('must be the tenantId of the payload').waitFor();
+    await page.getByLabel('Tenant,').fill('');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await page.getByText('Published.').waitFor();
+    await events(page).filter({ hasText: 'notes.added' }).first().waitFor();
+    const answer = await fetch(`${bridge.url}/events?queueId=b`);
+    const page1 = (await answer.json()) as { events: { rooms: string[]; payload: object }[] };
+    assert.deepEqual(
+      page1.events.map(({ rooms, payload }) => [rooms, payload]),
+      [[['queue:b', 'user:ana'], { tenantId: 'console', ticketId: 'test-ticket', teamId: 'y' }]],
+    );
+  });
+
+  test('the test event for a change of a message means the message published last', async () => {
+    const bridge = await start();
+    const { page } = await open(bridge.url, 'publish');
+    const publish = async (event: string): Promise<void> => {
+      await page.getByLabel('Event', { exact: true }).selectOption(event);
+      if (event === 'messages.updated') await page.getByLabel('messageStatus').selectOption('read');
+      await page.getByRole('button', { name: 'Publish', exact: true }).click();
+      await events(page).filter({ hasText: event }).first().waitFor();
+    };
+    const state = async (): Promise<unknown[]> => {
+      const answer = await fetch(`${bridge.url}/tickets/test-ticket/messages?tenantId=console`);
+      return ((await answer.json()) as { items: { messageStatus?: string }[] }).items.map((item) => item.messageStatus);
+    };
+    await publish('messages.new');
+    await publish('messages.updated');
+    assert.deepEqual(await state(), ['read']);
+    await publish('messages.deleted');
+    assert.deepEqual(await state(), []);
+  });
+
+  for (const kind of ['queue', 'user']) {
+    test(`the parity view of a ${kind} room`, async () => {
+      const bridge = await start({ roomKinds: ['queue'] });
+      const { page, faults } = await open(bridge.url, 'parity');
+      await page.getByLabel('Kind').selectOption(kind);
+      await page.getByLabel('Id', { exact: true }).fill('a');
+      await connectAll(page);
+      await page.getByRole('button', { name: /^Publish \d+ test events/ }).click();
+      await page.locator('.verdict', { hasText: '40 events agree on all four.' }).waitFor();
+      assert.deepEqual(faults, []);
+      const answer = await fetch(`${bridge.url}/events?tenantId=console`);
+      assert.deepEqual(((await answer.json()) as { events: unknown[] }).events, [], 'only the room hears them');
+    });
+  }
+
   test('with tokens: asks for one, says what it lacks, keeps it out of URLs, forgets it', async () => {
     const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
     const { page, urls } = await open(bridge.url);

@@ -8,6 +8,7 @@
  *   <!-- runs until it prints: TEXT -->   it listens for ever; events are published until TEXT comes out
  *   <!-- goes on after a cut, printing: TEXT -->   the same; then it is cut off, and must print each event that was
  *                                         published meanwhile once and in order
+ *   <!-- run in FILE: NAME -->            another test runs it, with what it needs
  *   <!-- not run: WHY -->                 a fragment, or a thing of another machine; counted and listed here
  *
  * Without a comment it must end by itself, with success. Snippets of nothing but npm's own commands and scripts of the
@@ -50,7 +51,7 @@ const SECRET = 'a secret of the docs, of 32 bytes or more';
 /** What a page supposes of the bridge that it talks of. */
 const BRIDGES: Readonly<Record<string, Partial<Config>>> = {
   'docs/console.md': { authMode: 'jwt', jwtSecret: SECRET },
-  'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET },
+  'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET, roomKinds: ['queue'] },
 };
 /** What a page calls `$TOKEN`. */
 const TOKEN = await new SignJWT({ tenantId: '*', scope: 'admin' })
@@ -64,6 +65,7 @@ interface Snippet {
   readonly language: string;
   readonly text: string;
   readonly notRun: string | null;
+  readonly isRunElsewhere: boolean;
   /** Null: it ends by itself. */
   readonly prints: string | null;
   readonly isCut: boolean;
@@ -75,17 +77,19 @@ const snippets = files.flatMap(snippetsOf);
 
 function snippetsOf(file: string): Snippet[] {
   const fences =
-    /^(?:<!-- (not run|runs until it prints|goes on after a cut, printing): (.+) -->\n)?```(\w*)\n([\s\S]*?)^```$/gm;
+    /^(?:<!-- (not run|run in [^:]+|runs until it prints|goes on after a cut, printing): (.+) -->\n)?```(\w*)\n([\s\S]*?)^```$/gm;
   const text = textOf(file);
   return [...text.matchAll(fences)].map((match) => {
     const [whole, marker, said = '', language = '', code = ''] = match;
+    const isRunElsewhere = marker?.startsWith('run in ') ?? false;
     return {
       file,
       line: text.slice(0, match.index + whole.indexOf('```')).split('\n').length,
       language,
       text: code,
       notRun: marker === 'not run' ? said : null,
-      prints: marker === undefined || marker === 'not run' ? null : said,
+      isRunElsewhere,
+      prints: marker === undefined || marker === 'not run' || isRunElsewhere ? null : said,
       isCut: marker?.startsWith('goes on') ?? false,
     };
   });
@@ -149,8 +153,8 @@ for (const file of files) {
 }
 
 function isRunnable(snippet: Snippet): boolean {
-  const { language, notRun } = snippet;
-  return notRun === null && LANGUAGES.includes(language as Language) && !isOfClone(snippet);
+  const { language, notRun, isRunElsewhere } = snippet;
+  return notRun === null && !isRunElsewhere && LANGUAGES.includes(language as Language) && !isOfClone(snippet);
 }
 
 /** Comments aside. */

@@ -115,7 +115,7 @@ describe('installed from the tarball', () => {
 
 const APPLICATION = `
 import { connect, type Live, type RoomcastEvents } from 'roomcast/client';
-import { createPublisher, PublishError } from 'roomcast/publisher';
+import { createEmitter, createPublisher, type Emitter, PublishError } from 'roomcast/publisher';
 
 interface Lead { tenantId: string; score: number }
 const live = connect<RoomcastEvents & { 'leads.updated': Lead }>({
@@ -149,11 +149,19 @@ async function all(plain: Live): Promise<void> {
   console.log(cursor, live.cursor?.length);
   for await (const event of live) {
     if (event.event === 'leads.updated') event.payload.score.toFixed();
-    else event.payload.ticketStatus.trim();
+    else if (event.event === 'messages.updated') event.payload.messageStatus?.trim();
+    else event.payload.ticketStatus?.trim();
   }
   plain.close();
   const publisher = createPublisher({ url: 'https://bridge.example', token: 'x' });
   const { id, duplicate } = await publisher.publish('messages.new', {}, { idempotencyKey: 'k' });
+  await publisher.publish('leads.updated', {}, { rooms: ['user:ana'], tenantId: 1 });
+  const io: Emitter = createEmitter(publisher, {
+    tenantId: (event, payload, rooms) => (event === rooms[0] ? 1 : (payload.of as string)),
+    onError: ({ code, message }, { event, rooms }) => console.log(code, message, event, rooms.length),
+  });
+  io.to('ticket:7').in(['user:ana']).emit('leads.updated', { n: 1 });
+  io.emitToUser('ana', 'leads.updated', {}, { tenantId: 'tenant-1' });
   const known: boolean = duplicate;
   if (Math.random() > 2) throw new PublishError(id, String(known));
   await publisher.flush();

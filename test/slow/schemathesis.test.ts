@@ -52,7 +52,7 @@ async function check(context: TestContext, config: Partial<Config>, ...args: str
 const WITHOUT_STREAMS = ['--exclude-path', '/sse', '--exclude-path', '/check/stream'];
 
 test('what the document allows is accepted, and the rest refused', options, async (context) => {
-  await check(context, { extraEvents: ['leads.updated'] }, ...WITHOUT_STREAMS);
+  await check(context, { extraEvents: ['leads.updated'], roomKinds: ['queue'] }, ...WITHOUT_STREAMS);
 });
 
 test('streams', options, async (context) => {
@@ -63,6 +63,11 @@ test('streams', options, async (context) => {
 test('with tokens: every refusal is documented', options, async (context) => {
   const claims = { tenantId: 't', sub: 'u', scope: 'subscribe publish admin' };
   const token = await new SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).sign(Buffer.from(SECRET));
-  const config = { authMode: 'jwt', jwtSecret: SECRET } as const;
+  const config = {
+    authMode: 'jwt',
+    jwtSecret: SECRET,
+    roomKinds: ['queue', 'team'],
+    claimedRoomKinds: ['team'],
+  } as const;
   await check(context, config, ...WITHOUT_STREAMS, '--header', `Authorization: Bearer ${token}`);
 });

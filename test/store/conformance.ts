@@ -27,6 +27,7 @@ import {
   type TicketsQuery,
 } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
+import { revocationConformance } from './revocations.ts';
 
 /** A log that can be opened again after its store was closed. */
 export interface TestLog {
@@ -47,12 +48,14 @@ export interface Engine {
 }
 
 /** 2026-01-01. */
-const NOW = 1_767_225_600_000;
-const HOUR = 3_600_000;
+export const NOW = 1_767_225_600_000;
+export const HOUR = 3_600_000;
 const catalog = createEventCatalog(['tickets.new']);
 
 /** Removes nothing; a test overrides one of the limits. */
-const KEEP: Retention = { trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+export const KEEP: Retention = {
+  ...{ trimBeforeMs: 0, maxRecords: 1e9, stateBeforeMs: 0, dedupeBeforeMs: 0, revokedBeforeMs: 0, nowMs: 0 },
+};
 /** More characters than any test appends. */
 const BIG = 1e9;
 const PAGE = { hearing: HEARS_ALL, limit: 100, maxChars: BIG, page: null } as const;
@@ -105,7 +108,7 @@ export async function append(store: Store, events: readonly AppendEvent[], atMs 
   return appended.map(({ id }) => id);
 }
 
-async function outcome(store: Store, body: AppendRequest): Promise<readonly AppendedEvent[]> {
+export async function outcome(store: Store, body: AppendRequest): Promise<readonly AppendedEvent[]> {
   const result = await store.append(body);
   assert.equal(result.kind, 'appended');
   return result.kind === 'appended' ? result.events : [];
@@ -115,7 +118,7 @@ const ticketOf = (store: Store, tenantId: string, ticketId: string, hearing: Hea
   store.ticket({ tenantId, ticketId, hearing });
 
 /** The hearing of a caller that may hear these rooms only. */
-const only = (...rooms: Hearing['rooms']): { hearing: Hearing } => ({ hearing: { kinds: [], rooms } });
+export const only = (...rooms: Hearing['rooms']): { hearing: Hearing } => ({ hearing: { kinds: [], rooms } });
 
 /** Reads all records after a cursor, page by page. */
 export async function readAll(store: Store, audiences: readonly string[], after: Cursor, limit = 1000) {
@@ -144,7 +147,7 @@ const newestOf = async (store: Store, audiences: readonly string[], limit = 100)
   (await store.newest({ audiences, before: null, limit, maxChars: BIG })).records;
 
 /** The items of each page of a state list. */
-async function pagesOf(list: (page: string | null) => Promise<StatePage>): Promise<(readonly string[])[]> {
+export async function pagesOf(list: (page: string | null) => Promise<StatePage>): Promise<(readonly string[])[]> {
   const pages: (readonly string[])[] = [];
   for (let page: string | null = null; ; ) {
     const { items, nextPage } = await list(page);
@@ -184,12 +187,14 @@ export function tailOf(store: Store): Tail {
 }
 
 /** Waits until the tail is at the head. The tail may lag behind an `append` that has resolved. */
-async function caughtUp(store: Store, { records }: Tail): Promise<void> {
+export async function caughtUp(store: Store, { records }: Tail): Promise<void> {
   const { head } = await store.bounds();
   await until('the tail is at the head', () => (records.at(-1)?.id ?? store.opened.head) >= head);
 }
 
 export function storeConformance(name: string, engine: Engine): void {
+  revocationConformance(name, engine);
+
   /** Opens a store on a new log. The end of the test closes and removes it. `reopen` closes it first. */
   async function setUp(t: TestContext, keying: Keying = 'room') {
     const log = await engine.create();
@@ -508,7 +513,7 @@ export function storeConformance(name: string, engine: Engine): void {
         const again = await outcome(store, request(events, NOW + 1, 'key-1', 'a'));
         assert.deepEqual(
           again,
-          first.map(({ id }) => ({ id, duplicate: true })),
+          first.map((result) => ({ ...result, duplicate: true })),
         );
         assert.deepEqual(await store.append(request(events, NOW, 'key-1', 'b')), { kind: 'conflict' });
         assert.equal((await outcome(store, request(events, NOW, 'key-2', 'a')))[0]?.duplicate, false);
@@ -541,26 +546,27 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal((await outcome(store, request([declared()], NOW, 'old')))[0]?.duplicate, false);
       });
 
-      it('finds a repeat by messageId within a tenant, and by providerMessageId within a ticket', async (t) => {
+      it('finds a repeat by messageId or providerMessageId within a ticket', async (t) => {
         const { store, tail, reopen } = await setUp(t);
         const known = message({ messageId: 'm', providerMessageId: 'p' });
         const [id] = await append(store, [known]);
         const appended = async (overrides: Record<string, unknown>, on = store) =>
           (await outcome(on, request([message(overrides)])))[0] as AppendedEvent;
-        const repeat = { id, duplicate: true };
+        const repeat = { id, duplicate: true, rooms: known.rooms };
         assert.deepEqual(await appended({ messageId: 'm', providerMessageId: 'p' }), repeat);
-        assert.deepEqual(await appended({ messageId: 'm', ticketId: 'k2', providerMessageId: 'q' }), repeat);
+        assert.deepEqual(await appended({ messageId: 'm', providerMessageId: 'q' }), repeat);
         assert.deepEqual(await appended({ messageId: null, providerMessageId: 'p' }), repeat);
         assert.deepEqual(await appended({ messageId: 'other', providerMessageId: 'p' }), repeat);
         for (const fresh of [
           { messageId: 'm', providerMessageId: 'p', tenantId: 't2' },
           { messageId: null, providerMessageId: 'p', ticketId: 'k2' },
+          { messageId: 'm', providerMessageId: 'q', ticketId: 'k2' },
           { messageId: 'p', providerMessageId: 'm' },
         ]) {
           assert.equal((await appended(fresh)).duplicate, false);
         }
         await caughtUp(store, tail);
-        assert.equal(tail.records.length, 4);
+        assert.equal(tail.records.length, 5);
         await store.trim({ ...KEEP, maxRecords: 0 });
         const reopened = engine.keeps ? (await reopen()).store : store;
         assert.deepEqual(await appended({ messageId: 'm' }, reopened), repeat, 'while the state keeps the message');
@@ -591,7 +597,7 @@ export function storeConformance(name: string, engine: Engine): void {
         assert.equal(first[0]?.id, id);
         assert.deepEqual(
           await outcome(store, request(events, NOW, 'key')),
-          first.map((e) => ({ id: e.id, duplicate: true })),
+          first.map((result) => ({ ...result, duplicate: true })),
         );
       });
     });

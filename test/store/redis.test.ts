@@ -7,12 +7,14 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import { HEARS_ALL } from '../../src/contract/audiences.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
+import { createEventCatalog } from '../../src/contract/events.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import { createLogger } from '../../src/logger.ts';
 import { withoutCredentials } from '../../src/store/open.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { parseRedisUrl } from '../../src/store/redis/url.ts';
 import {
+  type AppendEvent,
   type AppendResult,
   type EraseTarget,
   erasureKey,
@@ -26,6 +28,7 @@ import { until } from '../support/until.ts';
 import {
   append,
   declared,
+  type Engine,
   message,
   readAll,
   refusedAs,
@@ -34,10 +37,18 @@ import {
   storeConformance,
   ticket,
 } from './conformance.ts';
+import { messageConformance } from './message-conformance.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
-const EVERYTHING: Retention = { trimBeforeMs: 1e15, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+const EVERYTHING: Retention = {
+  trimBeforeMs: 1e15,
+  maxRecords: 0,
+  stateBeforeMs: 0,
+  dedupeBeforeMs: 0,
+  revokedBeforeMs: 0,
+  nowMs: 0,
+};
 
 interface Node {
   readonly store: Store;
@@ -149,7 +160,7 @@ function publishMany(store: Store, name: string): () => Promise<Cursor[]> {
 }
 
 if (absent === false) {
-  storeConformance('Redis', {
+  const engine: Engine = {
     keeps: true,
     rekeys: false,
     nodes: 'many',
@@ -157,7 +168,9 @@ if (absent === false) {
       const redis = await startRedis();
       return { open: (keying = 'room') => openRedisStore({ url: redis.url, keying, logger }), remove: redis.stop };
     },
-  });
+  };
+  storeConformance('Redis', engine);
+  messageConformance('Redis', engine);
 }
 
 describe('a Redis URL', () => {
@@ -265,7 +278,7 @@ describe('many nodes on one Redis', { skip: absent }, () => {
     await (await openRedisStore({ url: redis.url, keying: 'room', logger })).close();
     // As if the clock had stepped back by an hour since the newest record.
     const last = String((Date.now() + 3_600_000) * 1000);
-    await redis.command('HSET', '{roomcast}:meta', 'last', last, 'trimmed', last);
+    await redis.command('HSET', '{roomcast}:log', 'last', last, 'trimmed', last);
     const [a, b] = await Promise.all([startNode(t, redis.url), startNode(t, redis.url)]);
     const appended: Cursor[] = [];
     for (const { store } of [a, b, a]) appended.push(...(await append(store, [declared(), declared()])));
@@ -333,6 +346,179 @@ describe('many nodes on one Redis', { skip: absent }, () => {
   it('must have the same keying', async (t) => {
     await startNode(t, redis.url);
     await assert.rejects(openRedisStore({ url: redis.url, keying: 'tenant', logger }), /by room.*by tenant.*AUTH_MODE/);
+  });
+});
+
+describe('the format of a log on Redis', { skip: absent }, () => {
+  const redis = useRedis();
+  beforeEach(() => redis.command('FLUSHALL'));
+  const changed = (fields: object): AppendEvent => {
+    const base = { tenantId: 't1', ticketId: 'k1', messageUpdatedAt: '2026-01-01T00:00:00Z', message: {} };
+    const result = createEventCatalog().check('messages.updated', { ...base, ...fields });
+    assert.ok(result.kind === 'ok');
+    return { ...result.event, audiences: result.event.rooms };
+  };
+
+  it('stops a node that does not know it, in one sentence, and every call of a node that runs', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    await redis.command('HSET', '{roomcast}:log', 'format', '9');
+    const opening = openRedisStore({ url: redis.url, keying: 'room', logger });
+    await assert.rejects(
+      opening,
+      /format 9, but this version knows format 2; start the version that wrote it, or a newer/,
+    );
+    const calls = [
+      () => store.append(request([declared()], Date.now())),
+      () => store.trim(EVERYTHING),
+      () => store.erase({ tenantId: 't1', ticketId: null }),
+      () => store.bounds(),
+    ];
+    for (const call of calls) await assert.rejects(call(), refusedAs('unavailable'));
+    await until('it is not healthy', () => !store.healthy());
+    await redis.command('HSET', '{roomcast}:log', 'format', '2');
+    await until('it is healthy again', () => store.healthy());
+  });
+
+  it('locks out nodes of format 1: what they read first has another type', async (t) => {
+    await startNode(t, redis.url);
+    await assert.rejects(redis.command('HMGET', '{roomcast}:meta', 'epoch'), /WRONGTYPE/);
+  });
+
+  /** The keys as a node of format 1 wrote them. */
+  async function load(): Promise<void> {
+    const file = new URL('redis-format-1.json', import.meta.url);
+    const commands = JSON.parse(await readFile(file, 'utf8')) as string[][];
+    for (const command of commands) await redis.command(...command);
+  }
+
+  it('becomes that of this version, at once for its readers and in steps for its names of messages', async (t) => {
+    await load();
+    const epoch = await redis.command('HGET', '{roomcast}:meta', 'epoch');
+    const [{ store }, other] = [await startNode(t, redis.url), await startNode(t, redis.url)];
+    assert.ok(store.opened.head.startsWith(`${epoch}-`));
+    assert.equal((await store.stats()).records, 5);
+    const base = { agreementId: 'g' };
+    const known = [
+      message({ ...base, messageId: 'm1', providerMessageId: 'p1' }),
+      message({ ...base, messageId: 'm1' }),
+      message({ ...base, messageId: 'k2,m2' }),
+      message({ ...base, providerMessageId: 'p1', ticketId: 'k2', messageId: 'other' }),
+      message({ ...base, messageId: 'm2', ticketId: 'k2' }),
+      message({ ...base, messageId: 'm1', ticketId: 'k2', tenantId: 't2' }),
+    ];
+    const isKnown = async (event: AppendEvent, on = store) => {
+      const result = await on.append(request([event], Date.now()));
+      assert.ok(result.kind === 'appended');
+      return result.events[0]?.duplicate;
+    };
+    // By format 1, a messageId named one message of its tenant; its meaning stays within the ticket.
+    for (const event of known) assert.equal(await isKnown(event), true, event.payload);
+    assert.equal(await isKnown(message({ messageId: 'm1', ticketId: 'k2' })), false);
+    const edit = changed({ messageId: 'm1' });
+    await append(store, [edit]);
+    await Promise.all([store.trim({ ...EVERYTHING, maxRecords: 1e9, trimBeforeMs: 0 }), other.store.trim(EVERYTHING)]);
+    assert.equal(await redis.command('HGET', '{roomcast}:log', 'upgrade'), null);
+    assert.doesNotMatch(await contentsOf(redis), /"m,/);
+    for (const event of known) assert.equal(await isKnown(event, other.store), true, event.payload);
+    const page = { tenantId: 't1', hearing: HEARS_ALL, limit: 10, maxChars: 1e9, page: null } as const;
+    const { items } = await store.messages({ ...page, ticketId: 'k1', order: 'asc' });
+    assert.equal(items.length, 2);
+    assert.equal(items[0], edit.payload);
+    const tickets = { ...page, agreementId: null, status: null, updatedAfter: null };
+    for (const rooms of [['agreement:g'], ['ticket:k1', 'ticket:k2'], ['tenant:t1']] as const) {
+      assert.equal((await store.tickets({ ...tickets, hearing: { kinds: [], rooms } })).items.length, 2);
+    }
+    await store.erase({ tenantId: 't1', ticketId: 'k2' });
+    assert.equal(await isKnown(known[4] as AppendEvent), false);
+    assert.equal(await isKnown(known[5] as AppendEvent), true);
+  });
+
+  it('answers an Idempotency-Key of format 1', async (t) => {
+    await load();
+    const { store } = await startNode(t, redis.url);
+    const repeated = request([ticket(), message(), message()], Date.now(), 'key');
+    const result = await store.append(repeated);
+    assert.deepEqual(result.kind === 'appended' && result.events.map(({ duplicate }) => duplicate), [true, true, true]);
+  });
+
+  it('forgets names that are not converted yet', async (t) => {
+    for (const forget of ['erase', 'trim'] as const) {
+      await redis.command('FLUSHALL');
+      await load();
+      const { store } = await startNode(t, redis.url);
+      if (forget === 'erase') await store.erase({ tenantId: 't1', ticketId: 'k1' });
+      else await store.trim({ ...EVERYTHING, stateBeforeMs: 2e15 });
+      assert.deepEqual(await redis.command('HMGET', '{roomcast}:dedupe:t1', 'm,m1', 'm,k2,m2', 'i,k1,m1'), [
+        null,
+        null,
+        null,
+      ]);
+    }
+  });
+
+  it('writes nothing for a ticket or message beyond its record, its entry and its names', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    await append(store, [ticket({ agreementId: 'g' }), message({ messageId: 'm', agreementId: 'g' }), declared()]);
+    const keys = ((await redis.command('KEYS', '*')) as string[]).map((key) => key.split(':')[1]);
+    const kinds = ['agreement', 'claimed', 'dedupe', 'feed', 'log', 'messages', 'meta', 'recent', 'record', 'room'];
+    assert.deepEqual([...new Set(keys)].sort(), [...kinds, 'state', 'tickets']);
+  });
+
+  it('keeps no name of what is erased, whatever changed and wherever it went', async (t) => {
+    const { store } = await startNode(t, redis.url);
+    const there = { ticketId: 'gone-1', agreementId: 'gone-2' };
+    const away = (event: AppendEvent): AppendEvent => {
+      const rooms = ['queue:q', 'user:gone-3'] as const;
+      return { ...event, rooms, audiences: rooms, roomsAreNamed: true };
+    };
+    const fill = () =>
+      append(store, [
+        away(ticket(there)),
+        changed({ ...there, messageId: 'gone-4' }),
+        away(changed({ ...there, providerMessageId: 'gone-5' })),
+        changed({ ...there, messageId: 'gone-4', providerMessageId: 'gone-5', n: 1 }),
+        away(message({ ...there, messageId: 'gone-4' })),
+        changed({ ...there, messageId: 'gone-4', providerMessageId: 'gone-6', n: 2 }),
+        changed({ ...there, messageId: 'gone-7' }),
+        away(declared({ ticketId: 'gone-1' })),
+      ]);
+    for (const before of [
+      async () => {},
+      () => store.trim({ ...EVERYTHING, maxRecords: 3 }),
+      () => store.trim(EVERYTHING),
+    ]) {
+      await fill();
+      await before();
+      await store.erase({ tenantId: 't1', ticketId: 'gone-1' });
+      assert.doesNotMatch(await contentsOf(redis), /gone-/);
+      assert.equal(await redis.command('EXISTS', '{roomcast}:shown:t1,queue:q'), 0);
+    }
+    await fill();
+    await store.trim({ ...EVERYTHING, stateBeforeMs: 2e15, dedupeBeforeMs: 2e15 });
+    assert.doesNotMatch(await contentsOf(redis), /gone-/);
+  });
+});
+
+describe('settings that all nodes of a log on Redis share', { skip: absent }, () => {
+  const redis = useRedis();
+
+  it('a node with other CLAIMED_ROOM_KINDS does not start beside live ones, and starts once they have ended', async () => {
+    const open = (...claimedRoomKinds: string[]) =>
+      openRedisStore({ url: redis.url, keying: 'room', claimedRoomKinds, logger });
+    const nodes = [await open('team', 'queue'), await open('queue', 'team')];
+    await Promise.all([
+      assert.rejects(
+        open(),
+        /^Error: STORE_URL: .* CLAIMED_ROOM_KINDS queue,team, but this node has none; .* stop them all/,
+      ),
+      assert.rejects(open('queue'), /CLAIMED_ROOM_KINDS queue,team, but this node has queue;/),
+    ]);
+    assert.ok(nodes.every((node) => node.healthy()));
+    await nodes[0]?.close();
+    await nodes[1]?.close();
+    const changed = await open('queue');
+    assert.ok(changed.healthy());
+    await changed.close();
   });
 });
 

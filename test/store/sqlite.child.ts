@@ -1,11 +1,13 @@
 /** A process for the SQLite tests to kill, or to run out of space. It reports each step as a line of JSON. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { BridgeError } from '../../src/contract/errors.ts';
 import { createLogger } from '../../src/logger.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { append, declared, readAll, tailOf } from './conformance.ts';
+import { makeFormat } from './format-2.ts';
 
 const [mode, path] = process.argv.slice(2) as [string, string];
 const open = (file: string) => openSqliteStore({ file, keying: 'room', logger: createLogger('silent') });
@@ -76,9 +78,31 @@ async function count(store: Store): Promise<number> {
   return (await readAll(store, ['tenant:t1'], store.opened.head)).records.length;
 }
 
+/** Opens a log of an earlier format, and keeps it open. */
+async function upgrade(file: string): Promise<void> {
+  report('opening');
+  await open(file);
+  report('open');
+}
+
+/** Opens a log of an earlier format on a file system of a few MiB, without room for its copy. */
+async function upgradeWithoutRoom(folder: string): Promise<void> {
+  const file = join(folder, 'log.db');
+  makeFormat(2, file, 8_000);
+  const message = await open(file).then(
+    (store) => store.close().then(() => 'opened'),
+    (error: Error) => error.message,
+  );
+  const db = new DatabaseSync(file);
+  const { user_version: format } = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  report({ message, names: readdirSync(folder), format });
+}
+
 const modes: Record<string, (path: string) => Promise<void>> = {
   append: appendForEver,
   full: fillTheDisk,
   demand: appendOnDemand,
+  upgrade,
+  'upgrade-full': upgradeWithoutRoom,
 };
 await modes[mode]?.(path);

@@ -32,15 +32,16 @@ import {
   ALL_TICKETS,
   append,
   declared,
+  type Engine,
   message,
   readAll,
   refusedAs,
   request,
-  sessionChange,
   storeConformance,
   tailOf,
   ticket,
 } from './conformance.ts';
+import { messageConformance } from './message-conformance.ts';
 
 const logger = createLogger('silent');
 const CHILD = fileURLToPath(import.meta.resolve('./sqlite.child.ts'));
@@ -49,7 +50,7 @@ function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'roomcast-'));
 }
 
-storeConformance('SQLite in memory', {
+const IN_MEMORY: Engine = {
   keeps: false,
   rekeys: false,
   nodes: 'one',
@@ -57,9 +58,9 @@ storeConformance('SQLite in memory', {
     open: (keying = 'room') => openSqliteStore({ file: ':memory:', keying, logger }),
     remove: async () => {},
   }),
-});
+};
 
-storeConformance('SQLite file', {
+const IN_FILE: Engine = {
   keeps: true,
   rekeys: true,
   nodes: 'one',
@@ -70,7 +71,15 @@ storeConformance('SQLite file', {
       remove: async () => rmSync(folder, { recursive: true }),
     };
   },
-});
+};
+
+for (const [name, engine] of [
+  ['SQLite in memory', IN_MEMORY],
+  ['SQLite file', IN_FILE],
+] as const) {
+  storeConformance(name, engine);
+  messageConformance(name, engine);
+}
 
 describe('a log in a file', () => {
   /** Makes a new folder. The end of the test closes its stores and removes it. */
@@ -282,6 +291,27 @@ describe('a log in a file', () => {
       });
     }
 
+    it('refuses in one line a backup beside the write-ahead log of the log before it, and takes it without', async (t) => {
+      const { folder, file, open } = setUp(t);
+      const { store } = await open();
+      const lines = (count: number) => Array.from({ length: count }, () => message({ text: 'x'.repeat(2_000) }));
+      await append(store, lines(40));
+      const source = new DatabaseSync(file, { readOnly: true });
+      const copy = join(folder, 'copy.db');
+      source.exec(`VACUUM INTO '${copy}'`);
+      source.close();
+      await append(store, lines(40));
+      const restored = join(folder, 'restored.db');
+      copyFileSync(`${file}-wal`, `${restored}-wal`);
+      copyFileSync(copy, restored);
+      await assert.rejects(open({ file: restored }), oneLine(/restored\.db-wal beside it .*move .*-wal and .*-shm/));
+      rmSync(`${restored}-wal`);
+      const { store: again } = await open({ file: restored });
+      assert.equal((await again.stats()).records, 40);
+      await append(again, lines(1));
+      assert.equal((await again.stats()).records, 41);
+    });
+
     it('keeps its files to itself, and names the command for those that others can read', async (t) => {
       const { folder, open } = setUp(t);
       const warnings: string[] = [];
@@ -304,36 +334,6 @@ describe('a log in a file', () => {
       assert.deepEqual([statSync(join(folder, 'made')).mode & 0o777, statSync(file).mode & 0o777], [0o700, 0o600]);
       await open({ file, logger });
       assert.equal(warnings.length, 1);
-    });
-
-    it('upgrades a log of format 1: the records stay, and its sessions, which were readable, are dropped', async (t) => {
-      const { file, open } = setUp(t);
-      const { store } = await open();
-      const [id] = await append(store, [declared()]);
-      await store.close();
-      const earlier = new DatabaseSync(file);
-      earlier.exec(`
-        DROP TABLE sessions; DROP TABLE session_rooms; DROP TABLE session_counts; DROP INDEX idempotency_by_scope;
-        CREATE TABLE sessions (
-          pid TEXT PRIMARY KEY, owner TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID;
-        CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-        INSERT INTO sessions VALUES ('p', 'a', '{"rooms":["ticket:readable"]}', 2000000000000000);
-        PRAGMA user_version = 1;
-      `);
-      earlier.close();
-      for (const saved of [false, true]) {
-        const { store } = await open();
-        const { records } = await store.newest({ audiences: ['tenant:t1'], limit: 9, maxChars: 1e6 });
-        assert.deepEqual(
-          records.map((record) => record.id),
-          [id],
-        );
-        assert.equal((await store.claimSession('p', 'a', Date.now())) !== null, saved);
-        assert.equal(await store.saveSession(sessionChange()), 'saved');
-        await store.close();
-        assert.ok(!readFileSync(file, 'latin1').includes('readable'));
-      }
     });
 
     it('refuses a log of a later format version', async (t) => {
@@ -533,7 +533,7 @@ describe('a log in a file', () => {
       await store.append(request(events.slice(0, 1), n, `gone-key-${n}`));
       await store.append(request(events.slice(1), n));
       if (n % 50 === 49) {
-        const nothing = { trimBeforeMs: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 };
+        const nothing = { trimBeforeMs: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, revokedBeforeMs: 0, nowMs: 0 };
         await store.trim({ ...nothing, maxRecords: 60 });
       }
     }
@@ -610,10 +610,24 @@ describe('a log in a file', () => {
     const many = Array.from({ length: 1_000 }, () => message({ ticketId: 'many' }));
     await append(store, many);
     await append(store, [declared()]);
-    await store.trim({ trimBeforeMs: 0, maxRecords: 401, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    await store.trim({
+      trimBeforeMs: 0,
+      maxRecords: 401,
+      stateBeforeMs: 0,
+      dedupeBeforeMs: 0,
+      revokedBeforeMs: 0,
+      nowMs: 0,
+    });
     assert.equal(await store.erase({ tenantId: 't1', ticketId: 'many' }), 1_000);
     assert.equal((await store.stats()).records, 1);
-    await store.trim({ trimBeforeMs: 0, maxRecords: 0, stateBeforeMs: 0, dedupeBeforeMs: 0, nowMs: 0 });
+    await store.trim({
+      trimBeforeMs: 0,
+      maxRecords: 0,
+      stateBeforeMs: 0,
+      dedupeBeforeMs: 0,
+      revokedBeforeMs: 0,
+      nowMs: 0,
+    });
     const { floor, head } = await store.bounds();
     assert.equal(floor, head);
   });

@@ -9,7 +9,7 @@ import type { TransportName as LibraryTransport } from '../../src/client/events.
 import type { TransportName } from '../../src/contract/names.ts';
 import { until } from './until.ts';
 
-export type RoomIds = Partial<Record<'tenantId' | 'ticketId' | 'agreementId' | 'userId', string[]>>;
+export type RoomIds = Partial<Record<'tenantId' | 'ticketId' | 'agreementId' | 'userId' | 'queueId', string[]>>;
 
 export interface Heard {
   readonly event: string;
@@ -46,20 +46,24 @@ export type Connect = (url: string, rooms: RoomIds, options?: ConnectOptions) =>
 export const EVENT_NAMES = [
   'tickets.updated',
   'messages.new',
+  'messages.updated',
+  'messages.deleted',
   'ticket.updated',
   'ticket.message',
   'ticket.message.created',
   'message:created',
+  'message:updated',
   'leads.updated',
 ];
 
-const CANONICAL = new Set(['tickets.updated', 'messages.new', 'leads.updated']);
+const CANONICAL = new Set(['tickets.updated', 'messages.new', 'messages.updated', 'messages.deleted', 'leads.updated']);
 
 const JOIN_OF = {
   tenantId: 'join-tenant',
   ticketId: 'join-ticket',
   agreementId: 'join-agreement',
   userId: 'join-user',
+  queueId: 'join-queue',
 };
 
 export interface SocketClient extends Client {

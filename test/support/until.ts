@@ -12,7 +12,8 @@ export async function until(
   const startedMs = performance.now();
   while (!(await condition())) {
     const waitedMs = performance.now() - startedMs;
-    if (waitedMs > timeoutMs * crowding()) throw new Error(`did not happen within ${Math.round(waitedMs)} ms: ${what}`);
+    if (waitedMs > timeoutMs && waitedMs > timeoutMs * crowding())
+      throw new Error(`did not happen within ${Math.round(waitedMs)} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -4,7 +4,8 @@
  * For each listener: the canonical events it saw are exactly the records of its rooms, each once, in cursor order, up
  * to a `bridge.reset` that it was told. For each publisher: what was acknowledged is in the log as it was sent, what was
  * refused is not, a batch is there whole or not at all, and the log holds nothing twice. Rooms are worked out here from the payload (protocol §2), so that
- * the product's own idea of an audience is never taken for granted.
+ * the product's own idea of an audience is never taken for granted. The state, where the stage reads it, is that of the
+ * log by the model in test/support/oracle.ts.
  */
 
 export type Law =
@@ -21,7 +22,8 @@ export type Law =
   | 'refused'
   | 'twice'
   | 'half'
-  | 'log order';
+  | 'log order'
+  | 'state';
 
 /** A record as the log gave it at the end. */
 export interface LogEntry {
@@ -98,11 +100,14 @@ export interface Objection {
 const LEGACY: Readonly<Record<string, readonly string[]>> = {
   'tickets.updated': ['ticket.updated'],
   'messages.new': ['ticket.message', 'ticket.message.created', 'message:created'],
+  'messages.updated': ['message:updated'],
+  'messages.deleted': [],
 };
 
-/** The rooms of protocol §2. */
+/** The rooms of protocol §2, or those that the publisher notes in the payload as `heardBy`, where they are others. */
 export function roomsOf(event: string, payload: Readonly<Record<string, unknown>>): string[] {
-  const kinds = event in LEGACY ? ['tenant', 'ticket', 'agreement'] : ['tenant', 'ticket', 'agreement', 'user'];
+  if (Array.isArray(payload.heardBy)) return payload.heardBy as string[];
+  const kinds = ['tenant', 'ticket', 'agreement', ...(event in LEGACY ? [] : ['user']), 'queue'];
   return kinds.flatMap((kind) => {
     const id = payload[`${kind}Id`];
     return typeof id === 'string' && id !== '' ? [`${kind}:${id}`] : [];

@@ -54,7 +54,7 @@ interface Recorder {
   note(text: string): void;
 }
 
-const CANONICAL = ['tickets.updated', 'messages.new', 'leads.updated'];
+const CANONICAL = ['tickets.updated', 'messages.new', 'messages.updated', 'messages.deleted', 'leads.updated'];
 const RETRY_MS = 30;
 const RETRY_MAX_MS = 250;
 const POLL_SECONDS = 20;

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { createRandom } from './random.ts';
+import { createRandom } from '../support/random.ts';
 import { SCENARIOS, type Scenario } from './scenarios.ts';
 import type { Verdict } from './stage.ts';
 

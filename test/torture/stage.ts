@@ -6,11 +6,22 @@
  */
 import { createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { check, type History, type LogEntry, type Objection, type Publication, story, subjectOf } from './checker.ts';
+import type { Fact } from '../support/oracle.ts';
+import type { Random } from '../support/random.ts';
+import {
+  check,
+  type History,
+  type LogEntry,
+  type Objection,
+  type Publication,
+  roomsOf,
+  story,
+  subjectOf,
+} from './checker.ts';
 import { type Listener, type ListenOptions, listen, roomQuery, TRANSPORTS, type Transport } from './listeners.ts';
-import type { Random } from './random.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { type Server, type ServerOptions, startServer } from './server.ts';
+import { createWitness } from './witness.ts';
 
 export interface Kit {
   readonly seed: number;
@@ -62,6 +73,8 @@ interface Attempted {
   readonly key: string;
   readonly event: string;
   readonly payload: string;
+  /** As named beside the payload. */
+  readonly rooms: readonly string[] | null;
   readonly ids: string[];
   /** The key of the request, where it holds several. */
   batch?: string;
@@ -121,6 +134,23 @@ interface Answer {
 const PUBLISH_TIMEOUT_MS = 8_000;
 const SETTLE_MS = 250;
 
+const TICKETS = ['ticket-1', 'ticket-2', 'ticket-3'];
+const QUEUES = ['queue-1', 'queue-2'];
+const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'];
+
+/** Every room that a publication may go to. */
+const roomsOfTenant = (tenant: string): string[] => [
+  `tenant:${tenant}`,
+  'agreement:agreement-1',
+  ...TICKETS.map((id) => `ticket:${id}`),
+  ...QUEUES.map((id) => `queue:${id}`),
+];
+
+const idsOf = ({ messageId, providerMessageId }: Readonly<Record<string, unknown>>) => ({
+  messageId,
+  providerMessageId,
+});
+
 /** Cursors begin with the identity of their log. */
 export const logOf = (cursor: string): string => cursor.slice(0, cursor.indexOf('-'));
 
@@ -132,11 +162,14 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     RETRY_MS: '40',
     HEARTBEAT_MS: '1000',
     EXTRA_EVENTS: 'leads.updated',
+    ROOM_KINDS: 'queue',
     RATE_JOINS: '1000',
     AUTH_MODE: auth,
     JWT_SECRET: SECRET,
     ...options.env,
   };
+  /** The log may be lost or trimmed, and the state with it. */
+  const isLossy = options.mayReset === true;
   const startNode = (server = options.server): Promise<Server> => startServer({ env, ...server });
   const servers: Server[] = [];
   for (let node = 0; node < (options.nodes ?? 1); node++) servers.push(await startNode());
@@ -148,32 +181,86 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
   const authorization = (token: string): Record<string, string> =>
     auth === 'jwt' ? { authorization: `Bearer ${token}` } : {};
 
+  const messages: { readonly attempted: Attempted; readonly about: Record<string, unknown> }[] = [];
+
+  /** Rooms that a publisher names now and then, in place of those of the payload. */
+  function drawRooms(tenant: string, ticketId: string): string[] | null {
+    return random.pick([
+      ...[null, null, null, [`ticket:${ticketId}`], ['queue:queue-2']],
+      ...[
+        ['queue:queue-1', `tenant:${tenant}`],
+        ['agreement:agreement-1', `ticket:${ticketId}`, 'queue:queue-1'],
+      ],
+    ]);
+  }
+
+  /** A change of a message that was drawn before, acknowledged or not. */
+  function drawChange(tenant: string, event: string): Attempted | null {
+    const recent = messages.slice(-40).filter(({ about }) => about.tenantId === tenant);
+    if (recent.length === 0) return null;
+    const { attempted: message, about } = random.pick(recent);
+    const key = `${kit.seed}-${publications.length}`;
+    // Only of a message that stands in the log it is certain where a change without rooms goes.
+    const isCertain = !isLossy && message.ids.length > 0 && random.chance(0.6);
+    const heardBy = roomsOf('messages.new', about);
+    const rooms = isCertain ? null : (drawRooms(tenant, String(about.ticketId)) ?? heardBy);
+    const payload = {
+      key,
+      tenantId: tenant,
+      ticketId: about.ticketId,
+      ...random.pick([
+        { messageId: about.messageId },
+        { providerMessageId: about.providerMessageId },
+        { ...idsOf(about) },
+      ]),
+      messageUpdatedAt: new Date(1_700_000_000_000 + random.whole(0, 3)).toISOString(),
+      ...(event === 'messages.updated' ? { messageStatus: random.pick(MESSAGE_STATUSES), message: { id: key } } : {}),
+      heardBy: rooms ?? heardBy,
+    };
+    return { key, event, payload: JSON.stringify(payload), rooms, ids: [], unknown: false };
+  }
+
   function draw({ bytes, tenant = random.pick(tenants), event }: PublishOptions): Attempted {
     const number = publications.length;
     const key = `${kit.seed}-${number}`;
+    const isFree = event === undefined && bytes === undefined;
+    if (isFree && random.chance(0.3)) {
+      const change = drawChange(tenant, random.chance(0.1) ? 'messages.deleted' : 'messages.updated');
+      if (change !== null) {
+        publications.push(change);
+        return change;
+      }
+    }
     const name = event ?? random.pick(['messages.new', 'messages.new', 'tickets.updated', 'leads.updated'] as const);
     // The same ticket ids in every tenant: whoever keys rooms without the tenant mixes them up.
-    const ticketId = `ticket-${random.whole(1, 3)}`;
+    const ticketId = random.pick(TICKETS);
     const text = 'é'.repeat(Math.floor((bytes ?? (random.chance(0.05) ? 20_000 : random.whole(0, 300))) / 2));
+    const rooms = isFree ? drawRooms(tenant, ticketId) : null;
     const payload = {
       key,
       tenantId: tenant,
       ticketId,
       agreementId: random.chance(0.5) ? 'agreement-1' : null,
-      messageId: name === 'messages.new' ? `m-${key}` : null,
+      queueId: random.chance(0.3) ? random.pick(QUEUES) : null,
+      ...(name === 'messages.new' ? { messageId: `m-${key}`, providerMessageId: `p-${key}` } : {}),
       ticketStatus: 'OPEN',
       ticketUpdatedAt: new Date(1_700_000_000_000 + number).toISOString(),
       [name === 'messages.new' ? 'message' : 'ticket']: { id: key, text },
+      ...(rooms === null ? {} : { heardBy: rooms }),
     };
-    const attempted = { key, event: name, payload: JSON.stringify(payload), ids: [], unknown: false };
+    const attempted = { key, event: name, payload: JSON.stringify(payload), rooms, ids: [], unknown: false };
     publications.push(attempted);
+    if (name === 'messages.new') messages.push({ attempted, about: payload });
     return attempted;
   }
 
   /** One request: an event, or a batch. `refused`: nothing was accepted and nothing will be (protocol §10). */
   async function attempt(group: readonly Attempted[], node: number): Promise<'acknowledged' | 'refused' | 'unknown'> {
     const { key } = group[0] as Attempted;
-    const events = group.map(({ event, payload }) => `{"event":${JSON.stringify(event)},"payload":${payload}}`);
+    const events = group.map(
+      ({ event, payload, rooms }) =>
+        `{"event":${JSON.stringify(event)},"payload":${payload},"rooms":${JSON.stringify(rooms)}}`,
+    );
     const lost = (): 'unknown' => {
       for (const attempted of group) attempted.unknown = true;
       return 'unknown';
@@ -213,6 +300,13 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     return group;
   }
   const problems: Objection[] = [];
+  const witness = createWitness({
+    url: () => serverOf(random.whole(0, servers.length - 1)).url,
+    headersOf: (tenant) => authorization(signToken({ tenantId: tenant, scope: 'subscribe' })),
+    tenants,
+    tickets: TICKETS,
+    object: (who, detail) => void problems.push({ law: 'state', who, detail }),
+  });
 
   const stage: Stage = {
     servers,
@@ -254,7 +348,7 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
           });
           await stage.listen(transport, {
             tenant,
-            rooms: [`ticket:ticket-${random.whole(1, 3)}`, 'agreement:agreement-1'],
+            rooms: [`ticket:${random.pick(TICKETS)}`, 'agreement:agreement-1', `queue:${random.pick(QUEUES)}`],
             plainJoin: random.chance(0.5),
             node: random.whole(0, servers.length - 1),
           });
@@ -288,9 +382,10 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
         }
       };
       const all = Array.from({ length: concurrency }, run);
+      const stopWatching = isLossy ? async () => {} : witness.watch();
       return async () => {
         stopping = true;
-        await Promise.all(all);
+        await Promise.all([...all, stopWatching()]);
       };
     },
     async restart(signal, node = 0) {
@@ -311,7 +406,7 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
       for (const tenant of tenants) {
         const headers = authorization(signToken({ tenantId: tenant, scope: 'subscribe' }));
         for (let after = 'start'; ; ) {
-          const query = roomQuery([`tenant:${tenant}`], { after, limit: 1000 });
+          const query = roomQuery(roomsOfTenant(tenant), { after, limit: 1000 });
           const response = await fetch(`${serverOf(servers.length - 1).url}/events?${query}`, { headers });
           if (response.status !== 200)
             throw new Error(`the log could not be read: ${response.status} ${await response.text()}`);
@@ -351,6 +446,9 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
         found = check(history());
       }
       await sleep(SETTLE_MS);
+      if (!isLossy && given === undefined && trimmedBefore === null) {
+        await witness.judge(log.map(factOf));
+      }
       found = [...objections, ...problems, ...check(history())];
       for (const { gaveUp, history: life } of listeners) {
         if (gaveUp !== null) found.push({ law: 'gap', who: life.name, detail: `gave up for good: ${gaveUp}` });
@@ -388,6 +486,11 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     },
   };
   return stage;
+}
+
+function factOf({ id, event, payload: text }: LogEntry): Fact {
+  const payload = JSON.parse(text) as Record<string, unknown>;
+  return { id, event, tenant: String(payload.tenantId), payload, named: roomsOf(event, payload) };
 }
 
 /** Runs `play` on a stage and takes it down whatever happens. */

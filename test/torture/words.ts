@@ -4,8 +4,9 @@ export const JOIN_OF: Readonly<Record<string, string>> = {
   ticket: 'join-ticket',
   agreement: 'join-agreement',
   user: 'join-user',
+  queue: 'join-queue',
 };
 
 export function legacyNames(): readonly string[] {
-  return ['ticket.updated', 'ticket.message', 'ticket.message.created', 'message:created'];
+  return ['ticket.updated', 'ticket.message', 'ticket.message.created', 'message:created', 'message:updated'];
 }

@@ -11,6 +11,7 @@ import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
 import { createConnectionLimits } from '../../src/auth/limits.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
+import { createRevoked } from '../../src/auth/revocations.ts';
 import { createPacer } from '../../src/bus/pacer.ts';
 import { configure } from '../../src/config.ts';
 import { createHttpServer } from '../../src/http/server.ts';
@@ -69,7 +70,8 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     trustProxy: 0,
     readers,
   });
-  const deps = { bus, config, metrics, logger, gate, countRead: () => {}, principalOf: async () => ANONYMOUS };
+  const revoked = createRevoked(logger);
+  const deps = { bus, config, metrics, logger, gate, revoked, countRead: () => {}, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };

@@ -66,7 +66,7 @@ for (const transport of ['websocket', 'polling'] as const) {
           ['join-tenant', ['a b'], 'invalid_room'],
           ['join-tenant', ['a,b'], 'invalid_room'],
           ['join-tenant', ['x'.repeat(129)], 'invalid_room'],
-          ['join-tenant', [7], 'invalid_room'],
+          ['join-tenant', [1.5], 'invalid_room'],
           ['join-tenant', [{ ticketId: 'x' }], 'invalid_room'],
           ['join-tenant', [null], 'invalid_room'],
           ['join-tenant', [], 'invalid_room'],

@@ -1,9 +1,10 @@
 /**
  * An endless synthetic day in an inbox: customers write, agents answer, tickets open and close. Each message is followed by
- * the update of its ticket, as an API server publishes them.
+ * the update of its ticket, as an API server publishes them. The reports of a provider about an answer (queued, sent, …) come
+ * in any order, as they do in life; their instants say in which order they happened. Some messages are deleted.
  */
 export interface DayEvent {
-  readonly event: 'messages.new' | 'tickets.updated';
+  readonly event: 'messages.new' | 'messages.updated' | 'messages.deleted' | 'tickets.updated';
   readonly payload: Record<string, unknown>;
   /** The pause before this event. */
   readonly afterMs: number;
@@ -29,6 +30,8 @@ const QUESTIONS = [
 const ANSWERS = ['Oi! Tudo bem?', 'Sai hoje ainda.', 'Vou verificar e já volto.', 'Recebido ✅', 'Por nada!'];
 const STATUSES = ['OPEN', 'PENDING', 'CLOSED'];
 
+const REPORTS = ['queued', 'sent', 'delivered', 'read'];
+
 const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
 
 export function* createDay(): Generator<DayEvent, never> {
@@ -50,5 +53,16 @@ export function* createDay(): Generator<DayEvent, never> {
     yield { event: 'messages.new', payload: { ...ids, message }, afterMs: Math.random() * 1500 };
     const ticket = { id: ids.ticketId, contact: PEOPLE[person], lastMessage: content };
     yield { event: 'tickets.updated', payload: { ...ids, ticket }, afterMs: 0 };
+    const change = (index: number) => ({
+      ...ids,
+      messageUpdatedAt: new Date(Date.parse(ids.ticketUpdatedAt) + index).toISOString(),
+      message,
+    });
+    const reports = direction === 'outbound' ? REPORTS.map((status, index) => ({ status, index })) : [];
+    for (const { status, index } of reports.sort(() => Math.random() - 0.5)) {
+      const payload = { ...change(index), messageStatus: status };
+      yield { event: 'messages.updated', payload, afterMs: Math.random() * 300 };
+    }
+    if (Math.random() < 0.1) yield { event: 'messages.deleted', payload: change(REPORTS.length), afterMs: 500 };
   }
 }

@@ -5,6 +5,7 @@ const url = document.location.hash.slice(1) || '__BRIDGE__';
 const tenantId = 'demo';
 const tickets = new Map(); // ticketId → the newest tickets.updated payload
 let open = null; // the ticket whose messages are shown
+let messages = new Map(); // of that ticket: messageId → the newest payload, or null if it was deleted
 
 const read = async (path) => (await fetch(`${url}/${path}tenantId=${tenantId}`)).json();
 const element = (id) => document.getElementById(id);
@@ -26,7 +27,17 @@ live.on('tickets.updated', (payload) => {
   renderTickets();
 });
 live.on('messages.new', (payload) => {
-  if (payload.ticketId === open) appendMessage(payload);
+  if (payload.ticketId !== open) return;
+  keep(payload);
+  append(payload.messageId);
+});
+live.on('messages.updated', (payload) => {
+  if (payload.ticketId === open) keep(payload);
+});
+live.on('messages.deleted', ({ ticketId, messageId }) => {
+  if (ticketId !== open) return;
+  messages.set(messageId, null);
+  draw(messageId);
 });
 live.on('reset', ({ state }) => {
   tickets.clear();
@@ -37,24 +48,48 @@ live.on('reset', ({ state }) => {
 
 async function show(ticketId) {
   open = ticketId;
+  messages = new Map();
   renderTickets();
   element('messages').replaceChildren();
   const { items } = await read(`tickets/${encodeURIComponent(ticketId)}/messages?limit=1000&`);
   if (open !== ticketId) return;
-  // Messages may have arrived during the request: append those that the answer lacks.
-  const arrived = [...element('messages').children];
+  // Messages and changes may have arrived during the request: the newest payload of each stays.
+  const arrived = [...element('messages').children].map(({ id }) => id.slice('message-'.length));
   element('messages').replaceChildren();
-  for (const payload of items) appendMessage(payload);
-  for (const item of arrived) if (!document.getElementById(item.id)) element('messages').append(item);
+  items.forEach(keep);
+  for (const id of new Set([...items.map(({ messageId }) => messageId), ...arrived])) append(id);
 }
 
-function appendMessage({ messageId, message }) {
+// Ticks never go back: of two payloads of a message the later change counts, then the higher status (protocol §7).
+const STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'];
+const instantOf = ({ messageUpdatedAt = 0 }) => new Date(messageUpdatedAt).getTime();
+const rankOf = ({ messageStatus }) => STATUSES.indexOf(messageStatus);
+
+function keep(payload) {
+  const known = messages.get(payload.messageId);
+  if (known === null) return;
+  if (known && (instantOf(payload) - instantOf(known) || rankOf(payload) - rankOf(known)) < 0) return;
+  messages.set(payload.messageId, payload);
+  draw(payload.messageId);
+}
+
+function append(messageId) {
+  if (element(`message-${messageId}`) !== null) return;
   const item = document.createElement('li');
   item.id = `message-${messageId}`;
-  item.dataset.from = message.direction === 'outbound' ? 'us' : 'them';
-  item.textContent = message.content;
   element('messages').append(item);
+  draw(messageId);
   item.scrollIntoView({ block: 'end' });
+}
+
+function draw(messageId) {
+  const item = element(`message-${messageId}`);
+  if (item === null) return; // a change of a message that is not here yet
+  const payload = messages.get(messageId);
+  item.classList.toggle('deleted', payload === null);
+  item.textContent = payload === null ? 'This message was deleted.' : payload.message.content;
+  if (payload) item.dataset.from = payload.message.direction === 'outbound' ? 'us' : 'them';
+  item.dataset.status = payload?.messageStatus ?? '';
 }
 
 function renderTickets() {
@@ -63,6 +98,7 @@ function renderTickets() {
     ...newest.map(({ ticketId, ticketStatus, ticket }) => {
       const item = document.createElement('li');
       const button = document.createElement('button');
+      button.dataset.ticket = ticketId;
       const last = document.createElement('small');
       button.textContent = `${ticket.contact} · ${ticketStatus.toLowerCase()}`;
       button.ariaCurrent = String(ticketId === open);

@@ -8,20 +8,22 @@
  */
 import type { Config } from '../../config.ts';
 import {
-  declaredEventSchema,
+  aliasesOf,
   LEGACY_ENTITY,
-  LEGACY_NAMES,
+  MESSAGES_DELETED,
   MESSAGES_NEW,
-  messagesNewSchema,
+  MESSAGES_UPDATED,
+  publishedNames,
   TICKETS_UPDATED,
-  ticketsUpdatedSchema,
 } from '../../contract/events.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
-import { ID_FIELDS, ID_RULE, ID_SCHEMA, ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
+import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
 import {
+  arrayOf,
   boolean,
+  CHANGE_PAYLOAD,
   CURSOR,
   cursor,
   describe,
@@ -35,7 +37,7 @@ import {
   string,
   TICKET_PAYLOAD,
 } from './parts.ts';
-import { EXTRA_KEYS, payloadSchema } from './schemas.ts';
+import { canonicalEvents, type Declared, PAYLOAD_SCHEMAS, payloadsOf, roomPattern } from './schemas.ts';
 
 export interface AsyncApiDocument {
   readonly asyncapi: '3.0.0';
@@ -60,10 +62,8 @@ export interface Message {
   readonly examples?: readonly { readonly headers?: JsonObject; readonly payload: Json }[];
 }
 
-export interface AsyncApiOptions extends Pick<Config, 'basePath' | 'socketPath' | 'legacyEvents' | 'authCookie'> {
-  /** Every event name that can be published, including those that the operator declares. */
-  readonly eventNames: readonly string[];
-}
+export type AsyncApiOptions = Declared &
+  Pick<Config, 'basePath' | 'socketPath' | 'legacyEvents' | 'authCookie' | 'maxRooms'>;
 
 /** The codes of a refused join (protocol §5). */
 const JOIN_CODES = [
@@ -80,7 +80,7 @@ const JOIN_CODES = [
 const keyOf = (event: string): string => event.replaceAll(/[.:-]+(\w?)/g, (_, letter: string) => letter.toUpperCase());
 
 export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
-  const joins = joinMessages();
+  const joins = joinMessages(options);
   const events = eventMessages(options, new Set(['ack', ...Object.keys(BRIDGE_MESSAGES), ...Object.keys(joins)]));
   const received = { ...events, ...BRIDGE_MESSAGES };
   const inChannel = (messages: object): JsonObject =>
@@ -148,7 +148,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
         channel: { $ref: '#/channels/sse' },
         summary: 'Receive the events of the rooms in the query',
         messages: ofChannel('sse', received),
-        bindings: { http: { method: 'GET', query: querySchema(options.eventNames), bindingVersion: '0.3.0' } },
+        bindings: { http: { method: 'GET', query: querySchema(options), bindingVersion: '0.3.0' } },
       },
     },
     components: {
@@ -203,10 +203,7 @@ const CONNECT_OPTIONS = object(
  * Canonical and declared events have a cursor; legacy events have none.
  * @param taken keys of the document's other messages
  */
-function eventMessages(
-  { eventNames, legacyEvents }: AsyncApiOptions,
-  taken: ReadonlySet<string>,
-): Record<string, Message> {
+function eventMessages(options: AsyncApiOptions, taken: ReadonlySet<string>): Record<string, Message> {
   const messages: Record<string, Message> = {};
   /** The names of two declared events may differ only in their punctuation. */
   const freeKey = (event: string): string => {
@@ -214,10 +211,14 @@ function eventMessages(
     while (taken.has(key) || Object.hasOwn(messages, key)) key += '_';
     return key;
   };
-  for (const event of eventNames) {
-    const { schema, example } = CANONICAL[event] ?? { schema: 'DeclaredEvent', example: null };
+  const canonical = canonicalEvents(options);
+  const aliases = aliasesOf(options);
+  for (const event of publishedNames(options.extraEvents)) {
+    const isCanonical = canonical.includes(event);
+    const schema = isCanonical ? PAYLOAD_SCHEMAS[event] : 'DeclaredEvent';
+    const example = isCanonical ? (EXAMPLES[event] as JsonObject) : null;
     const entity = example?.[LEGACY_ENTITY[event] ?? ''] as JsonObject | undefined;
-    for (const name of legacyEvents ? (LEGACY_NAMES[event] ?? []) : []) {
+    for (const name of aliases[event] ?? []) {
       messages[freeKey(name)] = {
         name,
         title: `Legacy event, sent immediately before ${event}`,
@@ -231,16 +232,19 @@ function eventMessages(
       title: example === null ? 'Event declared by the operator (EXTRA_EVENTS)' : 'Canonical event',
       contentType: 'application/json',
       headers: ref('EventHeaders'),
-      payload: ref(schema),
+      payload: ref(schema as string),
       ...(example === null ? {} : { examples: [{ headers: { cursor: CURSOR }, payload: example }] }),
     };
   }
   return messages;
 }
 
-const CANONICAL: Readonly<Record<string, { readonly schema: string; readonly example: JsonObject }>> = {
-  [TICKETS_UPDATED]: { schema: 'TicketsUpdated', example: TICKET_PAYLOAD },
-  [MESSAGES_NEW]: { schema: 'MessagesNew', example: MESSAGE_PAYLOAD },
+const { message: _message, messageStatus: _status, ...DELETION } = CHANGE_PAYLOAD;
+const EXAMPLES: Readonly<Record<string, JsonObject>> = {
+  [TICKETS_UPDATED]: TICKET_PAYLOAD,
+  [MESSAGES_NEW]: MESSAGE_PAYLOAD,
+  [MESSAGES_UPDATED]: CHANGE_PAYLOAD,
+  [MESSAGES_DELETED]: DELETION,
 };
 
 const BRIDGE_MESSAGES: Record<string, Message> = {
@@ -268,15 +272,27 @@ const BRIDGE_MESSAGES: Record<string, Message> = {
   },
 };
 
-function joinMessages(): Record<string, Message> {
-  const messages: Record<string, Message> = {};
-  for (const kind of ROOM_KINDS) {
+function joinMessages({ roomKinds, maxRooms }: AsyncApiOptions): Record<string, Message> {
+  const room = { type: 'string', pattern: roomPattern(roomKinds) };
+  const rooms = { oneOf: [room, { ...arrayOf(room), minItems: 1, maxItems: maxRooms }] };
+  const examples = [{ payload: 'ticket:ticket-1' }, { payload: ['ticket:ticket-1', 'agreement:agreement-9'] }];
+  const messages: Record<string, Message> = {
+    join: {
+      name: 'join',
+      title: 'Join a room by its name, or all rooms of an array, or none; with `after`, first get their events as one',
+      headers: ref('JoinOptions'),
+      payload: rooms,
+      examples,
+    },
+    leave: { name: 'leave', title: 'Leave a room by its name, or all rooms of an array', payload: rooms, examples },
+  };
+  for (const kind of allKinds(roomKinds)) {
     messages[keyOf(`join-${kind}`)] = {
       name: `join-${kind}`,
       title: `Join ${kind}:{id}; with \`after\`, first get the events after that cursor`,
       headers: ref('JoinOptions'),
       payload: idSchema(kind),
-      examples: [{ payload: { [ID_FIELDS[kind]]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
+      examples: [{ payload: { [idField(kind)]: `${kind}-1` } }, { headers: { after: CURSOR }, payload: `${kind}-1` }],
     };
     messages[keyOf(`leave-${kind}`)] = {
       name: `leave-${kind}`,
@@ -289,8 +305,8 @@ function joinMessages(): Record<string, Message> {
 }
 
 function idSchema(kind: RoomKind): JsonObject {
-  const id = { ...ID_SCHEMA, description: ID_RULE };
-  return { oneOf: [id, object({ [ID_FIELDS[kind]]: id })] };
+  const id = { ...ID_SCHEMA, type: ['string', 'integer'], description: JSON_ID_RULE };
+  return { oneOf: [id, object({ [idField(kind)]: id })] };
 }
 
 const ACK: Message = {
@@ -299,41 +315,27 @@ const ACK: Message = {
   payload: ref('Ack'),
   examples: [
     { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
+    { payload: { ok: true, rooms: ['ticket:ticket-1', 'agreement:agreement-9'], cursor: CURSOR } },
     { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
   ],
 };
 
-function querySchema(eventNames: readonly string[]): JsonObject {
-  const properties = parametersOf(sseQuery(eventNames)).map(({ name, description, schema }) => [
-    name,
-    describe(schema, description),
-  ]);
+function querySchema({ extraEvents, roomKinds }: AsyncApiOptions): JsonObject {
+  const properties = parametersOf(sseQuery(publishedNames(extraEvents), roomKinds)).map(
+    ({ name, description, schema }) => [name, describe(schema, description)],
+  );
   return object(Object.fromEntries(properties), []);
 }
 
-function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
+function schemas(options: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
   const room = describe(string, '`{kind}:{id}`');
-  const legacyOf = (schema: string, entity: string): JsonObject => ({
-    allOf: [ref(schema)],
-    description: `The canonical payload with the fields of \`${entity}\` copied to the top level, unless a key exists there already.`,
+  const legacy = Object.keys(aliasesOf(options)).map((event) => {
+    const description = `The canonical payload with the fields of \`${LEGACY_ENTITY[event]}\` copied to the top level, unless a key exists there already.`;
+    return [`Legacy${PAYLOAD_SCHEMAS[event]}`, { allOf: [ref(PAYLOAD_SCHEMAS[event] as string)], description }];
   });
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, EXTRA_KEYS),
-    MessagesNew: payloadSchema(messagesNewSchema, `\`messageId\` or \`providerMessageId\` is present. ${EXTRA_KEYS}`),
-    ...(legacyEvents
-      ? {
-          LegacyTicketsUpdated: legacyOf('TicketsUpdated', 'ticket'),
-          LegacyMessagesNew: legacyOf('MessagesNew', 'message'),
-        }
-      : {}),
-    ...(eventNames.some((name) => !Object.hasOwn(CANONICAL, name))
-      ? {
-          DeclaredEvent: payloadSchema(
-            declaredEventSchema,
-            'The event goes to the room of each of these ids that is present.',
-          ),
-        }
-      : {}),
+    ...payloadsOf(options),
+    ...Object.fromEntries(legacy),
     EventHeaders: object(
       {
         cursor: describe(cursor, 'Socket.IO: the second argument. SSE: the field `id:`.'),
@@ -345,12 +347,13 @@ function schemas({ eventNames, legacyEvents }: AsyncApiOptions): Readonly<Record
       [],
     ),
     JoinOptions: object(
-      { after: describe(cursor, 'Replays the events of the room after this cursor, then goes live.') },
+      { after: describe(cursor, 'Replays the events of the rooms after this cursor, then goes live.') },
       [],
     ),
     Ack: {
       oneOf: [
         object({ ok: { const: true }, room, cursor }),
+        object({ ok: { const: true }, rooms: describe(arrayOf(string), 'In the answer to an array.'), cursor }),
         object(
           {
             ok: { const: false },

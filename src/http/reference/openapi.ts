@@ -3,10 +3,10 @@
  * payload schemas of contract/events.ts. openapi.yaml is this document with the default settings. Tests fail if the two
  * differ, or if the document and the app list different routes.
  */
-import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
+import type { Config } from '../../config.ts';
 import { pathsOf } from './operations.ts';
 import { type ApiResponse, COMMON_RESPONSES, type JsonObject, type Operation, type Paths } from './parts.ts';
-import { schemas } from './schemas.ts';
+import { type Declared, schemas } from './schemas.ts';
 
 export interface OpenApiDocument {
   readonly openapi: '3.1.0';
@@ -28,16 +28,11 @@ export interface OpenApiDocument {
   };
 }
 
-export interface DocumentOptions {
-  readonly basePath: string;
-  /** Every event name that can be published, including those that the operator declares. */
-  readonly eventNames: readonly string[];
-}
+export type DocumentOptions = Pick<Config, 'basePath'> & Declared;
 
 export const API_VERSION = '1.0.0';
 
-export function createDocument({ basePath, eventNames }: DocumentOptions): OpenApiDocument {
-  const declared = eventNames.filter((name) => name !== TICKETS_UPDATED && name !== MESSAGES_NEW);
+export function createDocument({ basePath, ...declared }: DocumentOptions): OpenApiDocument {
   return {
     openapi: '3.1.0',
     info: {
@@ -61,7 +56,7 @@ export function createDocument({ basePath, eventNames }: DocumentOptions): OpenA
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],
     paths: Object.fromEntries(
-      Object.entries(pathsOf(eventNames)).map(([path, operations]) => [
+      Object.entries(pathsOf(declared)).map(([path, operations]) => [
         path,
         // Load balancers probe these two by names of their own.
         path === '/healthz' || path === '/readyz' ? operations : withHostProblem(operations),

@@ -1,15 +1,17 @@
 /** The operations of the OpenAPI document, and the paths that lead to them. */
 import { JSON_TYPE } from '../../answers/answer.ts';
-import { MESSAGES_NEW, TICKETS_UPDATED } from '../../contract/events.ts';
+import { MESSAGES_NEW, MESSAGES_UPDATED, publishedNames, TICKETS_UPDATED } from '../../contract/events.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { eventsQuery } from '../../transports/longpoll.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
+import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
 import { STATS_QUERY } from '../routes/stats.ts';
 import {
+  CHANGE_PAYLOAD,
   type Content,
   CURSOR,
   cursor,
@@ -30,6 +32,7 @@ import {
   TICKET_PAYLOAD,
   text,
 } from './parts.ts';
+import type { Declared } from './schemas.ts';
 import { STATS_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
@@ -37,7 +40,7 @@ const PAGE = text('text/html');
 const STREAM = { description: 'Server-Sent Events (WHATWG HTML §9.2).' } as const;
 const YAML = { 'application/yaml': { schema: { type: 'object' } } } as const;
 
-const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'forbidden', 'unavailable'] as const;
+const TOKEN_PROBLEMS = ['unauthorized', 'token_expired', 'token_revoked', 'forbidden', 'unavailable'] as const;
 const STATE_PROBLEMS = ['invalid_request', 'unknown_parameter', ...TOKEN_PROBLEMS] as const;
 const LISTEN_PROBLEMS = [...STATE_PROBLEMS, 'invalid_cursor', 'too_many_rooms', 'too_many_connections'] as const;
 /** The credentials of routes that also take a pass. */
@@ -49,9 +52,11 @@ const publish: Operation = {
   summary: 'Publish an event or a batch of events',
   description:
     `Send one event, or up to ${MAX_BATCH} that are accepted together or not at all. The response means that the events ` +
-    'are durable; only then do clients receive them. If you publish an event again (the same `Idempotency-Key`, or the ' +
-    'same `messageId` or `providerMessageId` in a ticket), you get the first one’s `id` with `duplicate: true`, and ' +
-    'nobody receives it a second time. With tokens, you need the scope `publish`.',
+    'are durable; only then do clients receive them. An event goes to the rooms that its payload names, or to those in ' +
+    '`rooms`: a private note to agents only, an event to one queue. If you publish an event again (the same ' +
+    '`Idempotency-Key`, the same `messageId` or `providerMessageId` in a ticket, or the same change of a message), you get ' +
+    'the first one’s `id` and `rooms` with `duplicate: true`, and nobody receives it a second time. With tokens, you need ' +
+    'the scope `publish`, and the tenants of the token.',
   parameters: [
     {
       name: 'Idempotency-Key',
@@ -69,6 +74,11 @@ const publish: Operation = {
         schema: { oneOf: [ref('PublishOne'), ref('PublishBatch')] },
         examples: {
           one: { summary: 'One event', value: { event: TICKETS_UPDATED, payload: TICKET_PAYLOAD } },
+          audience: {
+            summary: 'For some rooms only',
+            value: { event: MESSAGES_NEW, payload: MESSAGE_PAYLOAD, rooms: ['user:ana', 'user:bob'] },
+          },
+          change: { summary: 'A change of a message', value: { event: MESSAGES_UPDATED, payload: CHANGE_PAYLOAD } },
           batch: {
             summary: 'A batch',
             value: {
@@ -101,7 +111,7 @@ const publish: Operation = {
   },
 };
 
-const sse = (eventNames: readonly string[]): Operation => ({
+const sse = ({ extraEvents, roomKinds }: Declared): Operation => ({
   operationId: 'stream',
   tags: ['Listen'],
   summary: 'Stream the events of rooms (Server-Sent Events)',
@@ -113,7 +123,7 @@ const sse = (eventNames: readonly string[]): Operation => ({
     'would stop it from reconnecting. Name at least one room.',
   security: LISTEN_SECURITY,
   parameters: [
-    ...parametersOf(sseQuery(eventNames)),
+    ...parametersOf(sseQuery(publishedNames(extraEvents), roomKinds)),
     {
       name: 'Last-Event-ID',
       in: 'header',
@@ -152,7 +162,7 @@ const NOT_MODIFIED = {
   description: 'Nothing has changed since the response with this `ETag`.',
   headers: headersOf(ETAG),
 };
-const events = (eventNames: readonly string[]): Operation => ({
+const events = ({ extraEvents, roomKinds }: Declared): Operation => ({
   operationId: 'poll',
   tags: ['Listen'],
   summary: 'Read the events of rooms after a cursor (polling, long polling)',
@@ -160,7 +170,7 @@ const events = (eventNames: readonly string[]): Operation => ({
     'Read a page, then continue with its `cursor` as `after`. With `wait`, the response comes as soon as there is an event, ' +
     'or when the time is over. Name at least one room.',
   security: LISTEN_SECURITY,
-  parameters: [...parametersOf(eventsQuery(eventNames)), IF_NONE_MATCH],
+  parameters: [...parametersOf(eventsQuery(publishedNames(extraEvents), roomKinds)), IF_NONE_MATCH],
   responses: {
     200: ok(
       'A page of events, oldest first.',
@@ -181,7 +191,8 @@ const tickets: Operation = {
   tags: ['State'],
   summary: 'List the tickets of a tenant',
   description:
-    'Returns the newest `tickets.updated` payload of each ticket, latest `ticketUpdatedAt` first. A page may hold fewer ' +
+    'Returns the newest `tickets.updated` payload of each ticket, latest `ticketUpdatedAt` first, if you may hear one of ' +
+    'the rooms of its record. A page may hold fewer ' +
     'items than `limit`, even none; the list ends where `nextPage` is null. To go live with no gap, listen with the ' +
     'response’s `cursor` as `after`.',
   parameters: parametersOf(TICKETS_QUERY),
@@ -221,11 +232,14 @@ const messages: Operation = {
   operationId: 'listMessages',
   tags: ['State'],
   summary: 'List the messages of a ticket',
-  description: 'Returns each message once, in the order of cursors.',
+  description:
+    'Returns each message once, as it is now, in the order of the cursors of `messages.new`: the payload of ' +
+    '`messages.new`, or of the newest `messages.updated`. A deleted message is not listed. You get the messages of which ' +
+    'you may hear a room.',
   parameters: [TICKET_ID, ...parametersOf(MESSAGES_QUERY)],
   responses: {
     200: ok(
-      'A page of `messages.new` payloads.',
+      'A page of payloads of `messages.new` and `messages.updated`.',
       json(ref('Messages'), 'messages', { items: [MESSAGE_PAYLOAD], nextPage: null, cursor: CURSOR }),
     ),
     ...problems([...STATE_PROBLEMS, 'not_found', 'rate_limited', 'too_many_connections']),
@@ -295,6 +309,70 @@ const stats: Operation = {
     'sees only their rooms, and no host names.',
   parameters: parametersOf(STATS_QUERY),
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
+};
+
+const REVOCATION = {
+  id: '17-6f0c1d2e3a4b5c6d',
+  sub: 'user-1',
+  tenantId: 'tenant-1',
+  jti: null,
+  before: '2024-06-01T12:00:00.000Z',
+  createdAt: '2024-06-01T12:00:00.000Z',
+};
+const ADMIN_OF_TENANTS =
+  'With tokens, you need the scope `admin`. A token for certain tenants reaches the revocations that name one of them.';
+
+const revoke: Operation = {
+  operationId: 'revoke',
+  tags: ['Operate'],
+  summary: 'Revoke tokens',
+  description:
+    'From now on, every node refuses the tokens that match all members that you give, and were issued up to the second ' +
+    '`before`, and the passes made from them: 401 `token_revoked`. Their connections end. A token that names other ' +
+    `tenants than \`tenantId\`, too, keeps those. ${ADMIN_OF_TENANTS} It must give a \`tenantId\`.`,
+  requestBody: {
+    required: true,
+    content: json(ref('NewRevocation'), 'user', { sub: 'user-1', tenantId: 'tenant-1' }),
+  },
+  responses: {
+    201: ok(
+      'The revocation is durable, and in force on every node within a second.',
+      json(ref('Revocation'), 'revocation', REVOCATION),
+    ),
+    ...problems([
+      ...STATE_PROBLEMS,
+      'invalid_json',
+      'body_too_large',
+      'unsupported_media_type',
+      'invalid_body',
+      'rate_limited',
+      'outcome_unknown',
+    ]),
+  },
+};
+
+const revocations: Operation = {
+  operationId: 'listRevocations',
+  tags: ['Operate'],
+  summary: 'List revocations, newest first',
+  description: `In place of the ids of a tenant that was erased, it shows digests. ${ADMIN_OF_TENANTS}`,
+  parameters: parametersOf(REVOCATIONS_QUERY),
+  responses: {
+    200: ok('A page of revocations.', json(ref('Revocations'), 'revocations', { items: [REVOCATION], nextPage: null })),
+    ...problems(STATE_PROBLEMS),
+  },
+};
+
+const liftRevocation: Operation = {
+  operationId: 'liftRevocation',
+  tags: ['Operate'],
+  summary: 'Lift a revocation',
+  description: `Tokens that no other revocation matches are accepted again. ${ADMIN_OF_TENANTS}`,
+  parameters: [{ ...pathParameter('id', 'The id of the revocation.'), schema: NOT_EMPTY }],
+  responses: {
+    204: { description: 'The revocation is lifted.', headers: headersOf({}) },
+    ...problems([...STATE_PROBLEMS, 'not_found', 'outcome_unknown']),
+  },
 };
 
 const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
@@ -389,16 +467,17 @@ const metrics: Operation = {
 const readyz = open('readyz', 'Readiness: the log accepts events', statusContent('ready'));
 const asset = file('asset', 'A script or style sheet of a page', text('text/javascript', 'text/css'));
 
-/** @param eventNames the names of the events that can be published */
-export const pathsOf = (eventNames: readonly string[]): Paths => ({
-  '/events': { post: publish, get: events(eventNames) },
-  '/sse': { get: sse(eventNames) },
+export const pathsOf = (declared: Declared): Paths => ({
+  '/events': { post: publish, get: events(declared) },
+  '/sse': { get: sse(declared) },
   '/tickets': { get: tickets },
   '/tickets/{ticketId}': { get: ticket, delete: eraseTicket },
   '/tickets/{ticketId}/messages': { get: messages },
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
+  '/revocations': { post: revoke, get: revocations },
+  '/revocations/{id}': { delete: liftRevocation },
   '/metrics': { get: metrics },
   '/healthz': { get: open('healthz', 'Liveness: the process runs', statusContent('alive')) },
   '/readyz': { get: { ...readyz, responses: { ...readyz.responses, ...problems(['unavailable']) } } },

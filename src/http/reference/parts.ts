@@ -10,6 +10,7 @@ import { CURSOR_SCHEMA } from '../../contract/cursor.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
 import { TICKETS_UPDATED } from '../../contract/events.ts';
 import type { Reset } from '../../contract/reset.ts';
+import { JSON_ID_RULE } from '../../contract/rooms.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
@@ -69,6 +70,14 @@ export const TICKET_PAYLOAD = {
 } as const;
 const { ticket: _ticket, ...ENVELOPE } = TICKET_PAYLOAD;
 export const MESSAGE_PAYLOAD = { ...ENVELOPE, message: { id: 'msg-1', content: 'Good morning' } } as const;
+const { ticketStatus: _status, ticketUpdatedAt: _updatedAt, ...IDS } = ENVELOPE;
+/** Of `messages.updated`. */
+export const CHANGE_PAYLOAD = {
+  ...IDS,
+  messageUpdatedAt: ISO_INSTANT,
+  messageStatus: 'read',
+  message: { id: 'msg-1', content: 'Good morning' },
+} as const;
 export const ROOMS = ['tenant:tenant-1', 'ticket:ticket-123', 'agreement:agreement-9'] as const;
 export const PUBLISHED = { id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, duplicate: false } as const;
 
@@ -171,7 +180,7 @@ function problemExample(code: ErrorCode): JsonObject {
     code,
     requestId: 'V1StGXR8_Z5jdHi6B-myT',
     ...(code === 'invalid_payload'
-      ? { errors: [{ in: 'body', path: '/payload/ticketId', message: 'is required and must be a string' }] }
+      ? { errors: [{ in: 'body', path: '/payload/ticketId', message: `is required and must be ${JSON_ID_RULE}` }] }
       : {}),
     ...(code === 'unknown_parameter'
       ? {

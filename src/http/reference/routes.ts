@@ -11,8 +11,8 @@ const YAML_TYPE = 'application/yaml';
 
 type ReferenceRoutes = Readonly<Record<'openapiJson' | 'openapiYaml' | 'asyncapiYaml' | 'docs', Handler>>;
 
-export function createReferenceRoutes(config: Config, eventNames: readonly string[]): ReferenceRoutes {
-  const document = createDocument({ basePath: config.basePath, eventNames });
+export function createReferenceRoutes(config: Config): ReferenceRoutes {
+  const document = createDocument(config);
   const serve = (type: string, text: string, headers: Readonly<Record<string, string>> = {}): Handler => {
     // One copy for all clients that wait for it.
     const body = Buffer.from(text);
@@ -21,7 +21,7 @@ export function createReferenceRoutes(config: Config, eventNames: readonly strin
   return {
     openapiJson: serve(JSON_TYPE, JSON.stringify(document, null, 2)),
     openapiYaml: serve(YAML_TYPE, toYaml(document)),
-    asyncapiYaml: serve(YAML_TYPE, toYaml(createAsyncApi({ ...config, eventNames }))),
+    asyncapiYaml: serve(YAML_TYPE, toYaml(createAsyncApi(config))),
     docs: serve('text/html; charset=utf-8', renderDocs(document), { 'Content-Security-Policy': DOCS_POLICY }),
   };
 }

@@ -1,15 +1,18 @@
-/** The schemas of the OpenAPI document: payloads, from contract/events.ts, and the routes' responses. */
+/** The schemas of both documents: payloads, from contract/events.ts, and the routes' responses. */
 import { z } from 'zod';
+import type { Config } from '../../config.ts';
 import { ERRORS } from '../../contract/errors.ts';
 import {
-  declaredEventSchema,
+  MESSAGE_STATUSES,
+  MESSAGES_DELETED,
   MESSAGES_NEW,
-  messagesNewSchema,
+  MESSAGES_UPDATED,
+  payloadSchemas,
   TICKETS_UPDATED,
-  ticketsUpdatedSchema,
 } from '../../contract/events.ts';
-import { MAX_BATCH } from '../../contract/publishing.ts';
-import { ID_FIELDS, ID_RULE, ID_SCHEMA } from '../../contract/rooms.ts';
+import { MAX_BATCH, MAX_BATCH_ROOMS, MAX_NAMED_ROOMS } from '../../contract/publishing.ts';
+import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
+import { MAX_CLAIM_CHARACTERS } from '../routes/revocations.ts';
 import {
   arrayOf,
   boolean,
@@ -24,13 +27,105 @@ import {
 } from './parts.ts';
 import { statsSchemas } from './stats.ts';
 
+/** What an operator declares, and both documents describe. */
+export type Declared = Pick<Config, 'extraEvents' | 'roomKinds'>;
+
 /** The server refuses other members. */
 const NO_OTHERS = { additionalProperties: false } as const;
 
-export const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
+const STRING_OR_NULL: JsonObject = { type: ['string', 'null'] };
+const INSTANT: JsonObject = { type: 'string', format: 'date-time' };
+const CLAIM: JsonObject = { type: ['string', 'integer', 'null'], minLength: 1, maxLength: MAX_CLAIM_CHARACTERS };
+const ID_OR_INTEGER: JsonObject = { ...ID_SCHEMA, type: ['string', 'integer', 'null'], description: JSON_ID_RULE };
+const BEFORE = describe(
+  { type: ['string', 'null'], format: 'date-time' },
+  'Tokens issued up to this second are revoked. Default: now; at most 60 s ahead.',
+);
 
-export function schemas(declared: readonly string[]): Readonly<Record<string, JsonObject>> {
-  const item = (event: JsonObject, payload: JsonObject) => ({ ...object({ event, payload }), ...NO_OTHERS });
+const EXTRA_KEYS = 'Other keys, at any depth, reach clients unchanged.';
+
+/** The names of payload schemas by canonical event. An event that the operator declares has `DeclaredEvent`. */
+export const PAYLOAD_SCHEMAS: Readonly<Record<string, string>> = {
+  [TICKETS_UPDATED]: 'TicketsUpdated',
+  [MESSAGES_NEW]: 'MessagesNew',
+  [MESSAGES_UPDATED]: 'MessagesUpdated',
+  [MESSAGES_DELETED]: 'MessagesDeleted',
+};
+
+/** The canonical events of this bridge: `messages.updated` may be a declared one (protocol §3). */
+export const canonicalEvents = ({ extraEvents }: Declared): string[] =>
+  Object.keys(PAYLOAD_SCHEMAS).filter((event) => !extraEvents.includes(event));
+
+export function payloadsOf(declared: Declared): Readonly<Record<string, JsonObject>> {
+  const {
+    ticketsUpdated,
+    messagesNew,
+    messagesUpdated,
+    messagesDeleted,
+    declared: other,
+  } = payloadSchemas(declared.roomKinds);
+  const describePayload = (schema: z.ZodType, text: string) => payloadSchema(schema, `${text} ${EXTRA_KEYS}`, declared);
+  const namesMessage = {
+    anyOf: ['messageId', 'providerMessageId'].map((name) =>
+      object({ [name]: { type: ['string', 'integer'], minLength: 1 } }),
+    ),
+  };
+  const rule = '`messageId` or `providerMessageId` is required.';
+  const canonical: Readonly<Record<string, JsonObject>> = {
+    TicketsUpdated: describePayload(ticketsUpdated, 'The payload of `tickets.updated`.'),
+    MessagesNew: { ...describePayload(messagesNew, `The payload of \`messages.new\`. ${rule}`), ...namesMessage },
+    MessagesUpdated: {
+      ...describePayload(
+        messagesUpdated,
+        `The payload of \`messages.updated\`: the message as it is now. Of two changes the later \`messageUpdatedAt\` ` +
+          `stands, at one instant the higher status: ${MESSAGE_STATUS_ORDER}. ${rule}`,
+      ),
+      ...namesMessage,
+    },
+    MessagesDeleted: {
+      ...describePayload(messagesDeleted, `The payload of \`messages.deleted\`. ${rule}`),
+      ...namesMessage,
+    },
+  };
+  const names = canonicalEvents(declared).map((event) => PAYLOAD_SCHEMAS[event] as string);
+  return {
+    ...Object.fromEntries(names.map((name) => [name, canonical[name] as JsonObject])),
+    ...(declared.extraEvents.length === 0
+      ? {}
+      : {
+          DeclaredEvent: describePayload(
+            other,
+            'The payload of an event that the operator declares with `EXTRA_EVENTS`. It goes to the room of each of ' +
+              'these ids. `tenantId` is required here or beside the payload.',
+          ),
+        }),
+  };
+}
+
+const MESSAGE_STATUS_ORDER = `${MESSAGE_STATUSES.join(', ')} (lowest first)`;
+
+export function schemas(declared: Declared): Readonly<Record<string, JsonObject>> {
+  const audience = {
+    tenantId: {
+      type: ['string', 'integer', 'null'],
+      ...ID,
+      minLength: 1,
+      description: `The tenant of the event, where the payload has none, or as a check. ${JSON_ID_RULE}.`,
+    },
+    rooms: {
+      type: ['array', 'null'],
+      items: { type: 'string', pattern: roomPattern(declared.roomKinds) },
+      minItems: 1,
+      maxItems: MAX_NAMED_ROOMS,
+      description:
+        'The rooms that hear the event, in place of those that its payload names. A `tenant:` room is that of the event’s ' +
+        `own tenant. A batch names at most ${MAX_BATCH_ROOMS} rooms.`,
+    },
+  };
+  const item = (event: JsonObject, payload: JsonObject) => ({
+    ...object({ event, payload, ...audience }, ['event', 'payload']),
+    ...NO_OTHERS,
+  });
   const list = (items: JsonObject) =>
     object({
       items: arrayOf(items),
@@ -43,28 +138,13 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
         'The position in the log that the response reflects. All pages have the cursor of the first one.',
       ),
     });
+  const events = canonicalEvents(declared);
   return {
-    TicketsUpdated: payloadSchema(ticketsUpdatedSchema, `The payload of \`tickets.updated\`. ${EXTRA_KEYS}`),
-    MessagesNew: {
-      ...payloadSchema(
-        messagesNewSchema,
-        `The payload of \`messages.new\`. \`messageId\` or \`providerMessageId\` is required. ${EXTRA_KEYS}`,
-      ),
-      anyOf: ['messageId', 'providerMessageId'].map((name) => object({ [name]: { type: 'string', minLength: 1 } })),
-    },
-    ...(declared.length === 0
-      ? {}
-      : {
-          DeclaredEvent: payloadSchema(
-            declaredEventSchema,
-            `The payload of an event that the operator declares with \`EXTRA_EVENTS\`. ${EXTRA_KEYS}`,
-          ),
-        }),
+    ...payloadsOf(declared),
     PublishOne: {
       oneOf: [
-        item({ const: TICKETS_UPDATED }, ref('TicketsUpdated')),
-        item({ const: MESSAGES_NEW }, ref('MessagesNew')),
-        ...(declared.length === 0 ? [] : [item({ enum: declared }, ref('DeclaredEvent'))]),
+        ...events.map((event) => item({ const: event }, ref(PAYLOAD_SCHEMAS[event] as string))),
+        ...(declared.extraEvents.length === 0 ? [] : [item({ enum: declared.extraEvents }, ref('DeclaredEvent'))]),
       ],
     },
     PublishBatch: {
@@ -76,7 +156,7 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       event: string,
       rooms: describe(
         arrayOf(string),
-        'The rooms of the event. If `duplicate` is true, their listeners do not get it again.',
+        'The rooms of the event; of a duplicate those of the first. Their listeners do not get a duplicate again.',
       ),
       duplicate: describe(boolean, 'True if the log already had the event, under this `id`.'),
     }),
@@ -86,7 +166,7 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
     Event: object({
       id: describe(cursorOrNull, 'The cursor of the event. Null for a legacy event.'),
       event: string,
-      rooms: describe(arrayOf(string), 'All rooms of the event.'),
+      rooms: describe(arrayOf(string), 'The rooms of the event that you may hear.'),
       payload: { type: 'object' },
     }),
     Events: object({
@@ -95,8 +175,25 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
       hasMore: describe(boolean, 'True if the log has more events after `cursor` right now.'),
     }),
     ...statsSchemas,
+    NewRevocation: {
+      ...object({ sub: CLAIM, tenantId: ID_OR_INTEGER, jti: CLAIM, before: BEFORE }, []),
+      ...NO_OTHERS,
+      // Null counts as absent.
+      anyOf: ['sub', 'tenantId', 'jti'].map((name) => object({ [name]: { type: ['string', 'integer'] } })),
+    },
+    Revocation: object({
+      id: string,
+      sub: STRING_OR_NULL,
+      tenantId: STRING_OR_NULL,
+      jti: STRING_OR_NULL,
+      before: INSTANT,
+      createdAt: INSTANT,
+    }),
+    Revocations: object({ items: arrayOf(ref('Revocation')), nextPage: STRING_OR_NULL }),
     Tickets: list(ref('TicketsUpdated')),
-    Messages: list(ref('MessagesNew')),
+    Messages: list(
+      events.includes(MESSAGES_UPDATED) ? { anyOf: [ref('MessagesNew'), ref('MessagesUpdated')] } : ref('MessagesNew'),
+    ),
     Problem: describe(
       object(
         {
@@ -122,7 +219,14 @@ export function schemas(declared: readonly string[]): Readonly<Record<string, Js
   };
 }
 
-export function payloadSchema(schema: z.ZodType, description: string): JsonObject {
+const { maxLength, pattern } = ID_SCHEMA;
+const ID = { maxLength, pattern } as const;
+
+/** The names of rooms, as a regular expression of JSON Schema. */
+export const roomPattern = (declaredKinds: readonly RoomKind[]): string =>
+  `^(${allKinds(declaredKinds).join('|')}):${pattern.slice(1, -2)}{1,${maxLength}}$`;
+
+function payloadSchema(schema: z.ZodType, description: string, { roomKinds }: Declared): JsonObject {
   const { $schema: _, ...converted } = z.toJSONSchema(schema, {
     io: 'input',
     override: ({ jsonSchema }) => {
@@ -134,12 +238,11 @@ export function payloadSchema(schema: z.ZodType, description: string): JsonObjec
     },
   });
   const properties = { ...converted.properties } as Record<string, JsonObject>;
-  const { minLength, maxLength, pattern } = ID_SCHEMA;
-  for (const name of Object.values(ID_FIELDS)) {
+  for (const name of allKinds(roomKinds).map(idField)) {
     if (properties[name] === undefined) continue;
     // An optional id may also be empty.
-    const least = converted.required?.includes(name) ? { minLength } : {};
-    properties[name] = { ...properties[name], description: ID_RULE, ...least, maxLength, pattern };
+    const least = converted.required?.includes(name) ? { minLength: 1 } : {};
+    properties[name] = { ...properties[name], description: JSON_ID_RULE, ...least, ...ID };
   }
   return { description, ...(converted as JsonObject), properties };
 }

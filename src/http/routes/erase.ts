@@ -4,14 +4,14 @@
  */
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { requestIdOf } from '../../answers/headers.ts';
-import { id, parseQuery, requireNoQuery } from '../../answers/query.ts';
+import { parseQuery, requireNoQuery, tenant } from '../../answers/query.ts';
 import { mayAdminister, type Principal } from '../../auth/principal.ts';
 import { BridgeError, fieldsError } from '../../contract/errors.ts';
 import { ID_RULE, isRoomId } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Erasure } from '../../store/store.ts';
 
-export const ERASE_TICKET_QUERY = { tenantId: id('The tenant of the ticket.') } as const;
+export const ERASE_TICKET_QUERY = { tenantId: tenant('The tenant of the ticket.') } as const;
 
 export interface EraseDeps {
   readonly store: Erasure;

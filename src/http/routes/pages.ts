@@ -38,8 +38,8 @@ interface Asset {
 
 type Pages = Readonly<Record<'home' | 'console' | 'check' | 'withoutSlash' | 'asset', Handler>>;
 
-export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
-  const assets = readAssets(socketPath);
+export function createPages({ socketPath, roomKinds }: Pick<Config, 'socketPath' | 'roomKinds'>): Pages {
+  const assets = readAssets({ SOCKET_PATH: socketPath, ROOM_KINDS: roomKinds.join(',') });
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
     if (asset === undefined) {
@@ -70,7 +70,8 @@ export function createPages({ socketPath }: Pick<Config, 'socketPath'>): Pages {
   };
 }
 
-function readAssets(socketPath: string): Map<string, Asset> {
+/** @param values the text in place of `%NAME%`, by name */
+function readAssets(values: Readonly<Record<string, string>>): Map<string, Asset> {
   const assets = new Map<string, Asset>();
   let names: string[] = [];
   try {
@@ -82,7 +83,8 @@ function readAssets(socketPath: string): Map<string, Asset> {
     const type = TYPES[extname(name)];
     if (type === undefined) continue;
     const text = readFileSync(join(FOLDER, name), 'utf8');
-    const body = Buffer.from(text.replace('%SOCKET_PATH%', escapeAttribute(socketPath)));
+    const filled = text.replace(/%([A-Z_]+)%/g, (whole, key) => escapeAttribute(values[key] ?? whole));
+    const body = Buffer.from(type.startsWith('text/html') ? filled : text);
     assets.set(name, { type, body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 16)}"` });
   }
   return assets;

@@ -16,9 +16,10 @@ import {
   queryOf,
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
-import { choice, id, integer, parseQuery, text } from '../../answers/query.ts';
+import { choice, integer, parseQuery, tenant, text } from '../../answers/query.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, hearingOf, type Principal, whyDeaf } from '../../auth/principal.ts';
+import type { Revoked } from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
 import { createHears, type Hearing } from '../../contract/audiences.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -35,7 +36,7 @@ const STEP_CHARS = 1024 * 1024;
 /** A page of more steps ends early. */
 const MAX_STEPS = 16;
 
-const tenantId = id('The tenant.');
+const tenantId = tenant('The tenant.');
 const limit = integer(
   1,
   MAX_LIMIT,
@@ -90,14 +91,22 @@ export interface StateDeps {
   readonly config: Pick<Config, 'maxBufferBytes' | 'trustProxy'>;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState & Secrets;
+  readonly revoked: Pick<Revoked, 'current'>;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }
 
+interface PageRequest {
+  readonly principal: Principal;
+  readonly tenantId: string;
+  readonly page: string | null;
+  readonly limit: number;
+}
+
 type StateRoutes = Readonly<Record<'tickets' | 'ticket' | 'messages', Handler>>;
 
-export function createStateRoutes({ config, gate, store, authenticate, countRead }: StateDeps): StateRoutes {
+export function createStateRoutes({ config, gate, store, revoked, authenticate, countRead }: StateDeps): StateRoutes {
   const maxChars = Math.min(STEP_CHARS, config.maxBufferBytes);
   const tokens = createPageTokens(store);
 
@@ -114,7 +123,7 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
       const { principal, caller } = await admit(context);
       const query = parseQuery(queryOf(context), TICKETS_QUERY);
       const hearing = hearingIn(principal, query.tenantId);
-      return answerPages(context, query, (page, limit) =>
+      return answerPages(context, { ...query, principal }, (page, limit) =>
         store.tickets({ ...query, caller, hearing, maxChars, page, limit }),
       );
     },
@@ -133,7 +142,7 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
       const query = parseQuery(queryOf(context), MESSAGES_QUERY);
       const hearing = hearingIn(principal, query.tenantId);
       const where = { tenantId: query.tenantId, ticketId: ticketIdOf(context), caller, hearing };
-      return answerPages(context, query, async (page, limit) => {
+      return answerPages(context, { ...query, principal }, async (page, limit) => {
         const found = await store.messages({ ...query, ...where, maxChars, page, limit });
         // Nothing that the caller may read, and no right to the ticket as such: it does not seem to exist.
         const isUnseen = found.items.length === 0 && page === null && found.nextPage === null;
@@ -151,7 +160,7 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
    */
   async function answerPages(
     context: BridgeContext,
-    { tenantId, page, limit }: { readonly tenantId: string; readonly page: string | null; readonly limit: number },
+    { principal, tenantId, page, limit }: PageRequest,
     read: (page: string | null, limit: number) => Promise<StatePage>,
   ): Promise<Response> {
     // Neither part has a line feed, so two lists never share a name.
@@ -179,6 +188,7 @@ export function createStateRoutes({ config, gate, store, authenticate, countRead
         left -= step.items.length;
         // A step that did not end because of its size ends the page.
         if (step.nextPage === null || left === 0 || steps === MAX_STEPS || charsOf(step) <= maxChars) break;
+        revoked.current(principal);
         step = await read(step.nextPage, left);
       }
       yield await tail(step.nextPage);

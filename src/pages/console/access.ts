@@ -8,8 +8,11 @@ import { createChanges, type Model, storedValue } from './model.ts';
 
 /** The page is `{base}/console`, and every URL that it uses is relative to the base. */
 export const BASE = new URL('.', location.href).href;
-export const SOCKET_PATH =
-  document.querySelector<HTMLMetaElement>('meta[name="roomcast-socket-path"]')?.content ?? '/socket.io';
+const setting = (name: string): string | undefined =>
+  document.querySelector<HTMLMetaElement>(`meta[name="roomcast-${name}"]`)?.content;
+export const SOCKET_PATH = setting('socket-path') ?? '/socket.io';
+/** The kinds that the bridge declares. */
+export const ROOM_KINDS = (setting('room-kinds') ?? '').split(',').filter((kind) => kind !== '');
 
 /** Longest wait for an answer. The bridge answers within 5 s even if its log hangs. */
 const TIMEOUT_MS = 8_000;

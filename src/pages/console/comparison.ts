@@ -6,7 +6,7 @@
  * same bytes of it, exactly once.
  */
 import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
-import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
+import { idField, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
 import { createChanges, type Model, type Mutable } from './model.ts';
 import { type ClientState, createPasses, openStockClient, type StockClient } from './stock-clients.ts';
@@ -140,7 +140,7 @@ export function createComparison(access: Access): Comparison {
     tallies = new Map(TRANSPORTS.map((transport) => [transport, newTally()]));
     changes.notify();
     try {
-      const query = { [ID_FIELDS[kindOf(started)]]: idOf(started), after: 'now' };
+      const query = { [idField(kindOf(started))]: idOf(started), after: 'now' };
       const { cursor } = await access.request<{ readonly cursor: string }>('events', { query, signal });
       if (signal.aborted) return;
       const options = { room: started, after: cursor, eventNames, pass: createPasses(access) };
@@ -248,15 +248,18 @@ export function createComparison(access: Access): Comparison {
     model.publishing = progress;
     model.error = null;
     changes.notify();
-    const ids = { tenantId, ticketId: 'parity-test', [ID_FIELDS[kindOf(room)]]: idOf(room) };
+    // Only the compared room hears the test events.
+    const rooms = [room];
+    const ids = { tenantId, ticketId: 'parity-test' };
     try {
       while (progress.sent < progress.of && !signal.aborted) {
         const sentAtMs = performance.now();
-        const { id } = await publish(access, TICKETS_UPDATED, sampleTicket(ids, progress.sent), signal);
+        const event = { event: TICKETS_UPDATED, payload: sampleTicket(ids, progress.sent), rooms };
+        const { id } = await publish(access, event, signal);
         progress.sent++;
         // Counted here too: while all four clients are cut, none of them knows what it misses.
-        const event = signal.aborted ? null : comparedEvent(id, TICKETS_UPDATED);
-        if (event !== null) event.sentAtMs = sentAtMs;
+        const compared = signal.aborted ? null : comparedEvent(id, TICKETS_UPDATED);
+        if (compared !== null) compared.sentAtMs = sentAtMs;
         changes.notify();
         await new Promise((resolve) => setTimeout(resolve, TEST_EVENT_MS));
       }

@@ -16,7 +16,7 @@ import { Parity } from './parity.tsx';
 import { Publish } from './publish.tsx';
 import { createStatsFeed } from './stats.ts';
 import { Tail, TailList, TailRooms } from './tail.tsx';
-import { MESSAGES_NEW, readEventNames, TICKETS_UPDATED } from './test-events.ts';
+import { CANONICAL, readEventNames } from './test-events.ts';
 import { createThemeChoice, THEMES, type Theme } from './theme.ts';
 import { TokenPanel } from './token.tsx';
 
@@ -34,7 +34,7 @@ const viewOf = (hash: string): View => (Object.keys(VIEWS) as View[]).find((name
 function Console() {
   useModels(access);
   const [view, setView] = useState(viewOf(location.hash));
-  const [eventNames, setEventNames] = useState<readonly string[]>([TICKETS_UPDATED, MESSAGES_NEW]);
+  const [eventNames, setEventNames] = useState<readonly string[]>(CANONICAL);
   const heading = useRef<HTMLHeadingElement>(null);
 
   useEffect(() => {
@@ -46,7 +46,7 @@ function Console() {
     return () => removeEventListener('hashchange', follow);
   }, []);
   useEffect(() => {
-    // Should this fail, the two names that every bridge accepts remain.
+    // Should this fail, the names that every bridge accepts remain.
     readEventNames(access).then(setEventNames, () => {});
   }, []);
 

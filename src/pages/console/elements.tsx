@@ -1,6 +1,7 @@
 /** Elements that several views share. */
 import type { ComponentChildren } from 'preact';
-import { ROOM_KINDS, type RoomKind } from '../../contract/rooms.ts';
+import { allKinds, type RoomKind } from '../../contract/rooms.ts';
+import { ROOM_KINDS } from './access.ts';
 
 interface ScrollProps {
   readonly label: string;
@@ -51,8 +52,8 @@ export function RoomFields({ kind, id, isFixed = false, isInvalid, faultId, list
     <>
       <label>
         Kind
-        <select value={kind} disabled={isFixed} onChange={(event) => setKind(event.currentTarget.value as RoomKind)}>
-          {ROOM_KINDS.map((name) => (
+        <select value={kind} disabled={isFixed} onChange={(event) => setKind(event.currentTarget.value)}>
+          {allKinds(ROOM_KINDS).map((name) => (
             <option key={name}>{name}</option>
           ))}
         </select>

@@ -5,7 +5,7 @@
  * bounded number and size of events, each as JSON text, which is parsed only when the operator opens the event.
  */
 import { connect, type Live, type RoomcastError, type RoomIds, type Status } from '../../client/client.ts';
-import { ID_FIELDS, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { BUILT_IN_KINDS, idField, idOf, kindOf, type Room, type RoomKind, toId } from '../../contract/rooms.ts';
 import { type Access, BASE, SOCKET_PATH } from './access.ts';
 import { createChanges, type Model } from './model.ts';
 
@@ -57,18 +57,19 @@ const RETRY_MS = 2_000;
 const NOT_CONNECTED: Status = { state: 'connecting', transport: null, error: null };
 
 type Payload = Readonly<Record<string, unknown>>;
+type TailConnection = Live<Record<string, Payload>, string>;
 
 interface HistoryPage {
   readonly events: readonly { readonly id: string; readonly event: string; readonly payload: Payload }[];
   readonly cursor: string;
 }
 
-const idsOf = (room: Room): RoomIds => ({ [ID_FIELDS[kindOf(room)]]: idOf(room) });
+const idsOf = (room: Room): RoomIds<string> => ({ [idField(kindOf(room))]: idOf(room) });
 
 export function createLiveTail(access: Access): LiveTail {
   const changes = createChanges(RENDER_MS);
   const rooms = new Map<Room, TailRoom>();
-  let live: Live<Record<string, Payload>> | null = null;
+  let live: TailConnection | null = null;
   /** Oldest first. */
   let kept: TailEvent[] = [];
   let keptCharacters = 0;
@@ -79,9 +80,9 @@ export function createLiveTail(access: Access): LiveTail {
   /** The newest first; built when it is read. */
   let events: readonly TailEvent[] | null = null;
 
-  function open(): Live<Record<string, Payload>> {
+  function open(): TailConnection {
     const { token } = access;
-    const opened = connect<Record<string, Payload>>({
+    const opened = connect<Record<string, Payload>, string>({
       url: BASE,
       socketPath: SOCKET_PATH,
       ...(token === null ? {} : { token }),
@@ -91,7 +92,7 @@ export function createLiveTail(access: Access): LiveTail {
     return opened;
   }
 
-  async function receive(from: Live<Record<string, Payload>>): Promise<void> {
+  async function receive(from: TailConnection): Promise<void> {
     try {
       for await (const { event, cursor, transport, payload } of from) {
         if (from !== live) return;
@@ -110,9 +111,9 @@ export function createLiveTail(access: Access): LiveTail {
     atMs: number | null,
   ): TailEvent {
     const ids: Partial<Record<RoomKind, string>> = {};
-    for (const [kind, field] of Object.entries(ID_FIELDS)) {
-      const id = payload[field];
-      if (typeof id === 'string' && id !== '') ids[kind as RoomKind] = id;
+    for (const kind of BUILT_IN_KINDS) {
+      const id = toId(payload[idField(kind)]);
+      if (id !== null) ids[kind] = id;
     }
     return { cursor, event, text: JSON.stringify(payload), ids, atMs, transport };
   }
@@ -152,7 +153,7 @@ export function createLiveTail(access: Access): LiveTail {
     const { room } = entry;
     const isCurrent = (): boolean => joining === live && rooms.get(room) === entry;
     try {
-      const query = { [ID_FIELDS[kindOf(room)]]: idOf(room), limit: HISTORY_EVENTS };
+      const query = { [idField(kindOf(room))]: idOf(room), limit: HISTORY_EVENTS };
       const page = await access.request<HistoryPage>('events', { query });
       if (!isCurrent()) return;
       addHistory(page.events.map(({ id, event, payload }) => tailEvent(event, id, payload, 'history', null)));

@@ -71,7 +71,7 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
               setFault('');
             }}
           />
-          {kind !== 'tenant' && kind !== 'user' && (
+          {kind !== 'tenant' && (
             <label class="grow">
               Tenant of the test events
               <input
@@ -86,17 +86,15 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
           <button type="submit" class={room === null ? 'primary' : ''}>
             {room === null ? 'Connect all four' : 'Disconnect'}
           </button>
-          {kind !== 'user' && (
-            <button
-              type="button"
-              aria-disabled={room === null || publishing !== null}
-              onClick={() => room !== null && void comparison.publishTestEvents(tenantId)}
-            >
-              {publishing === null
-                ? `Publish ${TEST_EVENTS} test events`
-                : `Publishing ${publishing.sent} of ${publishing.of}`}
-            </button>
-          )}
+          <button
+            type="button"
+            aria-disabled={room === null || publishing !== null}
+            onClick={() => room !== null && void comparison.publishTestEvents(tenantId)}
+          >
+            {publishing === null
+              ? `Publish ${TEST_EVENTS} test events`
+              : `Publishing ${publishing.sent} of ${publishing.of}`}
+          </button>
         </form>
         <p id="parity-fault" class="fault" role="alert">
           {fault}
@@ -105,12 +103,6 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
           <p class="fault" role="alert">
             {error.message} To connect, you need a token with the scope <code>subscribe</code> for this room; to publish
             test events, one with <code>publish</code> for this tenant.
-          </p>
-        )}
-        {kind === 'user' && (
-          <p class="note">
-            No user room receives the test events (<code>tickets.updated</code>). The page compares the events that
-            others publish.
           </p>
         )}
         {!HAS_SHA256 && (

@@ -1,11 +1,11 @@
 /** A form that publishes a test event as any publisher does, and shows the bridge's errors at their fields. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
-import { formatRoom, type Room } from '../../contract/rooms.ts';
+import { formatRoom, idOf, isRoomId, type Room } from '../../contract/rooms.ts';
 import { type Access, defaultTenant } from './access.ts';
 import type { LiveTail } from './live-tail.ts';
 import { useModels } from './model.ts';
-import { type Field, fieldsOf, type Published, publish } from './test-events.ts';
+import { type Field, fieldsOf, type Published, publish, type TestEvent } from './test-events.ts';
 
 interface PublishProps {
   readonly access: Access;
@@ -18,6 +18,14 @@ type Faults = Readonly<Record<string, string>>;
 
 /** The input for keys that have no input of their own. */
 const MORE_KEYS: Field = { name: 'more keys', isRequired: false, isObject: true, initial: () => '' };
+/** Members beside the payload (protocol §9). */
+const ROOMS: Field = { name: 'rooms', isRequired: false, initial: () => '' };
+const TENANT: Field = { name: 'tenant', isRequired: false, initial: () => '' };
+const TITLES: ReadonlyMap<Field, string> = new Map([
+  [MORE_KEYS, 'More keys'],
+  [ROOMS, 'Rooms, in place of those of the ids: user:ana, ticket:1'],
+  [TENANT, 'Tenant, beside the payload'],
+]);
 
 export function Publish({ access, tail, eventNames }: PublishProps) {
   useModels(access);
@@ -30,7 +38,10 @@ export function Publish({ access, tail, eventNames }: PublishProps) {
   const form = useRef<HTMLFormElement>(null);
 
   // A layout effect fills the form before anyone can type into it.
-  useLayoutEffect(() => setValues((typed) => initialValues(fields, typed, access)), [event, access.claims?.tenants[0]]);
+  useLayoutEffect(
+    () => setValues((typed) => initialValues(fields, renewed(fields, typed), access)),
+    [event, access.claims?.tenants[0]],
+  );
 
   useEffect(() => {
     if (Object.keys(faults).length > 0) form.current?.querySelector<HTMLElement>('[aria-invalid=true]')?.focus();
@@ -44,9 +55,12 @@ export function Publish({ access, tail, eventNames }: PublishProps) {
     setOutcome(null);
     if (Object.keys(found).length > 0) return;
     setBusy(true);
-    tailTenant(payload);
+    const rooms = (values[ROOMS.name] ?? '').split(/[\s,]+/).filter((room) => room !== '');
+    const tenantId = values[TENANT.name] ?? '';
+    const sent = { event, payload, ...(tenantId !== '' && { tenantId }), ...(rooms.length > 0 && { rooms }) };
+    tailRoomOf(sent);
     try {
-      setOutcome(await publish(access, event, payload));
+      setOutcome(await publish(access, sent));
       setValues((typed) => renewed(fields, typed));
     } catch (error) {
       setOutcome(error as RoomcastError);
@@ -55,10 +69,12 @@ export function Publish({ access, tail, eventNames }: PublishProps) {
     setBusy(false);
   }
 
-  /** Joins the event's tenant room before the event goes out, so that the tail shows it. */
-  function tailTenant({ tenantId, ticketId }: Readonly<Record<string, unknown>>): void {
-    if (typeof tenantId !== 'string' || tail.isListening(formatRoom('ticket', String(ticketId)))) return;
-    tail.add(formatRoom('tenant', tenantId));
+  /** Joins a room of the event before the event goes out, so that the tail shows it: a named one, else its tenant's. */
+  function tailRoomOf({ payload, tenantId = payload.tenantId as string, rooms }: TestEvent): void {
+    const ticket = formatRoom('ticket', String(payload.ticketId));
+    const [first, ...others] = rooms ?? [formatRoom('tenant', tenantId), ticket];
+    if (!isRoomId(idOf(first as Room)) || others.some((room) => tail.isListening(room as Room))) return;
+    tail.add(first as Room);
   }
 
   return (
@@ -82,7 +98,7 @@ export function Publish({ access, tail, eventNames }: PublishProps) {
             ))}
           </select>
         </div>
-        {[...fields, MORE_KEYS].map((field) => (
+        {[...fields, MORE_KEYS, ROOMS, TENANT].map((field) => (
           <Input
             key={field.name}
             field={field}
@@ -112,7 +128,7 @@ interface InputProps {
 }
 
 function Input({ field, value, fault, change }: InputProps) {
-  const { name, isRequired, isObject } = field;
+  const { name, isRequired, isObject, options } = field;
   const inputId = `input-${name.replaceAll(' ', '-')}`;
   const faultId = `fault-${inputId}`;
   const shared = {
@@ -124,7 +140,7 @@ function Input({ field, value, fault, change }: InputProps) {
     'aria-invalid': fault !== null,
     'aria-describedby': faultId,
   } as const;
-  const title = field === MORE_KEYS ? 'More keys' : name;
+  const title = TITLES.get(field) ?? name;
   return (
     <div class="field">
       <label for={inputId}>
@@ -137,6 +153,12 @@ function Input({ field, value, fault, change }: InputProps) {
           rows={field === MORE_KEYS ? 2 : 4}
           onInput={(event) => change(event.currentTarget.value)}
         />
+      ) : options ? (
+        <select {...shared} onChange={(event) => change(event.currentTarget.value)}>
+          {['', ...options].map((option) => (
+            <option key={option}>{option}</option>
+          ))}
+        </select>
       ) : (
         <input {...shared} onInput={(event) => change(event.currentTarget.value)} />
       )}
@@ -200,7 +222,7 @@ function initialValues(fields: readonly Field[], typed: Values, access: Access):
 
 /** The next event needs a new instant and a new message id. */
 function renewed(fields: readonly Field[], typed: Values): Values {
-  const again = fields.filter(({ name }) => name === 'ticketUpdatedAt' || name === 'messageId');
+  const again = fields.filter(({ isFresh }) => isFresh);
   return { ...typed, ...Object.fromEntries(again.map(({ name, initial }) => [name, initial()])) };
 }
 
@@ -233,8 +255,10 @@ function parsed(text: string, name: string, faults: Record<string, string>): unk
 function faultsOf({ problem }: RoomcastError, fields: readonly Field[]): Faults {
   const faults: Record<string, string> = {};
   for (const { path, message } of (problem.errors ?? []) as readonly { path: string; message: string }[]) {
-    const key = path.split('/')[2] ?? '';
-    if (fields.some(({ name }) => name === key)) faults[key] ??= message;
+    const [, member, key = ''] = path.split('/');
+    if (member === 'rooms') faults[ROOMS.name] ??= `${path} ${message}`;
+    else if (member === 'tenantId') faults[TENANT.name] ??= message;
+    else if (fields.some(({ name }) => name === key)) faults[key] ??= message;
     else faults[MORE_KEYS.name] ??= `${path} ${message}`;
   }
   return faults;

@@ -5,7 +5,7 @@
  */
 import { io } from 'socket.io-client';
 import { BRIDGE_CURSOR, BRIDGE_RESET, type TransportName } from '../../contract/names.ts';
-import { ID_FIELDS, idOf, kindOf, type Room } from '../../contract/rooms.ts';
+import { idField, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import { type Access, BASE, SOCKET_PATH } from './access.ts';
 
 /** `cut`: by the button. `down`: for another reason. */
@@ -122,7 +122,7 @@ function openSocket(transport: 'websocket' | 'polling', options: ClientOptions, 
 }
 
 function urlOf(path: string, room: Room, pass: string | null, more: Readonly<Record<string, string>>): URL {
-  const query = { [ID_FIELDS[kindOf(room)]]: idOf(room), legacy: 'false', ...more, ...(pass !== null && { pass }) };
+  const query = { [idField(kindOf(room))]: idOf(room), legacy: 'false', ...more, ...(pass !== null && { pass }) };
   return new URL(`${path}?${new URLSearchParams(query)}`, BASE);
 }
 

@@ -7,11 +7,12 @@
 import { hash } from 'node:crypto';
 import { formatCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import type { AppendedEvent, AppendRequest, AppendResult } from '../store.ts';
+import { formatRoom, type Room } from '../../contract/rooms.ts';
+import type { AppendEvent, AppendedEvent, AppendRequest, AppendResult } from '../store.ts';
 import { unavailable } from './calls.ts';
 import { type Context, NotSent, Refused } from './connection.ts';
 import { openArgv } from './log.ts';
-import { encodeRecord, idText, kindOf, randomText } from './record.ts';
+import { encodeRecord, idText, kindOf, listsOf, randomText } from './record.ts';
 import { defineScript } from './script.ts';
 
 /** How long a request may wait to be sent. */
@@ -41,7 +42,7 @@ interface PendingRequest {
   readonly request: AppendRequest;
   /** One per event. */
   readonly nonces: readonly string[];
-  readonly records: readonly string[];
+  readonly records: readonly ReturnType<typeof encodeRecord>[];
   readonly characters: number;
   readonly sinceMs: number;
   readonly resolve: (result: AppendResult) => void;
@@ -51,10 +52,10 @@ interface PendingRequest {
 const APPEND = defineScript('append', buildArguments, (reply) => {
   const [kind, value, ...answers] = reply as [kind: 'ok' | 'keying', value: string, ...answers: string[]];
   if (kind === 'keying') throw new Refused(`the log is keyed by ${value}; use the same AUTH_MODE on all nodes`);
-  return answers.map((answer) => parseResult(value, answer));
+  return answers.map((answer) => (appended: AppendRequest) => parseResult(value, answer, appended));
 });
 
-export function createAppender({ writer, keying, logger }: Context): Appender {
+export function createAppender({ writer, settings, logger }: Context): Appender {
   const waiting: PendingRequest[] = [];
   let groupsSent = 0;
   let events = 0;
@@ -101,10 +102,10 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
   async function send(requests: readonly PendingRequest[]): Promise<void> {
     groupsSent++;
     try {
-      const results = await writer.run(APPEND, { keying, requests }, ANSWER_MS);
+      const results = await writer.run(APPEND, { keying: settings.keying, requests }, ANSWER_MS);
       noteAccepted();
       requests.forEach((pending, index) => {
-        end(pending, results[index] as AppendResult);
+        end(pending, (results[index] as (request: AppendRequest) => AppendResult)(pending.request));
       });
     } catch (error) {
       const failure = failureOf(error);
@@ -154,7 +155,7 @@ export function createAppender({ writer, keying, logger }: Context): Appender {
       const request = { ...asked, idempotency: hashKey(asked.idempotency) };
       const nonces = request.events.map(() => randomText(4));
       const records = request.events.map((event, index) => encodeRecord(event, nonces[index] as string, request));
-      const size = records.reduce((sum, record) => sum + record.length, 0);
+      const size = records.flat().reduce((sum, part) => sum + part.length, 0);
       return new Promise((resolve, reject) => {
         events += records.length;
         characters += size;
@@ -224,20 +225,26 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
     requestArgs.push(idempotency?.key ?? '', idempotency?.fingerprint ?? '', moment, String(events.length));
     const sizeIndex = requestArgs.push('') - 1;
     events.forEach((event, index) => {
-      const { tenantId, ticket, message, audiences } = event;
-      requestArgs.push(nonces[index] as string, records[index] as string, kindOf(event));
-      requestArgs.push(String(audiences.length));
-      for (const audience of audiences) requestArgs.push(rooms.refer('', audience));
+      const { tenantId, ticketId, ticket, message } = event;
+      const [head, audience, rest] = records[index] as ReturnType<typeof encodeRecord>;
+      const kind = kindOf(event);
+      const lists = listsOf(event);
+      requestArgs.push(nonces[index] as string, kind === 'c' ? head : head + audience + rest, kind);
+      requestArgs.push(String(lists.length));
+      for (const list of lists) requestArgs.push(rooms.refer('', list));
       if (ticket) {
-        requestArgs.push(tickets.refer(tenantId, ticket.ticketId));
-        requestArgs.push(ticket.agreementId ?? '', ticket.status, ticket.updatedAt);
+        requestArgs.push(tickets.refer(tenantId, ticketId ?? ''));
+        requestArgs.push(ticket.agreementId ?? '', otherRooms(event), ticket.status, ticket.updatedAt);
       } else if (message) {
-        const { ticketId, messageId, providerMessageId } = message;
-        requestArgs.push(tickets.refer(tenantId, ticketId));
-        requestArgs.push(messageId ? dedupe.refer(tenantId, `m,${idText(messageId)}`) : '0');
+        const { messageId, providerMessageId, change, updatedAtMs, statusRank } = message;
+        requestArgs.push(tickets.refer(tenantId, ticketId ?? ''));
+        requestArgs.push(messageId ? dedupe.refer(tenantId, `i,${ticketId},${idText(messageId)}`) : '0');
         requestArgs.push(
           providerMessageId ? dedupe.refer(tenantId, `p,${ticketId},${idText(providerMessageId)}`) : '0',
         );
+        if (change === 'new') return;
+        requestArgs.push(event.roomsAreNamed ? '1' : '', change === 'deleted' ? 'd' : 'u');
+        requestArgs.push(String(updatedAtMs), String(statusRank), digestOf(event), audience, rest);
       }
     });
     requestArgs[sizeIndex] = String(requestArgs.length - sizeIndex - 1);
@@ -247,13 +254,31 @@ function buildArguments(group: { readonly keying: string; readonly requests: rea
   return args;
 }
 
-function parseResult(epoch: string, answer: string): AppendResult {
+/** The rooms of a ticket, each after a space; '' if they are just those of its ids (scripts/prelude/keys.lua). */
+function otherRooms({ tenantId, ticketId, ticket, rooms }: AppendEvent): string {
+  const own = [formatRoom('tenant', tenantId), formatRoom('ticket', ticketId ?? '')];
+  if (ticket?.agreementId) own.push(formatRoom('agreement', ticket.agreementId));
+  const isOwn = rooms.length === own.length && own.every((room) => rooms.includes(room));
+  return isOwn ? '' : rooms.map((room) => ` ${room}`).join('');
+}
+
+/** What makes a change of a message a repeat, but for its rooms. A hash, because it may outlive an erasure. */
+const digestOf = ({ tenantId, event, payload }: AppendEvent): string =>
+  hash('sha256', `${tenantId}\n${event}\n${payload}`, 'base64url');
+
+function parseResult(epoch: string, answer: string, { events: appended }: AppendRequest): AppendResult {
   if (answer === 'conflict') return { kind: 'conflict' };
   const [marks, ...ids] = answer.split('\n') as [string, ...string[]];
   const events = ids.map((text, index): AppendedEvent => {
-    const [seq, nonce] = text.split(' ') as [string, string];
+    const [seq = '', nonce = ''] = text.split(' ', 2);
     const id = formatCursor({ epoch, seq: Number(seq), nonce });
-    return { id, duplicate: marks === 'repeat' || marks[index] === '=' };
+    const rooms = text.slice(seq.length + nonce.length + 2);
+    const own = (appended[index] as AppendEvent).rooms;
+    return {
+      id,
+      duplicate: marks === 'repeat' || marks[index] === '=',
+      rooms: rooms === '' ? own : (JSON.parse(rooms) as Room[]),
+    };
   });
   return { kind: 'appended', events, durableAtMs: performance.now() };
 }

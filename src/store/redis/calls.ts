@@ -33,7 +33,7 @@ export interface Calls {
 export const unavailable = (message: string, cause?: unknown): BridgeError =>
   new BridgeError('unavailable', `${message}. Try again later.`, { cause });
 
-export function createCalls({ writer, reader, keying, logger, signal }: Context): Calls {
+export function createCalls({ writer, reader, settings, logger, signal }: Context): Calls {
   const waiting = createTurns<{ late: NodeJS.Timeout | null; start(): void }>();
   let reading = 0;
 
@@ -104,7 +104,7 @@ export function createCalls({ writer, reader, keying, logger, signal }: Context)
       try {
         const attempt = () => call(reader, READ_MS, script, args, deadlineMs);
         // Without a log in Redis, for example after a flush, this node creates one.
-        const reply = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
+        const reply = (await attempt()) ?? (await write(OPEN, settings).then(attempt));
         if (reply === null) throw unavailable('The log was lost');
         return reply;
       } finally {

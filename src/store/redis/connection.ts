@@ -8,8 +8,8 @@
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ClientClosedError, ClientOfflineError, createClient, ErrorReply } from 'redis';
-import type { Keying } from '../../contract/audiences.ts';
 import type { Logger } from '../../logger.ts';
+import type { Settings } from './log.ts';
 import type { Script } from './script.ts';
 import type { Address, RedisTarget } from './url.ts';
 
@@ -24,9 +24,9 @@ export class NoAnswer extends RedisFailure {}
 /** Redis refused the command before it began. It may accept the same command later. */
 export class Refused extends RedisFailure {}
 
-/** The errors with which Redis refuses a script before its first line. */
+/** The errors with which Redis refuses a script before its first line; FORMAT is of readLog() in scripts/prelude/log.lua. */
 const REFUSALS =
-  /^(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b/;
+  /^(FORMAT|OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b/;
 /** After these errors, another Redis may be the master. */
 const NOT_MASTER = /^(READONLY|MASTERDOWN)\b/;
 
@@ -58,7 +58,7 @@ export interface Connection {
 /** What the parts of one store share. */
 export interface Context {
   readonly target: RedisTarget;
-  readonly keying: Keying;
+  readonly settings: Settings;
   readonly logger: Logger;
   readonly writer: Connection;
   readonly reader: Connection;

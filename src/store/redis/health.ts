@@ -4,7 +4,7 @@ import { ErrorReply } from 'redis';
 import type { Appender } from './appender.ts';
 import { READ_MS, WRITE_MS } from './calls.ts';
 import { type Context, findMaster, RedisFailure, Refused, readInfo } from './connection.ts';
-import { keyingMismatch, OPEN } from './log.ts';
+import { LIVE_MS, mismatch, OPEN } from './log.ts';
 import { describeTarget } from './url.ts';
 
 const OPEN_MS = 5_000;
@@ -13,9 +13,10 @@ const PROBE_MS = 1_000;
 const SENTINEL_CHECK_MS = 5_000;
 
 /** @throws {Error} of one line if Redis cannot be reached, or cannot hold the log of this node */
-export async function openLog({ target, keying, writer }: Context) {
+export async function openLog({ target, settings, writer }: Context) {
   const where = `STORE_URL: Redis at ${describeTarget(target)}`;
   const deadlineMs = performance.now() + OPEN_MS;
+  const settledMs = performance.now() + LIVE_MS;
   for (;;) {
     if (!(await writer.whenReady(deadlineMs - performance.now()))) {
       throw new Error(`${where} cannot be reached (${writer.lastError()})`);
@@ -28,10 +29,18 @@ export async function openLog({ target, keying, writer }: Context) {
       if (maxmemory_policy.startsWith('allkeys')) {
         throw new Error(`${where} may evict records: maxmemory-policy is ${maxmemory_policy}; set it to noeviction`);
       }
-      const opened = await writer.run(OPEN, keying, WRITE_MS);
-      if (opened.keying !== keying) throw new Error(`${where} ${keyingMismatch(opened.keying, keying)}`);
-      return opened;
+      const opened = await writer.run(OPEN, settings, WRITE_MS);
+      const fault = mismatch(opened, settings);
+      if (fault === null) return opened;
+      // What a node announced holds for a while after it ended.
+      if (opened.keying !== settings.keying || performance.now() > settledMs) throw new Error(`${where} ${fault}`);
+      await sleep(100);
     } catch (error) {
+      const [, format, known] = /^FORMAT (\S+) (\S+)/.exec(error instanceof Error ? error.message : '') ?? [];
+      if (format !== undefined) {
+        const advice = 'start the version that wrote it, or a newer one';
+        throw new Error(`${where} holds a log of format ${format}, but this version knows format ${known}; ${advice}`);
+      }
       const isLasting = error instanceof ErrorReply || (error instanceof Refused && /^NOPERM\b/.test(error.message));
       if (isLasting) throw new Error(`${where} cannot hold a log: ${error.message}`);
       if (!(error instanceof RedisFailure)) throw error;
@@ -43,7 +52,7 @@ export async function openLog({ target, keying, writer }: Context) {
 
 /** Runs until the store is closed. */
 export function watchHealth(context: Context, appender: Appender): void {
-  const { target, keying, writer, reader, tailer, signal } = context;
+  const { target, settings, writer, reader, tailer, signal } = context;
   const probing = setInterval(() => void probe(), PROBE_MS);
   const checking = target.masterName === null ? undefined : setInterval(() => void checkMaster(), SENTINEL_CHECK_MS);
   signal.addEventListener('abort', () => {
@@ -57,9 +66,9 @@ export function watchHealth(context: Context, appender: Appender): void {
     reader.command(['PING'], READ_MS).catch(() => {});
     if (!writer.ready()) return;
     try {
-      const opened = await writer.run(OPEN, keying, WRITE_MS);
-      if (opened.keying === keying) appender.noteAccepted();
-      else appender.noteRefused(keyingMismatch(opened.keying, keying));
+      const fault = mismatch(await writer.run(OPEN, settings, WRITE_MS), settings);
+      if (fault === null) appender.noteAccepted();
+      else appender.noteRefused(fault);
     } catch (error) {
       if (error instanceof Refused || error instanceof ErrorReply) appender.noteRefused(error.message);
     }

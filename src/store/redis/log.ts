@@ -1,5 +1,8 @@
 /** The scripts that open and read the log, and the values with which every answer about the log starts. */
+
+import type { Keying } from '../../contract/audiences.ts';
 import { type CursorParts, formatCursor, parseCursor } from '../../contract/cursor.ts';
+import type { RoomKind } from '../../contract/rooms.ts';
 import type { LogBounds, NewestQuery, NewestResult, ReadQuery, ReadResult, StoreStats } from '../store.ts';
 import { decodeRecords, randomText } from './record.ts';
 import { defineScript } from './script.ts';
@@ -36,17 +39,41 @@ export const positionArgv = ({ epoch, seq, nonce }: CursorParts) => [epoch, Stri
 /** A malformed cursor becomes a position of no log: no epoch is empty. */
 const cursorArgv = (cursor: string) => positionArgv(parseCursor(cursor) ?? { epoch: '', seq: 0, nonce: '' });
 
+/** What all nodes of a log must agree on. */
+export interface Settings {
+  readonly keying: Keying;
+  readonly claimedRoomKinds: readonly RoomKind[];
+}
+
 /** The epoch is for a new log, if Redis holds none. */
 export const openArgv = (keying: string) => [randomText(8), keying];
 
+/** How long the settings of a node hold after it announced them. It does so every second. */
+export const LIVE_MS = 2_500;
+
+const claimsOf = ({ claimedRoomKinds }: Settings): string => claimedRoomKinds.toSorted().join(',');
+
 /** Nodes that key audiences in different ways cannot share a log. */
-export const keyingMismatch = (keyingOfLog: string, keying: string): string =>
+const keyingMismatch = (keyingOfLog: string, keying: string): string =>
   `holds a log keyed by ${keyingOfLog}, but this node keys by ${keying}; use the same AUTH_MODE on all nodes`;
 
-export const OPEN = defineScript('open', openArgv, (reply) => {
-  const { head, bounds, fields } = parseLogAnswer<[keying: string]>(reply);
-  return { head, bounds, keying: fields[0] };
-});
+export const OPEN = defineScript(
+  'open',
+  (settings: Settings) => [...openArgv(settings.keying), claimsOf(settings), String(LIVE_MS)],
+  (reply) => {
+    const { head, bounds, fields } = parseLogAnswer<[keying: Keying, claims: string]>(reply);
+    return { head, bounds, keying: fields[0], claims: fields[1] };
+  },
+);
+
+/** Why a node with these settings cannot share the log; null if it can. */
+export function mismatch(log: { readonly keying: Keying; readonly claims: string }, settings: Settings): string | null {
+  if (log.keying !== settings.keying) return keyingMismatch(log.keying, settings.keying);
+  const claims = claimsOf(settings);
+  if (log.claims === claims) return null;
+  const [theirs, ours] = [log.claims, claims].map((kinds) => (kinds === '' ? 'none' : kinds));
+  return `has live nodes with CLAIMED_ROOM_KINDS ${theirs}, but this node has ${ours}; use the same on all nodes, or stop them all to change it`;
+}
 
 export const RESOLVE = defineScript(
   'resolve',

@@ -5,8 +5,11 @@
 import { randomInt } from 'node:crypto';
 import { formatCursor } from '../../contract/cursor.ts';
 import type { LogRecord } from '../../contract/frames.ts';
-import { idOf, type Room } from '../../contract/rooms.ts';
+import { formatRoom, type Room } from '../../contract/rooms.ts';
 import type { AppendEvent, AppendRequest } from '../store.ts';
+
+/** Which state an event changes: that of a ticket, of a message by its `messages.new` or by a change of it, or none. */
+type StateKind = 't' | 'm' | 'c' | '';
 
 type Header = readonly [
   event: string,
@@ -14,7 +17,7 @@ type Header = readonly [
   audiences: readonly string[],
   acceptedAtMs: number,
   nonce: string,
-  kind: 't' | 'm' | '',
+  kind: StateKind,
   tenantId: string,
   ticketId: string,
   messageId: string,
@@ -22,8 +25,8 @@ type Header = readonly [
   idempotencyKey: string,
 ];
 
-export function encodeRecord(event: AppendEvent, nonce: string, request: AppendRequest): string {
-  const ticketRoom = event.rooms.find((room) => room.startsWith('ticket:'));
+/** In three parts: what precedes the rooms, rooms and audiences, the rest. Scripts replace the second (append.lua). */
+export function encodeRecord(event: AppendEvent, nonce: string, request: AppendRequest): [string, string, string] {
   const header: Header = [
     event.event,
     event.rooms,
@@ -32,13 +35,30 @@ export function encodeRecord(event: AppendEvent, nonce: string, request: AppendR
     nonce,
     kindOf(event),
     event.tenantId,
-    ticketRoom === undefined ? '' : idOf(ticketRoom),
+    event.ticketId ?? '',
     idText(event.message?.messageId ?? ''),
     idText(event.message?.providerMessageId ?? ''),
     request.idempotency?.key ?? '',
   ];
-  return `${event.payload.length}${JSON.stringify(header)}\n${event.payload}`;
+  const [name, rooms, audiences, ...rest] = header.map((field) => JSON.stringify(field));
+  return [`${event.payload.length}[${name},`, `${rooms},${audiences}`, `,${rest.join(',')}]\n${event.payload}`];
 }
+
+/** The lists of the log that hold an event's record; listsOf() in scripts/prelude/records.lua does the same. */
+export function listsOf({ tenantId, ticketId, rooms, audiences }: AppendEvent): readonly string[] {
+  const ofTenant = rooms.includes(formatRoom('tenant', tenantId));
+  const ofTicket = ticketId === null || rooms.includes(formatRoom('ticket', ticketId));
+  if (ofTenant && ofTicket) return audiences;
+  return [
+    ...audiences,
+    ...(ofTenant ? [] : [ownList(tenantId, null)]),
+    ...(ofTicket ? [] : [ownList(tenantId, ticketId)]),
+  ];
+}
+
+/** The list of the records of a tenant, or a ticket, that did not go to its room. */
+export const ownList = (tenantId: string, ticketId: string | null): string =>
+  `\n${tenantId}${ticketId === null ? '' : `\n${ticketId}`}`;
 
 const headerOf = (record: string): Header =>
   JSON.parse(record.slice(record.indexOf('['), record.indexOf('\n'))) as Header;
@@ -59,8 +79,11 @@ export const roomsOf = (record: string): readonly Room[] => headerOf(record)[1];
 
 export const payloadOf = (record: string): string => record.slice(record.indexOf('\n') + 1);
 
-/** Which state an event changes: that of a ticket, of a message, or none. */
-export const kindOf = (event: AppendEvent): 't' | 'm' | '' => (event.ticket ? 't' : event.message ? 'm' : '');
+export function kindOf({ ticket, message }: AppendEvent): StateKind {
+  if (ticket !== null) return 't';
+  if (message === null) return '';
+  return message.change === 'new' ? 'm' : 'c';
+}
 
 /** UTF-8 has no lone surrogates: without this, ids that differ only in them would become one. */
 export const idText = (id: string): string => (id.isWellFormed() ? id : JSON.stringify(id));

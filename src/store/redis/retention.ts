@@ -4,12 +4,14 @@ import { formatRoom } from '../../contract/rooms.ts';
 import { type EraseTarget, type Erasure, erasureKey, type Log, type Retention } from '../store.ts';
 import { type Calls, WRITE_MS } from './calls.ts';
 import { type Context, readInfo } from './connection.ts';
+import { ownList } from './record.ts';
+import type { createRevocations } from './revocations.ts';
 import { defineScript, type Script } from './script.ts';
 
 /** Records, entries or keys that one script processes. */
 const SLICE = '256';
 
-type LogSlice = EraseTarget & { readonly audience: string; readonly after: string };
+type LogSlice = EraseTarget & { readonly list: string; readonly after: string };
 
 /** Whether there is more to trim. */
 const hasMore = (reply: unknown): boolean => reply === 1;
@@ -20,8 +22,7 @@ const TRIM_LOG = defineScript(
   hasMore,
 );
 const TRIM_STATE = defineScript('trim-state', (beforeMs: number) => [String(beforeMs), SLICE], hasMore);
-/** `max` is that of ZRANGEBYSCORE: `(` excludes the bound. */
-const TRIM_KEYS = defineScript('trim-keys', (max: string) => [max, SLICE], hasMore);
+const TRIM_KEYS = defineScript('trim-keys', (beforeMs: number) => [String(beforeMs), SLICE], hasMore);
 const TRIM_SESSIONS = defineScript('trim-sessions', (nowMs: number) => [String(nowMs), SLICE], hasMore);
 
 const escapeGlob = (text: string) => text.replace(/[*?[\]\\^-]/g, '\\$&');
@@ -50,18 +51,33 @@ const ERASE_STATE = defineScript(
 );
 const ERASE_LOG = defineScript(
   'erase-log',
-  ({ audience, tenantId, ticketId, after }: LogSlice) => [audience, tenantId, ticketId ?? '', after, SLICE],
+  ({ list, tenantId, ticketId, after }: LogSlice) => [list, tenantId, ticketId ?? '', after, SLICE],
   (reply) => {
     const [next, erased] = reply as [string | null, number];
     return { next, erased };
   },
 );
 
+const UPGRADE_DUE = defineScript(
+  'upgrade-due',
+  () => [],
+  (reply) => reply === 1,
+);
+/** The tenant '' ends the upgrade. */
+const UPGRADE = defineScript(
+  'upgrade',
+  ({ tenantId, cursor }: { readonly tenantId: string; readonly cursor: string }) => [tenantId, cursor, SLICE],
+  (reply) => reply as string,
+);
+
 /** Erasures that nodes can still learn of. A node that was away for more takes it that anything may have been erased. */
 const NOTED = '100';
 const NOTE_ERASURE = defineScript(
   'note-erasure',
-  ({ erased, ...target }: EraseTarget & { readonly erased: number }) => [erasureKey(target), NOTED, String(erased)],
+  ({ erased, ...target }: EraseTarget & { readonly erased: number }) => [
+    ...[erasureKey(target), NOTED, String(erased)],
+    ...[target.tenantId, target.ticketId ?? ''],
+  ],
   () => {},
 );
 const REWRITE_DUE = defineScript(
@@ -73,8 +89,18 @@ const REWRITE_DUE = defineScript(
 /** A node asks Redis at most this often to rewrite its file: many erasures share a rewrite. */
 const REWRITE_INTERVAL_MS = 10_000;
 
-export function createRetention({ write }: Calls, context: Context): Erasure & Pick<Log, 'trim'> {
-  const { writer, keying, logger, signal } = context;
+export function createRetention(
+  { write }: Calls,
+  context: Context,
+  revocations: Pick<ReturnType<typeof createRevocations>, 'trim' | 'eraseIds'>,
+): Erasure & Pick<Log, 'trim'> {
+  const {
+    target: { keyPrefix },
+    settings,
+    writer,
+    logger,
+    signal,
+  } = context;
 
   async function trimAll<Arguments>(script: Script<Arguments, boolean>, args: Arguments): Promise<void> {
     while (!signal.aborted && (await write(script, args)));
@@ -98,15 +124,40 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
   async function eraseLog(target: EraseTarget): Promise<number> {
     const { tenantId, ticketId } = target;
     const room = ticketId === null ? formatRoom('tenant', tenantId) : formatRoom('ticket', ticketId);
-    const audience = audienceOf(keying, tenantId, room);
     let erased = 0;
-    let after: string | null = '0';
-    while (after !== null) {
-      const reply: ReturnType<typeof ERASE_LOG.parse> = await write(ERASE_LOG, { ...target, audience, after });
-      erased += reply.erased;
-      after = reply.next;
+    for (const list of [audienceOf(settings.keying, tenantId, room), ownList(tenantId, ticketId)]) {
+      let after: string | null = '0';
+      while (after !== null) {
+        const reply: ReturnType<typeof ERASE_LOG.parse> = await write(ERASE_LOG, { ...target, list, after });
+        erased += reply.erased;
+        after = reply.next;
+      }
     }
     return erased;
+  }
+
+  /** In steps, because a log may hold many names. What is not converted yet is understood (scripts/append.lua). */
+  async function upgrade(): Promise<void> {
+    const names = `${keyPrefix}dedupe:`;
+    if (!(await write(UPGRADE_DUE, undefined))) return;
+    for (let scanned: string | null = '0'; scanned !== null; ) {
+      const found = await writer.command(
+        ['SCAN', scanned, 'MATCH', `${escapeGlob(names)}*`, 'COUNT', '1000'],
+        WRITE_MS,
+      );
+      const [next, keys] = found as [string, string[]];
+      for (const key of keys) {
+        const tenantId = key.slice(names.length);
+        for (let cursor: string | null = '0'; cursor !== null && !signal.aborted; ) {
+          const after: string = await write(UPGRADE, { tenantId, cursor });
+          cursor = after === '0' ? null : after;
+        }
+      }
+      if (signal.aborted) return;
+      scanned = next === '0' ? null : next;
+    }
+    await write(UPGRADE, { tenantId: '', cursor: '0' });
+    logger.info({}, 'the log was upgraded to the format of this version');
   }
 
   let rewrittenAtMs = Number.NEGATIVE_INFINITY;
@@ -129,15 +180,18 @@ export function createRetention({ write }: Calls, context: Context): Erasure & P
 
   return {
     async trim(retention) {
+      await upgrade();
       await trimAll(TRIM_LOG, retention);
       await trimAll(TRIM_STATE, retention.stateBeforeMs);
-      await trimAll(TRIM_KEYS, `(${retention.dedupeBeforeMs}`);
+      await trimAll(TRIM_KEYS, retention.dedupeBeforeMs);
       await trimAll(TRIM_SESSIONS, retention.nowMs);
+      await revocations.trim(retention.revokedBeforeMs);
       await rewriteFile();
     },
     async erase(target) {
       const erased = (await eraseState(target)) + (await eraseLog(target));
-      await write(NOTE_ERASURE, { ...target, erased });
+      const revoked = target.ticketId === null ? await revocations.eraseIds(target.tenantId) : 0;
+      await write(NOTE_ERASURE, { ...target, erased: erased + revoked });
       await rewriteFile();
       return erased;
     },

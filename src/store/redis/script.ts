@@ -17,7 +17,7 @@ export interface Script<Arguments, Reply> {
 }
 
 const load = (name: string) => readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
-const prelude = ['keys', 'log', 'records', 'rooms', 'state', 'sessions']
+const prelude = ['keys', 'log', 'records', 'rooms', 'state', 'sessions', 'revocations']
   .map((name) => load(`prelude/${name}`))
   .join('');
 

@@ -5,24 +5,24 @@
  * one script (scripts/). Redis may be away, slow or replaced at any time: calls end within their deadlines,
  * and the store recovers by itself.
  */
-import type { Keying } from '../../contract/audiences.ts';
 import type { Logger } from '../../logger.ts';
 import type { Store } from '../store.ts';
 import { createAppender } from './appender.ts';
 import { createCalls, READ_MS, unavailable } from './calls.ts';
 import { type Context, createConnection, RedisFailure, readInfo } from './connection.ts';
 import { openLog, watchHealth } from './health.ts';
-import { NEWEST, READ, RESOLVE, STATS } from './log.ts';
+import { NEWEST, READ, RESOLVE, type Settings, STATS } from './log.ts';
 import { createRetention } from './retention.ts';
+import { createRevocations } from './revocations.ts';
 import { createSessions } from './sessions.ts';
 import { runTail } from './tail.ts';
 import { createTicketState } from './tickets.ts';
 import { parseRedisUrl, REDIS_URL_RULE } from './url.ts';
 
-export interface RedisOptions {
+export interface RedisOptions extends Pick<Settings, 'keying'> {
   /** See REDIS_URL_RULE. */
   readonly url: string;
-  readonly keying: Keying;
+  readonly claimedRoomKinds?: Settings['claimedRoomKinds'];
   readonly logger: Logger;
 }
 
@@ -30,7 +30,7 @@ export interface RedisOptions {
 const SLOW_MS = 2_000;
 
 /** @throws {Error} of one line if Redis cannot be reached, or cannot hold the log of this node */
-export async function openRedisStore({ url, keying, logger }: RedisOptions): Promise<Store> {
+export async function openRedisStore({ url, keying, claimedRoomKinds = [], logger }: RedisOptions): Promise<Store> {
   const target = parseRedisUrl(url);
   if (target === null) throw new Error(`STORE_URL: not a Redis URL; it must be ${REDIS_URL_RULE}`);
 
@@ -38,10 +38,19 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
   const reader = createConnection(target, 'reader', logger);
   const tailer = createConnection(target, 'tail', logger);
   const closing = new AbortController();
-  const context: Context = { target, keying, logger, writer, reader, tailer, signal: closing.signal };
+  const context: Context = {
+    target,
+    settings: { keying, claimedRoomKinds },
+    logger,
+    writer,
+    reader,
+    tailer,
+    signal: closing.signal,
+  };
   const appender = createAppender(context);
   const calls = createCalls(context);
   const { read } = calls;
+  const revocations = createRevocations(calls, context);
   let tailing: Promise<void> | null = null;
 
   async function close(): Promise<void> {
@@ -60,7 +69,8 @@ export async function openRedisStore({ url, keying, logger }: RedisOptions): Pro
   return {
     ...createTicketState(calls),
     ...createSessions(calls),
-    ...createRetention(calls, context),
+    ...createRetention(calls, context, revocations),
+    ...revocations.port,
     opened: opened.bounds,
     tail(listener) {
       if (tailing !== null) throw new Error('the tail was already started');

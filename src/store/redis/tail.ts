@@ -54,7 +54,7 @@ type TailStep = NonNullable<ReturnType<typeof TAIL.parse>>;
 
 /** Runs until the store is closed. */
 export async function runTail(context: Context, { write }: Calls, from: CursorParts, listener: TailListener) {
-  const { target, tailer, keying, logger, signal } = context;
+  const { target, tailer, settings, logger, signal } = context;
   let position = from;
   let floor: Cursor | null = null;
   let erasures: string | null = null;
@@ -107,7 +107,7 @@ export async function runTail(context: Context, { write }: Calls, from: CursorPa
 
   async function readStep(): Promise<TailStep> {
     const attempt = () => tailer.run(TAIL, { after: position, known }, ANSWER_MS);
-    const step = (await attempt()) ?? (await write(OPEN, keying).then(attempt));
+    const step = (await attempt()) ?? (await write(OPEN, settings).then(attempt));
     if (step === null) throw new Error('Redis lost the log again');
     return step;
   }

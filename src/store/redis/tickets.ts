@@ -1,6 +1,5 @@
 /** Ticket and message state. A page is read in steps (../page.ts), because a script holds up every node. */
 import { createHears } from '../../contract/audiences.ts';
-import { idOf, kindOf, type RoomKind } from '../../contract/rooms.ts';
 import { collectPage, type StateStep, type StepRange } from '../page.ts';
 import { invalidPage, type MessagesQuery, type TicketQuery, type TicketState, type TicketsQuery } from '../store.ts';
 import type { Calls } from './calls.ts';
@@ -13,10 +12,7 @@ const SHARED_ROWS = 256;
 
 type StepOf<Query> = Omit<Query, 'caller' | 'limit' | 'maxChars' | 'page'> & StepRange;
 
-const rangeArgv = ({ from, want, maxChars, hearing }: StepRange & Pick<MessagesQuery, 'hearing'>) => {
-  const rows = hearing.kinds.length === 0 ? Math.max(want, SHARED_ROWS) : want;
-  return [from ?? '', String(rows), String(maxChars)];
-};
+const rangeArgv = ({ from, want, maxChars }: StepRange) => [from ?? '', String(want), String(maxChars)];
 
 const parseStep = ofLog(({ bounds, fields }: LogAnswer<[next: string, ...items: string[]]>) => {
   const [next, ...values] = fields;
@@ -27,15 +23,10 @@ const parseStep = ofLog(({ bounds, fields }: LogAnswer<[next: string, ...items: 
 
 const TICKETS = defineScript(
   'tickets',
-  ({ tenantId, status, agreementId, updatedAfter, hearing, ...range }: StepOf<TicketsQuery>) => {
-    const ids = (kind: RoomKind) => hearing.rooms.filter((room) => kindOf(room) === kind).map(idOf);
-    const idsArgv = (kind: RoomKind) =>
-      hearing.kinds.includes(kind) ? ['-1'] : [String(ids(kind).length), ...ids(kind)];
-    return [
-      ...[tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...rangeArgv({ hearing, ...range })],
-      ...[...idsArgv('ticket'), ...idsArgv('agreement')],
-    ];
-  },
+  ({ tenantId, status, agreementId, updatedAfter, hearing, ...range }: StepOf<TicketsQuery>) => [
+    ...[tenantId, status ?? '', agreementId ?? '', updatedAfter ?? '', ...rangeArgv(range)],
+    ...[hearing.kinds === 'all' ? '*' : [',', ...hearing.kinds.map((kind) => `${kind},`)].join(''), ...hearing.rooms],
+  ],
   parseStep,
 );
 
@@ -50,7 +41,10 @@ const TICKET = defineScript(
 
 const MESSAGES = defineScript(
   'messages',
-  ({ tenantId, ticketId, order, ...range }: StepOf<MessagesQuery>) => [tenantId, ticketId, order, ...rangeArgv(range)],
+  ({ tenantId, ticketId, order, hearing, want, ...range }: StepOf<MessagesQuery>) => {
+    const rows = hearing.kinds.length === 0 ? Math.max(want, SHARED_ROWS) : want;
+    return [tenantId, ticketId, order, ...rangeArgv({ ...range, want: rows })];
+  },
   parseStep,
 );
 

@@ -5,7 +5,9 @@
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.
  */
 import type { Keying } from '../../contract/audiences.ts';
+import type { MessageFacts } from '../../contract/events.ts';
 import type { StateStep, StepRange } from '../page.ts';
+import type { NewRevocation, Revocation, RevocationKey, RevocationLimits, RevocationStep } from '../revocations.ts';
 import type {
   EraseTarget,
   MessagesQuery,
@@ -41,9 +43,15 @@ export type EventRow = readonly [
   updatedAt: string | null,
   status: string | null,
   agreement: string | null,
-  isMessage: boolean,
-  messageId: string | null,
-  providerMessageId: string | null,
+  message: MessageFactsRow | null,
+  /** By the publisher: a change of a message goes to these, whatever the rooms of the message. */
+  roomsAreNamed: boolean,
+];
+
+/** The fields of `MessageFacts`. */
+export type MessageFactsRow = readonly [
+  ...[change: MessageFacts['change'], messageId: string | null, providerMessageId: string | null],
+  ...[updatedAtMs: number, statusRank: number],
 ];
 
 export type RecordRow = readonly [
@@ -57,7 +65,9 @@ export type RecordRow = readonly [
 ];
 
 export type AppendArgs = WriteOperations['append']['args'];
-export type AppendReply = readonly (readonly [seq: number, nonce: string, duplicate: boolean])[] | null;
+/** `rooms` are those of the record, joined; null: the event's own. */
+export type AppendedRow = readonly [seq: number, nonce: string, duplicate: boolean, rooms: string | null];
+export type AppendReply = readonly AppendedRow[] | null;
 
 export interface WriteOperations {
   /** Replies with one row per event, or null if the idempotency key was used with another body. */
@@ -81,6 +91,9 @@ export interface WriteOperations {
     args: { target: EraseTarget; after: number };
     reply: { erased: number; removed: number; next: number | null; head: Position };
   };
+  /** Replies with the number of the revocation; null if there are as many as there may be. */
+  revoke: { args: NewRevocation & { nonce: string; limits: RevocationLimits }; reply: number | null };
+  liftRevocation: { args: { key: RevocationKey }; reply: boolean };
   /** Finds out whether the disk accepts a write. */
   probe: { args: object; reply: null };
 }
@@ -93,6 +106,12 @@ interface Step<Query> {
   args: Omit<Query, 'caller' | 'limit' | 'maxChars' | 'page'> & StepRange;
   /** `positions` are joined by spaces: one text crosses between threads faster than a thousand. */
   reply: Omit<StateStep, 'cursor' | 'positions'> & { positions: string; head: Position };
+}
+
+/** The last revocation that was read, and the text that changes when one is removed (revocations.ts). */
+export interface RevocationPosition {
+  readonly changed: string;
+  readonly number: number;
 }
 
 /** `after` is null for a cursor of another log. */
@@ -111,6 +130,15 @@ export interface ReadOperations {
   ticket: { args: Omit<TicketQuery, 'caller'>; reply: { payload: string | null; head: Position } };
   messages: Step<MessagesQuery>;
   stats: { args: object; reply: StoreStats };
+  revocations: {
+    args: { tenants: readonly string[] | null; before: number | null; limit: number };
+    reply: readonly Revocation[];
+  };
+  findRevocation: { args: { key: RevocationKey }; reply: Revocation | null };
+  revocationsAfter: {
+    args: { position: RevocationPosition | null };
+    reply: RevocationStep<RevocationPosition>;
+  };
 }
 
 export type OperationMap<Ops> = { [Kind in keyof Ops]: { args: object; reply: unknown } };
@@ -143,8 +171,10 @@ export type Request =
   /** The thread closes its files and exits; it sends no reply. */
   | { readonly kind: 'close' };
 
-/** The first message is `opened` or `refused`. Then each request but `cleanUp` gets one reply, in order. */
+/** The first message is `opened` or `refused`, after any number of `upgrading`. Then each request but `cleanUp` gets one reply, in order. */
 export type Reply =
+  /** What an upgrade of the file tells the operator. */
+  | { readonly kind: 'upgrading'; readonly text: string }
   | { readonly kind: 'opened'; readonly path: string; readonly epoch: string; readonly facts: OpenFacts }
   | { readonly kind: 'refused'; readonly message: string }
   | { readonly kind: 'written'; readonly replies: readonly ReplyTo<WriteOperations>[] }

@@ -7,7 +7,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { createHears } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
-import { idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { formatRoom, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { NewestQuery, StoreStats } from '../store.ts';
 import {
   type Bounds,
@@ -20,6 +20,7 @@ import {
   type ReplyTo,
   type Resolved,
 } from './operations.ts';
+import { createRevocationReads } from './revocations.ts';
 import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
@@ -40,6 +41,8 @@ interface Run<Row> {
 }
 
 type Seq = readonly [seq: number];
+/** `shown` is null for a message that is not listed. */
+type MessageRow = readonly [seq: number, shown: number | null];
 type TicketRow = readonly [seq: number, updatedAt: string, agreement: string | null, status: string];
 
 type Args<Kind extends keyof ReadOperations> = ReadOperations[Kind]['args'];
@@ -79,13 +82,19 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const ticketsByStatus = selectTickets('INDEXED BY tickets_by_status', 'AND status = ?');
   const ticketsByAgreement = selectTickets('INDEXED BY tickets_by_agreement', 'AND agreement = ?');
   const ticketByName = selectTickets('', 'AND ticket = ?');
+  const ticketsByRoom = select<TicketRow>(`
+    SELECT t.seq, t.updated_at, t.agreement, t.status FROM ticket_rooms r CROSS JOIN tickets t ON t.id = r.ticket_id
+    WHERE r.tenant = ? AND r.updated_at > ? AND (r.updated_at, r.seq) < (?, ?) AND r.room = ?
+    ORDER BY r.updated_at DESC, r.seq DESC LIMIT ?`);
   const selectTicket = select<[id: number, seq: number | null]>(
     'SELECT id, seq FROM tickets WHERE tenant = ? AND ticket = ?',
   );
-  const messagesAfter = select<Seq>('SELECT seq FROM messages WHERE ticket_id = ? AND seq > ? ORDER BY seq LIMIT ?');
-  const messagesBefore = select<Seq>(
-    'SELECT seq FROM messages WHERE ticket_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
-  );
+  const selectMessages = (where: string) =>
+    select<MessageRow>(
+      `SELECT seq, iif(nonce IS NULL, NULL, shown) FROM messages WHERE ticket_id = ? AND ${where} LIMIT ?`,
+    );
+  const messagesAfter = selectMessages('seq > ? ORDER BY seq');
+  const messagesBefore = selectMessages('seq < ? ORDER BY seq DESC');
 
   // These rows exist: the writer never removes a record before its index entries.
   const recordAt = (seq: number) => selectRecord.get(seq) as RecordRow;
@@ -172,7 +181,9 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
     const isOther = ([, , agreement, status]: TicketRow): boolean =>
       (args.agreementId !== null && agreement !== args.agreementId) || (args.status !== null && status !== args.status);
-    return takeStep(merge(ticketSources(args), args.want, newerFirst), args, isOther, ([seq, at]) => `${at}_${seq}`);
+    const rows = merge(ticketSources(args), args.want, newerFirst);
+    const shownBy = (row: TicketRow) => (isOther(row) ? null : row[0]);
+    return takeStep(rows, args, shownBy, ([seq, at]) => `${at}_${seq}`);
   }
 
   /** The index ranges that hold every ticket of the query: of the rooms that the caller may hear, or of a filter. */
@@ -185,11 +196,12 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
         const [seq, at] = after ?? [Number(startSeq), startAt];
         return statement.all(tenantId, updatedAfter ?? '', at, seq, ...keys, size);
       };
-    if (hearing.kinds.length === 0) {
+    if (hearing.kinds.length === 0 && !hearing.rooms.includes(formatRoom('tenant', tenantId))) {
       const ids = (kind: RoomKind) => hearing.rooms.filter((room) => kindOf(room) === kind).map(idOf);
       return [
         ...ids('ticket').map((id) => source(ticketByName, id)),
         ...ids('agreement').map((id) => source(ticketsByAgreement, id)),
+        ...hearing.rooms.map((room) => source(ticketsByRoom, room)),
       ];
     }
     if (agreementId !== null) return [source(ticketsByAgreement, agreementId)];
@@ -206,27 +218,30 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     const [statement, start, sign] =
       args.order === 'asc' ? ([messagesAfter, 0, 1] as const) : ([messagesBefore, BEYOND, -1] as const);
     const from = args.from === null ? start : Number(args.from);
-    const source: Source<Seq> = (after, size) => (id === undefined ? [] : statement.all(id, after?.[0] ?? from, size));
+    const source: Source<MessageRow> = (after, size) =>
+      id === undefined ? [] : statement.all(id, after?.[0] ?? from, size);
     const rows = merge([source], args.want, ([a], [b]) => sign * (a - b));
     return takeStep(
       rows,
       args,
-      () => false,
+      ([, shown]) => shown,
       ([seq]) => String(seq),
     );
   }
 
-  /** The payload of a state item, if the caller may hear its record. */
+  /** The payload of a state item, if the caller may hear its record, and no erasure has removed it. */
   function itemAt(seq: number, hears: (room: Room) => boolean): { heard: string | null; chars: number } {
-    const [rooms, payload] = selectItem.get(seq) as [string, string];
+    const item = selectItem.get(seq);
+    if (item === undefined) return NOTHING;
+    const [rooms, payload] = item;
     return { heard: (splitRooms(rooms) as Room[]).some(hears) ? payload : null, chars: payload.length };
   }
 
   /** Takes the rows of one step: up to `want` items, STEP_ROWS rows, or past `maxChars`. */
-  function takeStep<Row extends readonly [seq: number, ...unknown[]]>(
+  function takeStep<Row>(
     rows: Iterable<Row>,
     { want, maxChars, hearing }: Pick<Args<'messages'>, 'want' | 'maxChars' | 'hearing'>,
-    isOther: (row: Row) => boolean,
+    shownBy: (row: Row) => number | null,
     positionOf: (row: Row) => string,
   ): ReplyOf<'messages'> {
     const { head } = readLog();
@@ -237,7 +252,8 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     let chars = 0;
     for (const row of rows) {
       looked++;
-      const item = isOther(row) ? NOTHING : itemAt(row[0], hears);
+      const shown = shownBy(row);
+      const item = shown === null ? NOTHING : itemAt(shown, hears);
       chars += item.chars;
       if (item.heard !== null) {
         items.push(item.heard);
@@ -270,6 +286,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     ticket,
     messages,
     stats,
+    ...createRevocationReads(db),
   };
 
   return (operation) => {

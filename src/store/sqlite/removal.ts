@@ -7,8 +7,9 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
-import { type Appender, hourOf, keyOf } from './append.ts';
+import { type Appender, changeScope, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
+import type { RevocationWriter } from './revocations.ts';
 import { type Columns, query, splitRooms } from './schema.ts';
 
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
@@ -18,12 +19,16 @@ const SLICE_BYTES = 256 * 1024;
 const SESSION_SLICE = 16;
 
 type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string, bytes: number];
-type TicketRow = readonly [id: number, tenant: string, ticket: string, seq: number | null];
+type TicketRow = readonly [
+  ...[id: number, tenant: string, ticket: string, seq: number | null],
+  ...[updatedAt: string | null, rooms: string | null],
+];
 
 export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
   { log, updateLog, flush, audienceId, forgetAudience, forgetTicket }: Appender,
+  revocations: Pick<RevocationWriter, 'trim' | 'eraseIds'>,
   onRemoval: () => void,
 ): Pick<Handlers<WriteOperations>, 'trim' | 'erase'> {
   const sql = (text: string) => db.prepare(text);
@@ -34,11 +39,22 @@ export function createRemoval(
   const recordsOfAudience = select<IndexedRow>(`
     SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms, octet_length(r.payload) FROM audience_records a JOIN records r ON r.seq = a.seq
     WHERE a.audience_id = ? AND a.seq > ? ORDER BY a.seq LIMIT ?`);
+  const selectStrays = (where: string) =>
+    select<IndexedRow>(`
+      SELECT r.seq, r.nonce, r.at, r.tenant, r.rooms, octet_length(r.payload) FROM strays s JOIN records r ON r.seq = s.seq
+      WHERE s.tenant = ? ${where} LIMIT ?`);
+  const straysOfTenant = selectStrays('');
+  const straysOfTicket = selectStrays('AND s.ticket = ?');
+  const deleteStrays = sql('DELETE FROM strays WHERE seq > ? AND seq <= ?');
   const deleteRecord = sql('DELETE FROM records WHERE seq = ?');
   const deleteUnusedRecords = sql(`
     DELETE FROM records WHERE seq > ? AND seq <= ?
       AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.id = records.ticket_id AND t.seq = records.seq)
-      AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = records.seq)`);
+      AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.ticket_id = records.ticket_id AND m.seq = records.seq AND m.shown = m.seq)
+      AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.shown = records.seq AND m.shown <> m.seq)`);
+  const forgetRooms = sql(
+    'UPDATE messages SET rooms = NULL WHERE (ticket_id, seq) = (SELECT ticket_id, seq FROM records WHERE seq = ?)',
+  );
   const insertTombstone = sql('INSERT INTO tombstones VALUES (?, ?)');
   const deleteTombstones = sql(
     'DELETE FROM tombstones WHERE seq IN (SELECT seq FROM tombstones WHERE seq <= ? ORDER BY seq LIMIT ?)',
@@ -52,12 +68,18 @@ export function createRemoval(
   );
 
   const selectTickets = (where: string) =>
-    select<TicketRow>(`SELECT id, tenant, ticket, seq FROM tickets WHERE ${where} LIMIT ?`);
+    select<TicketRow>(`SELECT id, tenant, ticket, seq, updated_at, rooms FROM tickets WHERE ${where} LIMIT ?`);
   const agedTickets = selectTickets('last_hour <= ? AND last_at < ? ORDER BY last_hour');
   const ticketsOfTenant = selectTickets('tenant = ?');
   const ticketByName = selectTickets('tenant = ? AND ticket = ?');
-  const messagesOfTicket = select<[seq: number]>('SELECT seq FROM messages WHERE ticket_id = ? ORDER BY seq LIMIT ?');
-  const deleteMessage = sql('DELETE FROM messages WHERE seq = ?');
+  const deleteNames = sql(`
+    DELETE FROM message_names WHERE ticket_id = ?1
+      AND name IN (SELECT name FROM message_names WHERE ticket_id = ?1 ORDER BY name LIMIT ?2)`);
+  const messagesOfTicket = select<[seq: number, shown: number | null]>(
+    'SELECT seq, shown FROM messages WHERE ticket_id = ? ORDER BY seq LIMIT ?',
+  );
+  const deleteMessage = sql('DELETE FROM messages WHERE ticket_id = ? AND seq = ?');
+  const unlistTicket = sql('DELETE FROM ticket_rooms WHERE tenant = ? AND room = ? AND updated_at = ? AND seq = ?');
   const deleteTicket = sql('DELETE FROM tickets WHERE id = ?');
 
   const deleteOldKeys = sql(
@@ -67,6 +89,12 @@ export function createRemoval(
     sql(`DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE ${where} LIMIT ?)`);
   const deleteKeysOfTenant = deleteKeys('tenant_key = ?');
   const deleteKeysOfTicket = deleteKeys('tenant_key = ? AND ticket_key = ?');
+  const deleteOldChanges = sql(
+    'DELETE FROM message_changes WHERE key IN (SELECT key FROM message_changes WHERE at < ? ORDER BY at LIMIT ?)',
+  );
+  const deleteChanges = sql(`
+    DELETE FROM message_changes WHERE key IN
+      (SELECT key FROM message_changes WHERE key >= ?1 AND key < ?1 || '~' ORDER BY key LIMIT ?2)`);
   const deleteExpiredSessions = sql(
     'DELETE FROM sessions WHERE pid IN (SELECT pid FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
   );
@@ -84,6 +112,7 @@ export function createRemoval(
       unindexThrough.run(id, seq);
       dropIfEmpty(name, id);
     }
+    deleteStrays.run(log.trimmed[0], seq);
     deleteUnusedRecords.run(log.trimmed[0], seq);
     updateLog({ trimmed: [seq, nonce], kept: log.kept - removed.length });
     return { records: removed.length, more: more && stays === -1 };
@@ -107,6 +136,9 @@ export function createRemoval(
       unindex.run(id, seq);
       dropIfEmpty(name, id);
     }
+    deleteStrays.run(seq - 1, seq);
+    // Those of a message of another ticket, which may name the room of the erased one.
+    forgetRooms.run(seq);
     deleteRecord.run(seq);
     insertTombstone.run(seq, nonce);
     updateLog({ kept: log.kept - 1 });
@@ -134,14 +166,18 @@ export function createRemoval(
     const removeRecord = (seq: number): void => {
       if (seq <= log.trimmed[0]) records += Number(deleteRecord.run(seq).changes);
     };
-    for (const [id, tenant, ticket, updateSeq] of tickets) {
+    for (const [id, tenant, ticket, updateSeq, updatedAt, joinedRooms] of tickets) {
+      // Before the messages, so that no name is left that leads nowhere, whatever is appended between slices.
+      rows += Number(deleteNames.run(id, budget - rows).changes);
+      if (rows >= budget) break;
       const messages = messagesOfTicket.all(id, budget - rows);
-      for (const [seq] of messages) {
-        removeRecord(seq);
-        deleteMessage.run(seq);
+      for (const [seq, shown] of messages) {
+        if (shown !== null) removeRecord(shown);
+        deleteMessage.run(id, seq);
       }
       rows += messages.length;
       if (rows >= budget) break;
+      for (const room of splitRooms(joinedRooms ?? '')) unlistTicket.run(tenant, room, updatedAt, updateSeq);
       if (updateSeq !== null) removeRecord(updateSeq);
       deleteTicket.run(id);
       forgetTicket(tenant, ticket);
@@ -153,13 +189,15 @@ export function createRemoval(
 
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
-    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, nowMs } }) {
+    trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, revokedBeforeMs, nowMs } }) {
       flush();
       const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
         removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
+        deleteOldChanges.run(dedupeBeforeMs, SLICE).changes,
+        revocations.trim(revokedBeforeMs, SLICE),
       ];
       const sessions = deleteExpiredSessions.run(nowMs, SESSION_SLICE).changes;
       return {
@@ -168,11 +206,19 @@ export function createRemoval(
       };
     },
 
-    /** Erases the log slice by slice, then the state, then the idempotency keys. */
+    /** Erases the log slice by slice, the strays first, then the state, the keys of repeats, and the ids in revocations. */
     erase({ target: { tenantId, ticketId }, after }) {
       flush();
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
       const [id] = selectAudience.get(audienceOf(keying, tenantId, room)) ?? [];
+      const strays = sliceOf(
+        ticketId === null ? straysOfTenant.iterate(tenantId, SLICE) : straysOfTicket.iterate(tenantId, ticketId, SLICE),
+      );
+      if (strays.rows.length > 0) {
+        for (const row of strays.rows) eraseRecord(row);
+        onRemoval();
+        return { erased: strays.rows.length, removed: strays.rows.length, next: after, head: log.head };
+      }
       const { rows, more } = sliceOf(id === undefined ? [] : recordsOfAudience.iterate(id, after, SLICE));
       // Keyed by room alone, an audience may hold records of another tenant's ticket with the same id.
       const own = rows.filter(([, , , tenant]) => tenant === tenantId);
@@ -191,9 +237,12 @@ export function createRemoval(
           ticketId === null
             ? deleteKeysOfTenant.run(tenantKey, SLICE).changes
             : deleteKeysOfTicket.run(tenantKey, keyOf(tenantId, ticketId), SLICE).changes;
+        const changes = deleteChanges.run(changeScope(tenantId, ticketId), SLICE).changes;
+        const revoked = ticketId === null ? revocations.eraseIds(tenantId, SLICE) : 0;
+        const rows = [state.rows, Number(keys), Number(changes), revoked];
         erased += state.records;
-        removed += state.rows + Number(keys);
-        isDone = state.rows < SLICE && Number(keys) < SLICE;
+        removed += rows.reduce((sum, count) => sum + count, 0);
+        isDone = rows.every((count) => count < SLICE);
       }
       if (removed > 0) onRemoval();
       return { erased, removed, next: isDone ? null : next, head: log.head };

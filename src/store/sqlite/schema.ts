@@ -8,7 +8,7 @@
  * WAL with synchronous=FULL: a commit is on the disk before it returns and before a reader can see it.
  */
 import { randomInt } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
@@ -18,8 +18,8 @@ import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } f
 
 export const MEMORY = ':memory:';
 
-/** `upgrade` reads a file of any version from 1. An older build refuses the file of a newer one. */
-const SCHEMA_VERSION = 2;
+/** A file of any version from 1 is upgraded. An older build refuses the file of a newer one. */
+export const SCHEMA_VERSION = 3;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
 export const BUSY_TIMEOUT_MS = 3_000;
@@ -56,22 +56,14 @@ const SCHEMA = `
     audience_id INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (audience_id, seq)
   ) STRICT, WITHOUT ROWID;
 
-  -- seq: the newest tickets.updated; NULL if the ticket has only messages.
+  -- seq: the newest tickets.updated; NULL if the ticket has only messages. rooms: those of that record that a list by
+  -- ticket or agreement does not find; NULL if there are none.
   CREATE TABLE tickets (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT NOT NULL, seq INTEGER, updated_at TEXT, agreement TEXT,
-    status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, UNIQUE (tenant, ticket)
+    status TEXT, last_at INTEGER NOT NULL, last_hour INTEGER NOT NULL, rooms TEXT, UNIQUE (tenant, ticket)
   ) STRICT;
   -- By hour, so that a busy ticket moves in this index once an hour and not with each event.
   CREATE INDEX tickets_by_age ON tickets (last_hour);
-
-  -- message_key: tenant and messageId. provider_id: unique within the ticket. Neither is hashed: ids that rise with
-  -- time then share pages.
-  CREATE TABLE messages (
-    seq INTEGER PRIMARY KEY, ticket_id INTEGER NOT NULL, nonce TEXT NOT NULL, message_key TEXT, provider_id TEXT
-  ) STRICT;
-  CREATE INDEX messages_by_ticket ON messages (ticket_id, seq);
-  CREATE UNIQUE INDEX messages_by_id ON messages (message_key) WHERE message_key IS NOT NULL;
-  CREATE UNIQUE INDEX messages_by_provider_id ON messages (ticket_id, provider_id) WHERE provider_id IS NOT NULL;
 
   -- Keys are hashes, because an entry may outlive an erasure. tenant_key and ticket_key: shared by all events of the
   -- request, or NULL.
@@ -83,8 +75,39 @@ const SCHEMA = `
   CREATE INDEX idempotency_by_scope ON idempotency (tenant_key, ticket_key);
 `;
 
+/** What version 3 added. */
+export const AUDIENCE_TABLES = `
+  -- The \`rooms\` of tickets, for lists.
+  CREATE TABLE ticket_rooms (
+    tenant TEXT NOT NULL, room TEXT NOT NULL, updated_at TEXT NOT NULL, seq INTEGER NOT NULL, ticket_id INTEGER NOT NULL,
+    PRIMARY KEY (tenant, room, updated_at, seq)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Records that are not in the room of their tenant or of their ticket: an erasure finds them here.
+  CREATE TABLE strays (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, ticket TEXT) STRICT;
+  CREATE INDEX strays_by_owner ON strays (tenant, ticket);
+
+  -- seq and nonce: of the messages.new. Of a message that is known only by changes, seq is that of the first, and nonce is
+  -- NULL. shown: the record that stands, with its instant and rank; NULL if the message was deleted. rooms: of record seq,
+  -- if that one is not shown. same_as: the row that stands for this one, because both are one message.
+  CREATE TABLE messages (
+    ticket_id INTEGER NOT NULL, seq INTEGER NOT NULL, nonce TEXT, shown INTEGER, instant INTEGER, rank INTEGER NOT NULL,
+    rooms TEXT, same_as INTEGER, PRIMARY KEY (ticket_id, seq)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX messages_by_change ON messages (shown) WHERE shown <> seq;
+  -- The ids of messages. They are not hashed: ids that rise with time then share pages.
+  CREATE TABLE message_names (
+    ticket_id INTEGER NOT NULL, name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (ticket_id, name)
+  ) STRICT, WITHOUT ROWID;
+  -- Changes of messages, to find repeats. A key is made of hashes: tenant, ticket, change.
+  CREATE TABLE message_changes (
+    key TEXT PRIMARY KEY, at INTEGER NOT NULL, seq INTEGER NOT NULL, nonce TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX message_changes_by_age ON message_changes (at);
+`;
+
 /** `session_counts` holds the number of sessions of each holder; the triggers keep it, and remove a session's rooms. */
-const SESSION_TABLES = `
+export const SESSION_TABLES = `
   CREATE TABLE sessions (
     pid TEXT PRIMARY KEY, owner TEXT NOT NULL, holder TEXT NOT NULL, data TEXT NOT NULL, expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
@@ -115,12 +138,25 @@ const TICKET_INDEXES = `
     WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
+/** A file of a version without revocations gets the table when it is opened. */
+const REVOCATIONS = `
+  CREATE TABLE IF NOT EXISTS revocations (
+    number INTEGER PRIMARY KEY, nonce TEXT NOT NULL, sub TEXT, tenant TEXT, jti TEXT,
+    before_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX IF NOT EXISTS revocations_by_tenant ON revocations (tenant);
+  CREATE INDEX IF NOT EXISTS revocations_by_age ON revocations (created_at);
+`;
+/** Brings a file to `SCHEMA_VERSION` (upgrade.ts). Also called for a file of that version, which may be half upgraded. */
+export type Upgrade = (db: DatabaseSync, path: string, version: number) => Promise<void>;
+
 /**
- * Opens the log. Creates it if it is new, and rebuilds its index if it was made under another keying.
+ * Opens the log. Creates it if it is new, upgrades it if it is of an earlier format, and rebuilds its index if it was made
+ * under another keying.
  * `path` of the result is the file with symbolic links resolved, or `:memory:`.
  * @throws {Error} of one line if the file cannot be the log
  */
-export function openForWriting(file: string, keying: Keying) {
+export async function openForWriting(file: string, keying: Keying, upgrade: Upgrade) {
   const connections: DatabaseSync[] = [];
   const connect = (path: string): DatabaseSync => {
     const db = new DatabaseSync(path);
@@ -139,7 +175,10 @@ export function openForWriting(file: string, keying: Keying) {
   };
   try {
     const path = file === MEMORY ? MEMORY : resolveFile(file);
-    if (path !== MEMORY) lock(connect(lockPathOf(path)));
+    if (path !== MEMORY) {
+      lock(connect(lockPathOf(path)));
+      refuseForeignWal(path);
+    }
     const db = connect(path);
     db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA cache_size = -${CACHE_KIB};`);
     if (pragma(db, 'application_id') === INCOMPLETE_ID) {
@@ -163,13 +202,14 @@ export function openForWriting(file: string, keying: Keying) {
       PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * 4096};
     `);
     if (isForeign) create(db, keying);
-    else if (version < SCHEMA_VERSION) upgrade(db);
+    else await upgrade(db, path, version);
     db.exec(TICKET_INDEXES);
+    db.exec(REVOCATIONS);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));
-      // So that the file is a log, even without its write-ahead log.
-      if (isForeign) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      // So that the file is a log of this format, even without its write-ahead log.
+      if (isForeign || version < SCHEMA_VERSION) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     }
     return { db, epoch: meta(db, 'epoch'), path, raw, close };
   } catch (error) {
@@ -227,7 +267,7 @@ export function meta(db: DatabaseSync, name: string): string {
 }
 
 /** Runs `work` in one transaction, and rolls it back if `work` throws. */
-function transaction(db: DatabaseSync, work: () => void): void {
+export function transaction(db: DatabaseSync, work: () => void): void {
   db.exec('BEGIN IMMEDIATE');
   try {
     work();
@@ -252,6 +292,26 @@ function resolveFile(file: string): string {
   const path = realpathSync(file);
   createPrivate(lockPathOf(path));
   return path;
+}
+
+/** Of the header: 1 is a rollback journal, 2 a write-ahead log (https://sqlite.org/fileformat2.html, section 1.3.3). */
+const JOURNAL_FORMAT_AT = 18;
+
+/**
+ * SQLite would apply any write-ahead log to the file beside it, and so damage a backup that was put in the place of a log.
+ * A copy that `VACUUM INTO` made has never had one. Call it with the lock, before this process opens the file.
+ */
+function refuseForeignWal(path: string): void {
+  const fd = openSync(path, 'r');
+  const format = Buffer.alloc(1);
+  readSync(fd, format, 0, 1, JOURNAL_FORMAT_AT);
+  closeSync(fd);
+  const walBytes = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+  if (format[0] !== 1 || walBytes === 0) return;
+  throw new Error(
+    `${path}-wal beside it is of the log that was there before, and would damage this copy; move ${path}-wal and ` +
+      `${path}-shm to another folder`,
+  );
 }
 
 /** SQLite gives the files beside a database the mode of the database. */
@@ -313,6 +373,7 @@ function pragma(db: DatabaseSync, name: string): number {
 function create(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec(SCHEMA);
+    db.exec(AUDIENCE_TABLES);
     db.exec(SESSION_TABLES);
     const insert = db.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
     insert.run('epoch', Array.from({ length: 8 }, () => randomInt(36).toString(36)).join(''));
@@ -320,21 +381,6 @@ function create(db: DatabaseSync, keying: Keying): void {
     insert.run('secure_delete', 'on');
     db.prepare('INSERT INTO log VALUES (1, 0, ?, 0, ?, 0)').run(GENESIS_NONCE, GENESIS_NONCE);
     db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`);
-  });
-}
-
-/**
- * Version 1 kept a session's rooms readable in one text, so its sessions are dropped: their clients start anew after a
- * `bridge.reset`.
- */
-function upgrade(db: DatabaseSync): void {
-  transaction(db, () => {
-    db.exec(`
-      DROP TABLE sessions;
-      ${SESSION_TABLES}
-      CREATE INDEX IF NOT EXISTS idempotency_by_scope ON idempotency (tenant_key, ticket_key);
-      PRAGMA user_version = ${SCHEMA_VERSION};
-    `);
   });
 }
 

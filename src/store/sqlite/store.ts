@@ -4,21 +4,30 @@
  * Two threads do (worker.ts): one writes, in groups that share a transaction and a sync, and one reads. An append stays
  * here until its group is committed. Its records then go to the tail, and only after that is it acknowledged.
  */
-import { once } from 'node:events';
+import { randomBytes } from 'node:crypto';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
+import type { MessageFacts } from '../../contract/events.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import { collectPage, type StateStep } from '../page.ts';
+import {
+  beforeNumber,
+  createFollower,
+  formatRevocationId,
+  pageOfRevocations,
+  parseRevocationId,
+} from '../revocations.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
   EventRow,
   Failure,
+  MessageFactsRow,
   OpenFacts,
   Position,
   ReadOperations,
@@ -26,6 +35,7 @@ import type {
   Reply,
   ReplyTo,
   Request,
+  RevocationPosition,
   ThreadTask,
   WriteOperations,
 } from './operations.ts';
@@ -47,10 +57,16 @@ export interface SqliteOptions {
 /** Milliseconds between test writes while the log is not healthy and nobody appends. */
 const PROBE_INTERVAL_MS = 1_000;
 
+/**
+ * Milliseconds between two looks for revocations that were removed, or added in a write that was late. One that was
+ * added is followed at once.
+ */
+const FOLLOW_INTERVAL_MS = 400;
+
 /** @throws {Error} of one line if the file cannot be the log, or another server has it open */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const { file, keying, logger, deadlineMs = 4_000 } = options;
-  const writer = await startThread({ role: 'writer', file, keying });
+  const writer = await startThread({ role: 'writer', file, keying }, logger);
   const { path, epoch, facts } = writer;
   if (facts.tighten !== null) {
     logger.warn({ run: facts.tighten }, `other users of this machine can read the log; run: ${facts.tighten}`);
@@ -58,7 +74,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const reader =
     path === MEMORY
       ? writer
-      : await startThread({ role: 'reader', path }).catch(async (error) => {
+      : await startThread({ role: 'reader', path }, logger).catch(async (error) => {
           await writer.end(deadlineMs);
           throw error;
         });
@@ -100,6 +116,12 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   }, PROBE_INTERVAL_MS);
   probing.unref();
 
+  const follower = createFollower({
+    readAfter: (position: RevocationPosition | null) => reads.submit({ kind: 'revocationsAfter', position }),
+    intervalMs: FOLLOW_INTERVAL_MS,
+    logger,
+  });
+
   const cursorOf = ([seq, nonce]: Position): Cursor => formatCursor({ epoch, seq, nonce });
   const boundsOf = ({ floor, oldest, head }: Bounds): LogBounds => ({
     floor: cursorOf(floor),
@@ -111,10 +133,12 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const parts = parseCursor(cursor);
     return parts === null || parts.epoch !== epoch ? null : [parts.seq, parts.nonce];
   };
+  const audiencesOf = (tenant: string, rooms: readonly Room[]) => rooms.map((room) => audienceOf(keying, tenant, room));
   const recordOf = ([seq, nonce, acceptedAtMs, event, tenant, joined, payload]: RecordRow): LogRecord => {
     const rooms = splitRooms(joined) as Room[];
-    const audiences = rooms.map((room) => audienceOf(keying, tenant, room));
-    return { id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs };
+    return {
+      ...{ id: cursorOf([seq, nonce]), event, rooms, audiences: audiencesOf(tenant, rooms), payload, acceptedAtMs },
+    };
   };
 
   const stepOf = ({ items, positions, next, head }: ReplyTo<ReadOperations, 'tickets'>): StateStep => ({
@@ -197,9 +221,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
           chars: events.reduce((sum, event) => sum + event.payload.length + 512, 0),
           onDone(rows, doneAtMs) {
             durableAtMs = doneAtMs;
-            rows?.forEach(([seq, nonce, duplicate], index) => {
+            rows?.forEach(([seq, nonce, duplicate, decided], index) => {
               if (duplicate) return;
-              const { event, rooms, audiences, payload } = events[index] as AppendEvent;
+              const { event, tenantId, payload, ...own } = events[index] as AppendEvent;
+              const rooms = decided === null ? own.rooms : (splitRooms(decided) as Room[]);
+              const audiences = decided === null ? own.audiences : audiencesOf(tenantId, rooms);
               committed.push({ id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs });
             });
           },
@@ -208,7 +234,13 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       if (reply === null) return { kind: 'conflict' };
       return {
         kind: 'appended',
-        events: reply.map(([seq, nonce, duplicate]) => ({ id: cursorOf([seq, nonce]), duplicate })),
+        events: reply.map(([seq, nonce, duplicate, decided], index) => {
+          const { rooms } = events[index] as AppendEvent;
+          return {
+            ...{ id: cursorOf([seq, nonce]), duplicate },
+            rooms: decided === null ? rooms : (splitRooms(decided) as Room[]),
+          };
+        }),
         durableAtMs,
       };
     },
@@ -289,6 +321,28 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       await untilClean();
       return erased;
     },
+    async revoke(revocation, limits) {
+      const nonce = randomBytes(8).toString('hex');
+      const number = await writes.submit({ kind: 'revoke', ...revocation, nonce, limits }, { chars: 2048 });
+      if (number === null) return 'full';
+      await follower.refresh();
+      return { id: formatRevocationId([number, nonce]), ...revocation };
+    },
+    async revocations({ caller = '', tenants, limit, page }) {
+      const query = { tenants, limit: limit + 1, before: beforeNumber(page) };
+      return pageOfRevocations(await reads.submit({ kind: 'revocations', ...query }, { caller }), limit);
+    },
+    async findRevocation(id) {
+      const key = parseRevocationId(id);
+      return key === null ? null : reads.submit({ kind: 'findRevocation', key });
+    },
+    async liftRevocation(id) {
+      const key = parseRevocationId(id);
+      const lifted = key !== null && (await writes.submit({ kind: 'liftRevocation', key }));
+      await follower.refresh();
+      return lifted;
+    },
+    followRevocations: (to) => follower.follow(to),
     stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
@@ -296,6 +350,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     close() {
       closing ??= (async () => {
         clearInterval(probing);
+        follower.stop();
         await Promise.all([writes.drain(), reads.drain()]);
         endCleaning({ message: 'The log is closing.', outcome: 'not_written', lasting: false });
         if (reader !== writer) await reader.end(deadlineMs);
@@ -307,16 +362,19 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   };
 }
 
-function eventRowOf({ event, tenantId, rooms, payload, ticket, message }: AppendEvent): EventRow {
-  // Any event in a ticket's room keeps the state of that ticket alive.
-  const roomOfTicket = rooms.find((room) => room.startsWith('ticket:'));
-  const ticketId = ticket?.ticketId ?? message?.ticketId ?? roomOfTicket?.slice('ticket:'.length) ?? null;
+function eventRowOf(event: AppendEvent): EventRow {
+  const { ticket, message } = event;
   return [
-    ...([event, tenantId, rooms.join(ROOM_SEPARATOR), payload, ticketId] as const),
+    ...([event.event, event.tenantId, event.rooms.join(ROOM_SEPARATOR), event.payload, event.ticketId] as const),
     ...([ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null] as const),
-    ...([message !== null, message?.messageId ?? null, message?.providerMessageId ?? null] as const),
+    message === null ? null : factsRowOf(message),
+    event.roomsAreNamed,
   ];
 }
+
+const factsRowOf = (facts: MessageFacts): MessageFactsRow => [
+  ...([facts.change, facts.messageId, facts.providerMessageId, facts.updatedAtMs, facts.statusRank] as const),
+];
 
 interface Thread {
   readonly path: string;
@@ -330,12 +388,20 @@ interface Thread {
 }
 
 /** @throws {Error} if the log cannot be opened, with the thread's reason */
-async function startThread(task: ThreadTask): Promise<Thread> {
+async function startThread(task: ThreadTask, logger: Logger): Promise<Thread> {
   // The worker has the extension of this file: .ts in the sources, .js in the build.
   const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
     workerData: task,
   });
-  const [first] = (await once(worker, 'message')) as [Reply];
+  const first = await new Promise<Reply>((resolve, reject) => {
+    worker.once('error', reject);
+    worker.on('message', function receive(reply: Reply) {
+      if (reply.kind === 'upgrading') return logger.info({}, reply.text);
+      worker.off('message', receive);
+      worker.off('error', reject);
+      resolve(reply);
+    });
+  });
   if (first.kind !== 'opened') {
     await worker.terminate();
     throw new Error(first.kind === 'refused' ? first.message : 'the log did not open');

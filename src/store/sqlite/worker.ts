@@ -36,6 +36,7 @@ import {
   SQLITE_FULL,
   tightenCommand,
 } from './schema.ts';
+import { upgrade } from './upgrade.ts';
 import { createWriter } from './writer.ts';
 
 /** A file is missing or was replaced. A write to the open one would be lost, or clash with another server. */
@@ -55,7 +56,8 @@ interface OpenLog {
 }
 
 async function openWriter(file: string, keying: Keying): Promise<OpenLog> {
-  const { db, path, epoch, raw, close } = openForWriting(file, keying);
+  const report = (text: string): void => post({ kind: 'upgrading', text });
+  const { db, path, epoch, raw, close } = await openForWriting(file, keying, (...log) => upgrade(...log, report));
   const cleanUp = raw === null ? null : createCleanUp(db, path, raw);
   const commit = createCommit(db, keying, raw, () => cleanUp?.require());
   const read = path === MEMORY ? createReader(db) : wrongThread;

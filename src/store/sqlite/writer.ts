@@ -9,19 +9,22 @@ import type { Keying } from '../../contract/audiences.ts';
 import { createAppender } from './append.ts';
 import { type Handlers, handle, type Operation, type ReplyTo, type WriteOperations } from './operations.ts';
 import { createRemoval } from './removal.ts';
+import { createRevocationWriter } from './revocations.ts';
 import { query } from './schema.ts';
 import { createSessions } from './sessions.ts';
 
 /** Call `flush` before COMMIT and `reset` after a rollback. `onRemoval` runs in each transaction that erases something. */
 export function createWriter(db: DatabaseSync, keying: Keying, onRemoval: () => void) {
   const appender = createAppender(db, keying);
+  const revocations = createRevocationWriter(db);
   const insertMeta = db.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)');
   const selectMeta = query<[value: string]>(db, 'SELECT value FROM meta WHERE name = ?');
   const replaceMeta = db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
 
   const handlers: Handlers<WriteOperations> = {
     append: appender.append,
-    ...createRemoval(db, keying, appender, onRemoval),
+    ...createRemoval(db, keying, appender, revocations, onRemoval),
+    ...revocations.handlers,
     ...createSessions(db),
     secret({ name }) {
       insertMeta.run(`secret:${name}`, randomBytes(32).toString('base64url'));

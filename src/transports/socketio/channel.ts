@@ -5,9 +5,16 @@
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Socket as EngineSocket } from 'engine.io';
-import { EXPIRED_LINGER_MS, expiryOf, hasExpired } from '../../auth/expiry.ts';
+import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { type ConnectionLimits, TokenBucket } from '../../auth/limits.ts';
-import type { Principal } from '../../auth/principal.ts';
+import { ANONYMOUS, type Principal } from '../../auth/principal.ts';
+import {
+  claimsOf,
+  REVOKED_LINGER_MS,
+  type Revoked,
+  tokenRevoked,
+  type WatchedConnection,
+} from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Logger } from '../../logger.ts';
@@ -51,9 +58,10 @@ export interface ChannelDeps {
   readonly logger: Logger;
   /** Counts the connections that are in no namespace. */
   readonly silentLimits: ConnectionLimits;
+  readonly revoked: Revoked;
 }
 
-export class Channel {
+export class Channel implements WatchedConnection {
   readonly conn: EngineSocket;
   readonly outbox: EngineOutbox;
   /** The client in the main namespace. */
@@ -76,6 +84,7 @@ export class Channel {
   #namespaces = 0;
   #silentSinceMs = performance.now();
   #expiresAtMs = Number.POSITIVE_INFINITY;
+  claims = claimsOf(ANONYMOUS);
 
   constructor(conn: EngineSocket, admission: Admission, deps: ChannelDeps) {
     this.conn = conn;
@@ -176,9 +185,24 @@ export class Channel {
     this.#isProbed = true;
   }
 
-  /** The client of a CONNECT packet was accepted. Its connection now ends with its token, also if it leaves before. */
+  /**
+   * The client of a CONNECT packet was accepted. Its connection now ends with its token, also if it leaves before.
+   * @throws {BridgeError} `token_revoked`, `unavailable`: its token was revoked meanwhile
+   */
   accepts(principal: Principal): void {
     this.#expiresAtMs = expiryOf(principal);
+    this.claims = claimsOf(principal);
+    // After its end, nothing would take it out again.
+    if (this.conn.readyState === 'open') this.#deps.revoked.watch(this);
+  }
+
+  revoked(): void {
+    this.#ends(tokenRevoked(), REVOKED_LINGER_MS);
+  }
+
+  #ends(error: BridgeError, lingerMs: number): void {
+    this.client?.sendError(error);
+    endWithin(this.conn, lingerMs);
   }
 
   enters(): void {
@@ -202,14 +226,14 @@ export class Channel {
   tick(nowMs: number, wallMs: number): void {
     const isSilent = this.#namespaces === 0 && !this.isAuthenticating;
     if (hasExpired(this.#expiresAtMs, wallMs)) {
-      this.client?.expires();
-      endWithin(this.conn, EXPIRED_LINGER_MS);
+      this.#ends(tokenExpired(), EXPIRED_LINGER_MS);
     } else if (isSilent && nowMs - this.#silentSinceMs >= CONNECT_WITHIN_MS) terminate(this.conn);
     else this.client?.tick(nowMs);
   }
 
   /** A websocket counts until its TCP connection is closed, which a client can hold back after Engine.IO has closed it. */
   #closed(): void {
+    this.#deps.revoked.unwatch(this);
     if (websocketOf(this.conn) === null) this.#upgrade?.destroy();
     const tcpSocket = this.#upgrade ?? this.#admission.tcpSocket;
     const release = (): void => {

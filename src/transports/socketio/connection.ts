@@ -4,17 +4,16 @@
  */
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
-import { audiencesToJoin, parseRoom, tooManyRooms } from '../../answers/rooms.ts';
-import { tokenExpired } from '../../auth/expiry.ts';
+import { audiencesToJoin, parseRoom, parseRooms, tooManyRooms } from '../../answers/rooms.ts';
 import { clientAddress, TokenBucket } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
-import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
+import type { AudiencesByRoom, Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
-import { ROOM_KINDS, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { allKinds, type Room, type RoomKind } from '../../contract/rooms.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Encoder } from './encoder.ts';
 import { pidOf } from './internals.ts';
@@ -35,10 +34,30 @@ const CURSOR_INTERVAL_MS = 30_000;
 
 /** An unknown event without a callback is answered by `bridge.error` at most this often (protocol §5). */
 const UNKNOWN_INTERVAL_MS = 1_000;
-/** Joins and leaves of one connection that may wait for the log, beside one for each of MAX_ROOMS. */
+/** Joins and leaves of one connection that may wait for the log, beside one for each of MAX_ROOMS. Each room counts. */
 const MAX_PENDING = 500;
 
+/** An event that clients emit: it joins or leaves a room of this kind, or, without a kind, rooms by their names. */
+interface RoomRequest {
+  readonly isJoin: boolean;
+  readonly kind: RoomKind | null;
+}
+
+/** The events that clients emit, by name. @param declaredKinds those of the operator */
+export function requestsFor(declaredKinds: readonly RoomKind[]): ReadonlyMap<string, RoomRequest> {
+  const ofKind = (kind: RoomKind): [string, RoomRequest][] => [
+    [`join-${kind}`, { isJoin: true, kind }],
+    [`leave-${kind}`, { isJoin: false, kind }],
+  ];
+  return new Map([
+    ...allKinds(declaredKinds).flatMap(ofKind),
+    ['join', { isJoin: true, kind: null }],
+    ['leave', { isJoin: false, kind: null }],
+  ]);
+}
+
 export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
+  readonly requests: ReadonlyMap<string, RoomRequest>;
   readonly metrics: Metrics;
   readonly recovery: Recovery;
 }
@@ -68,7 +87,7 @@ export class Connection implements Sink, RecoverableConnection {
   readonly #subscription: Subscription;
   /** The last pending join or leave of each room: those of one room run one after the other. */
   #roomQueues: Map<Room, Promise<void>> | null = null;
-  /** Joins and leaves that are not answered yet. */
+  /** Rooms of joins and leaves that are not answered yet. */
   #pending = 0;
   #toldUnknownAtMs = Number.NEGATIVE_INFINITY;
   /** Audiences of the rooms that are joined or being joined, for MAX_ROOMS. */
@@ -178,9 +197,8 @@ export class Connection implements Sink, RecoverableConnection {
     }
   }
 
-  /** Tells the client that its token has expired. */
-  expires(): void {
-    const { code, message } = tokenExpired();
+  /** Sends why the connection ends. */
+  sendError({ code, message }: BridgeError): void {
     if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message });
   }
 
@@ -195,9 +213,9 @@ export class Connection implements Sink, RecoverableConnection {
   #request(event: unknown, args: unknown[]): void {
     if (this.closed) return;
     const ack = typeof args.at(-1) === 'function' ? (args.pop() as Ack) : null;
-    const kind = REQUESTS.get(String(event));
-    if (kind === undefined) this.#answerUnknown(String(event), ack);
-    else this.#joinOrLeave(kind, String(event).startsWith('join-'), args, ack);
+    const request = this.#deps.requests.get(String(event));
+    if (request === undefined) this.#answerUnknown(String(event), ack);
+    else this.#joinOrLeave(request, args, ack);
   }
 
   /** A client that gets no acknowledgement may hold back its next requests. */
@@ -205,47 +223,59 @@ export class Connection implements Sink, RecoverableConnection {
     const nowMs = performance.now();
     if (ack === null && nowMs - this.#toldUnknownAtMs < UNKNOWN_INTERVAL_MS) return;
     if (ack === null) this.#toldUnknownAtMs = nowMs;
-    this.#refuse(unknownEvent(event, REQUESTS.keys()), undefined, ack);
+    this.#refuse(unknownEvent(event, this.#deps.requests.keys()), undefined, ack);
   }
 
-  #joinOrLeave(kind: RoomKind, isJoin: boolean, args: readonly unknown[], ack: Ack | null): void {
+  #joinOrLeave({ isJoin, kind }: RoomRequest, [arg, options]: readonly unknown[], ack: Ack | null): void {
     const { config } = this.#deps;
+    const isArray = kind === null && Array.isArray(arg);
+    /** The one room at fault, for a refusal. */
     let room: Room | undefined;
     try {
-      const parsed = parseRoom(kind, args[0]);
-      room = parsed;
-      if (this.#pending >= MAX_PENDING + config.maxRooms) {
+      const rooms =
+        kind === null ? parseRooms(arg, allKinds(config.roomKinds), config.maxRooms) : [parseRoom(kind, arg)];
+      const single = isArray ? undefined : rooms[0];
+      room = single;
+      if (this.#pending + rooms.length > MAX_PENDING + config.maxRooms) {
         throw new BridgeError('rate_limited', 'Too many joins and leaves are pending. Wait for their answers.');
       }
-      if (isJoin && !this.#mayJoinNow()) {
-        throw new BridgeError('rate_limited', `At most ${config.rateJoins} joins per second are allowed.`);
-      }
-      this.#pending++;
-      this.#roomQueues ??= new Map();
-      const done = (this.#roomQueues.get(parsed) ?? Promise.resolve())
-        .then(() => (isJoin ? this.#join(parsed, args[1]) : this.#leave(parsed)))
-        .then(
-          (cursor) => ack?.({ ok: true, room: parsed, cursor }),
-          (error: unknown) => this.#refuse(error, parsed, ack),
-        )
-        .then(() => {
-          this.#pending--;
-          if (this.#roomQueues?.get(parsed) !== done) return;
-          this.#roomQueues.delete(parsed);
-          if (this.#roomQueues.size === 0) this.#roomQueues = null;
-        });
-      this.#roomQueues.set(parsed, done);
+      if (isJoin) this.#countJoins(rooms.length);
+      const audiences = new Map<Room, readonly string[]>();
+      for (room of isJoin ? rooms : []) audiences.set(room, audiencesToJoin(this.principal, room));
+      this.#inTurn(rooms, () => (isJoin ? this.#join(audiences, options) : this.#leave(rooms))).then(
+        (cursor) => ack?.({ ok: true, ...(isArray ? { rooms } : { room: single }), cursor }),
+        (error: unknown) => this.#refuse(error, single, ack),
+      );
     } catch (error) {
       this.#refuse(error, room, ack);
     }
   }
 
-  #mayJoinNow(): boolean {
+  /** Runs the task when all earlier tasks of its rooms have ended. */
+  #inTurn(rooms: readonly Room[], task: () => Promise<Cursor>): Promise<Cursor> {
+    this.#roomQueues ??= new Map();
+    const queues = this.#roomQueues;
+    this.#pending += rooms.length;
+    const result = Promise.all(rooms.map((room) => queues.get(room))).then(task);
+    const settle = (): void => {
+      this.#pending -= rooms.length;
+      for (const room of rooms) if (queues.get(room) === settled) queues.delete(room);
+      if (queues.size === 0 && this.#roomQueues === queues) this.#roomQueues = null;
+    };
+    const settled = result.then(settle, settle);
+    for (const room of rooms) queues.set(room, settled);
+    return result;
+  }
+
+  /** Any number of rooms is accepted while one join is left; later joins wait the longer. */
+  #countJoins(rooms: number): void {
+    const { rateJoins } = this.#deps.config;
     const nowMs = performance.now();
-    this.#joinBucket ??= new TokenBucket(this.#deps.config.rateJoins, nowMs);
-    if (this.#joinBucket.waitSeconds(nowMs) > 0) return false;
-    this.#joinBucket.take(1, nowMs);
-    return true;
+    this.#joinBucket ??= new TokenBucket(rateJoins, nowMs);
+    if (this.#joinBucket.waitSeconds(nowMs) > 0) {
+      throw new BridgeError('rate_limited', `At most ${rateJoins} joins per second are allowed.`);
+    }
+    this.#joinBucket.take(rooms, nowMs);
   }
 
   #refuse(error: unknown, room: Room | undefined, ack: Ack | null): void {
@@ -260,40 +290,46 @@ export class Connection implements Sink, RecoverableConnection {
     else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, room });
   }
 
-  /** Resolves to the cursor of the acknowledgement. */
-  async #join(room: Room, options: unknown): Promise<Cursor> {
+  /** Joins all rooms or none. Resolves to the cursor of the acknowledgement. */
+  async #join(rooms: AudiencesByRoom, options: unknown): Promise<Cursor> {
     const after = parseAfter(options);
-    const audiences = audiencesToJoin(this.principal, room);
-    const existing = this.rooms.get(room);
     // Joining again does nothing, except for a replay that the client may have missed (recovery.ts, `unproven`).
-    if (existing !== undefined && !(existing.unproven && after !== null)) return this.#subscription.cursor;
-    const added = existing === undefined ? audiences.length : 0;
+    const toJoin = new Map(
+      [...rooms].filter(([room]) => {
+        const existing = this.rooms.get(room);
+        return existing === undefined || (existing.unproven && after !== null);
+      }),
+    );
+    if (toJoin.size === 0) return this.#subscription.cursor;
     const { maxRooms } = this.#deps.config;
+    let added = 0;
+    for (const [room, audiences] of toJoin) if (!this.rooms.has(room)) added += audiences.length;
     if (this.#heard + added > maxRooms) throw tooManyRooms(maxRooms);
     this.#heard += added;
     let joinedAt: Cursor;
     try {
-      const { start, cursor } = await this.#subscription.join(room, audiences, after);
+      const { start, cursor } = await this.#subscription.join(toJoin, after);
       joinedAt = cursor;
-      this.rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
+      for (const room of toJoin.keys()) {
+        this.rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
+      }
     } catch (error) {
       this.#heard -= added;
       throw error;
     }
     try {
-      await this.#deps.recovery.save(this, room);
+      await this.#deps.recovery.save(this, toJoin.keys());
     } catch (error) {
-      this.#forget(room, audiences.length);
+      for (const [room, audiences] of toJoin) this.#forget(room, audiences.length);
       throw error;
     }
     return joinedAt;
   }
 
-  async #leave(room: Room): Promise<Cursor> {
-    if (this.rooms.has(room)) {
-      this.#forget(room, audiencesToJoin(this.principal, room).length);
-      await this.#deps.recovery.save(this, room);
-    }
+  async #leave(rooms: readonly Room[]): Promise<Cursor> {
+    const joined = rooms.filter((room) => this.rooms.has(room));
+    for (const room of joined) this.#forget(room, audiencesToJoin(this.principal, room).length);
+    if (joined.length > 0) await this.#deps.recovery.save(this, joined);
     return this.#subscription.cursor;
   }
 
@@ -303,13 +339,6 @@ export class Connection implements Sink, RecoverableConnection {
     this.#heard -= audiences;
   }
 }
-
-const REQUESTS: ReadonlyMap<string, RoomKind> = new Map(
-  ROOM_KINDS.flatMap((kind) => [
-    [`join-${kind}`, kind],
-    [`leave-${kind}`, kind],
-  ]),
-);
 
 /** @throws {BridgeError} `invalid_cursor` */
 function parseAfter(options: unknown): string | null {

@@ -9,17 +9,20 @@ import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { requestIdFor, requestIdOf } from '../../answers/headers.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
+import { requireHearing } from '../../answers/rooms.ts';
 import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
+import type { Revoked } from '../../auth/revocations.ts';
 import { BridgeError } from '../../contract/errors.ts';
+import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
 import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
-import { Connection, type ConnectionDeps, type ConnectionOptions } from './connection.ts';
+import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
 import { createEncoder } from './encoder.ts';
 import { createHeartbeats } from './heartbeats.ts';
 import {
@@ -43,9 +46,10 @@ const REVISION = '4';
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
-export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery'> {
+export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery' | 'requests'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
+  readonly revoked: Revoked;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
   /** Why the page behind the request may not connect; null if it may. */
@@ -71,7 +75,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     { ...deps, store: { bounds: () => deps.store.bounds(), ...sealSessions(deps.store) } },
     connections,
   );
-  const connectionDeps: ConnectionDeps = { ...deps, recovery };
+  const connectionDeps: ConnectionDeps = { ...deps, recovery, requests: requestsFor(config.roomKinds) };
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
@@ -95,11 +99,11 @@ export function createSocketIo(deps: SocketIoDeps) {
   });
   io.bind(engine);
   openCheckNamespace(io, deps.checkGate);
-  const encodersOf = (legacy: boolean) => ({
-    true: createEncoder(createView(legacy, null), true, metrics),
-    false: createEncoder(createView(legacy, null), false, metrics),
+  const encodersOf = (aliases: Aliases) => ({
+    true: createEncoder(createView(aliases, null), true, metrics),
+    false: createEncoder(createView(aliases, null), false, metrics),
   });
-  const encoders = { true: encodersOf(true), false: encodersOf(false) };
+  const encoders = { true: encodersOf(aliasesOf(config)), false: encodersOf(NO_ALIASES) };
 
   const channelOf = ({ conn }: Socket): Channel | undefined => channels.get(idOf(conn));
   for (const namespace of [io, io.of(CHECK_NAMESPACE)]) {
@@ -122,6 +126,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     channel.isAuthenticating = true;
     try {
       const principal = await principalOf(socket.handshake);
+      requireHearing(principal);
       socket.data = { principal, resumed: await recovery.recover(socket, principal) } satisfies SocketData;
       channel.accepts(principal);
       next();
@@ -139,11 +144,10 @@ export function createSocketIo(deps: SocketIoDeps) {
   io.on('connection', (socket) => {
     const channel = channelOf(socket);
     if (channel === undefined) return;
-    const isLegacy = config.legacyEvents && optionOf(socket, 'legacy');
     const connection = new Connection(socket, connectionDeps, {
       ...(socket.data as SocketData),
       outbox: channel.outbox,
-      encoder: encoders[`${isLegacy}`][`${optionOf(socket, 'cursor')}`],
+      encoder: encoders[`${optionOf(socket, 'legacy')}`][`${optionOf(socket, 'cursor')}`],
     });
     const { pid } = connection;
     connections.get(pid)?.terminate();

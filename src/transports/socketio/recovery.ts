@@ -19,7 +19,7 @@ import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
-import { isRoomId, ROOM_KINDS, type Room } from '../../contract/rooms.ts';
+import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Log, Session, Sessions } from '../../store/store.ts';
 import { continueSession } from './internals.ts';
@@ -41,11 +41,10 @@ export interface SessionRoom {
   readonly unproven: boolean;
 }
 
-const isRoom = (text: string): boolean =>
-  ROOM_KINDS.some((kind) => text.startsWith(`${kind}:`) && isRoomId(text.slice(kind.length + 1)));
+/** The bridge saved it itself; its kind may have gone from the settings since. */
 const ROOM = z
   .string()
-  .refine(isRoom)
+  .regex(/^[a-z][a-z0-9]*:./)
   .transform((text) => text as Room);
 const CURSOR = z.string().transform((text) => text as Cursor);
 const DATA = z.object({
@@ -207,9 +206,9 @@ export function createRecovery(
   }
 
   /** @throws {BridgeError} `unavailable`: the client has a newer connection, and this one is cut */
-  async function save(connection: RecoverableConnection, room: Room): Promise<void> {
+  async function save(connection: RecoverableConnection, rooms: Iterable<Room>): Promise<void> {
     if (!connection.isRecoverable) return;
-    connection.saving.changed.add(room);
+    for (const room of rooms) connection.saving.changed.add(room);
     if ((await write(connection)) || connection.closed) return;
     connection.terminate();
     throw new BridgeError('unavailable', 'A newer connection of this client has replaced this one.');

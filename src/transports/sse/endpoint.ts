@@ -19,10 +19,18 @@ import {
   parseQuery,
   requireWellFormedCursor,
 } from '../../answers/query.ts';
-import { eventsFilter, PASS, ROOM_QUERY, roomsToJoin, viewOf } from '../../answers/rooms.ts';
+import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
+import {
+  claimsOf,
+  REVOKED_LINGER_MS,
+  type Revoked,
+  type TokenClaims,
+  tokenRevoked,
+  type WatchedConnection,
+} from '../../auth/revocations.ts';
 import type { Batch } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
@@ -32,6 +40,7 @@ import { BridgeError } from '../../contract/errors.ts';
 import { publishedNames } from '../../contract/events.ts';
 import type { View } from '../../contract/frames.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
+import type { RoomKind } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
@@ -50,9 +59,12 @@ const MAX_TICK_MS = 1_000;
 /** Polyfills of EventSource that cannot set headers resume by one of these. */
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
 
-/** @param published the names of the events that can be published */
-export const sseQuery = (published: readonly string[]) => ({
-  ...ROOM_QUERY,
+/**
+ * @param published the names of the events that can be published
+ * @param roomKinds those that the operator declares
+ */
+export const sseQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
+  ...roomQuery(roomKinds),
   events: eventsFilter(published),
   legacy: flag(true, 'Whether the legacy aliases precede each canonical event.'),
   after: cursor('Where to resume: a cursor, `start` or `now`. `Last-Event-ID` takes precedence.'),
@@ -72,6 +84,7 @@ export interface SseDeps {
   readonly logger: Logger;
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly revoked: Revoked;
 }
 
 /** What all streams of one view share. */
@@ -80,9 +93,9 @@ interface SharedView {
   readonly countDelivery: DeliveryCounter;
 }
 
-export function createSse({ bus, config, metrics, logger, gate, principalOf }: SseDeps) {
+export function createSse({ bus, config, metrics, logger, gate, principalOf, revoked }: SseDeps) {
   const streams = new Set<Stream>();
-  const shape = sseQuery(publishedNames(config.extraEvents));
+  const shape = sseQuery(publishedNames(config.extraEvents), config.roomKinds);
   const sharedViews = new Map<string, SharedView>();
   let ticking: NodeJS.Timeout | undefined;
 
@@ -93,26 +106,29 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       // After a stream with an end, its connection serves further requests.
       if (query.life === 0) requestSocket(incoming, outgoing);
       const principal = await principalOf(context);
-      const rooms = roomsToJoin(principal, query, config.maxRooms);
+      const rooms = roomsToJoin(principal, query, config);
       const after = resumeCursor(incoming, query);
       const release = await gate.admit(incoming);
       try {
         const caller = callerKey(principal, clientAddress(incoming, config.trustProxy));
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after, caller);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
-        dropDocumentHeaders(outgoing);
-        outgoing.writeHead(200, STREAM_HEADERS);
-        if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
-          release();
-          outgoing.end();
-          return RESPONSE_ALREADY_SENT;
-        }
         const stream = new Stream(
           sharedViewOf(viewOf(query, config)),
           requestIdOf(outgoing),
           performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
           expiryOf(principal),
+          claimsOf(principal),
         );
+        revoked.watch(stream);
+        dropDocumentHeaders(outgoing);
+        outgoing.writeHead(200, STREAM_HEADERS);
+        if (incoming.method === 'HEAD' || hasExchangeEnded(incoming, outgoing)) {
+          revoked.unwatch(stream);
+          release();
+          outgoing.end();
+          return RESPONSE_ALREADY_SENT;
+        }
         stream.writer = openWriter(incoming, outgoing, () => {
           release();
           stream.close();
@@ -158,7 +174,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
   }
 
   /** A node can hold tens of thousands of streams, so each is one object, and all share their functions. */
-  class Stream implements Sink {
+  class Stream implements Sink, WatchedConnection {
     writer!: ResponseWriter;
     subscription!: Subscription;
     /** On the monotonic clock. */
@@ -166,13 +182,15 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
     readonly requestId: string;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
+    readonly claims: TokenClaims;
     readonly #shared: SharedView;
 
-    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number) {
+    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number, claims: TokenClaims) {
       this.requestId = requestId;
       this.#shared = shared;
       this.endsAtMs = endsAtMs;
       this.expiresAtMs = expiresAtMs;
+      this.claims = claims;
     }
 
     open(start: Start, paddingBytes: number): void {
@@ -213,6 +231,10 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
       this.writer.destroy();
     }
 
+    revoked(): void {
+      this.end({ after: errorBlock(tokenRevoked()), lingerMs: REVOKED_LINGER_MS });
+    }
+
     /** Ends the stream with its cursor, between `before` and `after`. */
     end({ before = '', after = '', lingerMs = LINGER_MS } = {}): void {
       this.close();
@@ -222,6 +244,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf }: S
 
     close(): void {
       if (!streams.delete(this)) return;
+      revoked.unwatch(this);
       this.subscription.close();
       metrics.connected('sse', -1);
       if (streams.size > 0) return;

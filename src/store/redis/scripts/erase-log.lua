@@ -1,6 +1,21 @@
 #!lua flags=allow-oom
--- Erases records from the log; their slots stay as tombstones. ARGV: audience, tenant, ticket or '' for all, the seq to
+-- Erases the records of a list of ROOM; their slots stay as tombstones. ARGV: list, tenant, ticket or '' for all, the seq to
 -- continue after, slice (records to examine now). Returns the seq to continue after or false, and the number erased.
+
+-- Makes the state of another ticket forget a record that went to the room of this one.
+local function forgetRecord(log, h, seq)
+  if h.kind == 't' then
+    local entry = call('HGET', TICKETS .. h.tenant, h.ticket)
+    local e = entry and parseEntry(entry)
+    if e and tonumber(e.seq) == tonumber(seq) then forgetEntry(h.tenant, e) end
+  else
+    local message = messageOf(log, h)
+    if message and message.shown == seq then
+      call('HSET', CHANGED .. h.tenant .. ',' .. h.ticket, message.first, 'x')
+    end
+  end
+end
+
 local log = readLog()
 if not log then return { false, 0 } end
 local tenant, ticket, slice = ARGV[2], ARGV[3], tonumber(ARGV[5])
@@ -10,12 +25,14 @@ local seqs = call('LRANGE', room, from, from + slice - 1)
 local erased, indexes = {}, {}
 for i = 1, #seqs do
   local h = readHeader(seqs[i])
-  -- If audiences are keyed by room, this one can also hold another tenant's ticket with the same id.
-  if h and h.tenant == tenant and (ticket == '' or h.ticket == ticket) then
+  -- If audiences are keyed by room, this one can also hold records of another tenant.
+  if h and h.tenant == tenant then
     erased[#erased + 1] = RECORD .. seqs[i]
     forgetIdempotency(h.idempotencyKey)
-    for j = 1, #h.audiences do
-      local key = ROOM .. h.audiences[j]
+    if h.ticket ~= ticket and h.kind ~= '' then forgetRecord(log, h, seqs[i]) end
+    local lists = listsOf(h.tenant, h.ticket, h.rooms, h.audiences)
+    for j = 1, #lists do
+      local key = ROOM .. lists[j]
       indexes[key] = indexes[key] or {}
       indexes[key][#indexes[key] + 1] = countThrough(key, tonumber(seqs[i])) - 1
     end

@@ -16,12 +16,19 @@ for i = 1, count do
   if h then
     trimmed = trimmed + 1
     excess = excess - 1
-    for j = 1, #h.audiences do perRoom[h.audiences[j]] = (perRoom[h.audiences[j]] or 0) + 1 end
+    local lists = listsOf(h.tenant, h.ticket, h.rooms, h.audiences)
+    for j = 1, #lists do perRoom[lists[j]] = (perRoom[lists[j]] or 0) + 1 end
     local needed = false
     if h.kind == 'm' then
       -- The state forgets the messages of a ticket oldest first.
       local oldest = call('LINDEX', MESSAGES .. h.tenant .. ',' .. h.ticket, 0)
       needed = oldest and tonumber(oldest) <= tonumber(seqs[i])
+      local change = needed and call('HGET', CHANGED .. h.tenant .. ',' .. h.ticket, seqs[i])
+      if change and parseChange(seqs[i], change).shown ~= seqs[i] then stub(seqs[i]) end
+    elseif h.kind == 'c' then
+      local message = messageOf(log, h)
+      needed = message and (message.shown == seqs[i] or message.first == seqs[i])
+      if needed and message.shown ~= seqs[i] then stub(seqs[i]) end
     elseif h.kind == 't' then
       local entry = call('HGET', TICKETS .. h.tenant, h.ticket)
       needed = entry and tonumber(parseEntry(entry).seq) == tonumber(seqs[i])

@@ -5,21 +5,33 @@ local call = redis.call
 -- Numbers are doubles, exact to 2^53, but tostring() keeps only 14 digits.
 local function decimal(number) return string.format('%.0f', number) end
 
--- Returns nil if this Redis holds no log.
+-- Returns nil if this Redis holds no log of this format or an older one.
 local function readLog()
   local m = call('HMGET', META, 'epoch', 'keying', 'last', 'nonce', 'trimmed', 'trimmedNonce', 'changes', 'erasures',
-    'records', 'tombstones')
+    'records', 'tombstones', 'format', 'upgrade')
   if not m[1] then return nil end
+  if m[11] ~= FORMAT then error({ err = 'FORMAT ' .. m[11] .. ' ' .. FORMAT }) end
   return { epoch = m[1], keying = m[2], last = tonumber(m[3]), nonce = m[4], trimmed = tonumber(m[5]),
-    trimmedNonce = m[6], changes = m[7], erasures = m[8], records = tonumber(m[9]), tombstones = tonumber(m[10]) }
+    trimmedNonce = m[6], changes = m[7], erasures = m[8], records = tonumber(m[9]), tombstones = tonumber(m[10]),
+    upgrade = m[12] }
+end
+
+-- Takes over a log of format 1. Its entries of DEDUPE are converted later (upgrade.lua), in steps.
+local function upgradeLog()
+  if call('TYPE', FORMAT_1).ok ~= 'hash' then return nil end
+  call('RENAME', FORMAT_1, META)
+  call('HSET', META, 'format', FORMAT, 'upgrade', '1')
+  call('SET', FORMAT_1, 'This log has format ' .. FORMAT .. '. Stop nodes of older versions.')
+  return readLog()
 end
 
 -- Returns the log. Creates it, with a new epoch, if this Redis holds none.
 local function openLog(epoch, keying)
-  local log = readLog()
+  local log = readLog() or upgradeLog()
   if log then return log end
   call('DEL', FEED)
-  call('HSET', META, 'epoch', epoch, 'keying', keying, 'last', '0', 'nonce', '0000', 'trimmed', '0',
+  call('SET', FORMAT_1, 'This log has format ' .. FORMAT .. '. Stop nodes of older versions.')
+  call('HSET', META, 'format', FORMAT, 'epoch', epoch, 'keying', keying, 'last', '0', 'nonce', '0000', 'trimmed', '0',
     'trimmedNonce', '0000', 'changes', '0', 'erasures', '0', 'records', '0', 'tombstones', '0')
   return readLog()
 end

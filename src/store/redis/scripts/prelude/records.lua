@@ -1,20 +1,41 @@
 -- Records: payload length, header, line feed, payload, as encodeRecord() in record.ts writes them.
 
+-- The header of a text that begins as a record does.
+local function headerOf(text)
+  local event, rooms, audiences, acceptedAtMs, nonce, kind, tenant, ticket, messageId, providerMessageId, idempotencyKey =
+    unpack(cjson.decode(string.sub(text, string.find(text, '[', 1, true), string.find(text, '\n', 1, true) - 1)))
+  return { rooms = rooms, audiences = audiences, kind = kind, tenant = tenant, ticket = ticket, messageId = messageId,
+    providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
+end
+
 -- Returns nil if the record was erased. Reads the start only: a payload can be a thousand times as long as its header.
 local function readHeader(seq)
   local key = RECORD .. seq
   local record = call('GETRANGE', key, 0, 1023)
   if record == '' then return nil end
-  local lineFeed = string.find(record, '\n', 1, true)
-  if not lineFeed then
-    record = call('GET', key)
-    lineFeed = string.find(record, '\n', 1, true)
+  if not string.find(record, '\n', 1, true) then record = call('GET', key) end
+  return headerOf(record)
+end
+
+-- Drops the payload of a record of which the state needs the header only.
+local function stub(seq)
+  local record = call('GET', RECORD .. seq)
+  if not record then return end
+  call('SET', RECORD .. seq, '0' .. string.sub(record, string.find(record, '[', 1, true), string.find(record, '\n', 1, true)))
+end
+
+-- The lists of ROOM that hold a record: those of its audiences, and what erasure needs if the record went neither to its
+-- tenant's room or its ticket's. appender.ts does the same. Audiences do not begin with a line feed.
+local function listsOf(tenant, ticket, rooms, audiences)
+  local ofTenant, ofTicket, lists = false, ticket == '', {}
+  for i = 1, #rooms do
+    ofTenant = ofTenant or rooms[i] == 'tenant:' .. tenant
+    ofTicket = ofTicket or rooms[i] == 'ticket:' .. ticket
+    lists[i] = audiences[i]
   end
-  local json = string.sub(record, string.find(record, '[', 1, true), lineFeed - 1)
-  local event, rooms, audiences, acceptedAtMs, nonce, kind, tenant, ticket, messageId, providerMessageId,
-    idempotencyKey = unpack(cjson.decode(json))
-  return { audiences = audiences, kind = kind, tenant = tenant, ticket = ticket, messageId = messageId,
-    providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
+  if not ofTenant then lists[#lists + 1] = '\n' .. tenant end
+  if not ofTicket then lists[#lists + 1] = '\n' .. tenant .. '\n' .. ticket end
+  return lists
 end
 
 -- Records that a read looks at for a filter of events.
