@@ -296,7 +296,7 @@ export function createEventCatalog(
           tenantId: tenant,
           rooms:
             rooms === null
-              ? roomsOf({ ...envelope, tenantId: tenant }, isDeclared ? kinds : canonicalKinds)
+              ? roomsOf(envelope, tenant, isDeclared ? kinds : canonicalKinds)
               : [...new Set(rooms as Room[])],
           roomsAreNamed: rooms !== null,
           payload: text,
@@ -394,10 +394,11 @@ function fieldErrors(error: z.ZodError): FieldError[] {
   }));
 }
 
-function roomsOf(payload: Payload, kinds: readonly RoomKind[]): Room[] {
+/** @param tenantId of the payload, or given beside it */
+function roomsOf(payload: Payload, tenantId: string, kinds: readonly RoomKind[]): Room[] {
   const rooms: Room[] = [];
   for (const kind of kinds) {
-    const id = toId(payload[idField(kind)]);
+    const id = kind === 'tenant' ? tenantId : toId(payload[idField(kind)]);
     if (id !== null) rooms.push(formatRoom(kind, id));
   }
   return rooms;
