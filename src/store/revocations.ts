@@ -182,18 +182,18 @@ export function createFollower<Position>({ readAfter, intervalMs, logger }: Foll
   function readAgain(): Promise<void> {
     if (current === null) return start();
     // A read that is under way may have missed the change.
-    next ??= current
-      .catch(() => {})
-      .then(() => {
-        next = null;
-        return start();
-      });
+    const begin = (): Promise<void> => {
+      next = null;
+      return start();
+    };
+    next ??= current.then(begin, begin);
     return next;
   }
 
-  async function refreshSoon(): Promise<void> {
+  /** Says once that reads fail, until one succeeds. */
+  async function settle(reading: Promise<void>): Promise<void> {
     try {
-      await (current ?? start());
+      await reading;
       isFailing = false;
     } catch (error) {
       if (!isFailing && timer !== undefined) {
@@ -201,12 +201,16 @@ export function createFollower<Position>({ readAfter, intervalMs, logger }: Foll
       }
       isFailing = true;
     }
+  }
+
+  async function refreshSoon(): Promise<void> {
+    await settle(current ?? start());
     timer?.refresh();
   }
 
   return {
     /** Resolves once the listener has all changes that were made before this call. A read that fails is repeated later. */
-    refresh: (): Promise<void> => readAgain().catch(() => {}),
+    refresh: (): Promise<void> => settle(readAgain()),
     async follow(to: RevocationListener): Promise<void> {
       listener = to;
       await readAgain();
