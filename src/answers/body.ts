@@ -2,13 +2,10 @@
  * JSON bodies: how a route reads one, and the faults that all routes report alike (protocol §10).
  */
 import type { IncomingMessage } from 'node:http';
-import { BridgeError, type FieldError, fieldsError, pointerOf } from '../contract/errors.ts';
+import { BridgeError, type FieldError, fieldsError, MAX_BODY_FAULTS, pointerOf } from '../contract/errors.ts';
 import { nearest } from '../contract/nearest.ts';
 import { JSON_TYPE } from './answer.ts';
 import { locateJsonFault } from './json.ts';
-
-/** Faults that one answer lists. */
-export const MAX_FAULTS = 100;
 
 /** Only uncompressed `application/json` in UTF-8 (RFC 8259 §8.1). */
 function requireJson({ headers }: IncomingMessage): void {
@@ -97,7 +94,7 @@ export function faultsOfMembers(object: Members, known: readonly string[], path:
     const near = nearest(name, known);
     const hint = near === null ? `the members are ${known.join(', ')}` : `did you mean ${near}?`;
     errors.push({ in: 'body', path: path + pointerOf(name), message: `must be absent; ${hint}` });
-    if (errors.length === MAX_FAULTS) break;
+    if (errors.length === MAX_BODY_FAULTS) break;
   }
   return errors;
 }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { audienceOf, type Keying } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
-import { BridgeError, type FieldError, fieldsError } from '../contract/errors.ts';
+import { BridgeError, type FieldError, fieldsError, MAX_BODY_FAULTS } from '../contract/errors.ts';
 import { type Aliases, type Audience, type CheckedEvent, type EventCatalog, LEGACY_NAMES } from '../contract/events.ts';
 import { emittedNames } from '../contract/frames.ts';
 import { nearest } from '../contract/nearest.ts';
@@ -43,9 +43,6 @@ export interface PublishOptions {
  * `outcome_unknown`
  */
 export type Publish = (inputs: readonly PublishInput[], options?: PublishOptions) => Promise<Published[]>;
-
-/** Faults that one refusal lists. */
-const MAX_FAULTS = 100;
 
 export interface PublishDeps {
   readonly store: Pick<Log, 'append'>;
@@ -87,14 +84,14 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
         code ??= result.kind;
         for (const error of result.errors) errors.push({ ...error, path: `${path}${error.path}` });
       }
-      if (errors.length >= MAX_FAULTS) break;
+      if (errors.length >= MAX_BODY_FAULTS) break;
     }
     const [first, ...rest] = errors;
     if (first === undefined || code === null) return checked;
     for (const { event } of inputs) {
       metrics.published(catalog.names.find((name) => name === event) ?? null, 'rejected', 1);
     }
-    throw fieldsError(code, [first, ...rest.slice(0, MAX_FAULTS - 1)]);
+    throw fieldsError(code, [first, ...rest.slice(0, MAX_BODY_FAULTS - 1)]);
   }
 
   function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {

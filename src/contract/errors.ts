@@ -96,6 +96,9 @@ export class BridgeError extends Error {
   }
 }
 
+/** Faults of a body that one answer lists. */
+export const MAX_BODY_FAULTS = 100;
+
 /** The error for faults in fields. Its message is that of the first. */
 export function fieldsError(code: ErrorCode, errors: readonly [FieldError, ...FieldError[]]): BridgeError {
   const [{ path, message }] = errors;

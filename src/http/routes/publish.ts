@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
-import { faultsOfMembers, isObject, MAX_FAULTS, readJson, wrongShape } from '../../answers/body.ts';
+import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requireNoQuery } from '../../answers/query.ts';
 import { createRateLimit } from '../../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
@@ -14,7 +14,7 @@ import type { Revoked } from '../../auth/revocations.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
-import { BridgeError, fieldsError } from '../../contract/errors.ts';
+import { BridgeError, fieldsError, MAX_BODY_FAULTS } from '../../contract/errors.ts';
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract/publishing.ts';
 
 export interface PublishDeps {
@@ -88,7 +88,7 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
     return { event: name, payload, tenantId: tenantId ?? null, rooms: rooms ?? null };
   });
   const [first, ...rest] = errors;
-  if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_FAULTS)]);
+  if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_BODY_FAULTS)]);
   return { inputs, isBatch };
 }
 

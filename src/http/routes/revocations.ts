@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { answer, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
-import { faultsOfMembers, isObject, MAX_FAULTS, readJson, wrongShape } from '../../answers/body.ts';
+import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requestIdOf } from '../../answers/headers.ts';
 import { integer, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
 import { isLoopback } from '../../auth/hosts.ts';
@@ -12,7 +12,7 @@ import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, mayAdminister, type Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
-import { BridgeError, type FieldError, fieldsError } from '../../contract/errors.ts';
+import { BridgeError, type FieldError, fieldsError, MAX_BODY_FAULTS } from '../../contract/errors.ts';
 import { ALL_TENANTS, JSON_ID_RULE, toId } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import {
@@ -144,7 +144,7 @@ function parseBody(body: unknown, nowMs: number): NewRevocation {
     errors.push({ in: 'body', path: '', message: 'must have at least one of sub, tenantId and jti' });
   }
   const [first, ...rest] = errors;
-  if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_FAULTS)]);
+  if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_BODY_FAULTS)]);
   return { sub, tenantId, jti, beforeMs, createdAtMs: nowMs };
 }
 
