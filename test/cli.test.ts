@@ -89,6 +89,11 @@ describe('wrong usage: one line, exit code 2', () => {
     [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token must hold visible ASCII/],
     [['tail', '--tenant'], /argument missing/],
     [['publish', 'a', '{}', 'c'], /unexpected argument "c"/],
+    [['signal', 'tickets.typing'], /name the signal and a room, such as: tickets.typing ticket:123/],
+    [['signal', 'tickets.typing', '123'], /a room has a kind and an id, such as ticket:123, but got "123"/],
+    [['signal', 'tickets.typing', 'ticket:1,ticket:2'], /a signal has one room/],
+    [['signal', 'tickets.typing', 'ticket:1', '{'], /the payload is not JSON/],
+    [['signal', 'tickets.typing', 'ticket:1', '--ttl', '1.5'], /--ttl must be a whole number of seconds, not "1.5"/],
     [['publish', 'a', '{'], /not JSON/],
     [['publish', 'a', '{}', '--room', 'ana'], /a room has a kind and an id, .*"ana"/],
     [['publish', 'a', '{}', '--room', ''], /--room is empty/],
@@ -103,7 +108,7 @@ describe('wrong usage: one line, exit code 2', () => {
     [['token', '--secret', SECRET, '--tenant', 't', '--ticket', 'two words'], /--ticket "two words" is no id/],
     [
       ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
-      /unknown --scope "all": use subscribe, publish, metrics, admin/,
+      /unknown --scope "all": use subscribe, publish, signal, metrics, admin/,
     ],
     [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires must be .*, not "never"/],
     [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant '\*' excludes other tenants/],
@@ -123,7 +128,7 @@ describe('wrong usage: one line, exit code 2', () => {
 test('--help lists every command, and every flag of a command; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'tail', 'check', 'token']) {
+  for (const name of ['serve', 'publish', 'signal', 'tail', 'check', 'token']) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
@@ -144,7 +149,7 @@ describe('with a bridge', () => {
   let bridge: TestBridge;
   let env: Record<string, string>;
   before(async () => {
-    bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });
+    bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'], signals: ['tickets.typing'] });
     env = { ROOMCAST_URL: bridge.url };
   });
   after(() => bridge.close());
@@ -233,6 +238,39 @@ describe('with a bridge', () => {
     const { code, stderr } = await run(['publish', '--file', join(directory, 'none')], { env });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: ENOENT: no such file or directory[^\n]*\n$/);
+  });
+
+  test('signal: others in the room get it until it ends, and nothing of it is in the log', async () => {
+    const active = async () => {
+      const answer = await fetch(`${bridge.url}/signals?ticketId=cli`);
+      return ((await answer.json()) as { signals: { event: string; sender: string; payload: object }[] }).signals;
+    };
+    const args = ['signal', 'tickets.typing', 'ticket:cli'];
+    const sent = await run([...args, '{"name":"Ana"}', '--client', 'shell'], { env });
+    assert.deepEqual([sent.stderr, sent.stdout, sent.code], ['', '0\n', 0]);
+    const [signal] = await active();
+    assert.deepEqual([signal?.event, signal?.payload], ['tickets.typing', { name: 'Ana' }]);
+    assert.match(signal?.sender ?? '', /\.shell$/);
+    assert.equal((await run([...args, '--ttl', '0', '--client', 'shell'], { env })).code, 0);
+    assert.deepEqual(await active(), []);
+    const { events } = (await (await fetch(`${bridge.url}/events?ticketId=cli&after=start`)).json()) as { events: [] };
+    assert.deepEqual(events, []);
+  });
+
+  test('signal: a refusal names the fields, and no retry hides that the bridge cannot be reached', async () => {
+    const refused = await run(['signal', 'tickets.typing', 'ticket:1', '[]', '--ttl', '121'], { env });
+    assert.equal(refused.code, 1);
+    assert.equal(refused.stdout, '');
+    assert.match(refused.stderr, /^roomcast: invalid_signal: /);
+    assert.match(refused.stderr, /^ {2}\/ttlSeconds: must be .*120/m);
+    assert.match(refused.stderr, /^ {2}\/payload: must be a JSON object/m);
+    const misspelt = await run(['signal', 'tickets.typping', 'ticket:1'], { env });
+    assert.match(misspelt.stderr, /^roomcast: unknown_event: .*tickets\.typing/);
+    assert.equal(misspelt.code, 1);
+    const url = `http://127.0.0.1:${await freePort()}`;
+    const lost = await run(['signal', 'tickets.typing', 'ticket:1', '--url', url]);
+    assert.match(lost.stderr, /^roomcast: unreachable: .*ECONNREFUSED/);
+    assert.equal(lost.code, 1);
   });
 
   test('publish reads the output of tail --json', async () => {
