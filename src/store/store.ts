@@ -342,6 +342,17 @@ export interface Nodes {
   announce(node: NodeEntry): Promise<string[]>;
 }
 
+/** Short messages between the nodes of one log, beside the log (protocol §14). */
+export interface NodeChannel {
+  /** Sends a text to the other nodes, best effort. MUST NOT wait or touch the log; MUST bound what waits. False: it was dropped. */
+  broadcast(text: string): boolean;
+  /**
+   * From now on, each text of another node, at most once, in the order of its node, and how long ago its `broadcast` was.
+   * MUST be called at most once. Connects if it has to.
+   */
+  onBroadcast(listener: (text: string, ageMs: number) => void): void;
+}
+
 export interface EraseTarget {
   readonly tenantId: string;
   /** One ticket of the tenant; null for all data of the tenant. */
@@ -363,7 +374,7 @@ export interface Erasure {
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure, Revocations {
+export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

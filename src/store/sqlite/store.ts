@@ -346,6 +346,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
+    broadcast: () => true,
+    onBroadcast() {},
     healthy: () => isHealthy && !writes.isStalled(),
     close() {
       closing ??= (async () => {
