@@ -342,13 +342,16 @@ export interface Nodes {
   announce(node: NodeEntry): Promise<string[]>;
 }
 
-/** Short messages between the nodes of one log, beside the log (protocol §14). */
+/** Short texts between the nodes of one log, beside the log. Nothing keeps them (protocol §14). */
 export interface NodeChannel {
-  /** Sends a text to the other nodes, best effort. MUST NOT wait or touch the log; MUST bound what waits. False: it was dropped. */
+  /**
+   * Sends a text to the other nodes, best effort. MUST NOT wait and MUST NOT throw; MUST bound what waits to be sent.
+   * False: the text was dropped.
+   */
   broadcast(text: string): boolean;
   /**
-   * From now on, each text of another node, at most once, in the order of its node, and how long ago its `broadcast` was.
-   * MUST be called at most once. Connects if it has to.
+   * From now on, hands over each text of another node at most once, in the order of its node. `ageMs` is how long ago it
+   * was sent, as far as it can be known. Call it at most once. MUST NOT throw: it connects by itself, now or later.
    */
   onBroadcast(listener: (text: string, ageMs: number) => void): void;
 }

@@ -150,7 +150,7 @@ export function createChannel({ target, connections, logger, signal }: Context):
       return true;
     },
     onBroadcast(to) {
-      if (connection !== null) throw new Error('the channel has a listener already');
+      if (signal.aborted) return;
       listener = to;
       const opened = createConnection(target, 'channel', logger, greet);
       connections.add(opened);

@@ -1,4 +1,4 @@
-/** A node in a process of its own, whose monotonic clock begins when it starts: `node redis-channel.child.ts URL TEXT`. */
+/** A node in a process of its own, whose monotonic clock begins when it starts: `node channel.child.ts URL TEXT`. */
 import { createLogger } from '../../src/logger.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 
