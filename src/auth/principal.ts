@@ -95,6 +95,14 @@ export function mayPublish(principal: Principal, tenantId: string): boolean {
   return principal.scopes.has('publish') && (principal.tenants === '*' || principal.tenants.includes(tenantId));
 }
 
+/** Why the principal may not signal in this room of this tenant (protocol §14); null if it may. */
+export function whyNoSignal(principal: Principal, tenantId: string, room: Room): string | null {
+  if (principal.kind === 'anonymous' || mayPublish(principal, tenantId)) return null;
+  if (!principal.scopes.has('signal')) return 'The token may not signal. Use one with the scope signal.';
+  if (audiencesFor(principal, room).includes(audienceOf('tenant', tenantId, room))) return null;
+  return whyDeaf(principal) ?? `The token may not listen to ${room} of its tenant, so it may not signal there.`;
+}
+
 /** The rooms of one tenant that {@link audiencesFor} opens, as data. Null: the principal hears nothing of this tenant. */
 export function hearingOf(principal: Principal, tenantId: string): Hearing | null {
   if (principal.kind === 'anonymous') return HEARS_ALL;
