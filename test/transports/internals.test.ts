@@ -27,6 +27,7 @@ import {
   pidOf,
   replacePingTimer,
   sendPingPacket,
+  takeOverAcks,
   takeOverWebsockets,
   type WebSocket,
   websocketOf,
@@ -196,6 +197,20 @@ test('engine.io, ws, socket.io: a reduced request that is emptied once the conne
   socket.on('canary', (ack: (answer: string) => void) => ack('alive'));
   const message = 'The handshake is read after the connection has opened: it can no longer be forgotten.';
   assert.equal(await within(message, client.emitWithAck('canary')), 'alive');
+});
+
+test('socket.io: packet', async (context) => {
+  const { client, socket, conn } = await connect(context);
+  const written: string[] = [];
+  takeOverAcks(socket, (text) => {
+    written.push(text);
+    conn.write(text);
+  });
+  socket.on('canary', (ack: (answer: object) => void) => ack({ ok: true }));
+  const answers = [client.emitWithAck('canary'), client.emitWithAck('canary')];
+  const hint = 'Acknowledgements do not pass through `packet`: Engine.IO and ws write them.';
+  assert.deepEqual(await within(hint, Promise.all(answers)), [{ ok: true }, { ok: true }]);
+  assert.deepEqual(written, ['30[{"ok":true}]', '31[{"ok":true}]'], hint);
 });
 
 test('socket.io: pid', async (context) => {

@@ -18,7 +18,7 @@ import { allKinds, type Room, type RoomKind } from '../../contract/rooms.ts';
 import { SIGNAL, type Signal, type SignalCatalog } from '../../contract/signals.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { type Encoder, encodeSignals } from './encoder.ts';
-import { pidOf } from './internals.ts';
+import { pidOf, takeOverAcks } from './internals.ts';
 import { type EngineOutbox, terminate } from './outbox.ts';
 import type {
   RecoverableConnection,
@@ -136,6 +136,7 @@ export class Connection implements Sink, RecoverableConnection {
     if (recovered !== null && recovered.changed.size > 0) recovery.saveSoon(this, recovered.changed);
     // One listener for all events: a listener each would cost one function per event and connection.
     socket.onAny((event: unknown, ...args: unknown[]) => this.#request(event, args));
+    takeOverAcks(socket, (text) => outbox.sendText(text));
   }
 
   get sid(): string {

@@ -159,6 +159,23 @@ export function pidOf(socket: Socket): string {
   return (socket as unknown as { readonly pid: string }).pid;
 }
 
+/** Of socket.io-parser. */
+const ACK_PACKET = 3;
+type Packet = { readonly type: number; readonly id?: number; readonly data?: unknown };
+
+/**
+ * `packet`, which writes acknowledgements: they leave as events do, past Engine.IO and ws (outbox.ts). Without it, both
+ * write them. Only for sockets of the main namespace, whose packets do not name it.
+ */
+export function takeOverAcks(socket: Socket, send: (text: string) => void): void {
+  const internals = socket as unknown as { packet(packet: Packet, options?: object): void };
+  const { packet: write } = internals;
+  internals.packet = (packet, options) => {
+    if (packet.type === ACK_PACKET) send(`${ACK_PACKET}${packet.id}${JSON.stringify(packet.data)}`);
+    else write.call(socket, packet, options);
+  };
+}
+
 /**
  * `id`, `pid`, `recovered`: Socket.IO's own recovery sets them in the socket's constructor. `Namespace._remove`: until now
  * the namespace knows the socket by another id. Without them, recovery fails and the client reconnects.
