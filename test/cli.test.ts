@@ -257,6 +257,38 @@ describe('with a bridge', () => {
     assert.deepEqual(events, []);
   });
 
+  test('tail --signals: what begins and ends, which no reader takes for an event', async () => {
+    const args = ['signal', 'tickets.typing', 'ticket:watched', '{"name":"Ana"}', '--client', 'shell'];
+    const room = ['tail', 'ticket:watched', 'tenant:watched', '--json'];
+    const watching = start([...room, '--signals'], { env });
+    const plain = start(room, { env });
+    const other = await startBridge({ extraEvents: ['leads.updated'] });
+    try {
+      await until('both are live', () => [watching, plain].every(({ stderr }) => stderr().includes('live over')));
+      await run(args, { env });
+      await until('it begins', () => watching.lines().length === 1);
+      await run([...args, '--ttl', '5'], { env });
+      await run([...args, '--ttl', '0'], { env });
+      await until('it ends', () => watching.lines().length === 2);
+      await bridge.publish('leads.updated', { tenantId: 'watched' });
+      await until('both have the event', () => watching.lines().length === 3 && plain.lines().length === 1);
+      const [begins, ends, event] = watching.lines().map((line) => JSON.parse(line));
+      const signal = { signal: 'tickets.typing', room: 'ticket:watched', from: null, payload: { name: 'Ana' } };
+      assert.match(begins.sender, /\.shell$/);
+      assert.deepEqual(begins, { ...signal, sender: begins.sender, active: true });
+      assert.deepEqual(ends, { ...begins, active: false });
+      assert.deepEqual(JSON.parse(plain.lines()[0] as string), event);
+      // The event is published, and a line that is none is reported.
+      const copied = await run(['publish', '--url', other.url], { input: watching.stdout() });
+      assert.deepEqual([copied.code, copied.lines.length], [1, 1]);
+      assert.match(copied.stderr, /line 1: not of the form/);
+    } finally {
+      watching.child.kill('SIGKILL');
+      plain.child.kill('SIGKILL');
+      await other.close();
+    }
+  });
+
   test('signal: a refusal names the fields, and no retry hides that the bridge cannot be reached', async () => {
     const refused = await run(['signal', 'tickets.typing', 'ticket:1', '[]', '--ttl', '121'], { env });
     assert.equal(refused.code, 1);

@@ -51,9 +51,10 @@ const SECRET = 'a secret of the docs, of 32 bytes or more';
 
 /** What a page supposes of the bridge that it talks of. */
 const BRIDGES: Readonly<Record<string, Partial<Config>>> = {
-  'README.md': { signals: ['tickets.typing'] },
+  'README.md': { signals: ['tickets.typing'], rateSignals: 1_000 },
   'docs/console.md': { authMode: 'jwt', jwtSecret: SECRET },
-  'docs/presence.md': { signals: ['tickets.viewing', 'tickets.typing', 'agents.online'] },
+  // The tests send more than the people of the page.
+  'docs/presence.md': { signals: ['tickets.viewing', 'tickets.typing', 'agents.online'], rateSignals: 1_000 },
   'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET, roomKinds: ['queue'] },
 };
 /** What a page calls `$TOKEN`. */
@@ -180,8 +181,7 @@ async function signalTyping({ url }: TestBridge): Promise<void> {
   const signal = { event: 'tickets.typing', room: 'ticket:ticket-123', payload: { name: 'Ana' } };
   const headers = { 'content-type': 'application/json' };
   const answer = await fetch(`${url}/signals`, { method: 'POST', headers, body: JSON.stringify(signal) });
-  // The snippet's own signals count, too.
-  assert.ok([202, 429].includes(answer.status), await answer.text());
+  assert.equal(answer.status, 202, await answer.text());
 }
 
 function missingFor({ language, text }: Snippet): string | null {
