@@ -49,9 +49,14 @@ const MAX_ACTIVE_OF_ROOM = 1_000;
 const MAX_QUEUE_WEIGHT = 8 * 1024 * 1024;
 /** About what a signal takes in memory. */
 const weightOf = ({ payload }: Signal): number => 300 + payload.length;
-/** How long signals are written in one go, and the share of the event loop that this may take. */
+/** Past so many that wait, only the newest of each sender in a room is written: the one that stands. */
+const CROWD = 1_000;
+/** How long signals are written in one go: least, and at most after a pause that became longer than asked for. */
 const SLICE_MS = 1;
+const MAX_SLICE_MS = 4;
+/** The share of the event loop that this may take, and how much longer than a slice the pause after it is. */
 const SHARE = 1 / 5;
+const PAUSE = 1 / SHARE - 1;
 
 /** How long the rest of a room may wait before the times left are worked out again. */
 const REFRESH_MS = 250;
@@ -130,28 +135,34 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
   async function flush(): Promise<void> {
     // Records that arrived in this turn go first.
     await nextTurn();
+    const slices = createSlices();
     while (queue.length > 0 && !closed) {
-      const taken = queue;
-      queue = [];
-      queueWeight = 0;
-      let sliceAtMs = performance.now();
-      for (const [audience, waiting] of Map.groupBy(taken, ({ signal }) => signal.audience)) {
-        let dueAtMs = sliceAtMs;
+      for (const [audience, waiting] of Map.groupBy(take(), ({ signal }) => signal.audience)) {
+        let dueAtMs = performance.now();
         let signals = withTimesLeft(waiting, dueAtMs);
         // A copy: listeners come and go between two slices.
         for (const subscription of [...listenersOf(audience)]) {
           subscription.signal(signals);
-          const sliceMs = performance.now() - sliceAtMs;
-          if (sliceMs < SLICE_MS) continue;
-          await sleep(pauseAfter(sliceMs));
-          sliceAtMs = performance.now();
-          if (sliceAtMs - dueAtMs < REFRESH_MS) continue;
-          dueAtMs = sliceAtMs;
+          if (!slices.isOver()) continue;
+          const nowMs = await slices.pause();
+          if (nowMs - dueAtMs < REFRESH_MS) continue;
+          dueAtMs = nowMs;
           signals = withTimesLeft(waiting, dueAtMs);
         }
       }
-      await sleep(pauseAfter(performance.now() - sliceAtMs));
+      await slices.pause();
     }
+  }
+
+  /** All that wait; of a crowd the newest of each event, room and sender. */
+  function take(): Iterable<Waiting> {
+    const waiting = queue;
+    queue = [];
+    queueWeight = 0;
+    if (waiting.length <= CROWD) return waiting;
+    const newest = new Map(waiting.map((one) => [`${one.signal.audience}\n${keyOf(one.signal)}`, one]));
+    if (newest.size < waiting.length) metrics.signalsDropped('all', waiting.length - newest.size);
+    return newest.values();
   }
 
   function stays(sender: string): void {
@@ -199,8 +210,27 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
 const withTimesLeft = (waiting: readonly Waiting[], nowMs: number): Signal[] =>
   waiting.flatMap(({ signal, endsAtMs }) => withTimeLeft(signal, endsAtMs - nowMs) ?? []);
 
-/** So that writing takes SHARE of the time. */
-const pauseAfter = (busyMs: number): number => busyMs * (1 / SHARE - 1);
+/** At most one active signal has a key in its audience. */
+const keyOf = ({ event, sender }: Signal): string => `${event}\n${sender}`;
+
+/** Divides the time between writing and all else. */
+function createSlices() {
+  let startedAtMs = performance.now();
+  let lengthMs = SLICE_MS;
+  return {
+    isOver: (): boolean => performance.now() - startedAtMs >= lengthMs,
+    /** Ends the slice. Resolves, to the time, when the next one begins. */
+    async pause(): Promise<number> {
+      const endedAtMs = performance.now();
+      // A slice that took longer was interrupted: other processes had the core.
+      await sleep(PAUSE * Math.min(endedAtMs - startedAtMs, MAX_SLICE_MS));
+      startedAtMs = performance.now();
+      // Where each turn of the event loop is long, the pause is too.
+      lengthMs = Math.min(Math.max((startedAtMs - endedAtMs) / PAUSE, SLICE_MS), MAX_SLICE_MS);
+      return startedAtMs;
+    },
+  };
+}
 
 /** The active signals: by audience, for who joins, and by sender. */
 function createActiveSignals() {
@@ -211,8 +241,6 @@ function createActiveSignals() {
   let weight = 0;
   let sweptS = secondOf(performance.now());
   let sweeping: NodeJS.Timeout | undefined;
-
-  const keyOf = ({ event, sender }: Signal): string => `${event}\n${sender}`;
 
   function remove(signal: ActiveSignal): void {
     const ofAudience = byAudience.get(signal.audience);

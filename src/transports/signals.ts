@@ -1,20 +1,35 @@
 /**
- * Signals on their way to connections, the same for all transports: encoded once for all listeners that get the same ones
- * (design law 6), and counted.
+ * Signals on their way to connections, the same for all transports: each encoded once for all listeners, who get them
+ * with others or without (design law 6), and counted.
  */
 import type { TransportName } from '../contract/names.ts';
 import type { Signal } from '../contract/signals.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 
-/** Encodes the same array once. Each transport has an encoder of its own. */
-export function createSignalEncoder<T>(encode: (signals: readonly Signal[]) => T): (signals: readonly Signal[]) => T {
-  const encoded = new WeakMap<readonly Signal[], T>();
-  return (signals) => {
-    const known = encoded.get(signals);
+/**
+ * Encodes a signal once, and the same array once. Each transport has an encoder of its own.
+ * @param unite makes one encoding of those of several signals. A sender leaves its own out, so that in a busy room
+ * most listeners get an array of their own.
+ */
+export function createSignalEncoder<T extends object>(
+  encode: (signal: Signal) => T,
+  unite: (encodings: readonly T[]) => T,
+): (signals: readonly Signal[]) => T {
+  const ofOne = once(encode);
+  return once((signals: readonly Signal[]) => {
+    const encodings = signals.map(ofOne);
+    return encodings.length === 1 ? (encodings[0] as T) : unite(encodings);
+  });
+}
+
+function once<Of extends object, T extends object>(make: (of: Of) => T): (of: Of) => T {
+  const made = new WeakMap<Of, T>();
+  return (of) => {
+    const known = made.get(of);
     if (known !== undefined) return known;
-    const made = encode(signals);
-    encoded.set(signals, made);
-    return made;
+    const result = make(of);
+    made.set(of, result);
+    return result;
   };
 }
 

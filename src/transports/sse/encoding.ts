@@ -41,8 +41,8 @@ function block(event: string, id: string | null, data: string): string {
 
 /** A signal has no cursor, so its block has no `id`. */
 export const encodeSignals = createSignalEncoder(
-  (signals: readonly Signal[]): Chunk =>
-    chunkOf(signals.map((signal) => block(signal.event, null, signalPayload(signal))).join('')),
+  (signal: Signal): Chunk => chunkOf(block(signal.event, null, signalPayload(signal))),
+  (chunks) => chunkOf(chunks.map(({ bytes }) => bytes)),
 );
 
 /** An event with a name and data, because some clients ignore the id of a block without data (protocol §6). */
