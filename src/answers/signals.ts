@@ -2,7 +2,7 @@
  * From a sender's request to a signal: who may signal in which room (protocol §14). `POST /signals` and Socket.IO share
  * these rules.
  */
-import { type Principal, whyNoSignal } from '../auth/principal.ts';
+import { type Principal, whyMute, whyNoSignal } from '../auth/principal.ts';
 import { audienceOf } from '../contract/audiences.ts';
 import { BridgeError, fieldsError } from '../contract/errors.ts';
 import { idOf, kindOf } from '../contract/rooms.ts';
@@ -18,6 +18,8 @@ export function signalOf(principal: Principal, request: SignalRequest, senderIn:
   if (principal.kind === 'anonymous') {
     return { ...signal, audience: audienceOf('room', '', room), from: null, sender: senderIn('') };
   }
+  const unable = whyMute(principal);
+  if (unable !== null) throw new BridgeError('forbidden', unable);
   const tenantId = tenantOf(principal, request);
   const refusal = whyNoSignal(principal, tenantId, room);
   if (refusal !== null) throw new BridgeError('forbidden', refusal);

@@ -7,7 +7,7 @@
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { kindOf, type Room } from '../contract/rooms.ts';
-import type { ActiveSignal, Signal } from '../contract/signals.ts';
+import { type ActiveSignal, type Signal, withTimeLeft } from '../contract/signals.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { NodeChannel } from '../store/store.ts';
@@ -53,6 +53,15 @@ const weightOf = ({ payload }: Signal): number => 300 + payload.length;
 const SLICE_MS = 1;
 const SHARE = 1 / 5;
 
+/** How long the rest of a room may wait before the times left are worked out again. */
+const REFRESH_MS = 250;
+
+interface Waiting {
+  readonly signal: Signal;
+  /** On the monotonic clock. */
+  readonly endsAtMs: number;
+}
+
 /** A text between nodes: a signal, or the sender whose connection was recovered. */
 type Message = [...SignalFields] | [sender: string];
 type SignalFields = [
@@ -65,7 +74,7 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
   /** Senders with a connection on this node. */
   const own = new Set<string>();
   const leaving = new Map<string, NodeJS.Timeout>();
-  let queue: Signal[] = [];
+  let queue: Waiting[] = [];
   let queueWeight = 0;
   let isFlushing = false;
   let closed = false;
@@ -85,10 +94,8 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
   /** @param ageMs how long ago another node accepted it */
   function receive(signal: Signal, ageMs: number): void {
     const leftMs = signal.ttlSeconds * 1000 - ageMs;
-    if (signal.ttlSeconds > 0 && leftMs <= 0) return;
     activeSignals.put(signal, leftMs);
-    const ttlSeconds = signal.ttlSeconds === 0 ? 0 : Math.max(1, Math.round(leftMs / 1000));
-    enqueue(ttlSeconds === signal.ttlSeconds ? signal : { ...signal, ttlSeconds });
+    enqueue({ signal, endsAtMs: performance.now() + leftMs });
   }
 
   function share(message: Message): void {
@@ -101,14 +108,14 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
     share([event, audience, room, from, sender, payload, ttlSeconds]);
   }
 
-  function enqueue(signal: Signal): void {
-    if (closed || listenersOf(signal.audience).size === 0) return;
-    queue.push(signal);
-    queueWeight += weightOf(signal);
+  function enqueue(waiting: Waiting): void {
+    if (closed || listenersOf(waiting.signal.audience).size === 0) return;
+    queue.push(waiting);
+    queueWeight += weightOf(waiting.signal);
     if (queueWeight > MAX_QUEUE_WEIGHT) {
       const dropped = queue.splice(0, Math.ceil(queue.length / 2));
       metrics.signalsDropped('all', dropped.length);
-      queueWeight = queue.reduce((sum, waiting) => sum + weightOf(waiting), 0);
+      queueWeight = queue.reduce((sum, { signal }) => sum + weightOf(signal), 0);
     }
     if (isFlushing) return;
     isFlushing = true;
@@ -124,25 +131,26 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
     // Records that arrived in this turn go first.
     await nextTurn();
     while (queue.length > 0 && !closed) {
-      const signals = queue;
+      const taken = queue;
       queue = [];
       queueWeight = 0;
       let sliceAtMs = performance.now();
-      for (const [subscription, ofRoom] of deliveriesOf(signals)) {
-        subscription.signal(ofRoom);
-        const sliceMs = performance.now() - sliceAtMs;
-        if (sliceMs < SLICE_MS) continue;
-        await sleep(pauseAfter(sliceMs));
-        sliceAtMs = performance.now();
+      for (const [audience, waiting] of Map.groupBy(taken, ({ signal }) => signal.audience)) {
+        let dueAtMs = sliceAtMs;
+        let signals = withTimesLeft(waiting, dueAtMs);
+        // A copy: listeners come and go between two slices.
+        for (const subscription of [...listenersOf(audience)]) {
+          subscription.signal(signals);
+          const sliceMs = performance.now() - sliceAtMs;
+          if (sliceMs < SLICE_MS) continue;
+          await sleep(pauseAfter(sliceMs));
+          sliceAtMs = performance.now();
+          if (sliceAtMs - dueAtMs < REFRESH_MS) continue;
+          dueAtMs = sliceAtMs;
+          signals = withTimesLeft(waiting, dueAtMs);
+        }
       }
       await sleep(pauseAfter(performance.now() - sliceAtMs));
-    }
-  }
-
-  function* deliveriesOf(signals: readonly Signal[]): Generator<[Subscription, readonly Signal[]]> {
-    for (const [audience, ofRoom] of Map.groupBy(signals, (signal) => signal.audience)) {
-      // A copy: listeners come and go between two slices.
-      for (const subscription of [...listenersOf(audience)]) yield [subscription, ofRoom];
     }
   }
 
@@ -187,6 +195,9 @@ export function createSignalHub({ nodes, names, listenersOf, metrics, logger }: 
     },
   };
 }
+
+const withTimesLeft = (waiting: readonly Waiting[], nowMs: number): Signal[] =>
+  waiting.flatMap(({ signal, endsAtMs }) => withTimeLeft(signal, endsAtMs - nowMs) ?? []);
 
 /** So that writing takes SHARE of the time. */
 const pauseAfter = (busyMs: number): number => busyMs * (1 / SHARE - 1);

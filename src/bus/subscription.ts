@@ -16,7 +16,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
-import type { ActiveSignal, Signal } from '../contract/signals.ts';
+import { type ActiveSignal, type Signal, withTimeLeft } from '../contract/signals.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
@@ -193,36 +193,38 @@ export class Subscription {
     return this.#signals?.names.has(event) === true && this.#signals.sender !== sender;
   }
 
-  /** For the bus: signals of one of the rooms. Drops them if the client has unread bytes. Never throws. */
+  /** For the bus: signals of one room. Never throws. */
   signal(signals: readonly Signal[]): void {
-    if (this.#closed) return;
-    const heard = filterShared(signals, (signal) => this.hears(signal));
-    if (heard.length === 0) return;
-    try {
-      const { maxBufferBytes } = this.#bus;
-      const limit = Math.min(MAX_SIGNAL_BYTES_PENDING, maxBufferBytes * SIGNAL_SHARE);
-      if (this.#sink.pendingBytes() > limit) this.#sink.signalsDropped(heard.length);
-      else this.#sink.signals(heard);
-    } catch (error) {
-      this.#fail(error);
-    }
+    const [first] = signals;
+    // The client may have left the room since they were sent.
+    if (first === undefined || !this.#startOf.has(first.audience)) return;
+    this.#writeSignals(filterShared(signals, (signal) => this.hears(signal)));
   }
 
-  /** Sends the active signals of these audiences, with the time that they have left, and as many as fit at once. */
+  /** Sends the active signals of these audiences, as many as fit at once. Never throws. */
   sendActiveSignals(audiences: Iterable<string>): void {
     if (this.#signals === null) return;
     const nowMs = performance.now();
-    const signals: Signal[] = [];
-    let chars = 0;
-    for (const { expiresAtMs, ...signal } of this.#bus.activeSignals(audiences)) {
-      // A listener counts whole seconds from now on: rounded, it keeps no signal for more than half a second too long.
-      const ttlSeconds = Math.round((expiresAtMs - nowMs) / 1000);
-      if (ttlSeconds === 0) continue;
-      chars += signal.payload.length;
-      if (chars > MAX_SIGNAL_BYTES_PENDING) break;
-      signals.push({ ...signal, ttlSeconds });
+    let bytesLeft = MAX_SIGNAL_BYTES_PENDING;
+    const heard = this.#bus.activeSignals(audiences).flatMap((active) => {
+      const signal = withTimeLeft(active, active.expiresAtMs - nowMs);
+      if (signal === null || !this.hears(signal) || bytesLeft < 0) return [];
+      bytesLeft -= signal.payload.length;
+      return [signal];
+    });
+    this.#writeSignals(heard);
+  }
+
+  /** Drops them if the client has unread bytes (design law 15). */
+  #writeSignals(signals: readonly Signal[]): void {
+    if (this.#closed || signals.length === 0) return;
+    try {
+      const limit = Math.min(MAX_SIGNAL_BYTES_PENDING, this.#bus.maxBufferBytes * SIGNAL_SHARE);
+      if (this.#sink.pendingBytes() > limit) this.#sink.signalsDropped(signals.length);
+      else this.#sink.signals(signals);
+    } catch (error) {
+      this.#fail(error);
     }
-    this.signal(signals);
   }
 
   /** Cuts a slow consumer. Transports call it when they write something other than records. */

@@ -4,7 +4,7 @@
  * A signal is never logged and has no cursor. There is at most one active signal per event, room and sender.
  */
 import { BridgeError, type FieldError, fieldsError, pointerOf } from './errors.ts';
-import { isDeclarableEvent, LEGACY_NAMES, MESSAGES_DELETED, MESSAGES_UPDATED } from './events.ts';
+import { isDeclarableEvent, LEGACY_NAMES, MESSAGES_DELETED, MESSAGES_UPDATED, serialise } from './events.ts';
 import { nearest } from './nearest.ts';
 import { quotedName } from './printable.ts';
 import { faultOfId, faultOfRoom, formatRoom, idField, JSON_ID_RULE, type Room, type RoomKind, toId } from './rooms.ts';
@@ -48,6 +48,17 @@ export interface Signal {
 export interface ActiveSignal extends Signal {
   /** On the monotonic clock. */
   readonly expiresAtMs: number;
+}
+
+/**
+ * The signal with the time that it has left. A listener counts whole seconds from now on: rounded, it keeps no signal for
+ * more than half a second too long. Null if less than half a second is left; an ended signal stays as it is.
+ */
+export function withTimeLeft<S extends Signal>(signal: S, leftMs: number): S | null {
+  if (signal.ttlSeconds === 0) return signal;
+  const ttlSeconds = Math.round(leftMs / 1000);
+  if (ttlSeconds <= 0) return null;
+  return ttlSeconds === signal.ttlSeconds ? signal : { ...signal, ttlSeconds };
 }
 
 /** The members that the bridge adds. No payload can set them. */
@@ -118,7 +129,7 @@ export function createSignalCatalog(declared: readonly string[], kinds: readonly
       note('/tenantId', faultOfTenant(tenantId));
       if (!isTtl(ttlSeconds))
         note('/ttlSeconds', `must be a whole number from 0 to ${MAX_TTL_SECONDS}; 0 ends the signal`);
-      const { text, fault } = serialise(payload);
+      const { text, fault } = checked(payload);
       note('/payload', fault);
       const [first, ...rest] = errors;
       if (first !== undefined) throw fieldsError('invalid_signal', [first, ...rest.slice(0, MAX_FAULTS)]);
@@ -128,7 +139,7 @@ export function createSignalCatalog(declared: readonly string[], kinds: readonly
       };
     },
     checkPayload(event, payload) {
-      const { text, fault } = serialise(payload);
+      const { text, fault } = checked(payload);
       if (fault !== null || !isObject(payload)) throw invalid('', fault ?? A_PAYLOAD);
       const kind = kindsOfPayload.find((name) => isPresent(payload[idField(name)]));
       if (kind === undefined) throw invalid('', `must hold the id of a room: one of ${idFields}`);
@@ -183,9 +194,9 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 /** The payload's text without the members that the bridge adds, and what is wrong with the payload. */
-function serialise(payload: unknown): { readonly text: string; readonly fault: string | null } {
-  if (!isObject(payload)) return { text: '', fault: A_PAYLOAD };
-  const whole = JSON.stringify(payload);
+function checked(payload: unknown): { readonly text: string; readonly fault: string | null } {
+  const whole = isObject(payload) ? serialise(payload) : null;
+  if (!isObject(payload) || whole === null) return { text: '', fault: A_PAYLOAD };
   const bytes = byteLength(whole);
   if (bytes > MAX_SIGNAL_BYTES) return { text: '', fault: `${A_PAYLOAD}, but has ${bytes}` };
   if (!ADDED.some((name) => Object.hasOwn(payload, name))) return { text: whole, fault: null };

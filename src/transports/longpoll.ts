@@ -50,8 +50,8 @@ export const eventsQuery = (published: readonly string[], roomKinds: readonly Ro
     'Events after this cursor; `start`: from the oldest; `now`: only the cursor. Default: the newest events.',
   ),
   limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of records.'),
-  signals: flag(false, 'Whether signals that arrive during `wait` are returned, too.'),
   wait: integer(0, MAX_WAIT_SECONDS, 0, 'Seconds to wait for a record if there is none (long poll).'),
+  signals: flag(false, 'Whether signals that arrive during `wait` are returned, too.'),
 });
 
 export interface PollingDeps {
