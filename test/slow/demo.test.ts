@@ -217,7 +217,7 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
       b.evaluate(`{
         Object.defineProperty(document, 'visibilityState', { configurable: true, value: '${visibility}' });
         Object.defineProperty(document, 'hidden', { configurable: true, value: ${visibility === 'hidden'} });
-        document.dispatchEvent(new Event('visibilitychange'));
+        document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
       }`);
     await turn('hidden');
     for (const id of ['online', 'viewing', 'notice']) await names(a, id, [nameC], all);
