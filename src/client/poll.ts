@@ -12,8 +12,10 @@ import { online, pause, pauseAfter } from './retry.ts';
 const MAX_WAIT_SECONDS = 20;
 /** The longest pause between plain requests, where no long poll survives. */
 const PLAIN_PAUSE_MS = 1_000;
+/** Signals between two polls are lost, so their list is read as often as this. */
+const REFRESH_SIGNALS_MS = 10_000;
 
-export const openPoll: OpenConnection = ({ stream }, events): Connection => {
+export const openPoll: OpenConnection = ({ stream, signals }, events): Connection => {
   const aborter = new AbortController();
   const { signal } = aborter;
   let request = new AbortController();
@@ -21,6 +23,7 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
   let failures = 0;
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
+  let refreshAtMs = 0;
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
@@ -30,7 +33,12 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
       const startedMs = performance.now();
       request = new AbortController();
       try {
-        const hasMore = await stream.readPage(writer, wait, request.signal);
+        const reading = stream.readPage(writer, wait, request.signal);
+        if (wait > 0 && startedMs >= refreshAtMs) {
+          refreshAtMs = startedMs + REFRESH_SIGNALS_MS;
+          void signals.refresh();
+        }
+        const hasMore = await reading;
         if (request.signal.aborted) continue;
         failures = 0;
         isFirst = false;
@@ -57,6 +65,7 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
   let isRunning = false;
   return {
     attach() {
+      refreshAtMs = 0;
       request.abort();
       if (!isRunning) void run();
       isRunning = true;
