@@ -50,6 +50,7 @@ test('the document and the app list the same routes', () => {
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
+    authenticateReader: unused,
     authorizeMetrics: async () => {},
     countRead: () => {},
     mintPass: unused,

@@ -76,6 +76,8 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
       if (tailing !== null) throw new Error('the tail was already started');
       tailing = runTail(context, calls, opened.head, listener);
     },
+    broadcast: () => true,
+    onBroadcast() {},
     append: (request) => appender.append(request),
     bounds: async (caller) => (await read(RESOLVE, '', caller)).bounds,
     async resolve(cursor, caller) {

@@ -28,8 +28,9 @@ import { answerPings } from './pongs.ts';
 const CONNECT_WITHIN_MS = 20_000;
 /** CONNECT packets of one connection: a namespace or two, each refused a few times. Past the limit it is closed. */
 const MAX_CONNECTS = 10;
-/** Packets and pings that one connection may send in a second, beside a join and a leave for each of RATE_JOINS. */
-const MIN_PACKETS_PER_SECOND = 1_000;
+/** Packets and pings that one connection may send in a second: a join and a leave for each of RATE_JOINS, signals, others. */
+const maxPacketsPerSecond = ({ rateJoins, rateSignals }: ChannelDeps['config']): number =>
+  1_000 + 2 * rateJoins + rateSignals;
 const MAX_POLLING_DEBT_S = 1;
 const UNREAD = 'a client that does not read its answers was cut';
 /** How much of MAX_CONNECTIONS the connections in no namespace may take, and what they may take in any case. */
@@ -53,7 +54,7 @@ export interface Admission {
 }
 
 export interface ChannelDeps {
-  readonly config: Pick<Config, 'maxBufferBytes' | 'rateJoins'>;
+  readonly config: Pick<Config, 'maxBufferBytes' | 'rateJoins' | 'rateSignals'>;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Counts the connections that are in no namespace. */
@@ -110,7 +111,7 @@ export class Channel implements WatchedConnection {
    */
   #count(): void {
     const nowMs = performance.now();
-    this.#budget ??= new TokenBucket(MIN_PACKETS_PER_SECOND + 2 * this.#deps.config.rateJoins, nowMs);
+    this.#budget ??= new TokenBucket(maxPacketsPerSecond(this.#deps.config), nowMs);
     this.#budget.take(1, nowMs);
     if (this.#isHeldBack) return;
     const waitSeconds = this.#budget.waitSeconds(nowMs);

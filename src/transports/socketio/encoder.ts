@@ -8,8 +8,10 @@
 import { type Batch, encodeRecord } from '../../bus/batch.ts';
 import type { Mode } from '../../bus/subscription.ts';
 import { framesOf, type View } from '../../contract/frames.ts';
+import { type Signal, signalPayload } from '../../contract/signals.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter } from '../delivery-counter.ts';
+import { createSignalEncoder } from '../signals.ts';
 
 /** A Socket.IO EVENT packet, without Engine.IO's packet type: `2["name",{…},"cursor"]`. */
 export type PacketText = string;
@@ -50,6 +52,10 @@ function packetsOf(batch: Batch, key: string, view: View, cursors: boolean, mode
     ),
   );
 }
+
+export const encodeSignals = createSignalEncoder((signals: readonly Signal[]) =>
+  prepare(signals.map((signal) => `2[${JSON.stringify(signal.event)},${signalPayload(signal)}]`)),
+);
 
 function prepare(texts: readonly PacketText[]): PreparedPackets {
   // Engine.IO's packet type `4` is a message.

@@ -18,8 +18,11 @@ import { BridgeError } from '../../contract/errors.ts';
 import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
+import { allKinds } from '../../contract/rooms.ts';
+import { createSignalCatalog } from '../../contract/signals.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
+import { createSignalCounter } from '../signals.ts';
 import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
@@ -46,7 +49,9 @@ const REVISION = '4';
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
-export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery' | 'requests'> {
+export interface SocketIoDeps
+  extends RecoveryDeps,
+    Omit<ConnectionDeps, 'recovery' | 'requests' | 'signals' | 'countSignals'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
   readonly revoked: Revoked;
@@ -75,7 +80,14 @@ export function createSocketIo(deps: SocketIoDeps) {
     { ...deps, store: { bounds: () => deps.store.bounds(), ...sealSessions(deps.store) } },
     connections,
   );
-  const connectionDeps: ConnectionDeps = { ...deps, recovery, requests: requestsFor(config.roomKinds) };
+  const connectionDeps: ConnectionDeps = {
+    ...{ ...deps, recovery, requests: requestsFor(config.roomKinds) },
+    signals: createSignalCatalog(config.signals, allKinds(config.roomKinds)),
+    countSignals: {
+      websocket: createSignalCounter(metrics, 'websocket'),
+      polling: createSignalCounter(metrics, 'polling'),
+    },
+  };
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
@@ -156,7 +168,10 @@ export function createSocketIo(deps: SocketIoDeps) {
     socket.on('disconnect', (reason) => {
       connection.ended(reason);
       channel.client = null;
-      if (connections.get(pid) === connection) connections.delete(pid);
+      // Otherwise the client has a newer connection.
+      if (connections.get(pid) !== connection) return;
+      connections.delete(pid);
+      deps.bus.signals.gone(connection.sid);
     });
     forgetHandshake(socket);
   });
