@@ -457,6 +457,7 @@ for (const { name, skip, start } of PLACES) {
         ]);
         published.push(id);
       }
+      await settle(place.to, ears, room);
       for (const ear of ears) {
         const records = () => ear.heard.filter(({ event }) => event === 'messages.new').map(({ id }) => id);
         await until(`${ear.transport} has all records`, () => records().length === published.length);
