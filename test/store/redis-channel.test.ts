@@ -82,7 +82,7 @@ describe('the channel between nodes', { skip: missing('redis-server') }, () => {
   it('ignores a message that comes after a later one, and what it cannot read', async (t) => {
     const [a, b] = (await startNodes(t, redis.url, redis.url)) as [Node, Node];
     const channel = '{roomcast}:channel:0';
-    for (const garbage of ['', 'text', 'abcdefgh 1\n{', 'abcdefgh 2\n', 'abcdefgh x\n[]']) {
+    for (const garbage of ['', 'text', 'abcdefgh 1\n{', 'abcdefgh 2\n', 'abcdefgh 3\nnull', 'abcdefgh x\n[]']) {
       assert.equal(await redis.command('PUBLISH', channel, garbage), 2);
     }
     for (const [number, text] of [
