@@ -345,7 +345,6 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     followRevocations: (to) => follower.follow(to),
     stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
-    // The file has one server.
     broadcast: () => true,
     onBroadcast() {},
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
