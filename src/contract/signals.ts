@@ -4,7 +4,7 @@
  * A signal is never logged and has no cursor. There is at most one active signal per event, room and sender.
  */
 import { BridgeError, type FieldError, fieldsError, pointerOf } from './errors.ts';
-import { isDeclarableEvent, LEGACY_NAMES, MESSAGES_DELETED, MESSAGES_UPDATED, serialise } from './events.ts';
+import { isDeclarableEvent, LEGACY_NAMES, MAX_DEPTH, MESSAGES_DELETED, MESSAGES_UPDATED, serialise } from './events.ts';
 import { nearest } from './nearest.ts';
 import { quotedName } from './printable.ts';
 import { faultOfId, faultOfRoom, formatRoom, idField, JSON_ID_RULE, type Room, type RoomKind, toId } from './rooms.ts';
@@ -195,8 +195,9 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 
 /** The payload's text without the members that the bridge adds, and what is wrong with the payload. */
 function checked(payload: unknown): { readonly text: string; readonly fault: string | null } {
-  const whole = isObject(payload) ? serialise(payload) : null;
-  if (!isObject(payload) || whole === null) return { text: '', fault: A_PAYLOAD };
+  if (!isObject(payload)) return { text: '', fault: A_PAYLOAD };
+  const whole = serialise(payload);
+  if (whole === null) return { text: '', fault: `${A_PAYLOAD}, with at most ${MAX_DEPTH} levels of nesting` };
   const bytes = byteLength(whole);
   if (bytes > MAX_SIGNAL_BYTES) return { text: '', fault: `${A_PAYLOAD}, but has ${bytes}` };
   if (!ADDED.some((name) => Object.hasOwn(payload, name))) return { text: whole, fault: null };

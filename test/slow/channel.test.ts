@@ -92,7 +92,10 @@ describe('the channel between nodes', { skip: absent }, () => {
       const proxy = await startCutProxy(redis.url);
       t.after(() => proxy.close());
       const nodes = await startNodes(t, redis.url, proxy.url.replace('http', 'redis'));
+      const [a, b] = nodes as [Node, Node];
       proxy[act]();
+      // A node that only listens notices it, too.
+      await until('it hears others again', () => a.store.broadcast('again') && b.heard.includes('again'));
       await untilConnected(nodes);
     });
   }

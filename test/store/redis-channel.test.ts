@@ -1,5 +1,6 @@
 /** What nodes say to each other over a real Redis. What takes a time-out to see is in test/slow/channel.test.ts. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { pino } from 'pino';
@@ -82,7 +83,7 @@ describe('the channel between nodes', { skip: missing('redis-server') }, () => {
   it('ignores a message that comes after a later one, and what it cannot read', async (t) => {
     const [a, b] = (await startNodes(t, redis.url, redis.url)) as [Node, Node];
     const channel = '{roomcast}:channel:0';
-    for (const garbage of ['', 'text', 'abcdefgh 1\n{', 'abcdefgh 2\n', 'abcdefgh x\n[]']) {
+    for (const garbage of ['', 'text', 'abcdefgh 1\n{', 'abcdefgh 2\n', 'abcdefgh 3\nnull', 'abcdefgh x\n[]']) {
       assert.equal(await redis.command('PUBLISH', channel, garbage), 2);
     }
     for (const [number, text] of [
@@ -112,10 +113,13 @@ describe('the channel between nodes', { skip: missing('redis-server') }, () => {
   });
 
   it('says once that Redis does not allow it, and works once it does; records go on meanwhile', async (t) => {
-    const rules = '~{roomcast}:* -@all +@read +@write +@scripting +@connection +time +info +bgrewriteaof';
-    const user = (...more: string[]) =>
-      redis.command('ACL', 'SETUSER', 'bridge', 'reset', 'on', '>pw', ...rules.split(' '), ...more);
-    await user();
+    const page = await readFile(new URL('../../docs/scaling.md', import.meta.url), 'utf8');
+    const [, documented = ''] = /`ACL SETUSER roomcast on >password (.+?)`/.exec(page) ?? [];
+    const user = (withoutThese = /$/g) => {
+      const rules = documented.replace(withoutThese, '').split(/ +/);
+      return redis.command('ACL', 'SETUSER', 'bridge', 'reset', 'on', '>pw', ...rules);
+    };
+    await user(/ (&\S+|\+publish|\+subscribe)/g);
     const lines: string[] = [];
     const logger = pino({ base: null }, { write: (line: string) => void lines.push(line) });
     const url = redis.url.replace('//', '//bridge:pw@');
@@ -125,11 +129,11 @@ describe('the channel between nodes', { skip: missing('redis-server') }, () => {
     await append(node.store, [declared()]);
     assert.equal(node.store.broadcast('text'), false);
 
-    await user('&{roomcast}:*', '+subscribe');
+    await user(/ \+publish/g);
     const other = await startNode(t, redis.url);
     await until('it hears others', () => other.store.broadcast('heard') && node.heard.length > 0);
     assert.ok(node.store.broadcast('refused'));
-    await user('&{roomcast}:*', '+subscribe', '+publish');
+    await user();
     await until('others hear it', () => node.store.broadcast('allowed') && other.heard.includes('allowed'));
     const told = lines.map((line) => JSON.parse(line) as { level: number; msg: string; cause?: string });
     assert.deepEqual(

@@ -31,7 +31,8 @@ const MESSAGE = /^([0-9a-z]{8}) (\d{1,15})\n(.*)$/s;
 /** Another program can write to the channel, too. */
 function parseEntries(list: string): (number | string)[] {
   try {
-    return JSON.parse(list) as (number | string)[];
+    const entries: unknown = JSON.parse(list);
+    return Array.isArray(entries) ? entries : [];
   } catch {
     return [];
   }
