@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -303,6 +305,13 @@ describe('with a bridge', () => {
     const lost = await run(['signal', 'tickets.typing', 'ticket:1', '--url', url]);
     assert.match(lost.stderr, /^roomcast: unreachable: .*ECONNREFUSED/);
     assert.equal(lost.code, 1);
+    const other = createServer((_, response) => response.setHeader('content-type', 'application/json').end('null'));
+    await once(other.listen(0, '127.0.0.1'), 'listening');
+    const { port } = other.address() as AddressInfo;
+    const strange = await run(['signal', 'tickets.typing', 'ticket:1', '--url', `http://127.0.0.1:${port}`]);
+    other.close();
+    assert.deepEqual([strange.stdout, strange.code], ['', 1]);
+    assert.match(strange.stderr, /^roomcast: unreachable: This is not the bridge/);
   });
 
   test('publish reads the output of tail --json', async () => {

@@ -66,14 +66,18 @@ export async function signal(argv: readonly string[]): Promise<number> {
   };
   const http = createHttp(bridgeUrl('signal', values.url), bearerToken('signal', values.token));
   try {
-    const answer = await http.json('signals', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-      signal: new AbortController().signal,
-      timeoutMs: TIMEOUT_MS,
-    });
-    await printLine(String((answer as { readonly listeners: number }).listeners));
+    const { listeners } = Object(
+      await http.json('signals', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+        signal: new AbortController().signal,
+        timeoutMs: TIMEOUT_MS,
+      }),
+    );
+    // A proxy may answer 200, too.
+    if (!Number.isInteger(listeners)) throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
+    await printLine(String(listeners));
     return 0;
   } catch (error) {
     if (!(error instanceof RoomcastError)) throw error;
