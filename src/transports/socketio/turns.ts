@@ -6,8 +6,8 @@
  * a few; the others wait in order, and their websockets are not read meanwhile.
  */
 
-/** About 2 ms of messages. */
-const PER_TURN = 32;
+/** About 1 ms of messages. */
+const PER_TURN = 16;
 
 export interface Turns {
   /** Runs the task now, or in a later turn behind those that wait. @returns whether it ran */
