@@ -53,7 +53,7 @@ const weightOf = ({ payload }: Signal): number => 300 + payload.length;
 const CROWD = 1_000;
 /** How long signals are written in one go: least, and at most after a pause that became longer than asked for. */
 const SLICE_MS = 1;
-const MAX_SLICE_MS = 4;
+const MAX_SLICE_MS = 2;
 /** The share of the event loop that this may take, and how much longer than a slice the pause after it is. */
 const SHARE = 1 / 5;
 const PAUSE = 1 / SHARE - 1;

@@ -20,9 +20,10 @@ import { BridgeError } from '../../contract/errors.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Connection } from './connection.ts';
-import { type WebSocket, websocketOf } from './internals.ts';
+import { takeOverMessages, type WebSocket, websocketOf } from './internals.ts';
 import { EngineOutbox, endWithin, terminate } from './outbox.ts';
 import { answerPings } from './pongs.ts';
+import type { Turns } from './turns.ts';
 
 /** A connection that is in no namespace for longer is closed. */
 const CONNECT_WITHIN_MS = 20_000;
@@ -60,6 +61,7 @@ export interface ChannelDeps {
   /** Counts the connections that are in no namespace. */
   readonly silentLimits: ConnectionLimits;
   readonly revoked: Revoked;
+  readonly turns: Turns;
 }
 
 export class Channel implements WatchedConnection {
@@ -73,6 +75,8 @@ export class Channel implements WatchedConnection {
   isAuthenticating = false;
   #budget: TokenBucket | null = null;
   #isHeldBack = false;
+  /** Messages that wait for their turn. */
+  #waiting = 0;
   readonly #deps: ChannelDeps;
   readonly #admission: Admission;
   #releaseSilent: () => void;
@@ -93,16 +97,32 @@ export class Channel implements WatchedConnection {
     this.#deps = deps;
     this.#admission = admission;
     this.#releaseSilent = admission.releaseSilent;
-    this.#answerPings();
+    this.#serve();
     conn.on('packet', (packet: { readonly type: string; readonly data?: unknown }) => this.#received(packet));
     conn.on('upgrading', () => this.#probed());
-    conn.on('upgrade', () => this.#answerPings());
+    conn.on('upgrade', () => this.#serve());
     conn.once('close', () => this.#closed());
   }
 
-  #answerPings(): void {
+  #serve(): void {
     const websocket = websocketOf(this.conn);
-    if (websocket !== null) answerPings(websocket, () => this.#count());
+    if (websocket === null) return;
+    answerPings(websocket, () => this.#count());
+    takeOverMessages(websocket, (deliver) => this.#takeTurn(websocket, deliver));
+  }
+
+  #takeTurn(websocket: WebSocket, deliver: () => void): void {
+    this.#waiting++;
+    const ranNow = this.#deps.turns.take(() => {
+      this.#waiting--;
+      deliver();
+      this.#resume(websocket);
+    });
+    if (!ranNow) websocket.pause();
+  }
+
+  #resume(websocket: WebSocket): void {
+    if (websocket.isPaused && this.#waiting === 0 && !this.#isHeldBack) websocket.resume();
   }
 
   /**
@@ -134,7 +154,7 @@ export class Channel implements WatchedConnection {
       return;
     }
     this.#isHeldBack = false;
-    websocket.resume();
+    this.#resume(websocket);
   }
 
   /** Cuts a client that sends and does not read the answers. */

@@ -41,6 +41,7 @@ import { end } from './outbox.ts';
 import { createRecovery, type RecoveryDeps } from './recovery.ts';
 import { createRefusalLog, type Requester } from './refusals.ts';
 import { sealSessions } from './sealed-sessions.ts';
+import { createTurns } from './turns.ts';
 
 /** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
@@ -91,7 +92,7 @@ export function createSocketIo(deps: SocketIoDeps) {
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
-  const channelDeps: ChannelDeps = { ...deps, silentLimits };
+  const channelDeps: ChannelDeps = { ...deps, silentLimits, turns: createTurns() };
   const logRefusal = createRefusalLog(deps.logger, config.trustProxy);
   /** By the object that Engine.IO receives as the request. */
   const admissions = new WeakMap<object, Admission>();

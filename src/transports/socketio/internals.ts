@@ -3,6 +3,7 @@
  * happens without it. package.json pins engine.io, socket.io and socket.io-adapter by `~`, engine.io pins ws in the same
  * way, and test/transports/internals.test.ts has a canary for each entry. (Node's internals: sse/response-writer.ts.)
  */
+import type { EventEmitter } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket as NetSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -22,6 +23,7 @@ interface EngineInternals {
 export interface WebSocket {
   readonly readyState: number;
   readonly _socket?: NetSocket | null;
+  readonly isPaused: boolean;
   once(event: 'close', listener: () => void): void;
   on(event: 'ping', listener: (data: Buffer) => void): void;
   pong(data: Buffer, mask: false, sent: () => void): void;
@@ -77,6 +79,22 @@ export function replacePingTimer(connection: EngineSocket, replacement: { refres
 /** `sendPacket`: the only way to send a ping through Engine.IO. Without it, pings throw. */
 export function sendPingPacket(connection: EngineSocket): void {
   internalsOf(connection).sendPacket('ping');
+}
+
+type MessageListener = (this: WebSocket, data: Buffer, isBinary: boolean) => void;
+
+/**
+ * `listeners('message')`: Engine.IO's, which parses what a client has sent, is called when `deliver` is. Without it,
+ * messages take no turns.
+ */
+export function takeOverMessages(websocket: WebSocket, received: (deliver: () => void) => void): void {
+  const emitter = websocket as unknown as EventEmitter;
+  for (const listener of emitter.listeners('message') as MessageListener[]) {
+    emitter.off('message', listener);
+    emitter.on('message', (data: Buffer, isBinary: boolean) =>
+      received(() => listener.call(websocket, data, isBinary)),
+    );
+  }
 }
 
 interface WebSocketServer {
