@@ -279,7 +279,7 @@ describe('the limits of what may be sent', () => {
       const what = JSON.stringify(member).slice(0, 80);
       const { ok, code, error } = await emit('signal', merged(member));
       assert.deepEqual({ ok, code }, { ok: false, code: 'invalid_signal' }, `Socket.IO: ${what}`);
-      assert.match(String(error), /\.$/, what);
+      assert.match(String(error), /[.?]$/, what);
       const { status, body } = await post(bridge, merged(member));
       assert.deepEqual({ status, code: body.code }, { status: 422, code: 'invalid_signal' }, `POST: ${what}`);
       assert.deepEqual((body.errors as { in: string; path: string }[])[0]?.path, path, what);
@@ -352,13 +352,17 @@ describe('the limits of what may be sent', () => {
       wire.send('40');
       await until('CONNECT', () => wire.frames.some((frame) => frame.startsWith('40')));
       const acks: Json[] = [];
-      for (const [index, depth] of [900, deepest, 3_000, 45_000].entries()) {
-        wire.send(`42${index}["signal",${nested(depth)}]`);
-        wire.send(`42${index + 10}["${OLD_TYPING}",{"ticketId":"deep","a":${'['.repeat(depth)}${']'.repeat(depth)}}]`);
+      const ask = async (args: string): Promise<void> => {
+        const start = `43${acks.length}[`;
+        wire.send(`42${acks.length}${args}`);
+        const ack = () => wire.frames.find((frame) => frame.startsWith(start));
+        await until('it is answered', () => ack() !== undefined);
+        acks.push(JSON.parse((ack() as string).slice(start.length - 1))[0]);
+      };
+      for (const depth of [900, deepest, 3_000, 45_000]) {
+        await ask(`["signal",${nested(depth)}]`);
+        await ask(`["${OLD_TYPING}",{"ticketId":"deep","a":${'['.repeat(depth)}${']'.repeat(depth)}}]`);
       }
-      await until('all are answered', () => wire.frames.filter((frame) => frame.startsWith('43')).length === 8);
-      for (const frame of wire.frames.filter((each) => each.startsWith('43')))
-        acks.push(JSON.parse(frame.slice(frame.indexOf('[')))[0]);
       assert.equal(wire.closed(), false);
       for (const { ok, code } of acks) assert.ok(ok === true || code === 'invalid_signal', JSON.stringify(acks));
       assert.equal(acks.filter(({ ok }) => ok === true).length >= 2, true);

@@ -251,7 +251,7 @@ export interface Active {
   readonly expiresAt: string;
 }
 
-/** `GET /signals`. */
+/** `GET /signals`, without those of `settle`. */
 export async function active(
   bridge: { readonly url: string },
   rooms: readonly string[],
@@ -259,7 +259,7 @@ export async function active(
 ): Promise<Active[]> {
   const answer = await request(bridge, `GET /signals?${roomQuery(rooms, more)}`);
   assert.equal(answer.status, 200, JSON.stringify(answer.body));
-  return (answer.body as { signals: Active[] }).signals;
+  return (answer.body as { signals: Active[] }).signals.filter(({ payload }) => payload.fence === undefined);
 }
 
 /** What a payload has beside the four members that the bridge adds. */

@@ -57,7 +57,7 @@ export function checkSignals(
     const newest = new Map<string, number>();
     for (const { event, payload, atMs, more } of signals) {
       const { tenant, target, room, sender, n, lifeSeconds, ttlSeconds } = payload;
-      const detail = `${event} ${JSON.stringify(payload)}`;
+      const detail = `${event} ${JSON.stringify({ tenant, target, room, sender, n, lifeSeconds, ttlSeconds })}`;
       if (room !== target || !rooms.includes(room) || tenants?.includes(tenant) === false) {
         found.push({ law: 'foreign', who, detail });
       }
