@@ -42,7 +42,7 @@ describe('the channel between nodes', { skip: absent }, () => {
     redis.resume();
     await until('one that waited is heard', () => node.ages.slice(heard).some((age) => age > 300));
     assert.ok(node.ages.slice(heard).every((age) => age < performance.now() - pausedMs));
-    await until('texts are in time again', () => (node.ages.at(-1) as number) < 100);
+    await until('texts are in time again', () => (node.ages.at(-1) as number) < 300);
   });
 
   it('drops texts past a bound while Redis hangs, and none of them twice or out of order', async (t) => {

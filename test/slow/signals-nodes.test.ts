@@ -160,42 +160,47 @@ describe('signals between nodes', { skip: missing('redis-server') }, () => {
     }
   });
 
-  it('of a client that is recovered on another node stay; those of one that is not end on all nodes, once', async (t) => {
-    const [a, b] = await startNodes(t, redis.url);
-    await untilShared(a.url, b.url);
-    const listeners = [await connect(t, a.url), await connect(t, b.url)];
-    const proxy = await startCutProxy(a.url);
-    t.after(() => proxy.close());
-    const [moving, leaving] = [await connect(t, proxy.url), await connect(t, a.url)];
-    await send(moving, { n: 1 });
-    await send(leaving, { n: 2 });
-    for (const { signals } of listeners) await until('both are heard', () => signals.length === 2);
-    const [stays, ends] = [moving.socket.id, leaving.socket.id];
-    proxy.retarget(b.url);
-    proxy.cut();
-    await until('it is recovered', () => moving.recoveries.length === 2);
-    assert.deepEqual(moving.recoveries, [false, true]);
-    assert.equal(moving.socket.id, stays);
-    // It leaves later, so its end tells that the time of the other one has passed, too.
-    leaving.close();
-    for (const listener of listeners) {
-      await until('the end is heard', () => endsOf(listener, ends) > 0);
-      assert.deepEqual([endsOf(listener, ends), endsOf(listener, stays)], [1, 0]);
-    }
-    for (const { url } of [a, b])
-      assert.deepEqual(
-        (await active(url)).map(({ sender }) => sender),
-        [stays],
-      );
+  for (const [when, cut] of [
+    ['when its connection was cut', 'cut'],
+    ['while its node believes in the old connection', 'cutClientSide'],
+  ] as const) {
+    it(`of a client that is recovered on another node stay, ${when}; those of one that is not end on all nodes, once`, async (t) => {
+      const [a, b] = await startNodes(t, redis.url);
+      await untilShared(a.url, b.url);
+      const listeners = [await connect(t, a.url), await connect(t, b.url)];
+      const proxy = await startCutProxy(a.url);
+      t.after(() => proxy.close());
+      const [moving, leaving] = [await connect(t, proxy.url), await connect(t, a.url)];
+      await send(moving, { n: 1 });
+      await send(leaving, { n: 2 });
+      for (const { signals } of listeners) await until('both are heard', () => signals.length === 2);
+      const [stays, ends] = [moving.socket.id, leaving.socket.id];
+      proxy.retarget(b.url);
+      proxy[cut]();
+      await until('it is recovered', () => moving.recoveries.length === 2);
+      assert.deepEqual(moving.recoveries, [false, true]);
+      assert.equal(moving.socket.id, stays);
+      // It leaves later, so its end tells that the time of the other one has passed, too.
+      leaving.close();
+      for (const listener of listeners) {
+        await until('the end is heard', () => endsOf(listener, ends) > 0);
+        assert.deepEqual([endsOf(listener, ends), endsOf(listener, stays)], [1, 0]);
+      }
+      for (const { url } of [a, b])
+        assert.deepEqual(
+          (await active(url)).map(({ sender }) => sender),
+          [stays],
+        );
 
-    // Now its own node is the other one.
-    moving.close();
-    for (const listener of listeners) {
-      await until('the end is heard', () => endsOf(listener, stays) > 0);
-      assert.equal(endsOf(listener, stays), 1);
-    }
-    for (const { url } of [a, b]) assert.deepEqual(await active(url), []);
-  });
+      // Now its own node is the other one.
+      moving.close();
+      for (const listener of listeners) {
+        await until('the end is heard', () => endsOf(listener, stays) > 0);
+        assert.equal(endsOf(listener, stays), 1);
+      }
+      for (const { url } of [a, b]) assert.deepEqual(await active(url), []);
+    });
+  }
 
   it('of a node that is killed end when their time is up; a node that has just started hears the next one', async (t) => {
     const [a, b] = await startNodes(t, redis.url);
@@ -292,6 +297,26 @@ describe('signals between nodes', { skip: missing('redis-server') }, () => {
       }
     });
   }
+
+  it('have only the time that is left when they reach a node that hung', async (t) => {
+    const [a, b] = await startNodes(t, redis.url);
+    await untilShared(a.url, b.url);
+    const listener = await connect(t, b.url);
+    b.process.kill('SIGSTOP');
+    const sinceMs = performance.now();
+    await post(a.url, { n: 1, sentAtMs: Date.now() }, 1);
+    await post(a.url, { n: 2, sentAtMs: Date.now() }, 60);
+    await until('the node has hung for that long', () => performance.now() - sinceMs > 1_600);
+    b.process.kill('SIGCONT');
+    await until('signals are heard again', async () => {
+      if (performance.now() - sinceMs > 3_000) await post(a.url, { n: 3, sentAtMs: Date.now() }, 60);
+      return listener.signals.length > 0;
+    });
+    assert.ok(listener.signals.every(({ n }) => n !== 1));
+    for (const { payload, expiresAt } of await active(b.url)) {
+      assert.ok(Date.parse(expiresAt) <= (payload.sentAtMs as number) + 61_000);
+    }
+  });
 
   it('of one tenant never reach another', async (t) => {
     const [a, b] = await startNodes(t, redis.url, { AUTH_MODE: 'jwt', JWT_SECRET: SECRET });
