@@ -12,8 +12,8 @@ import { online, pause, pauseAfter } from './retry.ts';
 const MAX_WAIT_SECONDS = 20;
 /** The longest pause between plain requests, where no long poll survives. */
 const PLAIN_PAUSE_MS = 1_000;
-/** Signals between two polls are lost, so their list is read as often as this. */
-const REFRESH_SIGNALS_MS = 10_000;
+/** A signal that arrives between two polls is lost. So each poll reads the list of signals, at most this often. */
+const REFRESH_MS = 2_000;
 
 export const openPoll: OpenConnection = ({ stream, signals }, events): Connection => {
   const aborter = new AbortController();
@@ -24,6 +24,13 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
   let refreshAtMs = 0;
+  let refreshTimer: ReturnType<typeof setTimeout> | undefined;
+
+  function refresh(): void {
+    refreshTimer = undefined;
+    refreshAtMs = performance.now() + REFRESH_MS;
+    void signals.refresh();
+  }
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
@@ -33,12 +40,9 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
       const startedMs = performance.now();
       request = new AbortController();
       try {
-        const reading = stream.readPage(writer, wait, request.signal);
-        if (wait > 0 && startedMs >= refreshAtMs) {
-          refreshAtMs = startedMs + REFRESH_SIGNALS_MS;
-          void signals.refresh();
-        }
-        const hasMore = await reading;
+        // The list is read while the poll waits.
+        if (wait > 0) refreshTimer ??= setTimeout(refresh, refreshAtMs - startedMs);
+        const hasMore = await stream.readPage(writer, wait, request.signal);
         if (request.signal.aborted) continue;
         failures = 0;
         isFirst = false;
@@ -73,6 +77,7 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
     close() {
       aborter.abort();
       request.abort();
+      clearTimeout(refreshTimer);
     },
   };
 };
