@@ -85,7 +85,8 @@ export function createActiveSignals(options: ActiveSignalsOptions): ActiveSignal
   function setTimer(): void {
     clearTimeout(timer);
     const firstEndMs = Math.min(...[...active.values()].map(({ expiresAt }) => expiresAt.getTime()));
-    if (active.size > 0) timer = setTimeout(drop, firstEndMs - Date.now(), (one: SignalState) => !isActive(one));
+    if (active.size > 0)
+      timer = setTimeout(drop, Math.max(0, firstEndMs - Date.now()), (one: SignalState) => !isActive(one));
   }
 
   const isOfOthers = ({ room, sender }: Sender): boolean => rooms.has(room) && !options.isOwn(sender);
@@ -121,7 +122,7 @@ export function createActiveSignals(options: ActiveSignalsOptions): ActiveSignal
       const keys = new Set(listed.map(keyOf));
       drop(({ room }, key) => asked.has(room) && !keys.has(key) && !since.has(key));
       for (const one of listed) {
-        const next = { ...one, expiresAt: new Date(Date.parse(one.expiresAt) - http.clockAheadMs) };
+        const next = { ...one, expiresAt: new Date(Date.parse(one.expiresAt) + http.clockAheadMs) };
         if (isOfOthers(next) && isActive(next) && !since.has(keyOf(next))) put(next);
       }
     },

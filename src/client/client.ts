@@ -9,7 +9,7 @@
  *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import { createActiveSignals } from './active-signals.ts';
+import { createActiveSignals, type ReceivedSignal } from './active-signals.ts';
 import type { ConnectionOptions } from './connection.ts';
 import type {
   ActiveSignal,
@@ -237,7 +237,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     refetch: options.refetch ?? false,
     signal,
     deliver,
-    takeSignal: (event, payload) => signals.take(event, payload, 'poll'),
+    takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
     reset: (reset) => emit('reset', reset),
     cursorMoved: saveCursor,
     reattach,

@@ -41,7 +41,7 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
       request = new AbortController();
       try {
         // The list is read while the poll waits.
-        if (wait > 0) refreshTimer ??= setTimeout(refresh, refreshAtMs - startedMs);
+        if (wait > 0) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
         const hasMore = await stream.readPage(writer, wait, request.signal);
         if (request.signal.aborted) continue;
         failures = 0;

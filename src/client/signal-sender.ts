@@ -8,7 +8,7 @@
 import type { Room } from '../contract/rooms.ts';
 import type { Id } from './events.ts';
 import { closedError, type Http, type RoomcastError, refusalOf } from './http.ts';
-import { backoff, MAX_TIMER_MS, online, pause } from './retry.ts';
+import { backoff, childOf, MAX_TIMER_MS, online, pause } from './retry.ts';
 import { dropOldest, type Payload } from './stream.ts';
 
 /** As it goes over the wire. */
@@ -45,9 +45,9 @@ export interface SignalSender {
 interface Sent {
   readonly text: string;
   readonly atMs: number;
-  isDone: boolean;
-  /** Whether a request sent it. */
+  /** Whether it is active because of a request. */
   isPosted: boolean;
+  isDone: boolean;
   done: Promise<void>;
 }
 
@@ -85,7 +85,13 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
   function send(body: SignalBody): Promise<void> {
     const key = keyOf(body);
     const last = sent.get(key);
-    const next: Sent = { text: JSON.stringify(body), atMs: Date.now(), isDone: false, isPosted: false, done: settled };
+    const next: Sent = {
+      text: JSON.stringify(body),
+      atMs: performance.now(),
+      isPosted: false,
+      isDone: false,
+      done: Promise.resolve(),
+    };
     sent.delete(key); // so that it becomes the newest
     sent.set(key, next);
     dropOldest(sent, MAX_SENT);
@@ -115,7 +121,7 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
         return;
       }
     }
-    state.isPosted = true;
+    state.isPosted = body.ttlSeconds !== 0;
     await post(body);
   }
 
@@ -137,7 +143,7 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
     for (let failures = 0; ; ) {
       await online(signal);
       if (!keeps.has(kept)) return;
-      kept.nap = new AbortController();
+      kept.nap = childOf(signal);
       // About half of its life: one renewal may be lost.
       let delayMs = isHidden ? MAX_TIMER_MS : lifeMs * (0.4 + 0.2 * Math.random());
       try {
@@ -177,10 +183,7 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
     }
   }
 
-  signal.addEventListener('abort', () => {
-    for (const { nap } of keeps) nap.abort();
-    keeps.clear();
-  });
+  signal.addEventListener('abort', () => keeps.clear());
   for (const name of ['visibilitychange', 'pagehide', 'pageshow']) {
     window.addEventListener?.(name, visibilityChanged, { signal });
   }
@@ -190,7 +193,8 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
       const last = sent.get(keyOf(body));
       const { ttlSeconds = DEFAULT_TTL_SECONDS } = body;
       const repeatMs = Math.min(REPEAT_MS, 500 * ttlSeconds || REPEAT_MS);
-      const isRepeat = last?.text === JSON.stringify(body) && Date.now() - last.atMs < repeatMs && !signal.aborted;
+      const isRepeat =
+        last?.text === JSON.stringify(body) && performance.now() - last.atMs < repeatMs && !signal.aborted;
       await (isRepeat ? last.done : send(body));
     },
     keep(body, failed) {
@@ -214,4 +218,3 @@ export function createSignalSender(http: Http, signal: AbortSignal): SignalSende
 
 const keyOf = ({ event, room, tenantId }: SignalBody): string => [event, room, tenantId].join('\n');
 const endOf = (body: SignalBody): SignalBody => ({ ...body, ttlSeconds: 0 });
-const settled = Promise.resolve();

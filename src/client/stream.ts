@@ -11,7 +11,6 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
-import type { ReceivedSignal } from './active-signals.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
@@ -48,7 +47,7 @@ export interface StreamOptions {
   /** `before` is the cursor that is complete without this event. */
   deliver(payload: Payload, meta: Meta, before: string | null): void;
   /** A poll brought a signal. */
-  takeSignal(event: string, payload: ReceivedSignal): void;
+  takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
   /** The cursor moved; everything up to it was delivered. */
   cursorMoved(): void;
@@ -234,8 +233,7 @@ export function createStream(options: StreamOptions): Stream {
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
       const page = requireList<EventsPage>('events', answer);
       const isRecord = ({ id }: { readonly id: string | null }): boolean => id !== null;
-      for (const entry of page.events)
-        if (!isRecord(entry)) options.takeSignal(entry.event, entry.payload as ReceivedSignal);
+      for (const entry of page.events) if (!isRecord(entry)) options.takeSignal(entry.event, entry.payload);
       return { ...page, events: page.events.filter(isRecord) };
     } catch (error) {
       if ((error as RoomcastError).status === 0 && !until.aborted) limit = Math.ceil(limit / 4);

@@ -1,7 +1,8 @@
 /** Signals in the client library: over every transport they arrive, end on time, survive a lost connection, and are nobody's own. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { after, afterEach, before, describe, mock, test } from 'node:test';
+import { promisify } from 'node:util';
 import { SignJWT } from 'jose';
 import {
   type ConnectOptions,
@@ -478,6 +479,31 @@ test('with tokens, a signal needs the scope, and the tenant if the token has sev
     await until('shown in its tenant', () => ana.live.signals().length === 1);
     assert.equal(bo.live.signals().length, 1);
     assert.deepEqual(other.live.signals(), []);
+  }
+});
+
+test('the list of signals is right where the clock is wrong', async () => {
+  const bridge = await startBridge({ signals: SIGNALS });
+  closing.push(bridge.close);
+  const sender = await listen({ url: bridge.url, rooms: { ticketId: 'clock' } }, 'websocket');
+  await sender.live.signal('tickets.typing', 'ticket:clock', {}, { ttlSeconds: 60 });
+  const client = new URL('../../src/client/client.ts', import.meta.url).href;
+  for (const aheadMs of [3_600_000, -3_600_000]) {
+    const script = `
+      const now = Date.now;
+      Date.now = () => now() + ${aheadMs};
+      const { connect } = await import(${JSON.stringify(client)});
+      const live = connect({ url: ${JSON.stringify(bridge.url)}, rooms: { ticketId: 'clock' }, transports: ['poll'] });
+      const stop = live.on('signals', () => {
+        stop();
+        const [{ expiresAt }] = live.signals();
+        console.log(Math.round((expiresAt - Date.now()) / 10_000));
+        live.close();
+      });
+    `;
+    const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', script];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 20_000 });
+    assert.match(stdout, /^[3-6]\n$/);
   }
 });
 
