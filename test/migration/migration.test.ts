@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { connect, type Signal } from '../../src/client/client.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { type ServerProcess, startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
@@ -289,6 +290,26 @@ describe('an agent types', () => {
     const [{ ttlSeconds, ...rest }] = typingIn(bia.heard) as [Heard['payload']];
     assert.deepEqual(rest, { ticketId: '11', timestamp: 1, room: 'ticket:11', from: 'ana', sender: ana.socket.id });
     assert.ok(Number(ttlSeconds) >= 1 && Number(ttlSeconds) <= 10);
+  });
+
+  type Signals = { 'ticket:typing': Signal<{ ticketId: string; timestamp?: number }> };
+
+  test('a front end with the client library and an old one see each other', async () => {
+    const token = await tokenFor('ana', 't1');
+    const live = connect<Signals>({ url: moved.url, token, rooms: { ticketId: '12' } });
+    closing.push(() => live.close());
+    const bia = await listen('bia', moved.url);
+    await bia.socket.emitWithAck('join-ticket', '12');
+    await live.signal('ticket:typing', { ticketId: '12' }, { ticketId: '12' });
+    await until('the old one hears the new one', () => typingIn(bia.heard).length > 0);
+    const [{ sender: _, ...heard }] = typingIn(bia.heard) as [Heard['payload']];
+    assert.deepEqual(heard, { ticketId: '12', room: 'ticket:12', from: 'ana', ttlSeconds: 10 });
+
+    bia.socket.emit('ticket:typing', { ticketId: '12', timestamp: 1 });
+    await until('the new one hears the old one', () => live.signals({ ticketId: '12' }).length > 0);
+    const [{ expiresAt: __, ...active } = {}] = live.signals({ ticketId: '12' });
+    const names = { event: 'ticket:typing', room: 'ticket:12', from: 'bia', sender: bia.socket.id };
+    assert.deepEqual(active, { ...names, payload: { ticketId: '12', timestamp: 1 } });
   });
 
   test('a customer may not signal in a ticket that it may not hear', async () => {
