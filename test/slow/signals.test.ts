@@ -170,8 +170,8 @@ for (const { name, skip, start } of PLACES) {
       const one = freshRoom();
       const sender = await socketEar(place.to.url, []);
       const ears = [await socketEar(place.at.url, [one]), await sseEar(place.at.url, [one])];
-      await sender.socket.emitWithAck('signal', { event: TYPING, room: one, payload: { n: 1 }, ttlSeconds: 2 });
       const sentAt = performance.now();
+      await sender.socket.emitWithAck('signal', { event: TYPING, room: one, payload: { n: 1 }, ttlSeconds: 2 });
       for (const ear of ears) await until('it is heard', () => ear.signals().length === 1);
       sender.close();
       await until('it is listed no more', async () => (await active(place.at, [one])).length === 0);
