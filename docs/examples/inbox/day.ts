@@ -44,8 +44,9 @@ const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.
 
 export function* createDay(): Generator<Step, never> {
   for (let count = 1; ; count++) {
-    const person = Math.floor(Math.random() * PEOPLE.length);
-    const status = count <= PEOPLE.length ? 'OPEN' : pick(STATUSES);
+    const isFirst = count <= PEOPLE.length; // each of them once
+    const person = isFirst ? count - 1 : Math.floor(Math.random() * PEOPLE.length);
+    const status = isFirst ? 'OPEN' : pick(STATUSES);
     const isQuestion = Math.random() < 0.5;
     if (isQuestion) yield typing(person);
     const last = isQuestion
