@@ -341,7 +341,7 @@ describe('signals', () => {
     const options = { url: network.url, rooms: { ticketId }, transports: ['websocket', 'sse'] as const };
     const sender = await listen(options, 'sse');
     const listener = await listen({ url: bridge.url, rooms: { ticketId } }, 'websocket');
-    sender.live.keep('tickets.viewing', room, { name: 'Ana' }, { ttlSeconds: 60 });
+    sender.live.keep('tickets.viewing', room, { name: 'Ana' }, { ttlSeconds: 120 });
     await sender.live.signal('tickets.typing', room, {}, { ttlSeconds: 60 });
     await until('shown', () => shown(listener, room).length === 2);
     const [posted] = await activeAt(ticketId);
