@@ -114,6 +114,8 @@ export function createSignalCatalog(declared: readonly string[], kinds: readonly
   return {
     names,
     check(input, alsoKnown = []) {
+      if (names.size === 0)
+        throw new BridgeError('unknown_event', 'This bridge has no signals. Declare them in SIGNALS.');
       if (!isObject(input)) throw invalid('', 'must be a JSON object, such as { "event": "…", "room": "ticket:123" }');
       const { event, room, payload = {}, ttlSeconds = DEFAULT_TTL_SECONDS, tenantId = null } = input;
       if (typeof event !== 'string') throw invalid('/event', 'is required and must be the name of a signal');

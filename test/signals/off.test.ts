@@ -27,6 +27,7 @@ test('POST /signals is unknown_event and names SIGNALS; GET /signals lists nothi
   const { status, body } = await post(bridge, { event: TYPING, room: 'ticket:1' });
   assert.deepEqual({ status, code: body.code }, { status: 422, code: 'unknown_event' });
   assert.match(JSON.stringify(body), /SIGNALS/);
+  for (const other of [{}, { event: 7 }, []]) assert.equal((await post(bridge, other)).body.code, 'unknown_event');
   assert.deepEqual(await active(bridge, ['ticket:1']), []);
 });
 
