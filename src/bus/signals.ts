@@ -53,7 +53,7 @@ const weightOf = ({ payload }: Signal): number => 300 + payload.length;
 const CROWD = 1_000;
 /** How long signals are written in one go: least, and at most after a pause that became longer than asked for. */
 const SLICE_MS = 1;
-const MAX_SLICE_MS = 2;
+const MAX_SLICE_MS = 1;
 /** The share of the event loop that this may take, and how much longer than a slice the pause after it is. */
 const SHARE = 1 / 5;
 const PAUSE = 1 / SHARE - 1;
@@ -66,6 +66,17 @@ interface Waiting {
   /** On the monotonic clock. */
   readonly endsAtMs: number;
 }
+
+/**
+ * How many signals are accepted in one turn of the event loop, for a pacer: the loop reads every socket that has bytes before
+ * it does anything else, and a record that arrives behind a thousand signals would wait for all of them, about 0.1 s.
+ * @param signalMs what one costs
+ */
+export const signalsPerTurn =
+  (signalMs: number) =>
+  (turnMs: number): number =>
+    Math.max(MIN_PER_TURN, Math.floor((turnMs * SHARE) / signalMs));
+const MIN_PER_TURN = 4;
 
 /** A text between nodes: a signal, or the sender whose connection was recovered. */
 type Message = [...SignalFields] | [sender: string];

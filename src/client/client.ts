@@ -21,6 +21,7 @@ import type {
   Reset,
   RoomcastEvents,
   RoomIds,
+  RoomName,
   SignalMeta,
   SignalName,
   SignalPayload,
@@ -114,7 +115,7 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
   on(name: 'reset', handler: (reset: Reset) => void): () => void;
   on(name: 'status', handler: (status: Status) => void): () => void;
   /** Called when `signals(room)` has changed, also because a signal expired. Not called for a renewal. */
-  on(name: 'signals', handler: (room: string) => void): () => void;
+  on(name: 'signals', handler: (room: RoomName<Kind>) => void): () => void;
   on<Name extends keyof Events & string>(name: Name, handler: Handler<Events, Name>): () => void;
   /**
    * Joins more rooms, all or none. Their history is one: each event once, in the order of the log. Resolves after it was

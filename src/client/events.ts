@@ -123,9 +123,12 @@ export type ActiveSignal<Events> = {
   };
 }[SignalName<Events>];
 
+/** `ticket:123`. */
+export type RoomName<Kind extends string = never> = `${BuiltInKind | Kind}:${string}`;
+
 /** One room: its name, or its id as `RoomIds` has it. */
 export type OneRoom<Kind extends string = never> =
-  | `${BuiltInKind | Kind}:${string}`
+  | RoomName<Kind>
   | { readonly [Field in `${BuiltInKind | Kind}Id`]?: Id };
 
 export interface Meta {

@@ -205,7 +205,7 @@ test('ws: the listeners of message, and isPaused', async (context) => {
   const websocket = websocketOf(conn);
   assert.ok(websocket);
   const waiting: (() => void)[] = [];
-  takeOverMessages(websocket, (deliver) => waiting.push(deliver));
+  takeOverMessages(websocket, (_data, deliver) => waiting.push(deliver));
   let isAnswered = false;
   socket.on('canary', (ack: () => void) => ack());
   client.emit('canary', () => {

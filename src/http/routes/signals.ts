@@ -20,6 +20,8 @@ import { clientAddress, createRateLimit } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Bus } from '../../bus/bus.ts';
+import { createPacer } from '../../bus/pacer.ts';
+import { signalsPerTurn } from '../../bus/signals.ts';
 import type { Config } from '../../config.ts';
 import { fieldsError } from '../../contract/errors.ts';
 import { allKinds } from '../../contract/rooms.ts';
@@ -36,17 +38,23 @@ export interface SignalDeps {
   readonly authenticateReader: (context: BridgeContext) => Promise<Principal>;
 }
 
+/** What a request costs, about. */
+const SEND_MS = 0.3;
+
 export function createSignalRoutes({ config, bus, gate, revoked, authenticate, authenticateReader }: SignalDeps) {
   const catalog = createSignalCatalog(config.signals, allKinds(config.roomKinds));
   const limit = createRateLimit(config.rateSignals);
+  const pacer = createPacer(signalsPerTurn(SEND_MS));
 
   const send: Handler = async (context) => {
     const { incoming } = context.env;
     const principal = await authenticate(context);
     requireNoQuery(context);
     const caller = callerKey(principal, clientAddress(incoming, config.trustProxy));
-    limit.requireToken(caller, 'signals');
+    limit.requireToken(caller, 'signals', '. A later signal replaces this one');
     limit.take(caller);
+    const turn = pacer.take();
+    if (turn !== null) await turn;
     const body = await readJson(incoming, config.maxBodyBytes);
     const request = catalog.check(body, ['client']);
     const client = clientOf(body);

@@ -15,6 +15,7 @@ import {
   tokenRevoked,
   type WatchedConnection,
 } from '../../auth/revocations.ts';
+import type { Pacer } from '../../bus/pacer.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Logger } from '../../logger.ts';
@@ -23,7 +24,6 @@ import type { Connection } from './connection.ts';
 import { takeOverMessages, type WebSocket, websocketOf } from './internals.ts';
 import { EngineOutbox, endWithin, terminate } from './outbox.ts';
 import { answerPings } from './pongs.ts';
-import type { Turns } from './turns.ts';
 
 /** A connection that is in no namespace for longer is closed. */
 const CONNECT_WITHIN_MS = 20_000;
@@ -61,7 +61,10 @@ export interface ChannelDeps {
   /** Counts the connections that are in no namespace. */
   readonly silentLimits: ConnectionLimits;
   readonly revoked: Revoked;
-  readonly turns: Turns;
+  /** The events that send signals. */
+  readonly signalNames: ReadonlySet<string>;
+  /** A flood of signals delays no record (design law 15). */
+  readonly signalPacer: Pacer;
 }
 
 export class Channel implements WatchedConnection {
@@ -75,7 +78,7 @@ export class Channel implements WatchedConnection {
   isAuthenticating = false;
   #budget: TokenBucket | null = null;
   #isHeldBack = false;
-  /** Messages that wait for their turn. */
+  /** Signals that wait for their turn. */
   #waiting = 0;
   readonly #deps: ChannelDeps;
   readonly #admission: Admission;
@@ -108,17 +111,26 @@ export class Channel implements WatchedConnection {
     const websocket = websocketOf(this.conn);
     if (websocket === null) return;
     answerPings(websocket, () => this.#count());
-    takeOverMessages(websocket, (deliver) => this.#takeTurn(websocket, deliver));
+    if (this.#deps.signalNames.size > 1) {
+      takeOverMessages(websocket, (data, deliver) => this.#takeTurn(websocket, data, deliver));
+    }
   }
 
-  #takeTurn(websocket: WebSocket, deliver: () => void): void {
+  /** Signals take turns, before they are parsed. All else, such as a pong or a join, does not wait behind them. */
+  #takeTurn(websocket: WebSocket, data: Buffer, deliver: () => void): void {
+    const turn = this.#deps.signalNames.has(eventOf(data)) ? this.#deps.signalPacer.take() : null;
+    if (turn === null) {
+      deliver();
+      return;
+    }
     this.#waiting++;
-    const ranNow = this.#deps.turns.take(() => {
+    // The rest of a flood waits in the client's own TCP connection.
+    websocket.pause();
+    turn.then(() => {
       this.#waiting--;
       deliver();
       this.#resume(websocket);
     });
-    if (!ranNow) websocket.pause();
   }
 
   #resume(websocket: WebSocket): void {
@@ -265,3 +277,9 @@ export class Channel implements WatchedConnection {
     else tcpSocket.once('close', release);
   }
 }
+
+/** Of a Socket.IO EVENT in the main namespace (`42`, then an id if it wants an answer); else empty. */
+function eventOf(data: Buffer): string {
+  return /^42\d*\["([^"\\]*)"/.exec(data.toString('latin1', 0, MAX_HEAD_BYTES))?.[1] ?? '';
+}
+const MAX_HEAD_BYTES = 160;

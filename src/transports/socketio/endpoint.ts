@@ -14,12 +14,14 @@ import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
+import { createPacer } from '../../bus/pacer.ts';
+import { signalsPerTurn } from '../../bus/signals.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import { allKinds } from '../../contract/rooms.ts';
-import { createSignalCatalog } from '../../contract/signals.ts';
+import { createSignalCatalog, SIGNAL } from '../../contract/signals.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
 import { createSignalCounter } from '../signals.ts';
@@ -41,12 +43,13 @@ import { end } from './outbox.ts';
 import { createRecovery, type RecoveryDeps } from './recovery.ts';
 import { createRefusalLog, type Requester } from './refusals.ts';
 import { sealSessions } from './sealed-sessions.ts';
-import { createTurns } from './turns.ts';
 
 /** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
 const MAX_MESSAGE_BYTES = 100_000;
 /** The Engine.IO revision that the bridge speaks (query `EIO`). */
 const REVISION = '4';
+/** What a signal costs, about. */
+const SIGNAL_MS = 0.1;
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
@@ -92,7 +95,11 @@ export function createSocketIo(deps: SocketIoDeps) {
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
-  const channelDeps: ChannelDeps = { ...deps, silentLimits, turns: createTurns() };
+  const channelDeps: ChannelDeps = {
+    ...{ ...deps, silentLimits },
+    signalNames: new Set([SIGNAL, ...config.signals]),
+    signalPacer: createPacer(signalsPerTurn(SIGNAL_MS)),
+  };
   const logRefusal = createRefusalLog(deps.logger, config.trustProxy);
   /** By the object that Engine.IO receives as the request. */
   const admissions = new WeakMap<object, Admission>();

@@ -87,12 +87,12 @@ type MessageListener = (this: WebSocket, data: Buffer, isBinary: boolean) => voi
  * `listeners('message')`: Engine.IO's, which parses what a client has sent, is called when `deliver` is. Without it,
  * messages take no turns.
  */
-export function takeOverMessages(websocket: WebSocket, received: (deliver: () => void) => void): void {
+export function takeOverMessages(websocket: WebSocket, received: (data: Buffer, deliver: () => void) => void): void {
   const emitter = websocket as unknown as EventEmitter;
   for (const listener of emitter.listeners('message') as MessageListener[]) {
     emitter.off('message', listener);
     emitter.on('message', (data: Buffer, isBinary: boolean) =>
-      received(() => listener.call(websocket, data, isBinary)),
+      received(data, () => listener.call(websocket, data, isBinary)),
     );
   }
 }
