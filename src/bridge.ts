@@ -4,13 +4,16 @@
  * The server (serve.ts) and other Node programs use it alike: publish in-process, listen for HTTP if you want, close.
  * `close` drains: the bridge accepts nothing new, ends streams with a time to reconnect, and completes accepted writes.
  */
+
+import { nanoid } from 'nanoid';
 import type { BridgeContext } from './answers/answer.ts';
+import { signalOf } from './answers/signals.ts';
 import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
-import { keyingOf } from './auth/principal.ts';
+import { ANONYMOUS, keyingOf, type Principal } from './auth/principal.ts';
 import { createRevoked } from './auth/revocations.ts';
 import { createBus } from './bus/bus.ts';
 import { createPacer } from './bus/pacer.ts';
@@ -18,6 +21,8 @@ import { type Published, type PublishOptions, toJsonValue } from './bus/publish.
 import { type Config, configure } from './config.ts';
 import { BridgeError } from './contract/errors.ts';
 import { aliasesOf, createEventCatalog } from './contract/events.ts';
+import { allKinds } from './contract/rooms.ts';
+import { createSignalCatalog } from './contract/signals.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
 import { createStats } from './http/routes/stats.ts';
@@ -51,6 +56,13 @@ export interface InProcessOptions extends Pick<PublishOptions, 'idempotencyKey'>
   readonly rooms?: readonly string[] | null;
 }
 
+export interface InProcessSignal {
+  /** The tenant of the room. Required with AUTH_MODE=jwt. */
+  readonly tenantId?: string | number | null;
+  /** 1 to 120, default 10; 0 ends the signal. */
+  readonly ttlSeconds?: number;
+}
+
 export interface Bridge {
   readonly config: Config;
   /**
@@ -58,11 +70,30 @@ export interface Bridge {
    * @throws {BridgeError} `unknown_event`, `invalid_payload`, `invalid_body`, `idempotency_conflict`, `unavailable`, `outcome_unknown`
    */
   publish(event: string, payload: object, options?: InProcessOptions): Promise<Published>;
+  /**
+   * Sends a signal to a room (protocol §14). Resolves to the number of listeners on this node.
+   * @throws {BridgeError} `unknown_event`, `invalid_signal`, `unavailable`
+   */
+  signal(event: string, room: string, payload?: object, options?: InProcessSignal): Promise<{ listeners: number }>;
   /** Serves HTTP and Socket.IO on the configured host and port. */
   listen(): Promise<Listening>;
   /** Drains within `drainMs` and releases everything. A log that hangs may take a few seconds more. */
   close(): Promise<void>;
 }
+
+/** The program that runs the bridge: it may signal in any room of any tenant. */
+const PROGRAM: Principal = {
+  kind: 'token',
+  tenants: '*',
+  subject: null,
+  scopes: new Set(['publish']),
+  narrowing: null,
+  openKinds: [],
+  claimed: new Map(),
+  tokenId: null,
+  issuedAtS: null,
+  expiresAtMs: null,
+};
 
 /** Streams, sockets and long polls that are admitted in one turn of the event loop. */
 const ADMISSIONS_PER_TURN = 8;
@@ -87,6 +118,9 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       throw error;
     });
   }
+  const signalCatalog = createSignalCatalog(config.signals, allKinds(config.roomKinds));
+  /** Its name as a sender of signals. */
+  const programName = nanoid();
   const catalog = createEventCatalog(config.extraEvents, config.roomKinds);
   const prometheus = createPrometheus({
     roomLabel: config.metricsRoomLabel,
@@ -106,6 +140,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     catalog,
     keying,
     aliases: aliasesOf(config),
+    signals: config.signals,
     maxBufferBytes: config.maxBufferBytes,
     retention,
     metrics,
@@ -157,6 +192,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     prometheus,
     stats: stats.handle,
     authenticate: authenticate(false),
+    authenticateReader: authenticate(true),
     authorizeMetrics: (context) => mayScrape(credentialsOf(context, false)),
     mintPass: auth.mintPass,
     ready,
@@ -206,6 +242,14 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       const input = { event, payload: toJsonValue(payload), tenantId, rooms };
       const [published] = await bus.publish([input], { idempotencyKey });
       return published as Published;
+    },
+    async signal(event, room, payload = {}, options = {}) {
+      if (closing !== null) throw new BridgeError('unavailable', 'The bridge is closed.');
+      const request = signalCatalog.check({ ...options, event, room, payload: toJsonValue(payload) });
+      const signal = signalOf(config.authMode === 'none' ? ANONYMOUS : PROGRAM, request, () => programName);
+      const listeners = bus.signals.listeners(signal);
+      bus.signals.send(signal, false);
+      return { listeners };
     },
     async listen() {
       if (closing !== null) throw new BridgeError('unavailable', 'The bridge is closed.');

@@ -10,6 +10,7 @@ import { PUBLIC_KEYS_RULE, parsePublicKeys } from './auth/public-keys.ts';
 import { isDeclarableEvent } from './contract/events.ts';
 import { nearest } from './contract/nearest.ts';
 import { isDeclarableKind } from './contract/rooms.ts';
+import { isDeclarableSignal } from './contract/signals.ts';
 import { parameterFault, parseRedisUrl, REDIS_URL_RULE } from './store/redis/url.ts';
 
 const AUTH_MODES = ['none', 'jwt'] as const;
@@ -26,6 +27,8 @@ export interface Config {
   readonly retentionEvents: number;
   readonly extraEvents: readonly string[];
   readonly legacyEvents: boolean;
+  /** The names that may be signalled (protocol §14). */
+  readonly signals: readonly string[];
   /** Room kinds that the operator declares, `claimedRoomKinds` included. */
   readonly roomKinds: readonly string[];
   /** Room kinds whose rooms only tokens that claim them may join. */
@@ -58,6 +61,8 @@ export interface Config {
   readonly trustProxy: number;
   /** Joins a second per connection. */
   readonly rateJoins: number;
+  /** Signals a second per connection, or per caller of `POST /signals`. */
+  readonly rateSignals: number;
   /** Publishes a second per publisher. */
   readonly ratePublish: number | null;
   /** Reads a second per caller. */
@@ -129,6 +134,11 @@ const SETTINGS: Settings = {
     accepts: (value) => typeof value === 'boolean',
     show: showPlain,
   },
+  signals: list(
+    'SIGNALS',
+    'comma-separated names of signals, such as tickets.typing (a letter, then letters, digits, "_", ".", ":", "-"; at most 128 characters; no name of an event; not reserved)',
+    (name) => (isDeclarableSignal(name) ? name : undefined),
+  ),
   roomKinds: kinds('ROOM_KINDS'),
   claimedRoomKinds: kinds('CLAIMED_ROOM_KINDS'),
   authMode: { ...choice('AUTH_MODE', AUTH_MODES, 'none'), fallback: undefined },
@@ -173,6 +183,7 @@ const SETTINGS: Settings = {
   maxConnectionsPerAddress: nullable(whole('MAX_CONNECTIONS_PER_ADDRESS', 0, 1, MAX_COUNT)),
   trustProxy: whole('TRUST_PROXY', 0, 0, 100),
   rateJoins: whole('RATE_JOINS', 100, 1, MAX_COUNT),
+  rateSignals: whole('RATE_SIGNALS', 10, 1, MAX_COUNT),
   ratePublish: nullable(whole('RATE_PUBLISH', 0, 1, MAX_COUNT)),
   rateReads: nullable(whole('RATE_READS', 0, 1, MAX_COUNT)),
   dedupeHours: decimal('DEDUPE_HOURS', 24, MAX_HOURS, 'hours'),
@@ -247,6 +258,10 @@ function complete(values: Partial<Record<keyof Config, unknown>>): Config {
   if (config.metricsPort === config.port && config.port !== 0 && config.metricsHost === host) {
     throw new ConfigError(`METRICS_PORT must be another port than PORT, but both are ${config.port}.`);
   }
+  const taken = config.signals.find((name) => config.extraEvents.includes(name));
+  if (taken !== undefined) {
+    throw new ConfigError(`SIGNALS must have no name of an event, but ${showPlain(taken)} is in EXTRA_EVENTS too.`);
+  }
   if (socketPath === '' || `${basePath}/`.startsWith(`${socketPath}/`)) {
     throw new ConfigError(
       `SOCKET_PATH must be a path such as /socket.io that does not contain BASE_PATH, but got ${showPlain(socketPath || '/')}.`,
@@ -256,6 +271,7 @@ function complete(values: Partial<Record<keyof Config, unknown>>): Config {
   config.roomKinds = Object.freeze([...new Set([...config.roomKinds, ...config.claimedRoomKinds])]);
   config.jwtDefaultScope = Object.freeze([...config.jwtDefaultScope]);
   config.extraEvents = Object.freeze([...config.extraEvents]);
+  config.signals = Object.freeze([...config.signals]);
   config.corsOrigins = Object.freeze([...config.corsOrigins]);
   config.allowedHosts = Object.freeze([...config.allowedHosts]);
   return Object.freeze(config);

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -89,6 +91,11 @@ describe('wrong usage: one line, exit code 2', () => {
     [['tail', '--tenant', 't', '--token', `${secret}\nx`], /--token must hold visible ASCII/],
     [['tail', '--tenant'], /argument missing/],
     [['publish', 'a', '{}', 'c'], /unexpected argument "c"/],
+    [['signal', 'tickets.typing'], /name the signal and a room, such as: tickets.typing ticket:123/],
+    [['signal', 'tickets.typing', '123'], /a room has a kind and an id, such as ticket:123, but got "123"/],
+    [['signal', 'tickets.typing', 'ticket:1,ticket:2'], /a signal has one room/],
+    [['signal', 'tickets.typing', 'ticket:1', '{'], /the payload is not JSON/],
+    [['signal', 'tickets.typing', 'ticket:1', '--ttl', '1.5'], /--ttl must be a whole number of seconds, not "1.5"/],
     [['publish', 'a', '{'], /not JSON/],
     [['publish', 'a', '{}', '--room', 'ana'], /a room has a kind and an id, .*"ana"/],
     [['publish', 'a', '{}', '--room', ''], /--room is empty/],
@@ -103,7 +110,7 @@ describe('wrong usage: one line, exit code 2', () => {
     [['token', '--secret', SECRET, '--tenant', 't', '--ticket', 'two words'], /--ticket "two words" is no id/],
     [
       ['token', '--secret', SECRET, '--tenant', 't', '--scope', 'all'],
-      /unknown --scope "all": use subscribe, publish, metrics, admin/,
+      /unknown --scope "all": use subscribe, publish, signal, metrics, admin/,
     ],
     [['token', '--secret', SECRET, '--tenant', 't', '--expires', 'never'], /--expires must be .*, not "never"/],
     [['token', '--secret', SECRET, '--tenant', '*', '--tenant', 't'], /--tenant '\*' excludes other tenants/],
@@ -123,7 +130,7 @@ describe('wrong usage: one line, exit code 2', () => {
 test('--help lists every command, and every flag of a command; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'tail', 'check', 'token']) {
+  for (const name of ['serve', 'publish', 'signal', 'tail', 'check', 'token']) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
@@ -144,7 +151,7 @@ describe('with a bridge', () => {
   let bridge: TestBridge;
   let env: Record<string, string>;
   before(async () => {
-    bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'] });
+    bridge = await startBridge({ basePath: '/rt', extraEvents: ['leads.updated'], signals: ['tickets.typing'] });
     env = { ROOMCAST_URL: bridge.url };
   });
   after(() => bridge.close());
@@ -233,6 +240,78 @@ describe('with a bridge', () => {
     const { code, stderr } = await run(['publish', '--file', join(directory, 'none')], { env });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: ENOENT: no such file or directory[^\n]*\n$/);
+  });
+
+  test('signal: others in the room get it until it ends, and nothing of it is in the log', async () => {
+    const active = async () => {
+      const answer = await fetch(`${bridge.url}/signals?ticketId=cli`);
+      return ((await answer.json()) as { signals: { event: string; sender: string; payload: object }[] }).signals;
+    };
+    const args = ['signal', 'tickets.typing', 'ticket:cli'];
+    const sent = await run([...args, '{"name":"Ana"}', '--client', 'shell'], { env });
+    assert.deepEqual([sent.stderr, sent.stdout, sent.code], ['', '0\n', 0]);
+    const [signal] = await active();
+    assert.deepEqual([signal?.event, signal?.payload], ['tickets.typing', { name: 'Ana' }]);
+    assert.match(signal?.sender ?? '', /\.shell$/);
+    assert.equal((await run([...args, '--ttl', '0', '--client', 'shell'], { env })).code, 0);
+    assert.deepEqual(await active(), []);
+    const { events } = (await (await fetch(`${bridge.url}/events?ticketId=cli&after=start`)).json()) as { events: [] };
+    assert.deepEqual(events, []);
+  });
+
+  test('tail --signals: what begins and ends, which no reader takes for an event', async () => {
+    const args = ['signal', 'tickets.typing', 'ticket:watched', '{"name":"Ana"}', '--client', 'shell'];
+    const room = ['tail', 'ticket:watched', 'tenant:watched', '--json'];
+    const watching = start([...room, '--signals'], { env });
+    const plain = start(room, { env });
+    const other = await startBridge({ extraEvents: ['leads.updated'] });
+    try {
+      await until('both are live', () => [watching, plain].every(({ stderr }) => stderr().includes('live over')));
+      await run(args, { env });
+      await until('it begins', () => watching.lines().length === 1);
+      await run([...args, '--ttl', '5'], { env });
+      await run([...args, '--ttl', '0'], { env });
+      await until('it ends', () => watching.lines().length === 2);
+      await bridge.publish('leads.updated', { tenantId: 'watched' });
+      await until('both have the event', () => watching.lines().length === 3 && plain.lines().length === 1);
+      const [begins, ends, event] = watching.lines().map((line) => JSON.parse(line));
+      const signal = { signal: 'tickets.typing', room: 'ticket:watched', from: null, payload: { name: 'Ana' } };
+      assert.match(begins.sender, /\.shell$/);
+      assert.deepEqual(begins, { ...signal, sender: begins.sender, active: true });
+      assert.deepEqual(ends, { ...begins, active: false });
+      assert.deepEqual(JSON.parse(plain.lines()[0] as string), event);
+      // The event is published, and a line that is none is reported.
+      const copied = await run(['publish', '--url', other.url], { input: watching.stdout() });
+      assert.deepEqual([copied.code, copied.lines.length], [1, 1]);
+      assert.match(copied.stderr, /line 1: not of the form/);
+    } finally {
+      watching.child.kill('SIGKILL');
+      plain.child.kill('SIGKILL');
+      await other.close();
+    }
+  });
+
+  test('signal: a refusal names the fields, and no retry hides that the bridge cannot be reached', async () => {
+    const refused = await run(['signal', 'tickets.typing', 'ticket:1', '[]', '--ttl', '121'], { env });
+    assert.equal(refused.code, 1);
+    assert.equal(refused.stdout, '');
+    assert.match(refused.stderr, /^roomcast: invalid_signal: /);
+    assert.match(refused.stderr, /^ {2}\/ttlSeconds: must be .*120/m);
+    assert.match(refused.stderr, /^ {2}\/payload: must be a JSON object/m);
+    const misspelt = await run(['signal', 'tickets.typping', 'ticket:1'], { env });
+    assert.match(misspelt.stderr, /^roomcast: unknown_event: .*tickets\.typing/);
+    assert.equal(misspelt.code, 1);
+    const url = `http://127.0.0.1:${await freePort()}`;
+    const lost = await run(['signal', 'tickets.typing', 'ticket:1', '--url', url]);
+    assert.match(lost.stderr, /^roomcast: unreachable: .*ECONNREFUSED/);
+    assert.equal(lost.code, 1);
+    const other = createServer((_, response) => response.setHeader('content-type', 'application/json').end('null'));
+    await once(other.listen(0, '127.0.0.1'), 'listening');
+    const { port } = other.address() as AddressInfo;
+    const strange = await run(['signal', 'tickets.typing', 'ticket:1', '--url', `http://127.0.0.1:${port}`]);
+    other.close();
+    assert.deepEqual([strange.stdout, strange.code], ['', 1]);
+    assert.match(strange.stderr, /^roomcast: unreachable: This is not the bridge/);
   });
 
   test('publish reads the output of tail --json', async () => {

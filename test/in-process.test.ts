@@ -128,3 +128,17 @@ test('a payload is what its JSON is', async (t) => {
     await assert.rejects(bridge.publish('tickets.updated', payload), { name: 'BridgeError', code: 'invalid_payload' });
   }
 });
+
+test('a program signals in any room, and says so clearly when it cannot', async (context) => {
+  const bridge = await startBridge({ signals: ['tickets.typing'], authMode: 'jwt', jwtSecret: 's'.repeat(32) });
+  context.after(bridge.close);
+  const options = { tenantId: 'tenant-1', ttlSeconds: 120 };
+  assert.deepEqual(await bridge.signal('tickets.typing', 'ticket:1', { at: new Date(0) }, options), { listeners: 0 });
+  const refused = (code: string, path: string) => (error: BridgeError) =>
+    error.code === code && error.errors?.[0]?.path === path;
+  await assert.rejects(bridge.signal('tickets.typing', 'ticket:1'), refused('invalid_signal', '/tenantId'));
+  await assert.rejects(bridge.signal('tickets.typing', 'tenant:2', {}, options), refused('invalid_signal', '/room'));
+  await assert.rejects(bridge.signal('tickets.gone', 'ticket:1', {}, options), refused('unknown_event', '/event'));
+  await bridge.close();
+  await assert.rejects(bridge.signal('tickets.typing', 'ticket:1', {}, options), unavailable);
+});

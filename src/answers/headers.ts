@@ -43,7 +43,7 @@ export function dropDocumentHeaders(response: ServerResponse): void {
 
 export const REQUEST_ID = 'X-Request-Id';
 const REQUEST_ID_FORM = /^[\x21-\x7e]{1,128}$/;
-const EXPOSED_HEADERS = `ETag, Retry-After, ${REQUEST_ID}`;
+const EXPOSED_HEADERS = `Date, ETag, Retry-After, ${REQUEST_ID}`;
 
 /** The request's own id, if it is 1 to 128 visible ASCII characters; else a new one (protocol §10). */
 export function requestIdFor({ headers }: Pick<IncomingMessage, 'headers'>): string {

@@ -95,6 +95,24 @@ export function mayPublish(principal: Principal, tenantId: string): boolean {
   return principal.scopes.has('publish') && (principal.tenants === '*' || principal.tenants.includes(tenantId));
 }
 
+/** Why the principal may signal in no room (protocol §14); null if there may be rooms for it. */
+export function whyMute(principal: Principal): string | null {
+  if (principal.kind === 'anonymous') return null;
+  const { scopes, tenants } = principal;
+  if (!scopes.has('signal') && !scopes.has('publish')) {
+    return 'The token may not signal. Use one with the scope signal, or publish.';
+  }
+  return tenants.length === 0 ? 'The token names no tenant: it lacks the claim tenantId.' : null;
+}
+
+/** Why the principal may not signal in this room of this tenant (protocol §14); null if it may. */
+export function whyNoSignal(principal: Principal, tenantId: string, room: Room): string | null {
+  if (principal.kind === 'anonymous' || mayPublish(principal, tenantId)) return null;
+  if (!principal.scopes.has('signal')) return 'The token may not publish for this tenant, so it may not signal there.';
+  if (audiencesFor(principal, room).includes(audienceOf('tenant', tenantId, room))) return null;
+  return whyDeaf(principal) ?? `The token may not listen to ${room} of its tenant, so it may not signal there.`;
+}
+
 /** The rooms of one tenant that {@link audiencesFor} opens, as data. Null: the principal hears nothing of this tenant. */
 export function hearingOf(principal: Principal, tenantId: string): Hearing | null {
   if (principal.kind === 'anonymous') return HEARS_ALL;

@@ -12,17 +12,20 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
-import type { Log, ReadQuery } from '../store/store.ts';
+import type { Log, NodeChannel, ReadQuery } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
 import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
 import { createRecent, type LogPage, stepKey } from './recent.ts';
+import { createSignalHub, type SignalHub } from './signals.ts';
 import { type BusPort, type Sink, type Subscriber, Subscription, stepBytesFor } from './subscription.ts';
 
 export type { LogPage } from './recent.ts';
 
 export interface BusOptions extends PublishDeps {
-  readonly store: Log;
+  readonly store: Log & NodeChannel;
+  /** The names of SIGNALS. Default: none. */
+  readonly signals?: readonly string[];
   readonly maxBufferBytes: number;
   readonly retention: Readonly<Record<'retentionMs' | 'maxRecords' | 'stateMs' | 'dedupeMs' | 'revocationMs', number>>;
   readonly logger: Logger;
@@ -32,6 +35,7 @@ export interface Bus {
   /** The newest record that was fanned out on this node. */
   readonly head: Cursor;
   readonly publish: Publish;
+  readonly signals: SignalHub;
   /**
    * Where a client that has seen `after` continues. `start`: before the oldest record kept; `now`: the head.
    * @throws {BridgeError} `invalid_cursor` when malformed, `unavailable`
@@ -63,6 +67,8 @@ export interface AudienceActivity {
   readonly records: number;
 }
 
+const NOBODY: ReadonlySet<Subscription> = new Set();
+
 /** protocol §8: trimming may lag by 10 s. */
 const TRIM_INTERVAL_MS = 4_000;
 /** Revocations are removed in this many steps of their time: after a removal, every node reads the others again. */
@@ -75,7 +81,7 @@ const CATCH_UP_STEPS_PER_TURN = 4;
 const FILTERED_RECORDS = 1_000;
 
 export function createBus(options: BusOptions): Bus {
-  const { store, metrics, logger } = options;
+  const { store, metrics, logger, signals: signalNames = [] } = options;
   const recent = createRecent(store.opened.head);
   /** The live subscriptions of each audience. */
   const listeners = new Map<string, Set<Subscription>>();
@@ -87,6 +93,14 @@ export function createBus(options: BusOptions): Bus {
   /** The newest record whose publisher, on this node, knows its cursor. */
   let accepted = head;
   let closed = false;
+
+  const signals = createSignalHub({
+    nodes: store,
+    names: new Set(signalNames),
+    listenersOf: (audience) => listeners.get(audience) ?? NOBODY,
+    metrics,
+    logger,
+  });
 
   const port: BusPort = {
     recent,
@@ -117,6 +131,7 @@ export function createBus(options: BusOptions): Bus {
     },
     remove: (subscription) => subscriptions.delete(subscription),
     resolve,
+    activeSignals: signals.active,
     maxBufferBytes: options.maxBufferBytes,
     stepBytes: stepBytesFor(options.maxBufferBytes),
     logger,
@@ -284,6 +299,7 @@ export function createBus(options: BusOptions): Bus {
     publish: createPublish(options, (id) => {
       if (id > accepted) accepted = id;
     }),
+    signals,
     resolve,
     async read(query, after) {
       await tailReachedAccepted();
@@ -308,6 +324,7 @@ export function createBus(options: BusOptions): Bus {
     async close() {
       closed = true;
       clearInterval(trimTimer);
+      signals.close();
       for (const subscription of [...subscriptions]) subscription.close();
       wakeTailWaiters();
     },

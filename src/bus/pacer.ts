@@ -1,29 +1,34 @@
 /**
  * Paces work: so many steps per turn of the event loop, first come first served.
  *
- * When a thousand clients reconnect at once, the bridge could admit them and write their replays in one go, but every
- * live listener would wait for all of it.
+ * When a thousand clients reconnect or send at once, the bridge could serve them in one go, but every live listener would
+ * wait for all of it.
  */
 export interface Pacer {
   /** Asks for one step. Null: take it now. Otherwise take it once the promise resolves. */
   take(): Promise<void> | null;
 }
 
-export function createPacer(stepsPerTurn: number): Pacer {
-  let left = stepsPerTurn;
+/** @param stepsPerTurn a number, or what gives it for a turn of this length */
+export function createPacer(stepsPerTurn: number | ((turnMs: number) => number)): Pacer {
+  const stepsOf = typeof stepsPerTurn === 'number' ? () => stepsPerTurn : stepsPerTurn;
+  let left = stepsOf(0);
+  let startedAtMs = 0;
   let isScheduled = false;
   const waiting: (() => void)[] = [];
 
   function schedule(): void {
     if (isScheduled) return;
     isScheduled = true;
+    startedAtMs = performance.now();
     setImmediate(startTurn);
   }
 
   function startTurn(): void {
     isScheduled = false;
-    const steps = waiting.splice(0, stepsPerTurn);
-    left = stepsPerTurn - steps.length;
+    const most = stepsOf(performance.now() - startedAtMs);
+    const steps = waiting.splice(0, most);
+    left = most - steps.length;
     if (steps.length > 0) schedule();
     for (const step of steps) step();
   }

@@ -16,6 +16,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
+import { type ActiveSignal, type Signal, withTimeLeft } from '../contract/signals.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds } from '../store/store.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
@@ -39,6 +40,10 @@ export interface Sink {
    * `replay`: the replay of one join; `cursor` says nothing about the other rooms.
    */
   reset(reset: Reset, stream: 'main' | 'replay'): void;
+  /** Writes signals (protocol §14). Called only for subscribers with `signals`. */
+  signals(signals: readonly Signal[]): void;
+  /** So many signals were not written, because the client has unread bytes. */
+  signalsDropped(count: number): void;
   /** Ends the connection at once: the client is too slow, or the connection failed. */
   cut(): void;
 }
@@ -56,6 +61,16 @@ export interface Subscriber {
   readonly after: Cursor | null;
   /** For whom it reads the log (auth/principal.ts, `callerKey`). Default: the bridge itself. */
   readonly caller?: string;
+  /** The signals that it gets. Default: none. */
+  readonly signals?: SignalInterest | null;
+}
+
+export interface SignalInterest {
+  readonly names: ReadonlySet<string>;
+  /** The name under which the subscriber itself sends; it does not get its own signals. */
+  readonly sender: string | null;
+  /** Whether it gets the active signals of its rooms when it goes live. */
+  readonly active: boolean;
 }
 
 /** The audiences that carry the records of each room to the subscriber. */
@@ -82,6 +97,7 @@ export interface BusPort {
   detach(audience: string, subscription: Subscription): void;
   remove(subscription: Subscription): void;
   resolve(after: string, caller: string): Promise<Start>;
+  activeSignals(audiences: Iterable<string>): ActiveSignal[];
   readonly maxBufferBytes: number;
   /** Most payload bytes in one write: their encoding fits the buffer. */
   readonly stepBytes: number;
@@ -97,6 +113,9 @@ export const stepBytesFor = (maxBufferBytes: number): number =>
 /** Time to take one step, plus time for its size at the lowest rate. A client that needs longer is cut. */
 const STALL_MS = 30_000;
 const MIN_BYTES_PER_MS = 4;
+/** A client with more unread bytes gets no signals, and it gets no more active signals at once. */
+const MAX_SIGNAL_BYTES_PENDING = 64 * 1024;
+const SIGNAL_SHARE = 1 / 4;
 /** Pause between attempts to read a log that does not answer. */
 const RETRY_MS = 500;
 
@@ -105,6 +124,7 @@ export class Subscription {
   readonly #bus: BusPort;
   readonly #sink: Sink;
   readonly #caller: string;
+  readonly #signals: SignalInterest | null;
   readonly #rooms: Map<Room, JoinedRoom>;
   readonly #startOf = new Map<string, Cursor>();
   #position: Cursor;
@@ -120,10 +140,11 @@ export class Subscription {
   #goingLive: PromiseWithResolvers<void> | null = null;
   #closing: PromiseWithResolvers<void> | null = null;
 
-  constructor(bus: BusPort, { rooms, after, caller = '' }: Subscriber, sink: Sink) {
+  constructor(bus: BusPort, { rooms, after, caller = '', signals = null }: Subscriber, sink: Sink) {
     this.#bus = bus;
     this.#sink = sink;
     this.#caller = caller;
+    this.#signals = signals;
     this.#rooms = new Map(rooms);
     this.#position = after ?? bus.head();
     for (const { audiences, start } of rooms.values()) {
@@ -168,6 +189,44 @@ export class Subscription {
     }
   }
 
+  hears({ event, sender }: Signal): boolean {
+    return this.#signals?.names.has(event) === true && this.#signals.sender !== sender;
+  }
+
+  /** For the bus: signals of one room. Never throws. */
+  signal(signals: readonly Signal[]): void {
+    const [first] = signals;
+    // The client may have left the room since they were sent.
+    if (first === undefined || !this.#startOf.has(first.audience)) return;
+    this.#writeSignals(filterShared(signals, (signal) => this.hears(signal)));
+  }
+
+  /** Sends the active signals of these audiences, as many as fit at once. Never throws. */
+  sendActiveSignals(audiences: Iterable<string>): void {
+    if (this.#signals === null) return;
+    const nowMs = performance.now();
+    let bytesLeft = MAX_SIGNAL_BYTES_PENDING;
+    const heard = this.#bus.activeSignals(audiences).flatMap((active) => {
+      const signal = withTimeLeft(active, active.expiresAtMs - nowMs);
+      if (signal === null || !this.hears(signal) || bytesLeft < 0) return [];
+      bytesLeft -= signal.payload.length;
+      return [signal];
+    });
+    this.#writeSignals(heard);
+  }
+
+  /** Drops them if the client has unread bytes (design law 15). */
+  #writeSignals(signals: readonly Signal[]): void {
+    if (this.#closed || signals.length === 0) return;
+    try {
+      const limit = Math.min(MAX_SIGNAL_BYTES_PENDING, this.#bus.maxBufferBytes * SIGNAL_SHARE);
+      if (this.#sink.pendingBytes() > limit) this.#sink.signalsDropped(signals.length);
+      else this.#sink.signals(signals);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
   /** Cuts a slow consumer. Transports call it when they write something other than records. */
   cutIfSlow(): boolean {
     const pending = this.#sink.pendingBytes();
@@ -199,6 +258,7 @@ export class Subscription {
     for (const audience of this.#startOf.keys()) this.#bus.attach(audience, this);
     this.#goingLive?.resolve();
     this.#goingLive = null;
+    if (this.#signals?.active) this.sendActiveSignals(this.#startOf.keys());
   }
 
   #stopLive(position: Cursor): void {
@@ -404,9 +464,9 @@ export class Subscription {
   }
 }
 
-/** The records to keep; the same array if that is all of them, so that its batch stays shared (batch.ts). */
-function filterShared(records: readonly LogRecord[], keep: (record: LogRecord) => boolean): readonly LogRecord[] {
-  return records.every(keep) ? records : records.filter(keep);
+/** The items to keep; the same array if that is all of them, so that their encoding stays shared. */
+function filterShared<T>(items: readonly T[], keep: (item: T) => boolean): readonly T[] {
+  return items.every(keep) ? items : items.filter(keep);
 }
 
 function connectionEnded(): BridgeError {

@@ -32,6 +32,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { help: PUBLISH_HELP, run: publish };
     },
   },
+  signal: {
+    summary: 'send a signal, such as "somebody is typing"',
+    async load() {
+      const { SIGNAL_HELP, signal } = await import('./signal.ts');
+      return { help: SIGNAL_HELP, run: signal };
+    },
+  },
   tail: {
     summary: 'print the events of rooms, and resume by cursor',
     async load() {

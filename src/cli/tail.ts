@@ -4,16 +4,9 @@
  * that was printed, so that a run that was killed repeats at most one. Resets are reported on standard error.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import {
-  connect,
-  type Reset,
-  RoomcastError,
-  type RoomcastEvents,
-  type Status,
-  type TransportName,
-} from '../client/client.ts';
+import { connect, type Live, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { BUILT_IN_KINDS, formatRoom, idsByField } from '../contract/rooms.ts';
+import { BUILT_IN_KINDS, formatRoom, idsByField, type Room } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -44,6 +37,10 @@ Usage: roomcast tail ROOM … [options]
   --state FILE     continue from the cursor in this file, and save it there; --after is for the first run
   --count N        exit after N events
   --json           print one JSON object per line: {"id", "event", "payload"}; default ID EVENT PAYLOAD
+  --signals        also print signals as they begin and end, such as "somebody is typing":
+                   signal begins EVENT ROOM SENDER PAYLOAD, with --json {"signal", "room", "from", "sender",
+                   "payload", "active"}. A repeat prints nothing. They have no id, and count for neither
+                   --count nor --state
   --transport T    websocket, sse or poll; may be repeated (default: the best of all that works)
   --socket-path P  the bridge's SOCKET_PATH (default /socket.io)
   --quiet          do not report changes of the connection; resets are always reported
@@ -69,6 +66,7 @@ const FLAGS = {
   state: { type: 'string' },
   count: { type: 'string' },
   json: { type: 'boolean', default: false },
+  signals: { type: 'boolean', default: false },
   transport: { type: 'string', multiple: true },
   'socket-path': { type: 'string' },
   quiet: { type: 'boolean', default: false },
@@ -93,7 +91,7 @@ export async function tail(argv: readonly string[]): Promise<number> {
   const url = bridgeUrl('tail', values.url);
   const token = bearerToken('tail', values.token);
 
-  const live = connect<RoomcastEvents, string>({
+  const live = connect<Record<string, unknown>, string>({
     url,
     rooms,
     transports,
@@ -103,6 +101,7 @@ export async function tail(argv: readonly string[]): Promise<number> {
   });
   live.on('reset', printReset);
   if (!quiet) live.on('status', createStatusPrinter());
+  if (values.signals) live.on('signals', createSignalPrinter(live, events, json));
   const stop = (): void => live.close();
   // A second signal ends the process at once, even if nothing reads the output.
   process.once('SIGINT', stop).once('SIGTERM', stop);
@@ -168,6 +167,35 @@ function writeState(file: string, cursor: string): void {
 function printReset({ reason, after, cursor }: Reset): void {
   const why = reason === 'expired' ? 'is older than the log' : 'belongs to another log';
   complain(`reset (${reason}): the cursor ${after ?? 'start'} ${why}, so events are lost; continuing after ${cursor}`);
+}
+
+/** Prints what began and what ended in a room since the last time. */
+function createSignalPrinter(
+  live: Live<Record<string, unknown>, string>,
+  events: readonly string[],
+  json: boolean,
+): (room: string) => void {
+  type Active = ReturnType<typeof live.signals>[number];
+  const printed = new Map<string, ReadonlyMap<string, Active>>();
+
+  function print({ event, room, from, sender, payload }: Active, active: boolean): void {
+    if (json) void printJson({ signal: event, room, from, sender, payload, active });
+    else {
+      const change = active ? 'begins' : 'ends';
+      void printLine(`signal ${change} ${event} ${room} ${from ?? sender} ${JSON.stringify(payload)}`);
+    }
+  }
+
+  return (room) => {
+    // A slow reader of the output gets the difference later.
+    if (process.stdout.writableNeedDrain) return;
+    const shown = live.signals(room as Room).filter(({ event }) => events.length === 0 || events.includes(event));
+    const now = new Map(shown.map((one) => [JSON.stringify([one.event, one.sender, one.payload]), one]));
+    const before = printed.get(room) ?? new Map<string, Active>();
+    printed.set(room, now);
+    for (const [key, one] of before) if (!now.has(key)) print(one, false);
+    for (const [key, one] of now) if (!before.has(key)) print(one, true);
+  };
 }
 
 /** Prints each change: the transport that works, or why none does. */

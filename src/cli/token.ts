@@ -17,7 +17,7 @@ Usage: roomcast token --tenant TENANT [options]
   --tenant ID      the tenant; may be repeated. '*' is for a service that publishes for all tenants or reads metrics; it
                    cannot listen
   --sub USER       the user id, which allows the room user:USER
-  --scope SCOPE    subscribe, publish, metrics or admin; may be repeated (default subscribe)
+  --scope SCOPE    subscribe, publish, signal, metrics or admin; may be repeated (default subscribe)
   --ticket ID      limits the token to this ticket; may be repeated
   --agreement ID   limits the token to this agreement; may be repeated
   --ids KIND=IDS   the ids of a kind that the bridge declares, comma-separated: queue=a,b sets the claim queueIds.
@@ -31,7 +31,7 @@ Example: export JWT_SECRET=$(openssl rand -base64 32)
          ROOMCAST_TOKEN=$(roomcast token --tenant tenant-1 --scope publish) roomcast publish …
 `;
 
-const SCOPES = ['subscribe', 'publish', 'metrics', 'admin'];
+const SCOPES = ['subscribe', 'publish', 'signal', 'metrics', 'admin'];
 
 const FLAGS = {
   tenant: { type: 'string', multiple: true },

@@ -5,11 +5,30 @@
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });
  *   live.on('messages.new', (payload, { cursor }) => append(payload.message));
  *
+ * Signals (protocol §14) come and go beside the events: `live.signal`, `live.keep`, `live.signals`.
+ *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
+import { createActiveSignals, type ReceivedSignal } from './active-signals.ts';
 import type { ConnectionOptions } from './connection.ts';
-import type { LiveEvent, Meta, Reset, RoomcastEvents, RoomIds, Status, TransportName } from './events.ts';
-import { createHttp, RoomcastError, type Token } from './http.ts';
+import type {
+  ActiveSignal,
+  Id,
+  IfSignal,
+  LiveEvent,
+  Meta,
+  OneRoom,
+  Reset,
+  RoomcastEvents,
+  RoomIds,
+  RoomName,
+  SignalMeta,
+  SignalName,
+  SignalPayload,
+  Status,
+  TransportName,
+} from './events.ts';
+import { closedError, createHttp, type RoomcastError, type Token } from './http.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -17,6 +36,7 @@ import {
   atLeast,
   check,
   checkOptions,
+  ID_OPTION_RULE,
   isFunction,
   ROOMS_RULE,
   type Rule,
@@ -26,8 +46,9 @@ import {
 import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
 import { openPoll } from './poll.ts';
 import { online, pauseAfter } from './retry.ts';
+import { createSignalSender, type SignalBody } from './signal-sender.ts';
 import { openSse } from './sse.ts';
-import { createStream, type Join, type Payload, positionOf, roomsOf } from './stream.ts';
+import { createStream, type Join, type Payload, positionOf, roomOf, roomsOf } from './stream.ts';
 import { createTransportPicker } from './transport-picker.ts';
 import { openWebsocket } from './websocket.ts';
 
@@ -45,7 +66,10 @@ export interface ConnectOptions<Kind extends string = never> {
   readonly transports?: readonly TransportName[];
   /** A cursor to continue from, `start` (the oldest record) or `now`. Default, and null: the persisted cursor, or now. */
   readonly after?: string | null;
-  /** The events that your operator declares (EXTRA_EVENTS). If you list them, `on` refuses every other unknown name. */
+  /**
+   * The events and signals that your operator declares (EXTRA_EVENTS, SIGNALS). If you list them, every other unknown name
+   * is refused.
+   */
   readonly extraEvents?: readonly string[];
   /** Keeps the cursor and the transport that worked, across page loads: `sessionStorage`, or an object like it. */
   readonly persist?: Memory | null;
@@ -66,7 +90,22 @@ export interface JoinOptions {
   readonly after?: string | null;
 }
 
-export type Handler<Events, Name extends keyof Events> = (payload: Events[Name], meta: Meta) => void;
+export interface SignalOptions {
+  /** When it ends if it is not sent again: 1 to 120. Default 10. `signal` takes 0, which ends it now. */
+  readonly ttlSeconds?: number;
+  /** Required if your token names several tenants, or `*`. */
+  readonly tenantId?: Id;
+}
+
+export interface KeepOptions extends SignalOptions {
+  /** The bridge refused the signal for good, so it is no longer kept. Default: `console.error`. */
+  readonly onError?: (error: RoomcastError) => void;
+}
+
+export type Handler<Events, Name extends keyof Events> = (
+  payload: Events[Name],
+  meta: IfSignal<Events[Name], SignalMeta, Meta>,
+) => void;
 
 export interface Live<Events = RoomcastEvents, Kind extends string = never> extends AsyncIterable<LiveEvent<Events>> {
   /**
@@ -75,6 +114,8 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
    */
   on(name: 'reset', handler: (reset: Reset) => void): () => void;
   on(name: 'status', handler: (status: Status) => void): () => void;
+  /** Called when `signals(room)` has changed, also because a signal expired. Not called for a renewal. */
+  on(name: 'signals', handler: (room: RoomName<Kind>) => void): () => void;
   on<Name extends keyof Events & string>(name: Name, handler: Handler<Events, Name>): () => void;
   /**
    * Joins more rooms, all or none. Their history is one: each event once, in the order of the log. Resolves after it was
@@ -84,6 +125,31 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
    */
   join(rooms: RoomIds<Kind>, options?: JoinOptions): Promise<string>;
   leave(rooms: RoomIds<Kind>): Promise<void>;
+  /**
+   * Sends a signal to everyone else in the room. The same one is sent at most every 2 s, so you may call this on each
+   * keystroke. Resolves when the bridge has it, or a later signal of this event and room has replaced it.
+   * @throws {RoomcastError} `forbidden`, `invalid_signal`, `unknown_event`, `rate_limited`, `closed`, `unreachable`, …
+   * @throws {TypeError} arguments of the wrong form (the promise rejects)
+   */
+  signal<Name extends SignalName<Events>>(
+    event: Name,
+    room: OneRoom<Kind>,
+    payload?: SignalPayload<Events, Name>,
+    options?: SignalOptions,
+  ): Promise<void>;
+  /**
+   * Keeps a signal active, on any connection, until you call the returned function, leave the room or close the client.
+   * While the page is hidden, the signal is ended.
+   * @throws {TypeError} arguments of the wrong form
+   */
+  keep<Name extends SignalName<Events>>(
+    event: Name,
+    room: OneRoom<Kind>,
+    payload?: SignalPayload<Events, Name>,
+    options?: KeepOptions,
+  ): () => void;
+  /** The signals of others that are active now, in one of your rooms or in all. @throws {TypeError} no room */
+  signals(room?: OneRoom<Kind>): ActiveSignal<Events>[];
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
@@ -116,13 +182,15 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
 };
 const JOIN_RULES = { after: AFTER_RULE };
 const HANDLER_RULE: Rule = [isFunction, 'a function'];
+const SIGNAL_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(0), tenantId: ID_OPTION_RULE };
+const KEEP_RULES = { ...SIGNAL_RULES, ttlSeconds: /* @__PURE__ */ atLeast(1), onError: HANDLER_RULE };
 
 const PATIENCE_MS = 6_000;
 const HEARTBEAT_MS = 15_000;
 /** Events that may wait for a slow `for await`. Then the transport is closed, and opened again when none waits. */
 const MAX_QUEUE = 1_000;
 
-type AnyHandler = (first: never, meta: Meta) => void;
+type AnyHandler = (first: never, meta: never) => void;
 
 /** One `for await` loop. */
 interface EventIterator<Events> {
@@ -170,14 +238,26 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     refetch: options.refetch ?? false,
     signal,
     deliver,
+    takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
     reset: (reset) => emit('reset', reset),
     cursorMoved: saveCursor,
     reattach,
     failed: end,
   });
+  const sender = createSignalSender(http, signal);
+  const signals = createActiveSignals({
+    http,
+    rooms: stream.rooms,
+    signal,
+    isOwn: sender.isOwn,
+    heard: (event, payload, transport) => emit(event, payload, { event, cursor: null, transport, replay: false }),
+    changed: (room) => emit('signals', room),
+  });
   const connection: ConnectionOptions = {
     http,
     stream,
+    signals,
+    sender,
     heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
     patienceMs,
     socketPath: options.socketPath ?? '/socket.io',
@@ -215,10 +295,10 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     }
   }
 
-  function emit(name: string, first: unknown, meta?: Meta): void {
+  function emit(name: string, first: unknown, meta?: Meta | SignalMeta): void {
     for (const handler of [...(handlers.get(name) ?? [])]) {
       try {
-        handler(first as never, meta as Meta);
+        handler(first as never, meta as never);
       } catch (error) {
         queueMicrotask(() => {
           throw error;
@@ -233,6 +313,10 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     if (next.state === state && next.transport === transport && next.error === error) return;
     status = next;
     emit('status', status);
+    if (next.transport === null) return;
+    sender.renew();
+    // The new connection brings what is active, but not what ended meanwhile.
+    if (signals.list().length > 0) void signals.refresh();
   }
 
   function reattach(): void {
@@ -275,7 +359,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       await starting;
       await online(signal);
       if (joining.rooms.length === 0) return stream.cursor ?? '';
-      if (signal.aborted) throw new RoomcastError('closed', 'The client is closed.', { passing: false });
+      if (signal.aborted) throw closedError();
       try {
         return await stream.join(joining);
       } catch (cause) {
@@ -295,7 +379,20 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   }
 
   function close(): void {
+    sender.stop();
     end(null);
+  }
+
+  function signalBody(
+    event: string,
+    room: OneRoom<Kind>,
+    payload: object | undefined,
+    given: SignalOptions,
+  ): SignalBody {
+    const { ttlSeconds, tenantId } = given;
+    checkEventName(event, options.extraEvents);
+    // A copy: the application may change its object while the signal waits or is kept.
+    return JSON.parse(JSON.stringify({ event, room: roomOf(room), payload, ttlSeconds, tenantId }));
   }
 
   async function* iterate(): AsyncGenerator<LiveEvent<Events>, void, undefined> {
@@ -372,8 +469,24 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     },
     async leave(leaveIds) {
       const leaving = roomsOf(leaveIds);
-      await afterLastChange(async () => leaving.forEach(stream.leave));
+      for (const room of leaving) sender.stop(room);
+      await afterLastChange(async () => {
+        leaving.forEach(stream.leave);
+        leaving.forEach(signals.forget);
+      });
     },
+    async signal(event: string, room: OneRoom<Kind>, payload?: object, signalOptions: SignalOptions = {}) {
+      checkOptions(signalOptions, SIGNAL_RULES);
+      await sender.signal(signalBody(event, room, payload, signalOptions));
+    },
+    keep(event: string, room: OneRoom<Kind>, payload?: object, keepOptions: KeepOptions = {}) {
+      checkOptions(keepOptions, KEEP_RULES);
+      const body = signalBody(event, room, payload, keepOptions);
+      const report = ({ code, message }: RoomcastError): void =>
+        console.error(`roomcast: "${event}" is not kept in ${body.room}: ${code}: ${message}`);
+      return sender.keep(body, keepOptions.onError ?? report);
+    },
+    signals: (room?: OneRoom<Kind>) => signals.list(room === undefined ? room : roomOf(room)) as never[],
     get cursor() {
       return deliveredCursor(false);
     },

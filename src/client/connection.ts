@@ -2,7 +2,9 @@
  * What the transport picker knows of a connection: it attaches to the stream's rooms and cursor, proves itself when
  * events arrive through it, and ends once, with a reason. The rest is each transport's own business.
  */
+import type { ActiveSignals } from './active-signals.ts';
 import type { Http, RoomcastError } from './http.ts';
+import type { SignalSender } from './signal-sender.ts';
 import type { Stream } from './stream.ts';
 
 export interface Connection {
@@ -29,6 +31,8 @@ export interface ConnectionEvents {
 export interface ConnectionOptions {
   readonly http: Http;
   readonly stream: Stream;
+  readonly signals: Pick<ActiveSignals, 'take' | 'refresh'>;
+  readonly sender: Pick<SignalSender, 'use'>;
   /** The server's `HEARTBEAT_MS`. A stream without a byte for twice that is silent. */
   readonly heartbeatMs: number;
   /** How long an answer over a websocket may take. */

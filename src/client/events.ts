@@ -82,6 +82,55 @@ export type RoomIds<Kind extends string = never> = {
 /** Best first, which is the default order. */
 export type TransportName = 'websocket' | 'sse' | 'poll';
 
+/** What every signal holds beside its sender's own members (protocol §14). */
+export interface SignalFields {
+  /** Its name: `ticket:1`. */
+  readonly room: string;
+  /** The sender's `sub`; null if the sender has none. */
+  readonly from: string | null;
+  /** An opaque name. It tells apart two senders with the same `from`, such as two tabs. */
+  readonly sender: string;
+  /** Seconds until it ends; 0 says that it has ended. */
+  readonly ttlSeconds: number;
+}
+
+/**
+ * The type of a signal that your operator declares (SIGNALS), for `connect`. `Own` is what its sender puts in:
+ * `{ 'tickets.typing': Signal; 'tickets.viewing': Signal<{ name: string }> }`.
+ */
+export type Signal<Own extends object = object> = Own & SignalFields;
+
+/** `Either` is for a payload of type `unknown` or `any`. */
+export type IfSignal<Payload, Yes, No, Either = No> = unknown extends Payload
+  ? Either
+  : Payload extends SignalFields
+    ? Yes
+    : No;
+
+/** The names of the signals among the events. */
+export type SignalName<Events> = {
+  [Name in keyof Events & string]: IfSignal<Events[Name], Name, never, Name>;
+}[keyof Events & string];
+
+/** What the sender of a signal puts in. */
+export type SignalPayload<Events, Name extends keyof Events> = Omit<Events[Name], keyof SignalFields>;
+
+export type ActiveSignal<Events> = {
+  [Name in SignalName<Events>]: Omit<SignalFields, 'ttlSeconds'> & {
+    readonly event: Name;
+    readonly payload: SignalPayload<Events, Name>;
+    readonly expiresAt: Date;
+  };
+}[SignalName<Events>];
+
+/** `ticket:123`. */
+export type RoomName<Kind extends string = never> = `${BuiltInKind | Kind}:${string}`;
+
+/** One room: its name, or its id as `RoomIds` has it. */
+export type OneRoom<Kind extends string = never> =
+  | RoomName<Kind>
+  | { readonly [Field in `${BuiltInKind | Kind}Id`]?: Id };
+
 export interface Meta {
   readonly event: string;
   /** The record's position in the log, the same on every transport. */
@@ -91,12 +140,21 @@ export interface Meta {
   readonly replay: boolean;
 }
 
-/** One record, as `for await (const event of live)` gives it: canonical and declared events, no legacy aliases. */
+/** A signal has no position in the log. */
+export interface SignalMeta extends Omit<Meta, 'cursor'> {
+  readonly cursor: null;
+}
+
+/** One record, as `for await (const event of live)` gives it: canonical and declared events; no aliases, no signals. */
 export type LiveEvent<Events> = {
-  [Name in Exclude<keyof Events & string, LegacyName>]: Meta & {
+  [Name in RecordName<Events>]: Meta & {
     readonly event: Name;
     readonly payload: Events[Name];
   };
+}[RecordName<Events>];
+
+type RecordName<Events> = {
+  [Name in Exclude<keyof Events & string, LegacyName>]: IfSignal<Events[Name], never, Name>;
 }[Exclude<keyof Events & string, LegacyName>];
 
 export type LegacyName =

@@ -6,7 +6,7 @@
  * in a problem document, refuses for good: a bare 403 or 404 comes from a proxy, and may pass.
  */
 import { check, TOKEN_RULE } from './options.ts';
-import { MAX_TIMER_MS, parseRetryAfter } from './retry.ts';
+import { childOf, MAX_TIMER_MS, parseRetryAfter } from './retry.ts';
 
 /** A string, or a function that is called again each time its token is refused. */
 export type Token = string | (() => string | Promise<string>);
@@ -46,6 +46,8 @@ export interface StreamRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Whether the route listens, and so takes a pass. */
   readonly listens?: boolean;
+  /** Whether the request outlives the page. */
+  readonly keepalive?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -64,6 +66,8 @@ export interface Http {
   bearer(signal: AbortSignal): Promise<string | null>;
   /** Discards the token and the pass after a refusal. Returns whether there can be a new token. */
   refused(): boolean;
+  /** How far the clock here is ahead of the bridge's; 0 while that is unknown. */
+  readonly clockAheadMs: number;
 }
 
 export interface HttpOptions {
@@ -88,6 +92,7 @@ export function createHttp(
   let newestToken: Promise<string> | null = null;
   let tokenDeadlineMs = Number.POSITIVE_INFINITY;
   let pass: { readonly text: string; readonly renewAtMs: number } | null = null;
+  let clockAheadMs = 0;
 
   async function bearer(signal: AbortSignal): Promise<string | null> {
     if (typeof token !== 'function') return token ?? null;
@@ -127,7 +132,8 @@ export function createHttp(
     return pass.text;
   }
 
-  async function send(path: string, { method = 'GET', query, body, headers, listens, signal }: StreamRequest) {
+  async function send(path: string, request: StreamRequest) {
+    const { method = 'GET', query, body, headers, listens, keepalive = false, signal } = request;
     const target = new URL(path, url);
     for (const [name, value] of Object.entries({ ...query, pass: listens ? await passFor(signal) : undefined })) {
       for (const one of [value].flat()) if (one !== undefined) target.searchParams.append(name, String(one));
@@ -137,31 +143,32 @@ export function createHttp(
       ...init,
       method,
       headers: { ...headers, ...(text === null ? {} : { authorization: `Bearer ${text}` }) },
+      keepalive,
       signal,
       ...(body === undefined ? {} : { body }),
     });
     const type = headers?.accept ?? 'application/json';
     if (!response.ok || !response.headers.get('content-type')?.startsWith(type)) throw await errorOf(response);
+    // The header has whole seconds, rounded down.
+    clockAheadMs = Date.now() - 500 - Date.parse(response.headers.get('date') ?? '') || 0;
     return response;
   }
 
   async function open(path: string, request: StreamRequest): Promise<Response> {
-    try {
-      return await send(path, request).catch((error) => {
-        if (!(error instanceof RoomcastError) || error.status !== 401) throw error;
-        const canRenew = refused();
+    for (let isRetry = false; ; isRetry = true) {
+      try {
+        return await send(path, request);
+      } catch (cause) {
+        if (!(cause instanceof RoomcastError)) {
+          throw new RoomcastError('unreachable', 'The bridge cannot be reached.', { cause });
+        }
+        const { code, message, status } = cause;
+        if (status !== 401) throw cause;
+        // A function may give a better token later; a string never will.
+        if (isRetry) throw typeof token === 'function' ? new RoomcastError(code, message, { status }) : cause;
         // A pass may have been refused while the token is good.
-        if (!canRenew && !request.listens) throw error;
-        return send(path, request).catch((again) => {
-          const { code, message, status } = again as RoomcastError;
-          // A function may give a better token later; a string never will.
-          throw status === 401 && canRenew ? new RoomcastError(code, message, { status }) : again;
-        });
-      });
-    } catch (cause) {
-      throw cause instanceof RoomcastError
-        ? cause
-        : new RoomcastError('unreachable', 'The bridge cannot be reached.', { cause });
+        if (!refused() && !request.listens) throw cause;
+      }
     }
   }
 
@@ -170,16 +177,16 @@ export function createHttp(
     bearer,
     refused,
     open,
+    get clockAheadMs() {
+      return clockAheadMs;
+    },
     async json(path, { signal, timeoutMs, ...request }) {
-      const aborter = new AbortController();
-      const abort = (): void => aborter.abort();
-      if (signal.aborted) abort();
-      signal.addEventListener('abort', abort, { signal: aborter.signal });
+      const aborter = childOf(signal);
       let isLate = false;
       const timer = setTimeout(
         () => {
           isLate = true;
-          abort();
+          aborter.abort();
         },
         Math.min(MAX_TIMER_MS, timeoutMs),
       );
@@ -194,20 +201,25 @@ export function createHttp(
         throw isOwn ? cause : new RoomcastError('unreachable', 'The answer was cut off.', { cause });
       } finally {
         clearTimeout(timer);
-        abort();
+        aborter.abort();
       }
     },
   };
 }
 
+export const closedError = (): RoomcastError =>
+  new RoomcastError('closed', 'The client is closed.', { passing: false });
+
+const LASTING = /^(forbidden|invalid_room|too_many_rooms|invalid_signal|unknown_event)$/;
+
 /** A refusal in band, by Socket.IO or in a stream, where only the code says whether it lasts (protocol §5, §6). */
 export function refusalOf(code: string, message: string): RoomcastError {
   const status = /^(unauthorized|token_)/.test(code) ? 401 : 0;
-  return new RoomcastError(code, message, { status, passing: !/^(forbidden|invalid_room|too_many_rooms)$/.test(code) });
+  return new RoomcastError(code, message, { status, passing: !LASTING.test(code) });
 }
 
 /** The answer, if it holds this list: a proxy may answer 200 too. @throws {RoomcastError} */
-export function requireList<Answer>(list: 'events' | 'items' | 'results', answer: unknown): Answer {
+export function requireList<Answer>(list: 'events' | 'items' | 'results' | 'signals', answer: unknown): Answer {
   if (Array.isArray((answer as Record<string, unknown> | null)?.[list])) return answer as Answer;
   throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
 }

@@ -11,6 +11,7 @@ const knownNames = (): string[] => [
   'messages.deleted',
   'reset',
   'status',
+  'signals',
 ];
 
 /** No operator can declare these: another shape, the bridge's own names, and those of Socket.IO and EventSource. */

@@ -23,6 +23,8 @@ export const TOKEN_RULE: Rule = [
   'printable ASCII, or a function that returns it',
 ];
 
+export const ID_OPTION_RULE: Rule = [(id) => isId(id), `an id: ${ID_RULE}`];
+
 export const AFTER_RULE: Rule = [
   (value) => value === null || (typeof value === 'string' && isWellFormedCursor(value)),
   "a cursor, 'start' or 'now'",

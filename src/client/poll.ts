@@ -12,8 +12,10 @@ import { online, pause, pauseAfter } from './retry.ts';
 const MAX_WAIT_SECONDS = 20;
 /** The longest pause between plain requests, where no long poll survives. */
 const PLAIN_PAUSE_MS = 1_000;
+/** A signal that arrives between two polls is lost. So each poll reads the list of signals, at most this often. */
+const REFRESH_MS = 2_000;
 
-export const openPoll: OpenConnection = ({ stream }, events): Connection => {
+export const openPoll: OpenConnection = ({ stream, signals }, events): Connection => {
   const aborter = new AbortController();
   const { signal } = aborter;
   let request = new AbortController();
@@ -21,6 +23,14 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
   let failures = 0;
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
+  let refreshAtMs = 0;
+  let refreshTimer: ReturnType<typeof setTimeout> | undefined;
+
+  function refresh(): void {
+    refreshTimer = undefined;
+    refreshAtMs = performance.now() + REFRESH_MS;
+    void signals.refresh();
+  }
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
@@ -30,6 +40,8 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
       const startedMs = performance.now();
       request = new AbortController();
       try {
+        // The list is read while the poll waits.
+        if (wait > 0) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
         const hasMore = await stream.readPage(writer, wait, request.signal);
         if (request.signal.aborted) continue;
         failures = 0;
@@ -57,6 +69,7 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
   let isRunning = false;
   return {
     attach() {
+      refreshAtMs = 0;
       request.abort();
       if (!isRunning) void run();
       isRunning = true;
@@ -64,6 +77,7 @@ export const openPoll: OpenConnection = ({ stream }, events): Connection => {
     close() {
       aborter.abort();
       request.abort();
+      clearTimeout(refreshTimer);
     },
   };
 };

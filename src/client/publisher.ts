@@ -55,6 +55,13 @@ export interface PublishOptions {
   readonly idempotencyKey?: string;
 }
 
+export interface SignalOptions {
+  /** When it ends if it is not sent again: 1 to 120 seconds, default 10; 0 ends it now. */
+  readonly ttlSeconds?: number;
+  /** Required if your token names several tenants, or `*`. */
+  readonly tenantId?: string | number | null;
+}
+
 export interface Published {
   /** The record's cursor. */
   readonly id: string;
@@ -71,6 +78,17 @@ export interface Publisher {
    * the retries ended. `unreachable`, `timeout`, `outcome_unknown`, …: the retries ended, and the log may hold the event
    */
   publish(event: string, payload: object, options?: PublishOptions): Promise<Published>;
+  /**
+   * Sends a signal to a room (protocol §14), such as "the customer is typing". It does not wait behind events, and it is not
+   * repeated: what comes late is wrong. Resolves to the number of its listeners on the node that answers.
+   * @throws {PublishError} `unknown_event`, `invalid_signal`, `forbidden`, `rate_limited`, `closed`, `unreachable`, …
+   */
+  signal(
+    event: string,
+    room: string,
+    payload?: object,
+    options?: SignalOptions,
+  ): Promise<{ readonly listeners: number }>;
   /** Resolves when every event that was published before is in the log or has failed. */
   flush(): Promise<void>;
   /** Accepts no more events and sends the queue. Events that are left after `withinMs` (default 5000) fail. */
@@ -103,6 +121,7 @@ const RULES: Readonly<Record<keyof PublisherOptions, Rule>> = {
 const ANY: Rule = [() => true, ''];
 /** An invalid value is a `PublishError`, because these come from data. */
 const PUBLISH_RULES: Readonly<Record<keyof PublishOptions, Rule>> = { rooms: ANY, tenantId: ANY, idempotencyKey: ANY };
+const SIGNAL_RULES: Readonly<Record<keyof SignalOptions, Rule>> = { ttlSeconds: ANY, tenantId: ANY };
 
 interface Item {
   /** `{"event":…,"payload":…,"tenantId":…,"rooms":…}`, the last two if given. */
@@ -217,8 +236,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
       const answer = await http.json('events', { method: 'POST', body, headers, signal, timeoutMs });
       return { kind: 'done', results: resultsOf(answer, count) };
     } catch (thrown) {
-      const { code, message, status, passing, retryAfterMs, problem, cause } = thrown as RoomcastError;
-      const error = new PublishError(code, message, { status, errors: problem.errors, cause });
+      const { status, passing, retryAfterMs } = thrown as RoomcastError;
+      const error = publishErrorOf(thrown as RoomcastError);
       // A proxy that finds a batch too large will not change its mind, but may let the halves through.
       return { kind: passing && status !== 413 ? 'retry' : 'refused', error, retryAfterMs };
     }
@@ -244,6 +263,21 @@ export function createPublisher(options: PublisherOptions): Publisher {
       if (!isSending) void sendAll();
       return published;
     },
+    async signal(event, room, payload = {}, signalOptions = {}) {
+      checkOptions(signalOptions, SIGNAL_RULES);
+      if (isClosed) throw closed();
+      try {
+        const answer = await http.json('signals', {
+          method: 'POST',
+          body: JSON.stringify({ ...signalOptions, event, room, payload }),
+          headers: { 'content-type': 'application/json' },
+          ...{ signal, timeoutMs },
+        });
+        return answer as { listeners: number };
+      } catch (error) {
+        throw publishErrorOf(error as RoomcastError);
+      }
+    },
     flush() {
       sendPendingEmits(publisher);
       return newest;
@@ -262,6 +296,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
   return publisher;
 }
 
+const publishErrorOf = ({ code, message, status, problem, cause }: RoomcastError): PublishError =>
+  new PublishError(code, message, { status, errors: problem.errors, cause });
 const closed = (): PublishError => new PublishError('closed', 'The publisher is closed.');
 const unknown = (cause?: PublishError): PublishError =>
   new PublishError(

@@ -58,16 +58,19 @@ export function onOnline(act: () => void, signal: AbortSignal): void {
   browser.addEventListener?.('online', act, { signal });
 }
 
+/** Aborts with its parent, and releases it then. */
+export function childOf(parent: AbortSignal): AbortController {
+  const child = new AbortController();
+  const abort = (): void => child.abort();
+  parent.addEventListener('abort', abort, { signal: child.signal });
+  if (parent.aborted) abort();
+  return child;
+}
+
 /** Resolves when the browser is online, or the signal aborts. */
-export function online(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (browser.navigator?.onLine !== false || signal.aborted) return resolve();
-    const waiting = new AbortController();
-    const end = (): void => {
-      waiting.abort();
-      resolve();
-    };
-    onOnline(end, waiting.signal);
-    signal.addEventListener('abort', end, { signal: waiting.signal });
-  });
+export async function online(signal: AbortSignal): Promise<void> {
+  if (browser.navigator?.onLine !== false) return;
+  const waiting = childOf(signal);
+  onOnline(() => waiting.abort(), waiting.signal);
+  await pause(MAX_TIMER_MS, waiting.signal);
 }

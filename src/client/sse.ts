@@ -7,19 +7,16 @@
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import { idsByField } from '../contract/rooms.ts';
+import type { ReceivedSignal } from './active-signals.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
 import { RoomcastError, refusalOf } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
 import type { Payload } from './stream.ts';
 
-interface Block {
-  event: string;
-  id: string | null;
-  data: string;
-  retryMs: number | null;
-}
+/** The value of each field. */
+type Block = Readonly<Partial<Record<'event' | 'id' | 'data' | 'retry', string>>>;
 
-export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) => {
+export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, events) => {
   let current = new AbortController();
 
   async function read(aborter: AbortController): Promise<void> {
@@ -54,15 +51,16 @@ export const openSse: OpenConnection = ({ http, stream, heartbeatMs }, events) =
       aborter.abort();
     }
 
-    function take({ event, id, data, retryMs }: Block): void {
+    function take({ event = '', id, data = '', retry }: Block): void {
       const payload: unknown = JSON.parse(data);
-      if (retryMs !== null) end = { ...end, retryAfterMs: retryMs };
+      if (retry !== undefined) end = { ...end, retryAfterMs: boundedRetryAfter(Number(retry)) };
       if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
         end = { ...end, error: refusalOf(code, message) };
       } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
-      else if (id !== null) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
+      else if (id !== undefined) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
+      else signals.take(event, payload as ReceivedSignal, 'sse');
       if (event === BRIDGE_CURSOR && writer.isCurrent) events.proven();
     }
   }
@@ -92,24 +90,12 @@ async function* blocksOf(response: Response, onBytes: () => void): AsyncGenerato
       text += decoder.decode(value, { stream: true });
       const blocks = text.split(/\r?\n\r?\n/);
       text = blocks.pop() ?? '';
-      for (const block of blocks) {
-        const parsed = parse(block);
-        if (parsed !== null) yield parsed;
-      }
+      yield* blocks.map(parse).filter(({ data }) => data);
     }
   } finally {
     reader.cancel().catch(() => {}); // an aborted body has nothing left to cancel
   }
 }
 
-function parse(text: string): Block | null {
-  const block: Block = { event: '', id: null, data: '', retryMs: null };
-  for (const line of text.split(/\r?\n/)) {
-    const value = line.slice(line.indexOf(':') + 1).replace(/^ /, '');
-    if (line.startsWith('event:')) block.event = value;
-    else if (line.startsWith('data:')) block.data = value;
-    else if (line.startsWith('id:')) block.id = value;
-    else if (line.startsWith('retry:')) block.retryMs = boundedRetryAfter(Number(value));
-  }
-  return block.data === '' ? null : block;
-}
+/** A comment is a field without a name. */
+const parse = (text: string): Block => Object.fromEntries(text.split(/\r?\n/).map((line) => line.split(/: ?(.*)/, 2)));

@@ -13,7 +13,7 @@ import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
-import { checkRooms } from './options.ts';
+import { check, checkRooms } from './options.ts';
 import { pause } from './retry.ts';
 import { readState } from './state.ts';
 
@@ -46,6 +46,8 @@ export interface StreamOptions {
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
   deliver(payload: Payload, meta: Meta, before: string | null): void;
+  /** A poll brought a signal. */
+  takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
   /** The cursor moved; everything up to it was delivered. */
   cursorMoved(): void;
@@ -89,8 +91,15 @@ const MAX_IDS = 2_000;
 /** Sorts after any cursor. */
 const AFTER_ALL = '~';
 
+interface PageRecord {
+  readonly id: string;
+  readonly event: string;
+  readonly rooms: readonly Room[];
+  readonly payload: Payload;
+}
+
 interface EventsPage {
-  readonly events: readonly (Omit<StreamEvent, 'cursor'> & { readonly id: string; readonly rooms: readonly Room[] })[];
+  readonly events: readonly PageRecord[];
   readonly cursor: string;
   readonly hasMore: boolean;
 }
@@ -102,6 +111,15 @@ export function roomsOf(ids: RoomIds<string>): Room[] {
     [values ?? []].flat().map((id) => formatRoom(kindOfField(field) as RoomKind, String(id))),
   );
   return [...new Set(rooms)];
+}
+
+/** A room's name, or an object with one id. @throws {TypeError} anything else */
+export function roomOf(room: string | RoomIds<string>): Room {
+  const names = typeof room === 'string' ? [room] : roomsOf(room);
+  const [name] = names;
+  const isRoom = (): boolean => names.length === 1 && /^[a-z][a-z\d]*:./.test(name as Room);
+  check('room', room, [isRoom, "one room, such as 'ticket:1' or { ticketId: '1' }"]);
+  return name as Room;
 }
 
 export function createStream(options: StreamOptions): Stream {
@@ -207,13 +225,16 @@ export function createStream(options: StreamOptions): Stream {
       ...idsByField(pageRooms),
       after: after === null ? 'now' : after || 'start',
       limit,
-      wait: waitSeconds || undefined,
+      ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
     const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
     try {
       const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
-      return requireList('events', answer);
+      const page = requireList<EventsPage>('events', answer);
+      const isRecord = ({ id }: { readonly id: string | null }): boolean => id !== null;
+      for (const entry of page.events) if (!isRecord(entry)) options.takeSignal(entry.event, entry.payload);
+      return { ...page, events: page.events.filter(isRecord) };
     } catch (error) {
       if ((error as RoomcastError).status === 0 && !until.aborted) limit = Math.ceil(limit / 4);
       throw error;
@@ -324,6 +345,14 @@ export function createStream(options: StreamOptions): Stream {
   };
 }
 
+/** Until the limit is kept. The oldest come first. */
+export function dropOldest<Key>(from: Set<Key> | Map<Key, unknown>, limit: number): void {
+  for (const oldest of from.keys()) {
+    if (from.size <= limit) break;
+    from.delete(oldest);
+  }
+}
+
 /** Null is now. */
 export function positionOf(after: string | null): string | null {
   if (after === 'now') return null;
@@ -355,10 +384,7 @@ function createMessageIds() {
         .map(([name, id]) => [tenantId, ticketId, name, id].join());
       if (keys.some((key) => seen.has(key))) return false;
       for (const key of keys) seen.add(key);
-      for (const oldest of seen) {
-        if (seen.size <= this.limit) break;
-        seen.delete(oldest);
-      }
+      dropOldest(seen, this.limit);
       return true;
     },
   };

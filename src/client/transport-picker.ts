@@ -9,7 +9,7 @@
 import type { Connection, ConnectionEnd, ConnectionEvents } from './connection.ts';
 import type { Status, TransportName } from './events.ts';
 import type { RoomcastError } from './http.ts';
-import { backoff, online, onOnline, pause } from './retry.ts';
+import { backoff, childOf, online, onOnline, pause } from './retry.ts';
 
 export interface TransportPickerOptions {
   /** The transports that are allowed, best first. Polling counts as the last one. */
@@ -89,9 +89,8 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
         await attempt(index, until);
         continue;
       }
-      nap = new AbortController();
-      const wake = nap;
-      until.addEventListener('abort', () => wake.abort(), { signal: wake.signal });
+      const wake = childOf(until);
+      nap = wake;
       await pause(Math.min(...better.map(({ dueMs }) => dueMs)) - nowMs, wake.signal);
       wake.abort();
     }

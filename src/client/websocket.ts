@@ -10,9 +10,11 @@ import type { Socket } from 'socket.io-client';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
+import type { ReceivedSignal } from './active-signals.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
 import { RoomcastError, refusalOf } from './http.ts';
 import { pause } from './retry.ts';
+import type { SignalBody, SignalSocket } from './signal-sender.ts';
 import type { Payload, StreamEvent } from './stream.ts';
 
 /** The delay before the client repeats joins that the server refused with `rate_limited`. */
@@ -36,7 +38,8 @@ interface ConnectError extends Error {
   readonly description?: { readonly message?: string };
 }
 
-export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patienceMs, socketPath }, events) => {
+export const openWebsocket: OpenConnection = (options, events) => {
+  const { http, stream, signals, sender, heartbeatMs, patienceMs, socketPath } = options;
   const aborter = new AbortController();
   const { signal } = aborter;
   const joined = new Set<Room>();
@@ -48,6 +51,12 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
   let socket: Socket | null = null;
   let lastAttach: Promise<void> = Promise.resolve();
   let heartbeat: ReturnType<typeof setInterval> | undefined;
+  const signalSocket: SignalSocket = {
+    get sender() {
+      return signal.aborted ? undefined : socket?.id;
+    },
+    send: (body) => send('signal', body),
+  };
 
   function end(reason: ConnectionEnd): void {
     if (signal.aborted) return;
@@ -99,7 +108,8 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
       if (buffer === null) writer.advance(cursor);
     });
     socket.onAny((event: string, payload: Payload, cursor?: string) => {
-      if (event.startsWith('bridge.') || typeof cursor !== 'string') return;
+      if (event.startsWith('bridge.')) return;
+      if (typeof cursor !== 'string') return signals.take(event, payload as ReceivedSignal, 'websocket');
       const received = { event, payload, cursor };
       if (buffer !== null) buffer.push(received);
       // The rooms are about to change: what arrives until `attach` must not be lost.
@@ -126,7 +136,9 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
       buffer = null;
       for (const event of buffered) writer.write(event, 'websocket');
       // A slow `for await` may have closed the connection in the middle of them.
-      if (writer.isCurrent) events.proven();
+      if (!writer.isCurrent) return;
+      sender.use(signalSocket);
+      events.proven();
     } catch (error) {
       end(error instanceof RoomcastError ? { error } : { isSilent: true });
     }
@@ -148,8 +160,8 @@ export const openWebsocket: OpenConnection = ({ http, stream, heartbeatMs, patie
     if (rooms.length > 0) await send('leave', rooms);
   }
 
-  async function send(verb: 'join' | 'leave', rooms: readonly Room[]): Promise<Ack> {
-    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(verb, rooms);
+  async function send(verb: 'join' | 'leave' | 'signal', what: readonly Room[] | SignalBody): Promise<Ack> {
+    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(verb, what);
     if (ack.cursor > liveAfter) liveAfter = ack.cursor;
     return ack;
   }

@@ -40,6 +40,7 @@ export const ERRORS = {
   invalid_body: lasting(422, 'The body does not have the expected shape'),
   unknown_event: lasting(422, 'The event name is unknown'),
   invalid_payload: lasting(422, 'The payload does not match its schema'),
+  invalid_signal: lasting(422, 'The signal is not valid'),
   idempotency_conflict: lasting(422, 'The Idempotency-Key was used with a different body'),
   rate_limited: passing(429, 'Too many requests'),
   headers_too_large: lasting(431, 'The request headers are too large'),

@@ -349,11 +349,11 @@ function faultsOfRooms(rooms: unknown, tenantId: string | null, kinds: readonly 
   });
 }
 
-/** JSON.stringify recurses, here and in the consumers: a payload that one stack can hold may overflow another. */
-const MAX_DEPTH = 1000;
+/** Levels of nesting. JSON.stringify recurses, here and in the consumers: a payload that one stack can hold may overflow another. */
+export const MAX_DEPTH = 1000;
 
 /** The payload text on the wire; null if the value is not JSON (in-process only: a cycle, a BigInt) or too deep. */
-function serialise(payload: unknown): string | null {
+export function serialise(payload: unknown): string | null {
   try {
     const text = JSON.stringify(payload);
     return isTooDeep(text) ? null : text;

@@ -27,6 +27,7 @@ import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
 import { createPublishRoute } from './routes/publish.ts';
 import { createRevocationRoutes } from './routes/revocations.ts';
+import { createSignalRoutes } from './routes/signals.ts';
 import { createStateRoutes } from './routes/state.ts';
 import { rawPathOf } from './target.ts';
 
@@ -41,6 +42,8 @@ export interface AppDeps {
   readonly stats: Handler;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  /** As `authenticate`; a pass counts as well. */
+  readonly authenticateReader: (context: BridgeContext) => Promise<Principal>;
   readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
@@ -62,6 +65,7 @@ export function createApp(deps: AppDeps): BridgeApp {
   const { config, transports, check } = deps;
   const state = createStateRoutes(deps);
   const erase = createEraseRoutes(deps);
+  const signals = createSignalRoutes(deps);
   const revocations = createRevocationRoutes(deps);
   const ops = createOpsRoutes(deps);
   const reference = createReferenceRoutes(config);
@@ -72,9 +76,13 @@ export function createApp(deps: AppDeps): BridgeApp {
     // A token with the scope `subscribe`, or a pass.
     ['GET', '/sse', transports.sse],
     ['GET', '/events', transports.events],
+    ['GET', '/signals', signals.list],
 
     // A token with the scope `publish`.
     ['POST', '/events', createPublishRoute(deps)],
+
+    // A token with the scope `signal` or `publish`.
+    ['POST', '/signals', signals.send],
 
     // A token with the scope `subscribe`.
     ['GET', '/tickets', state.tickets],

@@ -2,13 +2,17 @@
  * The metrics of the bridge (protocol §12), as the bus and the transports see them. prometheus.ts exposes them.
  */
 import type { TransportName } from '../contract/names.ts';
-import type { Room } from '../contract/rooms.ts';
+import type { Room, RoomKind } from '../contract/rooms.ts';
 
 export type PublishResult = 'accepted' | 'duplicate' | 'rejected' | 'failed';
 
 export interface Metrics {
   /** An accepted publish: one increment per emitted name and room. */
   emitted(names: readonly string[], rooms: readonly Room[], tenantId: string): void;
+  /** An accepted signal: one increment of the room `{kind}:*` (protocol §14). */
+  signalled(event: string, kind: RoomKind): void;
+  /** Signals that were not sent: to slow clients of a transport, to other `nodes`, or to anybody (`all`). */
+  signalsDropped(to: TransportName | 'nodes' | 'all', count: number): void;
   /** The `erasureKey` of what was erased, null for anything: its rooms count under `{kind}:*` from now on. */
   erased(key: string | null): void;
   /** `event` is null for a name that may not be published, so that labels stay bounded. */

@@ -110,6 +110,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     }
   }
 
+  const signalled = (event: string, kind: RoomKind): void => count(othersOf(kind), event, 1);
+
   function seriesOf(room: Room): RoomSeries {
     const known = emits.get(room);
     if (known !== undefined) return known;
@@ -213,6 +215,11 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   const replayed = tally('roomcast_replayed_total', 'Records replayed to connections that resumed.', ['transport']);
   const resets = tally('roomcast_resets_total', 'Resets sent to clients.', ['transport', 'reason']);
   const slow = tally('roomcast_slow_consumers_total', 'Slow consumers whose connections were cut.', ['transport']);
+  const signalsDropped = tally(
+    'roomcast_signals_dropped_total',
+    'Signals that were not sent: to slow clients of a transport, to other nodes, or, with too many waiting, to anybody.',
+    ['transport'],
+  );
   const refused = tally('roomcast_refused_total', 'Requests, joins and connections refused, by error code.', ['code']);
 
   async function totals(): Promise<Totals> {
@@ -246,8 +253,10 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
     for (const reason of ['expired', 'unknown']) resets.add(transport, reason, 0);
     slow.add(transport, '', 0);
     replayed.add(transport, '', 0);
+    signalsDropped.add(transport, '', 0);
   }
   slow.add('http', '', 0);
+  for (const to of ['nodes', 'all']) signalsDropped.add(to, '', 0);
 
   /** A counter with one or two labels, in maps until a scrape. */
   function tally(name: string, help: string, labelNames: readonly [string, string?]): Tally {
@@ -321,6 +330,8 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
   return {
     metrics: {
       emitted,
+      signalled,
+      signalsDropped: (to, count) => signalsDropped.add(to, '', count),
       erased,
       published: (event, result, by) => publishes.add(event ?? 'unknown', result, by),
       publishDuration: (seconds) => publishDuration.observe(seconds),

@@ -342,6 +342,20 @@ export interface Nodes {
   announce(node: NodeEntry): Promise<string[]>;
 }
 
+/** Short texts between the nodes of one log, beside the log. Nothing keeps them (protocol §14). */
+export interface NodeChannel {
+  /**
+   * Sends a text to the other nodes, best effort. MUST NOT wait and MUST NOT throw; MUST bound what waits to be sent.
+   * False: the text was dropped.
+   */
+  broadcast(text: string): boolean;
+  /**
+   * From now on, hands over each text of another node at most once, in the order of its node. `ageMs` is how long ago it
+   * was sent, as far as it can be known. Call it at most once. MUST NOT throw: it connects by itself, now or later.
+   */
+  onBroadcast(listener: (text: string, ageMs: number) => void): void;
+}
+
 export interface EraseTarget {
   readonly tenantId: string;
   /** One ticket of the tenant; null for all data of the tenant. */
@@ -363,7 +377,7 @@ export interface Erasure {
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, Erasure, Revocations {
+export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

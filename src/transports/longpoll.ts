@@ -7,6 +7,7 @@ import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, query
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
 import { eventsFilter, eventsSeen, PASS, roomQuery, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
+import { signalNamesSeen } from '../answers/signals.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import { clientAddress } from '../auth/limits.ts';
 import { callerKey, type Principal } from '../auth/principal.ts';
@@ -21,9 +22,11 @@ import { publishedNames } from '../contract/events.ts';
 import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room, RoomKind } from '../contract/rooms.ts';
+import { type Signal, signalPayload } from '../contract/signals.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
+import { createSignalCounter } from './signals.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
@@ -36,7 +39,7 @@ const MAX_CHARS = 10 * 1024 * 1024;
 const STEP_CHARS = 256 * 1024;
 
 /**
- * @param published the names of the events that can be published
+ * @param published the names of the events that can be published, and of signals
  * @param roomKinds those that the operator declares
  */
 export const eventsQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
@@ -48,6 +51,7 @@ export const eventsQuery = (published: readonly string[], roomKinds: readonly Ro
   ),
   limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of records.'),
   wait: integer(0, MAX_WAIT_SECONDS, 0, 'Seconds to wait for a record if there is none (long poll).'),
+  signals: flag(false, 'Whether signals that arrive during `wait` are returned, too.'),
 });
 
 export interface PollingDeps {
@@ -68,6 +72,8 @@ interface EventsPage extends Omit<LogPage, 'records'> {
   readonly first: LogRecord[];
   /** `live` if the records arrived while the client waited. Only then does their age measure the bridge's delay. */
   readonly mode: Mode;
+  /** Those that arrived while the client waited. */
+  readonly signals: readonly Signal[];
 }
 
 interface EventsRequest {
@@ -82,13 +88,16 @@ interface EventsRequest {
   readonly view: View;
   /** The events whose records the view shows; null: all. */
   readonly events: readonly string[] | null;
+  /** The names of signals that end the wait. */
+  readonly signals: ReadonlySet<string>;
   readonly limit: number;
   readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
 export function createPolling({ bus, config, metrics, gate, principalOf, revoked, countRead }: PollingDeps) {
   const waiting = new Set<() => void>();
-  const shape = eventsQuery(publishedNames(config.extraEvents), config.roomKinds);
+  const countSignals = createSignalCounter(metrics, 'longpoll');
+  const shape = eventsQuery([...publishedNames(config.extraEvents), ...config.signals], config.roomKinds);
 
   async function handle(context: BridgeContext): Promise<Response> {
     const query = parseQuery(queryOf(context), shape, [PASS]);
@@ -110,12 +119,13 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
       audiences: [...rooms.values()].flatMap((joined) => joined.audiences),
       view,
       events: eventsSeen(view, config),
+      signals: query.signals ? signalNamesSeen(query.events, config.signals) : new Set(),
       limit: query.limit,
       roomsHeard: roomsHeardBy(principal),
     };
     const { after } = query;
     if (after === 'now') {
-      const empty = pageOf([], { position: bus.head, more: false, mode: 'resumed' });
+      const empty = pageOf([], { position: bus.head, more: false, mode: 'resumed', signals: [] });
       // The client asks for the cursor itself, so the ETag depends on it.
       return answerPage(context, request, empty, etagOf(empty, request.view, bus.head));
     }
@@ -130,6 +140,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
       // A client that has the page already gets it again, together with the new records, because its cursor is before both.
       if (page.ids.length === 0) page = arrived;
       else if (arrived.ids.length > 0) page = await firstPage(request, after);
+      page = { ...page, signals: arrived.signals };
     }
     request.requireToken();
     return answerPage(context, request, page, etagOf(page, request.view));
@@ -156,7 +167,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
       if (!step.more || chars >= MAX_CHARS) break;
       step = await bus.newest(stepOf(request, limit - ids.length), ids[0]);
     }
-    return { ids, first, position, more: false, mode: 'resumed' };
+    return { ids, first, position, more: false, mode: 'resumed', signals: [] };
   }
 
   async function pageAfter(request: EventsRequest, after: Cursor): Promise<EventsPage> {
@@ -164,7 +175,10 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
     const ids: Cursor[] = [];
     const first: LogRecord[] = [];
     let position = after;
-    const pageTo = (end: Cursor, more: boolean): EventsPage => ({ ids, first, position: end, more, mode: 'resumed' });
+    const pageTo = (end: Cursor, more: boolean): EventsPage => ({
+      ...{ ids, first, position: end, more },
+      ...{ mode: 'resumed', signals: [] },
+    });
     let chars = 0;
     for (let scanned = 0, scannedChars = 0; scanned < MAX_SCANNED && scannedChars < MAX_CHARS; ) {
       const page = await bus.read(stepOf(request, limit - ids.length), position);
@@ -210,6 +224,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
   ): Promise<EventsPage> {
     const { caller, claims, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
+    const signals = { names: request.signals, sender: null, active: false };
     const release = await gate.admit(incoming);
     // Not when the wait is over: the answer may have to wait for its reader.
     if (outgoing.closed) release();
@@ -243,18 +258,19 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
         metrics.connected('longpoll', -1);
         finish();
       };
-      const answerEmpty = (): void =>
+      const answerWithSignals = (signals: readonly Signal[]): void =>
         settle(() => {
           const reached = subscription?.cursor ?? position;
           // The time can run out while the subscription still reads the log.
-          resolve(pageOf([], { position: reached, more: reached < bus.head, mode: 'live' }));
+          resolve(pageOf([], { position: reached, more: reached < bus.head, mode: 'live', signals }));
         });
+      const answerEmpty = (): void => answerWithSignals([]);
       const timer = setTimeout(answerEmpty, waitMs);
       const removeListener = onExchangeEnd(outgoing, answerEmpty);
       waiting.add(answerEmpty);
       if (hasExchangeEnded(incoming, outgoing) || gate.draining) answerEmpty();
       subscription = bus.subscribe(
-        { rooms, after, caller },
+        { rooms, after, caller, signals },
         {
           write(batch, mode, flushed) {
             const seen = batch.records.filter((record) => isSeen(record, view));
@@ -268,8 +284,10 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
             const more = seen.length > limit;
             const records = seen.slice(0, limit);
             const { id: reached } = (more ? records.at(-1) : last) as LogRecord;
-            settle(() => resolve(pageOf(records, { position: reached, more, mode })));
+            settle(() => resolve(pageOf(records, { position: reached, more, mode, signals: [] })));
           },
+          signals: answerWithSignals,
+          signalsDropped() {},
           pendingBytes: () => 0,
           reset: (reset) => settle(() => reject(gone(reset))),
           cut: answerEmpty,
@@ -286,18 +304,22 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
     etag: string,
   ): Promise<Response> {
     const { view, roomsHeard } = request;
-    const headers = { ETag: etag, 'Cache-Control': 'private, no-cache' };
-    if (matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
+    const hasSignals = page.signals.length > 0;
+    // Signals happen once, so no cache may answer with them.
+    const headers = hasSignals ? { 'Cache-Control': 'no-store' } : { ETag: etag, 'Cache-Control': 'private, no-cache' };
+    if (!hasSignals && matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
     const isHead = context.req.method === 'HEAD';
     const countDelivery = createDeliveryCounter(metrics, 'longpoll', view);
     const itemsOf = (records: readonly LogRecord[]): string[] => {
       if (records.length > 0 && !isHead) countDelivery(createBatch(records), page.mode);
       return records.flatMap((record) => framesOf(record, view).map((frame) => itemOf(roomsHeard(record), frame)));
     };
+    if (hasSignals) countSignals(page.signals);
+    const signals = page.signals.map(signalItemOf);
     const tail = `],"cursor":${JSON.stringify(page.position)},"hasMore":${page.more}}`;
     const typed = { ...headers, 'Content-Type': JSON_TYPE };
     if (page.first.length === page.ids.length && isSentWhole(charsOf(page.first))) {
-      return answer(context, 200, typed, `{"events":[${itemsOf(page.first).join(',')}${tail}`);
+      return answer(context, 200, typed, `{"events":[${[...itemsOf(page.first), ...signals].join(',')}${tail}`);
     }
     async function* texts(): AsyncGenerator<string> {
       let before = '{"events":[';
@@ -306,6 +328,10 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
           yield `${before}${item}`;
           before = ',';
         }
+      }
+      for (const item of signals) {
+        yield `${before}${item}`;
+        before = ',';
       }
       yield tail;
     }
@@ -372,6 +398,10 @@ const pageOf = (records: LogRecord[], rest: Omit<EventsPage, 'ids' | 'first'>): 
 /** The payload is inserted as text, so its bytes are the same on every transport. */
 function itemOf(rooms: readonly Room[], { event, payload, cursor }: Frame): string {
   return `{"id":${JSON.stringify(cursor)},"event":${JSON.stringify(event)},"rooms":${JSON.stringify(rooms)},"payload":${payload}}`;
+}
+
+function signalItemOf(signal: Signal): string {
+  return itemOf([signal.room], { event: signal.event, payload: signalPayload(signal), cursor: null });
 }
 
 /** Weak: two answers with the same events are equivalent, although their cursors may differ. */

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../support/ports.ts';
-import type { Mode } from './load/protocol.ts';
+import { type Mode, SIGNAL } from './load/protocol.ts';
 import { type Usage, usageOf } from './machine.ts';
 import { end, makeDirectory, removeDirectory, type StartOptions, start } from './processes.ts';
 
@@ -50,10 +50,10 @@ const { PATH } = process.env;
 async function startNode(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
-  stdio: StartOptions['stdio'] = ['ignore', 'pipe', 'pipe'],
+  { on = 'server', stdio = ['ignore', 'pipe', 'pipe'] }: Partial<Pick<StartOptions, 'on' | 'stdio'>> = {},
 ): Promise<Server> {
   const child = start(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
-    ...{ on: 'server', cwd: root, env: { PATH, ...env }, stdio },
+    ...{ on, cwd: root, env: { PATH, ...env }, stdio },
   });
   let complaints = '';
   child.stderr?.on('data', (chunk) => {
@@ -77,14 +77,23 @@ async function startNode(
 
 // ---- this bridge
 
-async function startBridge(storeUrl: string, { bridge, profileTo }: ServerOptions): Promise<Server> {
-  const profiling = profileTo === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileTo}`];
-  return startNode([...profiling, bridge], { PORT: '0', STORE_URL: storeUrl });
+interface Special {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly on?: StartOptions['on'];
 }
 
-async function startOnSqlite(options: ServerOptions): Promise<Server> {
+async function startBridge(
+  storeUrl: string,
+  { bridge, profileTo }: ServerOptions,
+  { env, on = 'server' }: Special = {},
+): Promise<Server> {
+  const profiling = profileTo === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileTo}`];
+  return startNode([...profiling, bridge], { PORT: '0', STORE_URL: storeUrl, ...env }, { on });
+}
+
+async function startOnSqlite(options: ServerOptions, special?: Special): Promise<Server> {
   const directory = makeDirectory(options.directory);
-  const server = await startBridge(`sqlite:${join(directory, 'log.db')}`, options);
+  const server = await startBridge(`sqlite:${join(directory, 'log.db')}`, options, special);
   return {
     ...server,
     async stop() {
@@ -93,6 +102,10 @@ async function startOnSqlite(options: ServerOptions): Promise<Server> {
     },
   };
 }
+
+/** On both cores, and without a limit that the load could reach. */
+const SIGNALLING: Special = { on: 'both', env: { SIGNALS: SIGNAL, RATE_SIGNALS: '1000000' } };
+const startSignalling = (options: ServerOptions): Promise<Server> => startOnSqlite(options, SIGNALLING);
 
 /** A Redis as durable as the SQLite file: it syncs before it answers. */
 async function startOnRedis(options: ServerOptions): Promise<Server> {
@@ -128,6 +141,7 @@ const redisMissing = (): string | null => (isOnPath('redis-server') ? null : 're
 export const ours = {
   sse: bridge('roomcast, SSE', 'sse', startOnSqlite, present),
   websocket: bridge('roomcast, Socket.IO', 'websocket', startOnSqlite, present),
+  signalling: bridge('roomcast, Socket.IO', 'websocket', startSignalling, present),
   sseOnRedis: bridge('roomcast on Redis, SSE', 'sse', startOnRedis, redisMissing),
 } as const;
 
@@ -139,7 +153,7 @@ function peer(name: string, mode: Mode, file: string, more: Partial<Contender> =
     ...{ name, mode, body: 'envelope', isBridge: false, missing: present },
     listenPath: mode === 'sse' ? '/sse?tenantId=tenant-%r' : '/socket.io/?EIO=4&transport=websocket',
     publishPath: () => '/events',
-    start: () => startNode([path, ...args], {}, ['ignore', 'pipe', 'pipe', 'ipc']),
+    start: () => startNode([path, ...args], {}, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] }),
     ...more,
   };
 }

@@ -19,6 +19,8 @@ export interface Cores {
   readonly load: number;
   /** For another server that the one under test leans on: a third core, else the load's. */
   readonly store: number;
+  /** The server's and the load's, for a server that uses two. */
+  readonly both: string;
 }
 
 /** Null where nothing can be pinned: no `taskset`, or one core only. */
@@ -30,7 +32,9 @@ export function findCores(): Cores | null {
     return Array.from({ length: last - first + 1 }, (_, index) => first + index);
   });
   const [server, load, store = load] = cores;
-  return server === undefined || load === undefined || store === undefined ? null : { server, load, store };
+  return server === undefined || load === undefined || store === undefined
+    ? null
+    : { server, load, store, both: `${server},${load}` };
 }
 
 /** Files that one process may have open: the hard limit, to which Node raises its own. */

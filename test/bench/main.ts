@@ -23,6 +23,7 @@ import type { Size } from './scenarios/measures.ts';
 import { publish } from './scenarios/publish.ts';
 import { redis } from './scenarios/redis.ts';
 import { rooms } from './scenarios/rooms.ts';
+import { signals } from './scenarios/signals.ts';
 import { withStage } from './stage.ts';
 
 const { values } = parseArgs({
@@ -49,6 +50,7 @@ const SCENARIOS = {
   f: rooms,
   g: catchUp,
   h: redis,
+  i: signals,
 } as const;
 /** Besides its connections a process has its log, its threads and its libraries open. */
 const FILES_BESIDES = 500;

@@ -20,7 +20,7 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
 
 export interface StartOptions extends SpawnOptions {
-  readonly on: 'server' | 'load' | 'store';
+  readonly on: 'server' | 'load' | 'store' | 'both';
 }
 
 export function start(program: string, args: readonly string[], { on, ...options }: StartOptions): ChildProcess {

@@ -13,11 +13,14 @@ import type {
   PublishResult,
   Reply,
   Request,
+  SignalOptions,
 } from './load/protocol.ts';
 import { end, start } from './processes.ts';
 
 export interface Audience {
   connect(options: Omit<ConnectOptions, 'timeoutMs'>): Promise<Connected>;
+  /** Sends signals from now on. @returns ends them */
+  signal(options: SignalOptions): () => void;
   /** Counts what is delivered from now on. */
   count(options: CountOptions): Counting;
 }
@@ -113,6 +116,12 @@ function createAudience(child: ChildProcess, say: (text: string) => void): Audie
         throw new Error(`only ${connected.ready} of ${options.connections} listeners connected: ${reason}`);
       }
       return connected;
+    },
+    signal(options) {
+      const send = (order: SignalOptions | null): void =>
+        void child.send({ id: 0, kind: 'signal', options: order } satisfies Request);
+      send(options);
+      return () => send(null);
     },
     count(options) {
       let isSettled = false;

@@ -29,6 +29,8 @@ function createClient(...faults: readonly Fault[]) {
       ids.push(...batch.records.map(({ id }) => id));
       if (flushed !== undefined) setImmediate(flushed);
     },
+    signals() {},
+    signalsDropped() {},
     pendingBytes() {
       call('pendingBytes');
       return 0;

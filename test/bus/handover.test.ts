@@ -24,6 +24,8 @@ function createClient() {
       written.push(...batch.records.map(({ id }) => [mode, id] as [Mode, Cursor]));
       if (flushed !== undefined) setImmediate(flushed);
     },
+    signals() {},
+    signalsDropped() {},
     pendingBytes: () => 0,
     reset: ({ cursor }) => void resets.push(cursor),
     cut: () => assert.fail('nobody is slow'),

@@ -32,6 +32,8 @@ function stalledSink() {
       }
       if (flushed !== undefined) flushes.push(flushed);
     },
+    signals() {},
+    signalsDropped() {},
     pendingBytes: () => pending,
     reset: () => assert.fail('nothing was lost'),
     cut() {
@@ -113,6 +115,8 @@ function hearAfter(context: TestContext, bus: Bus, after: Cursor): readonly Batc
       batches.push(batch);
       if (flushed !== undefined) queueMicrotask(flushed);
     },
+    signals() {},
+    signalsDropped() {},
     pendingBytes: () => 0,
     reset: () => assert.fail('nothing was lost'),
     cut: () => assert.fail('not slow'),
@@ -231,7 +235,14 @@ test('a connection that ends with what it is written leaves nothing behind', asy
     };
     return bus.subscribe(
       { rooms, after: first as Cursor },
-      { write, pendingBytes: () => 0, reset: () => assert.fail(), cut: () => assert.fail() },
+      {
+        write,
+        signals() {},
+        signalsDropped() {},
+        pendingBytes: () => 0,
+        reset: () => assert.fail(),
+        cut: () => assert.fail(),
+      },
     );
   });
   await until('all were written to', () => written === subscriptions.length);

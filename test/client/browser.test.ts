@@ -19,7 +19,12 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
   let bridge: TestBridge;
   before(async () => {
     browser = await startBrowser();
-    bridge = await startBridge({ heartbeatMs: 500, retryMs: 20, corsOrigins: [browser.origin] });
+    bridge = await startBridge({
+      heartbeatMs: 500,
+      retryMs: 20,
+      corsOrigins: [browser.origin],
+      signals: ['tickets.viewing'],
+    });
   });
   after(async () => {
     await browser.close();
@@ -139,6 +144,50 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     await page.context().setOffline(false);
     await heardAll(page, published);
   });
+
+  for (const transport of ['websocket', 'sse', 'poll'] as const) {
+    const activeIn = async (tenantId: string): Promise<unknown[]> => {
+      const response = await fetch(`${bridge.url}/signals?tenantId=${tenantId}`);
+      return ((await response.json()) as { signals: unknown[] }).signals;
+    };
+    const keep = (page: Page, tenantId: string): Promise<unknown> =>
+      page.evaluate(`void live.keep('tickets.viewing', 'tenant:${tenantId}', {}, { ttlSeconds: 100 })`);
+
+    test(`two tabs over ${transport} see each other's signal and not their own`, async () => {
+      const tenantId = freshTenant();
+      const options = { url: bridge.url, rooms: { tenantId }, transports: [transport] };
+      const first = await open(options);
+      const second = await first.context().newPage();
+      await second.goto(browser.origin);
+      await second.waitForFunction('window.connectHere !== undefined');
+      await connectOn(second, options);
+      for (const page of [first, second]) await keep(page, tenantId);
+      await until('both active', async () => (await activeIn(tenantId)).length === 2);
+      for (const page of [first, second]) {
+        await until('the other', () => page.evaluate('live.signals().length === 1'));
+      }
+    });
+
+    test(`a page that is hidden, or left, ends what it keeps over ${transport}`, async () => {
+      const tenantId = freshTenant();
+      const page = await open({ url: bridge.url, rooms: { tenantId }, transports: [transport] });
+      await over(page, transport);
+      await keep(page, tenantId);
+      await until('active', async () => (await activeIn(tenantId)).length === 1);
+      // A page of a headless Chromium is always visible.
+      const show = (state: string): Promise<unknown> =>
+        page.evaluate(`
+          Object.defineProperty(document, 'visibilityState', { configurable: true, value: '${state}' });
+          document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
+        `);
+      await show('hidden');
+      await until('ended', async () => (await activeIn(tenantId)).length === 0);
+      await show('visible');
+      await until('active again', async () => (await activeIn(tenantId)).length === 1);
+      await page.goto('about:blank');
+      await until('ended', async () => (await activeIn(tenantId)).length === 0);
+    });
+  }
 
   for (const name of ['squid', 'tinyproxy'] as const) {
     const skip = programPath(programOf(name)) === null ? `${name} is not installed` : false;

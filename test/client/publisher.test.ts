@@ -23,7 +23,7 @@ const codeOf = (error: unknown): string => (error as PublishError).code;
 describe('publishing over HTTP', () => {
   let bridge: TestBridge;
   before(async () => {
-    bridge = await startBridge({ extraEvents: ['leads.updated'] });
+    bridge = await startBridge({ extraEvents: ['leads.updated'], signals: ['tickets.typing'] });
   });
   after(() => bridge.close());
 
@@ -55,6 +55,24 @@ describe('publishing over HTTP', () => {
     });
     return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys };
   }
+
+  test('a signal goes to the listeners of its room at once, and its refusal says what is wrong', async () => {
+    const publisher = createPublisher({ url: bridge.url });
+    const ticketId = freshTenant();
+    const stream = await fetch(`${bridge.url}/sse?ticketId=${ticketId}`);
+    closing.push(() => stream.body?.cancel());
+    const room = `ticket:${ticketId}`;
+    const sent = publisher.signal('tickets.typing', room, { customer: true }, { ttlSeconds: 6 });
+    assert.deepEqual(await sent, { listeners: 1 });
+    const answer = await fetch(`${bridge.url}/signals?ticketId=${ticketId}`);
+    const { signals } = (await answer.json()) as { signals: { payload: object }[] };
+    assert.deepEqual(signals[0]?.payload, { customer: true });
+    await assert.rejects(publisher.signal('tickets.gone', room), { name: 'PublishError', code: 'unknown_event' });
+    const late = publisher.signal('tickets.typing', room, {}, { ttlSeconds: 121 });
+    await assert.rejects(late, (error: PublishError) => error.errors[0]?.path === '/ttlSeconds');
+    await publisher.close();
+    await assert.rejects(publisher.signal('tickets.typing', room), { code: 'closed' });
+  });
 
   test('the answer is the record; waiting events share a request, in order', async () => {
     const tenantId = freshTenant();

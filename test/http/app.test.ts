@@ -35,6 +35,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
       sampleStore: async () => ({ records: 0, oldestAcceptedAtMs: null }),
     }),
     authenticate: async () => ANONYMOUS,
+    authenticateReader: async () => ANONYMOUS,
     authorizeMetrics: async () => {},
     countRead: () => {},
     mintPass: unused,

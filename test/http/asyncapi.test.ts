@@ -13,6 +13,8 @@ import { toYaml } from '../../src/http/reference/routes.ts';
 import { messageNew, startBridge, ticketUpdated } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
 
+/** Declared events and signals that resemble each other and other names. */
+const SIGNALS = ['tickets.typing', 'tickets:typing', 'join.ticket', 'signal-tickets.typing', 'signal.ack'];
 const EXTRA_EVENTS = ['messages.updated', 'leads.updated', 'leads:updated', 'bridge_cursor', 'join.tenant'];
 
 const documentOf = (extraEvents: readonly string[] = [], options = {}): AsyncApiDocument =>
@@ -37,7 +39,8 @@ test('docs/asyncapi.yaml matches the schemas; `npm run openapi` writes it', asyn
 
 for (const [name, document] of Object.entries({
   'the default document': documentOf(),
-  'one with declared events and kinds, a base path and no legacy events': documentOf(EXTRA_EVENTS, {
+  'one with declared events, signals and kinds, a base path and no legacy events': documentOf(EXTRA_EVENTS, {
+    signals: SIGNALS,
     roomKinds: ['queue'],
     basePath: '/rt',
     socketPath: '/live',
@@ -73,22 +76,31 @@ for (const [name, document] of Object.entries({
   });
 }
 
-test('events whose names differ only in punctuation, or resemble other names, are all described', () => {
-  const names = messagesOf(documentOf(EXTRA_EVENTS)).map(({ name }) => name);
+test('events and signals whose names differ only in punctuation, or resemble other names, are all described', () => {
+  const names = messagesOf(documentOf(EXTRA_EVENTS, { signals: SIGNALS })).map(({ name }) => name);
+  for (const signal of SIGNALS)
+    assert.equal(names.filter((name) => name === signal).length, 2, `${signal}, in and out`);
   for (const event of [...EXTRA_EVENTS, 'bridge.cursor', 'join-tenant', 'join', 'ack']) {
     assert.ok(names.includes(event), event);
   }
   assert.ok(!names.includes('message:updated'), 'a declared event has no alias');
 });
 
-test('every event, join and ack of a client is described', async () => {
+test('every event, signal, join and ack of a client is described', async () => {
   const extraEvents = ['leads.updated'];
-  const bridge = await startBridge({ extraEvents, roomKinds: ['queue'], basePath: '/rt' });
+  const signals = ['tickets.typing'];
+  const bridge = await startBridge({ extraEvents, signals, roomKinds: ['queue'], basePath: '/rt' });
   const socket = io(new URL(bridge.url).origin, { transports: ['websocket'] });
   const stream = `${bridge.url}/sse?tenantId=tenant-1`;
   const document = parse(await (await fetch(`${bridge.url}/asyncapi.yaml`)).text()) as AsyncApiDocument;
   const check = checkerOf(document);
-  const described = new Map(messagesOf(document).map((message) => [message.name, message]));
+  const sent = Object.entries(document.components.messages).filter(([key]) => key.startsWith('signal'));
+  const ofSent = new Map(sent);
+  const described = new Map(
+    messagesOf(document)
+      .filter((message) => !sent.some(([, other]) => other === message))
+      .map((message) => [message.name, message]),
+  );
   const sources: EventSource[] = [];
   const received: string[] = [];
   const faults: string[] = [];
@@ -125,6 +137,21 @@ test('every event, join and ack of a client is described', async () => {
       assert.equal(check(ackSchema, ack), null, `${event} ${JSON.stringify(ack)}`);
       assert.equal(check(described.get(event)?.payload as object, rest[0]) === null, ack.ok, event);
     }
+    const signalAck = ofSent.get('signalAck')?.payload as object;
+    for (const [key, event, payload] of [
+      ['signal', 'signal', { event: 'tickets.typing', room: 'tenant:tenant-1', payload: { name: 'Ana' } }],
+      ['signal', 'signal', { event: 'tickets.typing', room: 'queue:7', ttlSeconds: 0, tenantId: 't' }],
+      ['signal', 'signal', { event: 'tickets.typed', room: 'queue:7' }],
+      ['signal', 'signal', { event: 'tickets.typing', room: 'team:7' }],
+      ['signal', 'signal', { event: 'tickets.typing', room: 'queue:7', client: 'a' }],
+      ['signal', 'signal', { event: 'tickets.typing', room: 'queue:7', ttlSeconds: 121 }],
+      ['signalTicketsTyping', 'tickets.typing', { queueId: 7 }],
+      ['signalTicketsTyping', 'tickets.typing', { tenantId: 't' }],
+    ] as const) {
+      const ack: { readonly ok: boolean } = await socket.emitWithAck(event, payload);
+      assert.equal(check(signalAck, ack), null, `${event} ${JSON.stringify(ack)}`);
+      assert.equal(check(ofSent.get(key)?.payload as object, payload) === null, ack.ok, JSON.stringify(payload));
+    }
     socket.emit('join-user', 'no one');
     for (const query of ['', '&after=gone']) {
       const source = new EventSource(`${stream}${query}`);
@@ -138,6 +165,13 @@ test('every event, join and ack of a client is described', async () => {
       }
       await until('the stream is open', () => source.readyState === source.OPEN);
     }
+    const signal = { event: 'tickets.typing', room: 'tenant:tenant-1', payload: { name: 'Ana' } };
+    const headers = { 'content-type': 'application/json' };
+    await fetch(`${bridge.url}/signals`, { method: 'POST', headers, body: JSON.stringify(signal) });
+    await until(
+      'all clients received the signal',
+      () => received.filter((event) => event === signal.event).length >= 3,
+    );
     await bridge.publish('tickets.updated', ticketUpdated());
     await bridge.publish('messages.new', messageNew());
     const change = { ...messageNew(), messageUpdatedAt: '2024-06-01T12:00:01.000Z' };

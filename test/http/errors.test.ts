@@ -78,7 +78,7 @@ const hints: readonly (readonly [path: string, parameter: string, hint: RegExp])
   ['/events?tenant_id=t', 'tenant_id', /did you mean tenantId\?/],
   ['/events?tenantId=t&cursor=X', 'cursor', /did you mean after\?/],
   ['/events?tenantId=t&lastEventId=X', 'lastEventId', /did you mean after\?/],
-  ['/events?tenantId=t&life=10', 'life', /it takes tenantId, .*limit, wait/],
+  ['/events?tenantId=t&life=10', 'life', /it takes tenantId, .*limit, wait, signals/],
   ['/sse?tenantId=t&wait=10', 'wait', /it takes tenantId, .*padding, life/],
   ['/sse?tenantId=t&token=x', 'token', /did you mean access_token\?/],
   ['/tickets?tenantId=t&Status=OPEN', 'Status', /did you mean status\?/],

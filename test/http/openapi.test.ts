@@ -9,7 +9,8 @@ import { createRevoked } from '../../src/auth/revocations.ts';
 import { configure } from '../../src/config.ts';
 import { ERRORS } from '../../src/contract/errors.ts';
 import { type Audience, createEventCatalog } from '../../src/contract/events.ts';
-import { ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
+import { allKinds, ID_SCHEMA, isRoomId } from '../../src/contract/rooms.ts';
+import { createSignalCatalog } from '../../src/contract/signals.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createDocument, type OpenApiDocument } from '../../src/http/reference/openapi.ts';
 import type { ApiResponse, Content, Operation } from '../../src/http/reference/parts.ts';
@@ -50,6 +51,7 @@ test('the document and the app list the same routes', () => {
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
     authenticate: unused,
+    authenticateReader: unused,
     authorizeMetrics: async () => {},
     countRead: () => {},
     mintPass: unused,
@@ -127,12 +129,12 @@ test('the examples of a publish are valid events', () => {
   }
 });
 
-for (const [name, extraEvents, roomKinds] of [
-  ['the default document', [], []],
-  ['one with declared events and kinds', ['leads.updated', 'messages.updated'], ['queue']],
+for (const [name, extraEvents, roomKinds, signals] of [
+  ['the default document', [], [], []],
+  ['one with declared events and kinds', ['leads.updated', 'messages.updated'], ['queue'], ['tickets.typing']],
 ] as const) {
   test(`${name}: every example matches its schema`, () => {
-    const { paths, components } = createDocument(configure({ extraEvents, roomKinds }));
+    const { paths, components } = createDocument(configure({ extraEvents, roomKinds, signals }));
     const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
     let count = 0;
     const check = (of: string, content: Readonly<Record<string, Content>> = {}): void => {
@@ -185,6 +187,45 @@ test('a bridge with room kinds describes their fields, and which bodies it takes
   ]) {
     const { kind } = checks.check(body.event, body.payload, body as Audience);
     assert.equal(fits(body), kind === 'ok', JSON.stringify(body).slice(0, 200));
+  }
+});
+
+test('a bridge with signals describes which it takes, and that streams may be filtered by them', () => {
+  const declared = { signals: ['tickets.typing'], roomKinds: ['queue'] };
+  const { paths, components } = createDocument(configure(declared));
+  for (const path of ['/sse', '/events']) {
+    const filter = paths[path]?.get?.parameters?.find((parameter) => parameter.name === 'events');
+    assert.ok(JSON.stringify(filter?.schema).includes('"tickets.typing"'), path);
+  }
+  const fits = new Ajv({ strict: false, validateFormats: false }).compile({
+    oneOf: [{ $ref: '#/components/schemas/NewSignal' }],
+    components,
+  });
+  const signals = createSignalCatalog(declared.signals, allKinds(declared.roomKinds));
+  const signal = { event: 'tickets.typing', room: 'queue:a' };
+  for (const body of [
+    signal,
+    { ...signal, payload: { ticketId: 7 }, ttlSeconds: 0, tenantId: 7, client: 'tab 1' },
+    { ...signal, tenantId: null },
+    { ...signal, ttlSeconds: 120 },
+    { ...signal, ttlSeconds: 121 },
+    { ...signal, ttlSeconds: -1 },
+    { ...signal, ttlSeconds: 1.5 },
+    { ...signal, ttlSeconds: null },
+    { ...signal, payload: [] },
+    { ...signal, payload: null },
+    { ...signal, tenantId: '' },
+    { ...signal, tenantId: 'a b' },
+    { ...signal, name: 'Ana' },
+    { ...signal, event: 'tickets.typed' },
+    { event: signal.event },
+    { ...signal, room: 'team:a' },
+    { room: signal.room },
+    [signal],
+  ]) {
+    const isTaken = () => signals.check(body, ['client']) !== undefined;
+    if (fits(body)) assert.ok(isTaken(), JSON.stringify(body));
+    else assert.throws(isTaken, /signal|must|required/i, JSON.stringify(body));
   }
 });
 

@@ -341,6 +341,7 @@ describe('state routes and tokens', () => {
       prometheus,
       revoked: createRevoked(logger),
       authenticate: async () => principal,
+      authenticateReader: async () => principal,
       authorizeMetrics: async () => {},
       countRead: () => {},
       mintPass: unused,

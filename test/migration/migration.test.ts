@@ -1,10 +1,12 @@
 /**
  * docs/migration.md, run: a small Express and Socket.IO application moves to the bridge by changing one file. The same
- * front ends, in the same rooms, hear the same events before and after; and afterwards none is lost.
+ * front ends, in the same rooms, hear the same events before and after; and afterwards none is lost. What front ends send to
+ * each other passes, too.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { connect, type Signal } from '../../src/client/client.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { type ServerProcess, startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
@@ -231,6 +233,95 @@ describe('a message while the front end has no connection', () => {
 
   test('arrives afterwards, in order', async () => {
     assert.deepEqual(await hearAcrossAnOutage(moved), ['first', 'missed', 'last']);
+  });
+});
+
+describe('an agent types', () => {
+  /** Ana types in ticket 7, in front of the customer, a second tab of hers and another tenant's ticket of that id. */
+  async function hearTyping(place: Place): Promise<Record<'ana' | 'tab' | 'customer' | 'stranger', Inbox>> {
+    const [ana, tab, customer] = [
+      await listen('ana', place.url),
+      await listen('ana', place.url),
+      await listen('customer', place.url),
+    ];
+    const stranger = await listen('stranger', place.url);
+    await stranger.socket.emitWithAck('join-ticket', '7');
+    ana.socket.emit('ticket:typing', { ticketId: '7', timestamp: 1 });
+    for (const { heard } of [tab, customer]) await until('typing is heard', () => typingIn(heard).length > 0);
+    // What should not have come would have come before the answer to this.
+    for (const { socket } of [ana, stranger]) await socket.emitWithAck('join-ticket', 'none').catch(() => {});
+    return { ana, tab, customer, stranger };
+  }
+  const typingIn = (heard: readonly Heard[]): Heard['payload'][] => named(heard, 'ticket:typing');
+
+  test('was heard by all in the room, the sender too', async () => {
+    const { ana, tab, customer } = await hearTyping(old);
+    for (const { heard } of [ana, tab, customer]) assert.deepEqual(typingIn(heard), [{ ticketId: '7', timestamp: 1 }]);
+  });
+
+  test('is heard by the others in the room, and tells who it is', async () => {
+    const { ana, tab, customer, stranger } = await hearTyping(moved);
+    const added = { room: 'ticket:7', from: 'ana', sender: ana.socket.id, ttlSeconds: 10 };
+    for (const { heard } of [tab, customer]) {
+      assert.deepEqual(typingIn(heard), [{ ticketId: '7', timestamp: 1, ...added }]);
+    }
+    assert.deepEqual(
+      [ana, stranger].map(({ heard }) => typingIn(heard)),
+      [[], []],
+    );
+  });
+
+  test('names that others could believe do not pass as `from`; what the front end adds does', async () => {
+    const [ana, customer] = [await listen('ana', moved.url), await listen('customer', moved.url)];
+    const typing = { ticketId: '7', userName: 'Ana', from: 'bia', sender: 'bia', room: 'tenant:t1', ttlSeconds: 120 };
+    ana.socket.emit('ticket:typing', typing);
+    const heard = () => typingIn(customer.heard).find(({ userName }) => userName === 'Ana');
+    await until('typing is heard', () => heard() !== undefined);
+    const added = { room: 'ticket:7', from: 'ana', sender: ana.socket.id, ttlSeconds: 10 };
+    assert.deepEqual(heard(), { ticketId: '7', userName: 'Ana', ...added });
+  });
+
+  test('who joins meanwhile gets it, with the seconds that are left', async () => {
+    const ana = await listen('ana', moved.url);
+    await ana.socket.emitWithAck('ticket:typing', { ticketId: '11', timestamp: 1 });
+    const bia = await listen('bia', moved.url);
+    await bia.socket.emitWithAck('join-ticket', '11');
+    await until('typing is heard', () => typingIn(bia.heard).length > 0);
+    const [{ ttlSeconds, ...rest }] = typingIn(bia.heard) as [Heard['payload']];
+    assert.deepEqual(rest, { ticketId: '11', timestamp: 1, room: 'ticket:11', from: 'ana', sender: ana.socket.id });
+    assert.ok(Number(ttlSeconds) >= 1 && Number(ttlSeconds) <= 10);
+  });
+
+  type Signals = { 'ticket:typing': Signal<{ ticketId: string; timestamp?: number }> };
+
+  test('a front end with the client library and an old one see each other', async () => {
+    const token = await tokenFor('ana', 't1');
+    const live = connect<Signals>({ url: moved.url, token, rooms: { ticketId: '12' } });
+    closing.push(() => live.close());
+    const bia = await listen('bia', moved.url);
+    await bia.socket.emitWithAck('join-ticket', '12');
+    await live.signal('ticket:typing', { ticketId: '12' }, { ticketId: '12' });
+    await until('the old one hears the new one', () => typingIn(bia.heard).length > 0);
+    const [{ sender: _, ...heard }] = typingIn(bia.heard) as [Heard['payload']];
+    assert.deepEqual(heard, { ticketId: '12', room: 'ticket:12', from: 'ana', ttlSeconds: 10 });
+
+    bia.socket.emit('ticket:typing', { ticketId: '12', timestamp: 1 });
+    await until('the new one hears the old one', () => live.signals({ ticketId: '12' }).length > 0);
+    const [{ expiresAt: __, ...active } = {}] = live.signals({ ticketId: '12' });
+    const names = { event: 'ticket:typing', room: 'ticket:12', from: 'bia', sender: bia.socket.id };
+    assert.deepEqual(active, { ...names, payload: { ticketId: '12', timestamp: 1 } });
+  });
+
+  test('a customer may not signal in a ticket that it may not hear', async () => {
+    const customer = await listen('customer', moved.url);
+    const faults: { readonly code: string; readonly room: string }[] = [];
+    customer.socket.on('bridge.error', (fault) => faults.push(fault));
+    customer.socket.emit('ticket:typing', { ticketId: '8' });
+    await until('it is refused', () => faults.length > 0);
+    assert.deepEqual(
+      faults.map(({ code, room }) => ({ code, room })),
+      [{ code: 'forbidden', room: 'ticket:8' }],
+    );
   });
 });
 

@@ -146,6 +146,20 @@ describe('the console in Chromium', { skip: CHROMIUM === null ? 'chromium is not
     await events(page).filter({ hasText: 'tickets.updated' }).first().waitFor();
   });
 
+  test('the tail shows the active signals of its rooms, as text, until they end', async () => {
+    const bridge = await start({ signals: ['tickets.typing'] });
+    const { page, faults } = await open(bridge.url, 'tail');
+    await tail(page, 'ticket-9', 'ticket');
+    const send = (ttlSeconds: number) =>
+      bridge.signal('tickets.typing', 'ticket:ticket-9', { name: '<img src=x onerror=alert(1)>' }, { ttlSeconds });
+    await send(60);
+    await page.getByRole('row', { name: 'tickets.typing ticket:ticket-9' }).getByText('<img src=x').waitFor();
+    assert.equal(await events(page).count(), 0, 'a signal is no event');
+    await send(0);
+    await page.getByText('Active signals').waitFor({ state: 'detached' });
+    assert.deepEqual(faults, []);
+  });
+
   test('the tail shows new events, filters, pauses and copies', async () => {
     const bridge = await start();
     const { page } = await open(bridge.url, 'tail');

@@ -5,7 +5,8 @@
  * Snippets in sh, js, python and html are run as they stand; only the address they name (localhost:4003,
  * bridge.example) is replaced by the test's own. A comment right before a snippet says what it needs:
  *
- *   <!-- runs until it prints: TEXT -->   it listens for ever; events are published until TEXT comes out
+ *   <!-- runs until it prints: TEXT -->   it listens for ever; events are published, and where the page declares
+ *                                         signals, Ana types, until TEXT comes out
  *   <!-- goes on after a cut, printing: TEXT -->   the same; then it is cut off, and must print each event that was
  *                                         published meanwhile once and in order
  *   <!-- run in FILE: NAME -->            another test runs it, with what it needs
@@ -50,7 +51,10 @@ const SECRET = 'a secret of the docs, of 32 bytes or more';
 
 /** What a page supposes of the bridge that it talks of. */
 const BRIDGES: Readonly<Record<string, Partial<Config>>> = {
+  'README.md': { signals: ['tickets.typing'], rateSignals: 1_000 },
   'docs/console.md': { authMode: 'jwt', jwtSecret: SECRET },
+  // The tests send more than the people of the page.
+  'docs/presence.md': { signals: ['tickets.viewing', 'tickets.typing', 'agents.online'], rateSignals: 1_000 },
   'docs/security.md': { authMode: 'jwt', jwtSecret: SECRET, roomKinds: ['queue'] },
 };
 /** What a page calls `$TOKEN`. */
@@ -172,6 +176,14 @@ async function publishBoth(bridge: TestBridge): Promise<void> {
   await bridge.publish('messages.new', messageNew());
 }
 
+/** Another client, of the ticket that the docs have open. */
+async function signalTyping({ url }: TestBridge): Promise<void> {
+  const signal = { event: 'tickets.typing', room: 'ticket:ticket-123', payload: { name: 'Ana' } };
+  const headers = { 'content-type': 'application/json' };
+  const answer = await fetch(`${url}/signals`, { method: 'POST', headers, body: JSON.stringify(signal) });
+  assert.equal(answer.status, 202, await answer.text());
+}
+
 function missingFor({ language, text }: Snippet): string | null {
   if (language === 'html') return CHROMIUM === null ? 'chromium' : null;
   if (language === 'python') {
@@ -196,6 +208,7 @@ async function run(snippet: Snippet, bridge: TestBridge, t: TestContext): Promis
   }
   await until('it prints', async () => {
     await publishBoth(bridge);
+    if (BRIDGES[snippet.file]?.signals !== undefined) await signalTyping(bridge);
     return running.output().includes(prints) || running.exit() !== null;
   });
   assert.ok(running.output().includes(prints), `${prints} is not in:\n${running.output()}`);

@@ -52,7 +52,13 @@ async function check(context: TestContext, config: Partial<Config>, ...args: str
 const WITHOUT_STREAMS = ['--exclude-path', '/sse', '--exclude-path', '/check/stream'];
 
 test('what the document allows is accepted, and the rest refused', options, async (context) => {
-  await check(context, { extraEvents: ['leads.updated'], roomKinds: ['queue'] }, ...WITHOUT_STREAMS);
+  const config = {
+    extraEvents: ['leads.updated'],
+    roomKinds: ['queue'],
+    signals: ['tickets.typing'],
+    rateSignals: 1_000_000,
+  };
+  await check(context, config, ...WITHOUT_STREAMS);
 });
 
 test('streams', options, async (context) => {
@@ -61,13 +67,14 @@ test('streams', options, async (context) => {
 });
 
 test('with tokens: every refusal is documented', options, async (context) => {
-  const claims = { tenantId: 't', sub: 'u', scope: 'subscribe publish admin' };
+  const claims = { tenantId: 't', sub: 'u', scope: 'subscribe publish signal admin' };
   const token = await new SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).sign(Buffer.from(SECRET));
   const config = {
     authMode: 'jwt',
     jwtSecret: SECRET,
     roomKinds: ['queue', 'team'],
     claimedRoomKinds: ['team'],
+    signals: ['tickets.typing'],
   } as const;
   await check(context, config, ...WITHOUT_STREAMS, '--header', `Authorization: Bearer ${token}`);
 });

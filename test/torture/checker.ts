@@ -23,7 +23,8 @@ export type Law =
   | 'twice'
   | 'half'
   | 'log order'
-  | 'state';
+  | 'state'
+  | 'outlives';
 
 /** A record as the log gave it at the end. */
 export interface LogEntry {

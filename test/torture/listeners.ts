@@ -6,6 +6,7 @@
 import { EventSource } from 'eventsource';
 import { io } from 'socket.io-client';
 import type { Entry, ListenerHistory } from './checker.ts';
+import { type HeardSignal, SIGNALS } from './signals.ts';
 import { JOIN_OF, legacyNames } from './words.ts';
 
 export type Transport = 'websocket' | 'polling' | 'sse' | 'longpoll';
@@ -36,6 +37,7 @@ export interface Listener {
   readonly entries: Entry[];
   /** When each canonical event came, by cursor: milliseconds of `performance.now`. */
   readonly cameAt: Map<string, number>;
+  readonly signals: HeardSignal[];
   /** Times that a connection was made, and times that Socket.IO put the client back by itself. */
   readonly counts: { connects: number; recovered: number; errors: number };
   /** Set when the client gave up for good, which no fault of the server's may make it do. */
@@ -49,6 +51,8 @@ interface Recorder {
   readonly listener: Listener;
   readonly places: Map<string, string | null>;
   event(id: string | null, event: string, payload: string, stream: string): void;
+  /** @param more arguments after the payload */
+  signal(event: string, payload: HeardSignal['payload'], more?: number): void;
   /** @param room whose join was told; left out: all that is heard */
   reset(reset: { reason: string; after: string | null; cursor: string }, room?: string): void;
   note(text: string): void;
@@ -64,11 +68,13 @@ function record(transport: Transport, options: ListenOptions, ready: () => boole
   const entries: Entry[] = [];
   const places = new Map<string, string | null>(rooms.map((room) => [room, options.after ?? null]));
   const cameAt = new Map<string, number>();
+  const signals: HeardSignal[] = [];
   const counts = { connects: 0, recovered: 0, errors: 0 };
   const listener: Listener = {
     transport,
     entries,
     cameAt,
+    signals,
     counts,
     gaveUp: null,
     ready,
@@ -91,6 +97,7 @@ function record(transport: Transport, options: ListenOptions, ready: () => boole
       if (id !== null) cameAt.set(id, performance.now());
       entries.push({ kind: 'event', id, event, payload, stream });
     },
+    signal: (event, payload, more = 0) => void signals.push({ event, payload, atMs: performance.now(), more }),
     reset: ({ reason, after, cursor }, room) =>
       void entries.push({ kind: 'reset', reason, after, cursor, ...(room === undefined ? {} : { room }) }),
     note: (text) => void entries.push({ kind: 'note', text }),
@@ -151,6 +158,11 @@ function listenSocket(transport: 'websocket' | 'polling', options: ListenOptions
     if (!isReplay && (main === null || id > main)) main = id;
   };
   for (const event of [...CANONICAL, ...legacyNames()]) socket.on(event, hear(event));
+  for (const event of SIGNALS) {
+    socket.on(event, (payload: HeardSignal['payload'], ...more: unknown[]) =>
+      recorder.signal(event, payload, more.length),
+    );
+  }
   socket.on('bridge.cursor', (_: object, id: string) => {
     begun = true;
     const isFirst = main === null;
@@ -263,6 +275,9 @@ function listenSse(options: ListenOptions): Listener {
       recorder.event(isCanonical ? lastEventId : null, event, data as string, 'live'),
     );
   }
+  for (const event of SIGNALS) {
+    source.addEventListener(event, ({ data }) => recorder.signal(event, JSON.parse(data as string)));
+  }
   source.addEventListener('bridge.cursor', ({ lastEventId }) => {
     heard = true;
     for (const [room, place] of places) if (place === null) places.set(room, lastEventId);
@@ -304,6 +319,7 @@ function listenLongPoll(options: ListenOptions): Listener {
       after: cursor ?? 'now',
       wait: cursor === null ? 0 : POLL_SECONDS,
       limit: 200,
+      signals: true,
     });
     const response = await fetch(`${url}/events?${query}`, {
       signal: AbortSignal.any([closing.signal, AbortSignal.timeout(2 * POLL_SECONDS * 1000)]),
@@ -324,7 +340,10 @@ function listenLongPoll(options: ListenOptions): Listener {
       throw new Error('refused');
     }
     const body = (await response.json()) as Answer;
-    for (const { id, event, payload } of body.events ?? []) recorder.event(id, event, JSON.stringify(payload), 'live');
+    for (const { id, event, payload } of body.events ?? []) {
+      if (SIGNALS.includes(event)) recorder.signal(event, payload as HeardSignal['payload']);
+      else recorder.event(id, event, JSON.stringify(payload), 'live');
+    }
     if (cursor === null) for (const room of rooms) places.set(room, body.cursor);
     cursor = body.cursor;
   };

@@ -8,6 +8,8 @@ export interface Relay {
   target: { readonly host: string; readonly port: number };
   /** Connections made since the start. */
   readonly connections: number;
+  /** Whether it ever held bytes back: what came through it may have come late. */
+  readonly hasDelayed: boolean;
   /** Resets every connection that is open now. */
   cut(): void;
   /** The open connections (and, when there are none, the next one) are cut once `bytes` more came from the server. */
@@ -44,6 +46,7 @@ export async function startRelay(target: { readonly host: string; readonly port:
   let bytesPerSecond = 0;
   let pendingBudget = Number.POSITIVE_INFINITY;
   let connections = 0;
+  let hasDelayed = false;
 
   const end = (pair: Pair): void => {
     if (!pairs.delete(pair)) return;
@@ -115,6 +118,7 @@ export async function startRelay(target: { readonly host: string; readonly port:
 
   const turn = (to: typeof mode): void => {
     mode = to;
+    if (to !== 'pass') hasDelayed = true;
     for (const pair of pairs) settle(pair);
   };
   const relay: Relay = {
@@ -123,6 +127,9 @@ export async function startRelay(target: { readonly host: string; readonly port:
     target,
     get connections() {
       return connections;
+    },
+    get hasDelayed() {
+      return hasDelayed;
     },
     cut() {
       for (const pair of [...pairs]) end(pair);

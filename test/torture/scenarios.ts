@@ -6,6 +6,7 @@ import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
 import { proxies } from './scenarios-proxies.ts';
 import { filteredReads } from './scenarios-reads.ts';
 import { redisCutOff, redisFlushed, redisFull, redisKilled, redisPaused } from './scenarios-redis.ts';
+import { signalFlood, signalsBesideRecords } from './scenarios-signals.ts';
 import { soak } from './scenarios-soak.ts';
 import { audiences, handshakes, pings, sessions } from './scenarios-socketio.ts';
 import {
@@ -42,6 +43,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'sigterm', tells: 'the server drained, and killed while it drains', short: true, play: killed('SIGTERM') },
   { name: 'mixed', tells: 'every network fault at random, kills among them', short: true, play: mixed },
   { name: 'cut', tells: 'connections cut at every byte of a frame', short: true, play: cutEverywhere },
+  { name: 'signals', tells: 'signals beside records, under kills and cuts', short: true, play: signalsBesideRecords },
   { name: 'readers', tells: 'readers that stop, crawl, or are gone unnoticed', short: false, play: badReaders },
   { name: 'storm', tells: 'a reconnect storm of a crowd', short: true, play: storm },
   {
@@ -91,6 +93,13 @@ export const SCENARIOS: readonly Scenario[] = [
     tells: 'clients that join, leave and reconnect all the time',
     short: true,
     play: sessions,
+  },
+  { name: 'hostile-signals', tells: 'signals far beyond the rate', short: true, play: signalFlood(10) },
+  {
+    name: 'hostile-signals-let-in',
+    tells: 'more signals than readers can take',
+    short: true,
+    play: signalFlood(1_000_000),
   },
   { name: 'hostile-audiences', tells: 'hundreds of rooms in hundreds of tenants', short: true, play: audiences },
   { name: 'proxies', tells: 'real intermediaries, as many as are installed', short: false, play: proxies },

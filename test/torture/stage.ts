@@ -21,6 +21,7 @@ import {
 import { type Listener, type ListenOptions, listen, roomQuery, TRANSPORTS, type Transport } from './listeners.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { type Server, type ServerOptions, startServer } from './server.ts';
+import { checkSignals, createSignallers, SIGNALS, type SignalListener } from './signals.ts';
 import { createWitness } from './witness.ts';
 
 export interface Kit {
@@ -97,7 +98,7 @@ export interface Stage {
   untilReady(): Promise<void>;
   /** One publish, tried once; resolves to its id, or null. */
   publish(options?: PublishOptions): Promise<string | null>;
-  /** Publishers that go on until the returned function is called. */
+  /** Publishers, and senders of signals, that go on until the returned function is called. */
   publishing(concurrency: number, pauseMs?: number, options?: PublishOptions): () => Promise<void>;
   /** Ends a node and starts it again on the same log; relays follow it. */
   restart(signal: NodeJS.Signals, node?: number): Promise<number | null>;
@@ -133,6 +134,8 @@ interface Answer {
 
 const PUBLISH_TIMEOUT_MS = 8_000;
 const SETTLE_MS = 250;
+/** A listener may see a signal this much later than the server wrote it, on a machine that has other work. */
+const SIGNAL_SLACK_MS = { judged: 1_000, unjudged: 5_000 };
 
 const TICKETS = ['ticket-1', 'ticket-2', 'ticket-3'];
 const QUEUES = ['queue-1', 'queue-2'];
@@ -163,6 +166,8 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     HEARTBEAT_MS: '1000',
     EXTRA_EVENTS: 'leads.updated',
     ROOM_KINDS: 'queue',
+    SIGNALS: SIGNALS.join(),
+    RATE_SIGNALS: '1000',
     RATE_JOINS: '1000',
     AUTH_MODE: auth,
     JWT_SECRET: SECRET,
@@ -175,6 +180,7 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
   for (let node = 0; node < (options.nodes ?? 1); node++) servers.push(await startNode());
   const relays: { readonly relay: Relay; readonly node: number }[] = [];
   const listeners: Listener[] = [];
+  const relayOf = new Map<Listener, Relay>();
   const publications: Attempted[] = [];
   const counts = { acknowledged: 0, refusals: 0, duplicates: 0 };
   const serverOf = (node: number): Server => servers[node] as Server;
@@ -300,6 +306,20 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
     return group;
   }
   const problems: Objection[] = [];
+  const signallers = createSignallers({
+    random: random.fork('signals'),
+    tenants,
+    roomsOf: roomsOfTenant,
+    urls: () => servers.map(({ url }) => url),
+    tokenOf: (tenant) =>
+      auth === 'jwt' ? signToken({ tenantId: tenant, sub: 'signaller', scope: 'subscribe signal' }) : null,
+  });
+  const signalListeners = (): SignalListener[] =>
+    listeners.map((listener) => {
+      const { name, rooms, tenants: own } = listener.history;
+      const isDelayed = relayOf.get(listener)?.hasDelayed === true;
+      return { name, signals: listener.signals, tenants: own, rooms: rooms.map(({ room }) => room), isDelayed };
+    });
   const witness = createWitness({
     url: () => serverOf(random.whole(0, servers.length - 1)).url,
     headersOf: (tenant) => authorization(signToken({ tenantId: tenant, scope: 'subscribe' })),
@@ -324,17 +344,17 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
       const relay = await startRelay({ host: '127.0.0.1', port: serverOf(node).port });
       relays.push({ relay, node });
       const token = auth === 'jwt' ? { token: signToken({ tenantId: tenant, sub: 'u', scope: 'subscribe' }) } : {};
-      listeners.push(
-        listen(transport, {
-          name: `listener ${listeners.length}`,
-          url: relay.url,
-          rooms: [`tenant:${tenant}`],
-          mayReset: options.mayReset === true,
-          ...token,
-          ...(auth === 'jwt' ? { tenants: [tenant] } : {}),
-          ...given,
-        }),
-      );
+      const listener = listen(transport, {
+        name: `listener ${listeners.length}`,
+        url: relay.url,
+        rooms: [`tenant:${tenant}`],
+        mayReset: options.mayReset === true,
+        ...token,
+        ...(auth === 'jwt' ? { tenants: [tenant] } : {}),
+        ...given,
+      });
+      listeners.push(listener);
+      relayOf.set(listener, relay);
       return relay;
     },
     async audience(each = 1) {
@@ -383,9 +403,10 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
       };
       const all = Array.from({ length: concurrency }, run);
       const stopWatching = isLossy ? async () => {} : witness.watch();
+      const stopSignals = signallers.start();
       return async () => {
         stopping = true;
-        await Promise.all([...all, stopWatching()]);
+        await Promise.all([...all, stopWatching(), stopSignals()]);
       };
     },
     async restart(signal, node = 0) {
@@ -449,7 +470,12 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
       if (!isLossy && given === undefined && trimmedBefore === null) {
         await witness.judge(log.map(factOf));
       }
-      found = [...objections, ...problems, ...check(history())];
+      const slackMs = kit.judgesTimes ? SIGNAL_SLACK_MS.judged : SIGNAL_SLACK_MS.unjudged;
+      const ofSignals = checkSignals(signalListeners(), signallers.answeredAt, slackMs);
+      for (const { event, id } of log.filter((entry) => SIGNALS.includes(entry.event))) {
+        ofSignals.push({ law: 'stranger', who: id, detail: `the log holds a signal: ${event}` });
+      }
+      found = [...objections, ...problems, ...ofSignals, ...check(history())];
       for (const { gaveUp, history: life } of listeners) {
         if (gaveUp !== null) found.push({ law: 'gap', who: life.name, detail: `gave up for good: ${gaveUp}` });
       }
@@ -468,6 +494,8 @@ export async function createStage(kit: Kit, options: StageOptions): Promise<Stag
           published: counts.acknowledged - counts.duplicates,
           listeners: listeners.length,
           seen: listeners.reduce((sum, { cameAt }) => sum + cameAt.size, 0),
+          signals: signallers.answeredAt.size,
+          'signals seen': listeners.reduce((sum, { signals }) => sum + signals.length, 0),
           reconnects: listeners
             .filter(({ transport }) => transport !== 'longpoll')
             .reduce((sum, { counts: { connects } }) => sum + Math.max(0, connects - 1), 0),

@@ -27,6 +27,8 @@ import {
   pidOf,
   replacePingTimer,
   sendPingPacket,
+  takeOverAcks,
+  takeOverMessages,
   takeOverWebsockets,
   type WebSocket,
   websocketOf,
@@ -196,6 +198,39 @@ test('engine.io, ws, socket.io: a reduced request that is emptied once the conne
   socket.on('canary', (ack: (answer: string) => void) => ack('alive'));
   const message = 'The handshake is read after the connection has opened: it can no longer be forgotten.';
   assert.equal(await within(message, client.emitWithAck('canary')), 'alive');
+});
+
+test('ws: the listeners of message, and isPaused', async (context) => {
+  const { client, socket, conn } = await connect(context);
+  const websocket = websocketOf(conn);
+  assert.ok(websocket);
+  const waiting: (() => void)[] = [];
+  takeOverMessages(websocket, (_data, deliver) => waiting.push(deliver));
+  let isAnswered = false;
+  socket.on('canary', (ack: () => void) => ack());
+  client.emit('canary', () => {
+    isAnswered = true;
+  });
+  await until('the message waits', () => waiting.length > 0);
+  assert.equal(isAnswered, false, 'Engine.IO still has the messages of a websocket: they take no turns.');
+  for (const deliver of waiting) deliver();
+  await until('the message is answered', () => isAnswered);
+  websocket.pause();
+  assert.equal(websocket.isPaused, true, 'No `isPaused`: a websocket would not be read again.');
+});
+
+test('socket.io: packet', async (context) => {
+  const { client, socket, conn } = await connect(context);
+  const written: string[] = [];
+  takeOverAcks(socket, (text) => {
+    written.push(text);
+    conn.write(text);
+  });
+  socket.on('canary', (ack: (answer: object) => void) => ack({ ok: true }));
+  const answers = [client.emitWithAck('canary'), client.emitWithAck('canary')];
+  const hint = 'Acknowledgements do not pass through `packet`: Engine.IO and ws write them.';
+  assert.deepEqual(await within(hint, Promise.all(answers)), [{ ok: true }, { ok: true }]);
+  assert.deepEqual(written, ['30[{"ok":true}]', '31[{"ok":true}]'], hint);
 });
 
 test('socket.io: pid', async (context) => {

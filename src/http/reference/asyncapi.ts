@@ -1,5 +1,5 @@
 /**
- * The AsyncAPI 3.0 document: the events, joins and acks of Socket.IO, and the SSE stream, built from the schemas that the
+ * The AsyncAPI 3.0 document: the events, signals, joins and acks of Socket.IO, and the SSE stream, built from the schemas that the
  * bridge checks with. openapi.ts describes the requests: publishing, polling and the state routes.
  *
  * A message's payload is the JSON that both transports carry; its `headers` are the other arguments of a Socket.IO handler
@@ -18,6 +18,7 @@ import {
 } from '../../contract/events.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
+import { SIGNAL } from '../../contract/signals.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { API_VERSION } from './openapi.ts';
 import {
@@ -34,10 +35,20 @@ import {
   parametersOf,
   RESET,
   ref,
+  SENDER,
+  SIGNAL as SIGNAL_EXAMPLE,
   string,
   TICKET_PAYLOAD,
 } from './parts.ts';
-import { canonicalEvents, type Declared, PAYLOAD_SCHEMAS, payloadsOf, roomPattern } from './schemas.ts';
+import {
+  canonicalEvents,
+  type Declared,
+  newSignal,
+  PAYLOAD_SCHEMAS,
+  payloadsOf,
+  roomPattern,
+  signalPayload,
+} from './schemas.ts';
 
 export interface AsyncApiDocument {
   readonly asyncapi: '3.0.0';
@@ -76,13 +87,19 @@ const JOIN_CODES = [
   'unavailable',
 ] as const;
 
+/** The codes of a refused signal (protocol §14). */
+const SIGNAL_CODES = ['unknown_event', 'invalid_signal', 'forbidden', 'rate_limited'] as const;
+
 /** The key of an event in the document: `messages.new` → `messagesNew`. */
 const keyOf = (event: string): string => event.replaceAll(/[.:-]+(\w?)/g, (_, letter: string) => letter.toUpperCase());
 
 export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
   const joins = joinMessages(options);
-  const events = eventMessages(options, new Set(['ack', ...Object.keys(BRIDGE_MESSAGES), ...Object.keys(joins)]));
-  const received = { ...events, ...BRIDGE_MESSAGES };
+  const taken = new Set([SIGNAL, 'ack', 'signalAck', ...Object.keys(BRIDGE_MESSAGES), ...Object.keys(joins)]);
+  const events = eventMessages(options, taken);
+  const signals = signalMessages(options, new Set([...taken, ...Object.keys(events)]));
+  const received = { ...events, ...signals.received, ...BRIDGE_MESSAGES };
+  const sent = { [SIGNAL]: signalMessage(options), ...signals.sent };
   const inChannel = (messages: object): JsonObject =>
     Object.fromEntries(Object.keys(messages).map((name) => [name, { $ref: `#/components/messages/${name}` }]));
   const ofChannel = (channel: string, messages: object): JsonObject[] =>
@@ -110,7 +127,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
           'stock client (4.6 or newer) reconnects, the bridge restores its rooms and sends the events that it missed; ' +
           '`socket.recovered` is then true.',
         servers: [{ $ref: '#/servers/socketio' }],
-        messages: inChannel({ ...received, ...joins, ack: true }),
+        messages: inChannel({ ...received, ...joins, ...sent, ack: true, signalAck: true }),
         bindings: { ws: { method: 'GET', query: CONNECT_OPTIONS, bindingVersion: '0.1.0' } },
       },
       sse: {
@@ -132,14 +149,17 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
         messages: ofChannel('socketio', received),
       },
       ...Object.fromEntries(
-        Object.keys(joins).map((name) => [
+        Object.keys({ ...joins, ...sent }).map((name) => [
           name,
           {
             action: 'receive',
             channel: { $ref: '#/channels/socketio' },
             messages: ofChannel('socketio', { [name]: true }),
             // Sent only if the client passes a callback.
-            reply: { channel: { $ref: '#/channels/socketio' }, messages: ofChannel('socketio', { ack: true }) },
+            reply: {
+              channel: { $ref: '#/channels/socketio' },
+              messages: ofChannel('socketio', { [name in joins ? 'ack' : 'signalAck']: true }),
+            },
           },
         ]),
       ),
@@ -152,7 +172,7 @@ export function createAsyncApi(options: AsyncApiOptions): AsyncApiDocument {
       },
     },
     components: {
-      messages: { ...received, ...joins, ack: ACK },
+      messages: { ...received, ...joins, ...sent, ack: ACK, signalAck: SIGNAL_ACK },
       schemas: schemas(options),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -199,18 +219,20 @@ const CONNECT_OPTIONS = object(
   [],
 );
 
+/** The names of two declared events may differ only in their punctuation. */
+function keyBeside(name: string, taken: ReadonlySet<string>, messages: object): string {
+  let key = keyOf(name);
+  while (taken.has(key) || Object.hasOwn(messages, key)) key += '_';
+  return key;
+}
+
 /**
  * Canonical and declared events have a cursor; legacy events have none.
  * @param taken keys of the document's other messages
  */
 function eventMessages(options: AsyncApiOptions, taken: ReadonlySet<string>): Record<string, Message> {
   const messages: Record<string, Message> = {};
-  /** The names of two declared events may differ only in their punctuation. */
-  const freeKey = (event: string): string => {
-    let key = keyOf(event);
-    while (taken.has(key) || Object.hasOwn(messages, key)) key += '_';
-    return key;
-  };
+  const freeKey = (event: string): string => keyBeside(event, taken, messages);
   const canonical = canonicalEvents(options);
   const aliases = aliasesOf(options);
   for (const event of publishedNames(options.extraEvents)) {
@@ -304,10 +326,46 @@ function joinMessages({ roomKinds, maxRooms }: AsyncApiOptions): Record<string, 
   return messages;
 }
 
-function idSchema(kind: RoomKind): JsonObject {
-  const id = { ...ID_SCHEMA, type: ['string', 'integer'], description: JSON_ID_RULE };
-  return { oneOf: [id, object({ [idField(kind)]: id })] };
+function signalMessage(options: AsyncApiOptions): Message {
+  const example = { ...SIGNAL_EXAMPLE, event: options.signals[0] ?? SIGNAL_EXAMPLE.event };
+  return {
+    name: SIGNAL,
+    title: 'Send a signal, such as "somebody is typing", to the room; it is not logged',
+    payload: newSignal(options),
+    examples: [{ payload: example }, { payload: { ...example, ttlSeconds: 0 } }],
+  };
 }
+
+/** Each signal as clients receive it, and as they may send it under its own name. */
+function signalMessages({ signals, roomKinds }: AsyncApiOptions, taken: ReadonlySet<string>) {
+  const received: Record<string, Message> = {};
+  const sent: Record<string, Message> = {};
+  const kinds = allKinds(roomKinds).filter((kind) => kind !== 'tenant');
+  for (const name of signals) {
+    received[keyBeside(name, taken, received)] = {
+      name,
+      title: 'Signal: sent to the room now, without a cursor',
+      contentType: 'application/json',
+      payload: ref('Signal'),
+      examples: [{ payload: { ...SIGNAL_EXAMPLE.payload, room: SIGNAL_EXAMPLE.room, ...SENDER, ttlSeconds: 10 } }],
+    };
+  }
+  for (const name of signals) {
+    sent[keyBeside(`signal-${name}`, taken, { ...received, ...sent })] = {
+      name,
+      title: 'Send the signal under its own name: the object is its payload, and an id in it names the room',
+      payload: { type: 'object', anyOf: kinds.map((kind) => object({ [idField(kind)]: ID_IN_JSON })) },
+      examples: [{ payload: { ticketId: 'ticket-123', name: 'Ana' } }],
+    };
+  }
+  return { received, sent };
+}
+
+const ID_IN_JSON: JsonObject = { ...ID_SCHEMA, type: ['string', 'integer'], description: JSON_ID_RULE };
+
+const idSchema = (kind: RoomKind): JsonObject => ({
+  oneOf: [ID_IN_JSON, object({ [idField(kind)]: ID_IN_JSON })],
+});
 
 const ACK: Message = {
   name: 'ack',
@@ -320,8 +378,18 @@ const ACK: Message = {
   ],
 };
 
-function querySchema({ extraEvents, roomKinds }: AsyncApiOptions): JsonObject {
-  const properties = parametersOf(sseQuery(publishedNames(extraEvents), roomKinds)).map(
+const SIGNAL_ACK: Message = {
+  name: 'signalAck',
+  title: 'The response to a signal, passed to your callback',
+  payload: ref('SignalAck'),
+  examples: [
+    { payload: { ok: true } },
+    { payload: { ok: false, code: 'rate_limited', error: 'At most 10 signals per second are allowed.' } },
+  ],
+};
+
+function querySchema({ extraEvents, roomKinds, signals }: AsyncApiOptions): JsonObject {
+  const properties = parametersOf(sseQuery([...publishedNames(extraEvents), ...signals], roomKinds)).map(
     ({ name, description, schema }) => [name, describe(schema, description)],
   );
   return object(Object.fromEntries(properties), []);
@@ -329,6 +397,16 @@ function querySchema({ extraEvents, roomKinds }: AsyncApiOptions): JsonObject {
 
 function schemas(options: AsyncApiOptions): Readonly<Record<string, JsonObject>> {
   const room = describe(string, '`{kind}:{id}`');
+  const refusal = (codes: readonly string[]): JsonObject =>
+    object(
+      {
+        ok: { const: false },
+        code: { enum: codes },
+        error: describe(string, 'A sentence that says what is wrong. Your code decides by `code`.'),
+        room,
+      },
+      ['ok', 'code', 'error'],
+    );
   const legacy = Object.keys(aliasesOf(options)).map((event) => {
     const description = `The canonical payload with the fields of \`${LEGACY_ENTITY[event]}\` copied to the top level, unless a key exists there already.`;
     return [`Legacy${PAYLOAD_SCHEMAS[event]}`, { allOf: [ref(PAYLOAD_SCHEMAS[event] as string)], description }];
@@ -354,17 +432,11 @@ function schemas(options: AsyncApiOptions): Readonly<Record<string, JsonObject>>
       oneOf: [
         object({ ok: { const: true }, room, cursor }),
         object({ ok: { const: true }, rooms: describe(arrayOf(string), 'In the answer to an array.'), cursor }),
-        object(
-          {
-            ok: { const: false },
-            code: { enum: JOIN_CODES },
-            error: describe(string, 'A sentence that says what is wrong. Your code decides by `code`.'),
-            room,
-          },
-          ['ok', 'code', 'error'],
-        ),
+        refusal(JOIN_CODES),
       ],
     },
+    SignalAck: { oneOf: [object({ ok: { const: true } }), refusal(SIGNAL_CODES)] },
+    ...(options.signals.length === 0 ? {} : { Signal: signalPayload }),
     Reset: RESET,
     Refusal: object({ code: string, message: string, room }, ['code', 'message']),
   };

@@ -52,6 +52,11 @@ export function createDocument({ basePath, ...declared }: DocumentOptions): Open
     tags: [
       { name: 'Publish', description: 'Send events to the bridge. Once you have the response, they are durable.' },
       { name: 'Listen', description: 'Receive events, live or after a cursor.' },
+      {
+        name: 'Signals',
+        description:
+          'Facts that expire, such as "somebody is typing". The bridge sends them on, and does not log them.',
+      },
       { name: 'State', description: 'Read the newest state of tickets: when your client starts, and after a reset.' },
       { name: 'Operate', description: 'Metrics, health, erasure, the pages of the bridge, and this description.' },
     ],

@@ -1,5 +1,6 @@
 /** The operations of the OpenAPI document, and the paths that lead to them. */
 import { JSON_TYPE } from '../../answers/answer.ts';
+import { roomQuery } from '../../answers/rooms.ts';
 import { MESSAGES_NEW, MESSAGES_UPDATED, publishedNames, TICKETS_UPDATED } from '../../contract/events.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
@@ -16,6 +17,7 @@ import {
   CURSOR,
   cursor,
   headersOf,
+  ISO_INSTANT,
   json,
   MESSAGE_PAYLOAD,
   type Operation,
@@ -28,6 +30,8 @@ import {
   problems,
   ROOMS,
   ref,
+  SENDER,
+  SIGNAL,
   string,
   TICKET_PAYLOAD,
   text,
@@ -111,19 +115,76 @@ const publish: Operation = {
   },
 };
 
-const sse = ({ extraEvents, roomKinds }: Declared): Operation => ({
+const sendSignal: Operation = {
+  operationId: 'signal',
+  tags: ['Signals'],
+  summary: 'Send a signal, such as "somebody is typing"',
+  description:
+    'Everybody who listens to the room now gets the signal. It is active for `ttlSeconds`, and is never logged. There is one ' +
+    'active signal for each name, room and sender: a new one replaces it, and `ttlSeconds: 0` ends it. With tokens, you need ' +
+    'the scope `signal` and must be allowed to hear the room; or the scope `publish`. `RATE_SIGNALS` limits the signals of a ' +
+    'caller. Under load the bridge drops signals, not events.',
+  requestBody: {
+    required: true,
+    content: {
+      [JSON_TYPE]: {
+        schema: ref('NewSignal'),
+        examples: {
+          begin: { summary: 'Somebody is typing', value: { ...SIGNAL, ttlSeconds: 10, client: 'tab-1' } },
+          end: {
+            summary: 'No longer',
+            value: { event: SIGNAL.event, room: SIGNAL.room, ttlSeconds: 0, client: 'tab-1' },
+          },
+        },
+      },
+    },
+  },
+  responses: {
+    202: ok('The signal is on its way.', json(ref('SignalSent'), 'sent', { listeners: 3 })),
+    ...problems([
+      'unknown_parameter',
+      ...TOKEN_PROBLEMS,
+      'invalid_json',
+      'body_too_large',
+      'unsupported_media_type',
+      'unknown_event',
+      'invalid_signal',
+      'rate_limited',
+    ]),
+  },
+};
+
+const activeSignals = ({ roomKinds }: Declared): Operation => ({
+  operationId: 'listSignals',
+  tags: ['Signals'],
+  summary: 'List the active signals of rooms',
+  description:
+    'Signals that have not ended, on any node. A node that has just started may not know those that were sent before. ' +
+    'Name at least one room.',
+  security: LISTEN_SECURITY,
+  parameters: parametersOf(roomQuery(roomKinds)),
+  responses: {
+    200: ok(
+      'The active signals.',
+      json(ref('ActiveSignals'), 'signals', { signals: [{ ...SIGNAL, ...SENDER, expiresAt: ISO_INSTANT }] }),
+    ),
+    ...problems([...STATE_PROBLEMS, 'too_many_rooms', 'too_many_connections']),
+  },
+});
+
+const sse = ({ extraEvents, roomKinds, signals }: Declared): Operation => ({
   operationId: 'stream',
   tags: ['Listen'],
   summary: 'Stream the events of rooms (Server-Sent Events)',
   description:
     'The stream starts with `retry:` and a `bridge.cursor` event. Each event then has its name in `event:`, its payload ' +
-    'in `data:` and, if it is canonical, its cursor in `id:`. When you resume with `Last-Event-ID` or `after`, you ' +
+    'in `data:` and, if it is canonical, its cursor in `id:`. Signals of the rooms come too, without `id:`. When you resume with `Last-Event-ID` or `after`, you ' +
     'first get the events that you missed. If they are no longer in the log, you get a `bridge.reset` event. While the ' +
     'bridge cannot serve you, an EventSource gets status 200 with a `bridge.error` event, because any other status ' +
     'would stop it from reconnecting. Name at least one room.',
   security: LISTEN_SECURITY,
   parameters: [
-    ...parametersOf(sseQuery(publishedNames(extraEvents), roomKinds)),
+    ...parametersOf(sseQuery([...publishedNames(extraEvents), ...signals], roomKinds)),
     {
       name: 'Last-Event-ID',
       in: 'header',
@@ -162,15 +223,15 @@ const NOT_MODIFIED = {
   description: 'Nothing has changed since the response with this `ETag`.',
   headers: headersOf(ETAG),
 };
-const events = ({ extraEvents, roomKinds }: Declared): Operation => ({
+const events = ({ extraEvents, roomKinds, signals }: Declared): Operation => ({
   operationId: 'poll',
   tags: ['Listen'],
   summary: 'Read the events of rooms after a cursor (polling, long polling)',
   description:
     'Read a page, then continue with its `cursor` as `after`. With `wait`, the response comes as soon as there is an event, ' +
-    'or when the time is over. Name at least one room.',
+    'or when the time is over. With `signals=true`, so does a signal that arrives meanwhile. Name at least one room.',
   security: LISTEN_SECURITY,
-  parameters: [...parametersOf(eventsQuery(publishedNames(extraEvents), roomKinds)), IF_NONE_MATCH],
+  parameters: [...parametersOf(eventsQuery([...publishedNames(extraEvents), ...signals], roomKinds)), IF_NONE_MATCH],
   responses: {
     200: ok(
       'A page of events, oldest first.',
@@ -470,6 +531,7 @@ const asset = file('asset', 'A script or style sheet of a page', text('text/java
 export const pathsOf = (declared: Declared): Paths => ({
   '/events': { post: publish, get: events(declared) },
   '/sse': { get: sse(declared) },
+  '/signals': { post: sendSignal, get: activeSignals(declared) },
   '/tickets': { get: tickets },
   '/tickets/{ticketId}': { get: ticket, delete: eraseTicket },
   '/tickets/{ticketId}/messages': { get: messages },

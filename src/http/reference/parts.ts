@@ -78,6 +78,8 @@ export const CHANGE_PAYLOAD = {
   messageStatus: 'read',
   message: { id: 'msg-1', content: 'Good morning' },
 } as const;
+export const SIGNAL = { event: 'tickets.typing', room: 'ticket:ticket-123', payload: { name: 'Ana' } } as const;
+export const SENDER = { from: 'user-1', sender: 'Qx7kPd2mTz.tab-1' } as const;
 export const ROOMS = ['tenant:tenant-1', 'ticket:ticket-123', 'agreement:agreement-9'] as const;
 export const PUBLISHED = { id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, duplicate: false } as const;
 

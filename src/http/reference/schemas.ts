@@ -12,6 +12,12 @@ import {
 } from '../../contract/events.ts';
 import { MAX_BATCH, MAX_BATCH_ROOMS, MAX_NAMED_ROOMS } from '../../contract/publishing.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  MAX_CLIENT_CHARACTERS,
+  MAX_SIGNAL_BYTES,
+  MAX_TTL_SECONDS,
+} from '../../contract/signals.ts';
 import { MAX_CLAIM_CHARACTERS } from '../routes/revocations.ts';
 import {
   arrayOf,
@@ -28,7 +34,7 @@ import {
 import { statsSchemas } from './stats.ts';
 
 /** What an operator declares, and both documents describe. */
-export type Declared = Pick<Config, 'extraEvents' | 'roomKinds'>;
+export type Declared = Pick<Config, 'extraEvents' | 'roomKinds' | 'signals'>;
 
 /** The server refuses other members. */
 const NO_OTHERS = { additionalProperties: false } as const;
@@ -164,7 +170,7 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
       results: describe(arrayOf(ref('Published')), 'One result for each event of the request, in its order.'),
     }),
     Event: object({
-      id: describe(cursorOrNull, 'The cursor of the event. Null for a legacy event.'),
+      id: describe(cursorOrNull, 'The cursor of the event. Null for a legacy event and a signal.'),
       event: string,
       rooms: describe(arrayOf(string), 'The rooms of the event that you may hear.'),
       payload: { type: 'object' },
@@ -173,6 +179,33 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
       events: arrayOf(ref('Event')),
       cursor: describe(cursor, 'The `after` parameter of your next request.'),
       hasMore: describe(boolean, 'True if the log has more events after `cursor` right now.'),
+    }),
+    NewSignal: newSignal(declared, {
+      client: {
+        type: ['string', 'null'],
+        minLength: 1,
+        maxLength: MAX_CLIENT_CHARACTERS,
+        description:
+          'Tells your tabs apart. If it has only letters, digits, `_` and `-`, it is the end of `sender`, after a dot.',
+      },
+    }),
+    SignalSent: object({
+      listeners: {
+        type: 'integer',
+        minimum: 0,
+        description: 'The connections in the room, on the node that answers.',
+      },
+    }),
+    ActiveSignals: object({
+      signals: arrayOf(
+        object({
+          event: string,
+          room: string,
+          ...SENDER_MEMBERS,
+          payload: describe({ type: 'object' }, 'The members that the sender gave.'),
+          expiresAt: describe(INSTANT, 'When it ends, by the clock of the server.'),
+        }),
+      ),
     }),
     ...statsSchemas,
     NewRevocation: {
@@ -218,6 +251,56 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
     Gone: { allOf: [ref('Problem'), RESET] },
   };
 }
+
+const SENDER_MEMBERS = {
+  from: describe(STRING_OR_NULL, 'The `sub` of the sender’s token. Null without tokens.'),
+  sender: describe(string, 'An opaque name for the sender’s connection, or for its `sub` and `client`.'),
+};
+
+/** What a sender gives (protocol §14). */
+export function newSignal(
+  { signals, roomKinds }: Declared,
+  more: Readonly<Record<string, JsonObject>> = {},
+): JsonObject {
+  const members = {
+    event: signals.length === 0 ? describe(string, 'This bridge declares no signals (`SIGNALS`).') : { enum: signals },
+    room: { type: 'string', pattern: roomPattern(roomKinds) },
+    payload: describe(
+      { type: 'object', default: {} },
+      `Its JSON text has at most ${MAX_SIGNAL_BYTES} bytes. The members \`room\`, \`from\`, \`sender\` and \`ttlSeconds\` are dropped.`,
+    ),
+    ttlSeconds: {
+      type: 'integer',
+      minimum: 0,
+      maximum: MAX_TTL_SECONDS,
+      default: DEFAULT_TTL_SECONDS,
+      description: 'How long the signal is active. 0 ends it.',
+    },
+    tenantId: {
+      type: ['string', 'integer', 'null'],
+      ...ID,
+      minLength: 1,
+      description: `The tenant. Required if your token names several, or \`"*"\`. ${JSON_ID_RULE}.`,
+    },
+    ...more,
+  };
+  return { ...object(members, ['event', 'room']), ...NO_OTHERS };
+}
+
+/** What listeners get (protocol §14). */
+export const signalPayload: JsonObject = describe(
+  object({
+    room: describe(string, 'The room to which it was sent: `{kind}:{id}`.'),
+    ...SENDER_MEMBERS,
+    ttlSeconds: {
+      type: 'integer',
+      minimum: 0,
+      maximum: MAX_TTL_SECONDS,
+      description: 'How many seconds it is active from now on. 0: it has ended.',
+    },
+  }),
+  'A signal: the payload that the sender gave, and these members, which only the bridge sets.',
+);
 
 const { maxLength, pattern } = ID_SCHEMA;
 const ID = { maxLength, pattern } as const;

@@ -34,6 +34,8 @@ export interface LiveTail extends Model {
   readonly status: Status;
   /** Newest first. Does not change while paused. */
   readonly events: readonly TailEvent[];
+  /** Those that are active now in the rooms. */
+  readonly signals: readonly TailSignal[];
   /** How many events arrived since the pause. */
   readonly arrivedWhilePaused: number;
   readonly isPaused: boolean;
@@ -57,7 +59,8 @@ const RETRY_MS = 2_000;
 const NOT_CONNECTED: Status = { state: 'connecting', transport: null, error: null };
 
 type Payload = Readonly<Record<string, unknown>>;
-type TailConnection = Live<Record<string, Payload>, string>;
+type TailConnection = Live<Record<string, unknown>, string>;
+export type TailSignal = ReturnType<TailConnection['signals']>[number];
 
 interface HistoryPage {
   readonly events: readonly { readonly id: string; readonly event: string; readonly payload: Payload }[];
@@ -82,12 +85,13 @@ export function createLiveTail(access: Access): LiveTail {
 
   function open(): TailConnection {
     const { token } = access;
-    const opened = connect<Record<string, Payload>, string>({
+    const opened = connect<Record<string, unknown>, string>({
       url: BASE,
       socketPath: SOCKET_PATH,
       ...(token === null ? {} : { token }),
     });
     opened.on('status', () => changes.notify());
+    opened.on('signals', () => changes.notify());
     void receive(opened);
     return opened;
   }
@@ -96,7 +100,7 @@ export function createLiveTail(access: Access): LiveTail {
     try {
       for await (const { event, cursor, transport, payload } of from) {
         if (from !== live) return;
-        keep(tailEvent(event, cursor, payload, transport, Date.now()));
+        keep(tailEvent(event, cursor, payload as Payload, transport, Date.now()));
       }
     } catch {
       changes.notify(); // The status holds the reason.
@@ -207,6 +211,9 @@ export function createLiveTail(access: Access): LiveTail {
     get events() {
       events ??= newestFirst();
       return paused ?? events;
+    },
+    get signals() {
+      return live?.signals() ?? [];
     },
     get arrivedWhilePaused() {
       return arrivedWhilePaused;

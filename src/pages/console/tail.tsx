@@ -19,6 +19,7 @@ export function Tail({ tail, feed, eventNames }: TailProps) {
   return (
     <>
       <TailRooms tail={tail} feed={feed} />
+      <Signals tail={tail} />
       <div class="columns tailing">
         <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
         <PayloadViewer event={selected} />
@@ -116,6 +117,49 @@ function TailFault({ tail }: { readonly tail: LiveTail }) {
   }
   if (state === 'closed' && error !== null) return <p class="fault">The tail is closed. {error.message}</p>;
   return null;
+}
+
+const MAX_SIGNALS = 50;
+
+/** What is true right now, such as "somebody is typing". Events are what happened. */
+function Signals({ tail }: { readonly tail: LiveTail }) {
+  useModels(tail);
+  const { signals } = tail;
+  if (signals.length === 0) return null;
+  return (
+    <section class="panel" aria-labelledby="signals">
+      <h3 id="signals">Active signals</h3>
+      <Scroll label="Active signals">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Signal</th>
+              <th scope="col">Room</th>
+              <th scope="col">From</th>
+              <th scope="col">Payload</th>
+            </tr>
+          </thead>
+          <tbody>
+            {signals.slice(0, MAX_SIGNALS).map(({ event, room, from, sender, payload }) => (
+              <tr key={`${event}\n${room}\n${sender}`}>
+                <th scope="row">{event}</th>
+                <td class="name">
+                  <bdi>{room}</bdi>
+                </td>
+                <td class="name">
+                  <bdi title={sender}>{from ?? sender}</bdi>
+                </td>
+                <td>
+                  <code dir="ltr">{printableJson(JSON.stringify(payload))}</code>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+      {signals.length > MAX_SIGNALS && <p class="note">and {count(signals.length - MAX_SIGNALS)} more</p>}
+    </section>
+  );
 }
 
 /** Until the first row can be measured. */

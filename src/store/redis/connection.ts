@@ -13,7 +13,7 @@ import type { Settings } from './log.ts';
 import type { Script } from './script.ts';
 import type { Address, RedisTarget } from './url.ts';
 
-type Client = ReturnType<typeof createClient>;
+export type Client = ReturnType<typeof createClient>;
 
 /** The failures of Redis and of the way to it; any other error is a fault of this process. */
 export class RedisFailure extends Error {}
@@ -64,11 +64,19 @@ export interface Context {
   readonly reader: Connection;
   /** For the tail's blocking reads. */
   readonly tailer: Connection;
+  /** These and any further ones. */
+  readonly connections: Set<Connection>;
   /** Aborts when the store is closed. */
   readonly signal: AbortSignal;
 }
 
-export function createConnection(target: RedisTarget, name: 'writer' | 'reader' | 'tail', logger: Logger): Connection {
+/** `greet` runs on each new connection before the first command; if it throws, the connection is replaced. */
+export function createConnection(
+  target: RedisTarget,
+  name: 'writer' | 'reader' | 'tail' | 'channel',
+  logger: Logger,
+  greet: (client: Client) => Promise<void> = async () => {},
+): Connection {
   const closing = new AbortController();
   /** Each ends one wait for a connection. */
   const waiters = new Set<AbortController>();
@@ -85,7 +93,7 @@ export function createConnection(target: RedisTarget, name: 'writer' | 'reader' 
     let backoffMs = BACKOFF_MS.first;
     while (!closing.signal.aborted) {
       try {
-        const connected = await connect(target, name, closing.signal);
+        const connected = await connect(target, name, greet, closing.signal);
         const ended = new Promise<Error>((resolve) => {
           connected.client.once('error', resolve);
           connected.client.once('end', () => resolve(new Error('the connection ended')));
@@ -183,7 +191,12 @@ export async function readInfo(connection: Connection, section: string, answerMs
 }
 
 /** Connects a client to the master. The caller destroys the client. */
-async function connect(target: RedisTarget, name: string, signal: AbortSignal) {
+async function connect(
+  target: RedisTarget,
+  name: string,
+  greet: (client: Client) => Promise<void>,
+  signal: AbortSignal,
+) {
   const address = target.masterName === null ? target.nodes[0] : await findMaster(target);
   if (address === undefined || address === null) throw new Error('no Sentinel knows the master');
   const client = newClient(target, address, `roomcast-${name}`);
@@ -191,9 +204,11 @@ async function connect(target: RedisTarget, name: string, signal: AbortSignal) {
     await within(CONNECT_MS, signal, async () => {
       await client.connect();
       // A Sentinel may not know yet that a master was demoted: https://redis.io/docs/latest/develop/reference/sentinel-clients/
-      if (target.masterName === null) return;
-      const role = await client.sendCommand(['ROLE']);
-      if (!Array.isArray(role) || role[0] !== 'master') throw new Error('this Redis is not the master');
+      if (target.masterName !== null) {
+        const role = await client.sendCommand(['ROLE']);
+        if (!Array.isArray(role) || role[0] !== 'master') throw new Error('this Redis is not the master');
+      }
+      await greet(client);
     });
     return { client, address };
   } catch (error) {

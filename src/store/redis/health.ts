@@ -52,7 +52,7 @@ export async function openLog({ target, settings, writer }: Context) {
 
 /** Runs until the store is closed. */
 export function watchHealth(context: Context, appender: Appender): void {
-  const { target, settings, writer, reader, tailer, signal } = context;
+  const { target, settings, writer, reader, connections, signal } = context;
   const probing = setInterval(() => void probe(), PROBE_MS);
   const checking = target.masterName === null ? undefined : setInterval(() => void checkMaster(), SENTINEL_CHECK_MS);
   signal.addEventListener('abort', () => {
@@ -78,7 +78,7 @@ export function watchHealth(context: Context, appender: Appender): void {
   async function checkMaster(): Promise<void> {
     const master = await findMaster(target).catch(() => null);
     if (master === null) return;
-    for (const connection of [writer, reader, tailer]) {
+    for (const connection of connections) {
       const address = connection.address();
       if (address !== null && (address.host !== master.host || address.port !== master.port)) connection.reconnect();
     }

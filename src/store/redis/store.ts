@@ -1,14 +1,15 @@
 /**
  * The log in Redis (7 or newer) or Valkey, for any number of nodes.
  *
- * A node has three connections, so that neither a long read nor the blocked tail delays an append. Each atomic step is
- * one script (scripts/). Redis may be away, slow or replaced at any time: calls end within their deadlines,
- * and the store recovers by itself.
+ * A node has three connections, so that neither a long read nor the blocked tail delays an append, and a fourth for
+ * what it says to other nodes (channel.ts). Each atomic step is one script (scripts/). Redis may be away, slow or
+ * replaced at any time: calls end within their deadlines, and the store recovers by itself.
  */
 import type { Logger } from '../../logger.ts';
 import type { Store } from '../store.ts';
 import { createAppender } from './appender.ts';
 import { createCalls, READ_MS, unavailable } from './calls.ts';
+import { createChannel } from './channel.ts';
 import { type Context, createConnection, RedisFailure, readInfo } from './connection.ts';
 import { openLog, watchHealth } from './health.ts';
 import { NEWEST, READ, RESOLVE, type Settings, STATS } from './log.ts';
@@ -45,6 +46,7 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
     writer,
     reader,
     tailer,
+    connections: new Set([writer, reader, tailer]),
     signal: closing.signal,
   };
   const appender = createAppender(context);
@@ -56,7 +58,7 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
   async function close(): Promise<void> {
     await appender.close();
     closing.abort();
-    for (const connection of [writer, reader, tailer]) connection.close();
+    for (const connection of context.connections) connection.close();
     await tailing;
   }
 
@@ -71,6 +73,7 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
     ...createSessions(calls),
     ...createRetention(calls, context, revocations),
     ...revocations.port,
+    ...createChannel(context),
     opened: opened.bounds,
     tail(listener) {
       if (tailing !== null) throw new Error('the tail was already started');

@@ -345,6 +345,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     followRevocations: (to) => follower.follow(to),
     stats: () => reads.submit({ kind: 'stats' }),
     // A file has one server.
+    broadcast: () => true,
+    onBroadcast() {},
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
     healthy: () => isHealthy && !writes.isStalled(),
     close() {

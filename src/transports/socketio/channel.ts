@@ -15,12 +15,13 @@ import {
   tokenRevoked,
   type WatchedConnection,
 } from '../../auth/revocations.ts';
+import type { Pacer } from '../../bus/pacer.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import type { Connection } from './connection.ts';
-import { type WebSocket, websocketOf } from './internals.ts';
+import { takeOverMessages, type WebSocket, websocketOf } from './internals.ts';
 import { EngineOutbox, endWithin, terminate } from './outbox.ts';
 import { answerPings } from './pongs.ts';
 
@@ -28,8 +29,9 @@ import { answerPings } from './pongs.ts';
 const CONNECT_WITHIN_MS = 20_000;
 /** CONNECT packets of one connection: a namespace or two, each refused a few times. Past the limit it is closed. */
 const MAX_CONNECTS = 10;
-/** Packets and pings that one connection may send in a second, beside a join and a leave for each of RATE_JOINS. */
-const MIN_PACKETS_PER_SECOND = 1_000;
+/** Packets and pings that one connection may send in a second: a join and a leave for each of RATE_JOINS, signals, others. */
+const maxPacketsPerSecond = ({ rateJoins, rateSignals }: ChannelDeps['config']): number =>
+  1_000 + 2 * rateJoins + rateSignals;
 const MAX_POLLING_DEBT_S = 1;
 const UNREAD = 'a client that does not read its answers was cut';
 /** How much of MAX_CONNECTIONS the connections in no namespace may take, and what they may take in any case. */
@@ -53,12 +55,16 @@ export interface Admission {
 }
 
 export interface ChannelDeps {
-  readonly config: Pick<Config, 'maxBufferBytes' | 'rateJoins'>;
+  readonly config: Pick<Config, 'maxBufferBytes' | 'rateJoins' | 'rateSignals'>;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Counts the connections that are in no namespace. */
   readonly silentLimits: ConnectionLimits;
   readonly revoked: Revoked;
+  /** The events that send signals. */
+  readonly signalNames: ReadonlySet<string>;
+  /** A flood of signals delays no record (design law 15). */
+  readonly signalPacer: Pacer;
 }
 
 export class Channel implements WatchedConnection {
@@ -72,6 +78,8 @@ export class Channel implements WatchedConnection {
   isAuthenticating = false;
   #budget: TokenBucket | null = null;
   #isHeldBack = false;
+  /** Signals that wait for their turn. */
+  #waiting = 0;
   readonly #deps: ChannelDeps;
   readonly #admission: Admission;
   #releaseSilent: () => void;
@@ -92,16 +100,41 @@ export class Channel implements WatchedConnection {
     this.#deps = deps;
     this.#admission = admission;
     this.#releaseSilent = admission.releaseSilent;
-    this.#answerPings();
+    this.#serve();
     conn.on('packet', (packet: { readonly type: string; readonly data?: unknown }) => this.#received(packet));
     conn.on('upgrading', () => this.#probed());
-    conn.on('upgrade', () => this.#answerPings());
+    conn.on('upgrade', () => this.#serve());
     conn.once('close', () => this.#closed());
   }
 
-  #answerPings(): void {
+  #serve(): void {
     const websocket = websocketOf(this.conn);
-    if (websocket !== null) answerPings(websocket, () => this.#count());
+    if (websocket === null) return;
+    answerPings(websocket, () => this.#count());
+    if (this.#deps.signalNames.size > 1) {
+      takeOverMessages(websocket, (data, deliver) => this.#takeTurn(websocket, data, deliver));
+    }
+  }
+
+  /** Signals take turns, before they are parsed. All else, such as a pong or a join, does not wait behind them. */
+  #takeTurn(websocket: WebSocket, data: Buffer, deliver: () => void): void {
+    const turn = this.#deps.signalNames.has(eventOf(data)) ? this.#deps.signalPacer.take() : null;
+    if (turn === null) {
+      deliver();
+      return;
+    }
+    this.#waiting++;
+    // The rest of a flood waits in the client's own TCP connection.
+    websocket.pause();
+    turn.then(() => {
+      this.#waiting--;
+      deliver();
+      this.#resume(websocket);
+    });
+  }
+
+  #resume(websocket: WebSocket): void {
+    if (websocket.isPaused && this.#waiting === 0 && !this.#isHeldBack) websocket.resume();
   }
 
   /**
@@ -110,7 +143,7 @@ export class Channel implements WatchedConnection {
    */
   #count(): void {
     const nowMs = performance.now();
-    this.#budget ??= new TokenBucket(MIN_PACKETS_PER_SECOND + 2 * this.#deps.config.rateJoins, nowMs);
+    this.#budget ??= new TokenBucket(maxPacketsPerSecond(this.#deps.config), nowMs);
     this.#budget.take(1, nowMs);
     if (this.#isHeldBack) return;
     const waitSeconds = this.#budget.waitSeconds(nowMs);
@@ -133,7 +166,7 @@ export class Channel implements WatchedConnection {
       return;
     }
     this.#isHeldBack = false;
-    websocket.resume();
+    this.#resume(websocket);
   }
 
   /** Cuts a client that sends and does not read the answers. */
@@ -244,3 +277,9 @@ export class Channel implements WatchedConnection {
     else tcpSocket.once('close', release);
   }
 }
+
+/** Of a Socket.IO EVENT in the main namespace (`42`, then an id if it wants an answer); else empty. */
+function eventOf(data: Buffer): string {
+  return /^42\d*\["([^"\\]*)"/.exec(data.toString('latin1', 0, MAX_HEAD_BYTES))?.[1] ?? '';
+}
+const MAX_HEAD_BYTES = 160;

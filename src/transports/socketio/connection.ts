@@ -5,6 +5,7 @@
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
 import { audiencesToJoin, parseRoom, parseRooms, tooManyRooms } from '../../answers/rooms.ts';
+import { signalOf } from '../../answers/signals.ts';
 import { clientAddress, TokenBucket } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
@@ -14,9 +15,10 @@ import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
 import { allKinds, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { SIGNAL, type Signal, type SignalCatalog } from '../../contract/signals.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
-import type { Encoder } from './encoder.ts';
-import { pidOf } from './internals.ts';
+import { type Encoder, encodeSignals } from './encoder.ts';
+import { pidOf, takeOverAcks } from './internals.ts';
 import { type EngineOutbox, terminate } from './outbox.ts';
 import type {
   RecoverableConnection,
@@ -58,6 +60,8 @@ export function requestsFor(declaredKinds: readonly RoomKind[]): ReadonlyMap<str
 
 export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
   readonly requests: ReadonlyMap<string, RoomRequest>;
+  readonly signals: SignalCatalog;
+  readonly countSignals: Readonly<Record<'websocket' | 'polling', (signals: readonly Signal[]) => void>>;
   readonly metrics: Metrics;
   readonly recovery: Recovery;
 }
@@ -94,6 +98,7 @@ export class Connection implements Sink, RecoverableConnection {
   #heard: number;
   /** RATE_JOINS at once, and as many in each second after. */
   #joinBucket: TokenBucket | null = null;
+  #signalBucket: TokenBucket | null = null;
   #sentCursor: Cursor;
   #sentCursorAtMs = performance.now();
 
@@ -124,10 +129,14 @@ export class Connection implements Sink, RecoverableConnection {
 
     const rooms = recovered?.joined ?? new Map();
     const caller = callerKey(principal, clientAddress(socket.request, config.trustProxy));
-    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller }, this);
+    const { names } = deps.signals;
+    const signals = names.size === 0 ? null : { names, sender: this.sid, active: true };
+    if (recovered !== null) bus.signals.back(this.sid);
+    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller, signals }, this);
     if (recovered !== null && recovered.changed.size > 0) recovery.saveSoon(this, recovered.changed);
     // One listener for all events: a listener each would cost one function per event and connection.
     socket.onAny((event: unknown, ...args: unknown[]) => this.#request(event, args));
+    takeOverAcks(socket, (text) => outbox.sendText(text));
   }
 
   get sid(): string {
@@ -158,6 +167,16 @@ export class Connection implements Sink, RecoverableConnection {
       this.#sentCursorAtMs = performance.now();
     }
     countDelivery[this.#outbox.transport](batch, mode);
+  }
+
+  signals(signals: readonly Signal[]): void {
+    if (this.closed) return;
+    this.#outbox.send(encodeSignals(signals));
+    this.#deps.countSignals[this.#outbox.transport](signals);
+  }
+
+  signalsDropped(count: number): void {
+    this.#deps.metrics.signalsDropped(this.#outbox.transport, count);
   }
 
   pendingBytes(): number {
@@ -213,9 +232,12 @@ export class Connection implements Sink, RecoverableConnection {
   #request(event: unknown, args: unknown[]): void {
     if (this.closed) return;
     const ack = typeof args.at(-1) === 'function' ? (args.pop() as Ack) : null;
-    const request = this.#deps.requests.get(String(event));
-    if (request === undefined) this.#answerUnknown(String(event), ack);
-    else this.#joinOrLeave(request, args, ack);
+    const name = String(event);
+    const { requests, signals } = this.#deps;
+    const request = requests.get(name);
+    if (request !== undefined) this.#joinOrLeave(request, args, ack);
+    else if (name === SIGNAL || signals.names.has(name)) this.#signal(name, args[0], ack);
+    else this.#answerUnknown(name, ack);
   }
 
   /** A client that gets no acknowledgement may hold back its next requests. */
@@ -223,7 +245,36 @@ export class Connection implements Sink, RecoverableConnection {
     const nowMs = performance.now();
     if (ack === null && nowMs - this.#toldUnknownAtMs < UNKNOWN_INTERVAL_MS) return;
     if (ack === null) this.#toldUnknownAtMs = nowMs;
-    this.#refuse(unknownEvent(event, this.#deps.requests.keys()), undefined, ack);
+    const { requests, signals } = this.#deps;
+    this.#refuse(unknownEvent(event, [...requests.keys(), SIGNAL, ...signals.names]), undefined, ack);
+  }
+
+  /** Under its own name, a signal is its payload alone (protocol §14). */
+  #signal(name: string, arg: unknown, ack: Ack | null): void {
+    const { signals, bus } = this.#deps;
+    let room: Room | undefined;
+    try {
+      this.#countSignal();
+      const request = name === SIGNAL ? signals.check(arg) : signals.checkPayload(name, arg);
+      room = request.room;
+      bus.signals.send(
+        signalOf(this.principal, request, () => this.sid),
+        true,
+      );
+      ack?.({ ok: true });
+    } catch (error) {
+      this.#refuse(error, room, ack);
+    }
+  }
+
+  #countSignal(): void {
+    const { rateSignals } = this.#deps.config;
+    const nowMs = performance.now();
+    this.#signalBucket ??= new TokenBucket(rateSignals, nowMs);
+    if (this.#signalBucket.waitSeconds(nowMs) > 0) {
+      throw new BridgeError('rate_limited', `At most ${rateSignals} signals per second are allowed.`);
+    }
+    this.#signalBucket.take(1, nowMs);
   }
 
   #joinOrLeave({ isJoin, kind }: RoomRequest, [arg, options]: readonly unknown[], ack: Ack | null): void {
@@ -242,8 +293,13 @@ export class Connection implements Sink, RecoverableConnection {
       if (isJoin) this.#countJoins(rooms.length);
       const audiences = new Map<Room, readonly string[]>();
       for (room of isJoin ? rooms : []) audiences.set(room, audiencesToJoin(this.principal, room));
-      this.#inTurn(rooms, () => (isJoin ? this.#join(audiences, options) : this.#leave(rooms))).then(
-        (cursor) => ack?.({ ok: true, ...(isArray ? { rooms } : { room: single }), cursor }),
+      /** Those of the rooms that are new. */
+      const entered: string[] = [];
+      this.#inTurn(rooms, () => (isJoin ? this.#join(audiences, options, entered) : this.#leave(rooms))).then(
+        (cursor) => {
+          ack?.({ ok: true, ...(isArray ? { rooms } : { room: single }), cursor });
+          if (entered.length > 0) this.#subscription.sendActiveSignals(entered);
+        },
         (error: unknown) => this.#refuse(error, single, ack),
       );
     } catch (error) {
@@ -290,8 +346,11 @@ export class Connection implements Sink, RecoverableConnection {
     else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, room });
   }
 
-  /** Joins all rooms or none. Resolves to the cursor of the acknowledgement. */
-  async #join(rooms: AudiencesByRoom, options: unknown): Promise<Cursor> {
+  /**
+   * Joins all rooms or none. Resolves to the cursor of the acknowledgement.
+   * @param entered gets the audiences of the rooms that were not joined before
+   */
+  async #join(rooms: AudiencesByRoom, options: unknown, entered: string[]): Promise<Cursor> {
     const after = parseAfter(options);
     // Joining again does nothing, except for a replay that the client may have missed (recovery.ts, `unproven`).
     const toJoin = new Map(
@@ -323,6 +382,7 @@ export class Connection implements Sink, RecoverableConnection {
       for (const [room, audiences] of toJoin) this.#forget(room, audiences.length);
       throw error;
     }
+    entered.push(...[...toJoin.values()].flat());
     return joinedAt;
   }
 

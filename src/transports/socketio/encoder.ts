@@ -8,8 +8,10 @@
 import { type Batch, encodeRecord } from '../../bus/batch.ts';
 import type { Mode } from '../../bus/subscription.ts';
 import { framesOf, type View } from '../../contract/frames.ts';
+import { type Signal, signalPayload } from '../../contract/signals.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter } from '../delivery-counter.ts';
+import { createSignalEncoder } from '../signals.ts';
 
 /** A Socket.IO EVENT packet, without Engine.IO's packet type: `2["name",{…},"cursor"]`. */
 export type PacketText = string;
@@ -51,9 +53,18 @@ function packetsOf(batch: Batch, key: string, view: View, cursors: boolean, mode
   );
 }
 
+export const encodeSignals = createSignalEncoder(
+  (signal: Signal) => prepare([`2[${JSON.stringify(signal.event)},${signalPayload(signal)}]`]),
+  (encodings): PreparedPackets => ({
+    texts: encodings.flatMap(({ texts }) => texts),
+    websocketBytes: Buffer.concat(encodings.map(({ websocketBytes }) => websocketBytes)),
+  }),
+);
+
 function prepare(texts: readonly PacketText[]): PreparedPackets {
   // Engine.IO's packet type `4` is a message.
-  return { texts, websocketBytes: Buffer.concat(texts.map((text) => websocketMessage(`4${text}`))) };
+  const messages = texts.map((text) => websocketMessage(`4${text}`));
+  return { texts, websocketBytes: messages.length === 1 ? (messages[0] as Buffer) : Buffer.concat(messages) };
 }
 
 /** A websocket text message from a server: one unmasked frame (RFC 6455 §5.2). */

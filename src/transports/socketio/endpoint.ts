@@ -14,12 +14,17 @@ import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
+import { createPacer } from '../../bus/pacer.ts';
+import { signalsPerTurn } from '../../bus/signals.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
+import { allKinds } from '../../contract/rooms.ts';
+import { createSignalCatalog, SIGNAL } from '../../contract/signals.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
+import { createSignalCounter } from '../signals.ts';
 import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
@@ -43,10 +48,14 @@ import { sealSessions } from './sealed-sessions.ts';
 const MAX_MESSAGE_BYTES = 100_000;
 /** The Engine.IO revision that the bridge speaks (query `EIO`). */
 const REVISION = '4';
+/** What a signal costs, about. */
+const SIGNAL_MS = 0.1;
 const TICK_MS = 1_000;
 const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
-export interface SocketIoDeps extends RecoveryDeps, Omit<ConnectionDeps, 'recovery' | 'requests'> {
+export interface SocketIoDeps
+  extends RecoveryDeps,
+    Omit<ConnectionDeps, 'recovery' | 'requests' | 'signals' | 'countSignals'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
   readonly revoked: Revoked;
@@ -75,11 +84,22 @@ export function createSocketIo(deps: SocketIoDeps) {
     { ...deps, store: { bounds: () => deps.store.bounds(), ...sealSessions(deps.store) } },
     connections,
   );
-  const connectionDeps: ConnectionDeps = { ...deps, recovery, requests: requestsFor(config.roomKinds) };
+  const connectionDeps: ConnectionDeps = {
+    ...{ ...deps, recovery, requests: requestsFor(config.roomKinds) },
+    signals: createSignalCatalog(config.signals, allKinds(config.roomKinds)),
+    countSignals: {
+      websocket: createSignalCounter(metrics, 'websocket'),
+      polling: createSignalCounter(metrics, 'polling'),
+    },
+  };
   /** Every Engine.IO connection by its `sid`, also one without a namespace. */
   const channels = new Map<string, Channel>();
   const silentLimits = createConnectionLimits({ maxConnections: maxSilent(config), maxConnectionsPerAddress: null });
-  const channelDeps: ChannelDeps = { ...deps, silentLimits };
+  const channelDeps: ChannelDeps = {
+    ...{ ...deps, silentLimits },
+    signalNames: new Set([SIGNAL, ...config.signals]),
+    signalPacer: createPacer(signalsPerTurn(SIGNAL_MS)),
+  };
   const logRefusal = createRefusalLog(deps.logger, config.trustProxy);
   /** By the object that Engine.IO receives as the request. */
   const admissions = new WeakMap<object, Admission>();
@@ -156,7 +176,10 @@ export function createSocketIo(deps: SocketIoDeps) {
     socket.on('disconnect', (reason) => {
       connection.ended(reason);
       channel.client = null;
-      if (connections.get(pid) === connection) connections.delete(pid);
+      // Otherwise the client has a newer connection.
+      if (connections.get(pid) !== connection) return;
+      connections.delete(pid);
+      deps.bus.signals.gone(connection.sid);
     });
     forgetHandshake(socket);
   });

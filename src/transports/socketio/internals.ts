@@ -3,6 +3,7 @@
  * happens without it. package.json pins engine.io, socket.io and socket.io-adapter by `~`, engine.io pins ws in the same
  * way, and test/transports/internals.test.ts has a canary for each entry. (Node's internals: sse/response-writer.ts.)
  */
+import type { EventEmitter } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket as NetSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -22,6 +23,7 @@ interface EngineInternals {
 export interface WebSocket {
   readonly readyState: number;
   readonly _socket?: NetSocket | null;
+  readonly isPaused: boolean;
   once(event: 'close', listener: () => void): void;
   on(event: 'ping', listener: (data: Buffer) => void): void;
   pong(data: Buffer, mask: false, sent: () => void): void;
@@ -77,6 +79,22 @@ export function replacePingTimer(connection: EngineSocket, replacement: { refres
 /** `sendPacket`: the only way to send a ping through Engine.IO. Without it, pings throw. */
 export function sendPingPacket(connection: EngineSocket): void {
   internalsOf(connection).sendPacket('ping');
+}
+
+type MessageListener = (this: WebSocket, data: Buffer, isBinary: boolean) => void;
+
+/**
+ * `listeners('message')`: Engine.IO's, which parses what a client has sent, is called when `deliver` is. Without it,
+ * messages take no turns.
+ */
+export function takeOverMessages(websocket: WebSocket, received: (data: Buffer, deliver: () => void) => void): void {
+  const emitter = websocket as unknown as EventEmitter;
+  for (const listener of emitter.listeners('message') as MessageListener[]) {
+    emitter.off('message', listener);
+    emitter.on('message', (data: Buffer, isBinary: boolean) =>
+      received(data, () => listener.call(websocket, data, isBinary)),
+    );
+  }
 }
 
 interface WebSocketServer {
@@ -157,6 +175,23 @@ export function isHandshakeForgotten({ conn }: Socket): boolean {
 /** `pid`: the private session id, which Socket.IO sends to the client. Without it, no client is recovered. */
 export function pidOf(socket: Socket): string {
   return (socket as unknown as { readonly pid: string }).pid;
+}
+
+/** Of socket.io-parser. */
+const ACK_PACKET = 3;
+type Packet = { readonly type: number; readonly id?: number; readonly data?: unknown };
+
+/**
+ * `packet`, which writes acknowledgements: they leave as events do, past Engine.IO and ws (outbox.ts). Without it, both
+ * write them. Only for sockets of the main namespace, whose packets do not name it.
+ */
+export function takeOverAcks(socket: Socket, send: (text: string) => void): void {
+  const internals = socket as unknown as { packet(packet: Packet, options?: object): void };
+  const { packet: write } = internals;
+  internals.packet = (packet, options) => {
+    if (packet.type === ACK_PACKET) send(`${ACK_PACKET}${packet.id}${JSON.stringify(packet.data)}`);
+    else write.call(socket, packet, options);
+  };
 }
 
 /**

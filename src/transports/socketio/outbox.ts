@@ -77,7 +77,10 @@ export class EngineOutbox {
   }
 
   sendText(text: PacketText): void {
-    this.#connection.write(text, UNCOMPRESSED);
+    if (this.#connection.readyState !== 'open') return;
+    const tcpSocket = idleTcpSocketOf(this.#connection, this.#websocket);
+    if (tcpSocket !== null) tcpSocket.write(websocketMessage(`4${text}`));
+    else this.#connection.write(text, UNCOMPRESSED);
   }
 
   get transport(): 'websocket' | 'polling' {

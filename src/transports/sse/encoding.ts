@@ -5,6 +5,8 @@ import type { BridgeError } from '../../contract/errors.ts';
 import { framesOf, type LogRecord, type View } from '../../contract/frames.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
+import { type Signal, signalPayload } from '../../contract/signals.ts';
+import { createSignalEncoder } from '../signals.ts';
 import { type Chunk, chunkOf } from './response-writer.ts';
 
 /** Shared by all streams of one view. Null if the view shows nothing of the batch. */
@@ -36,6 +38,12 @@ function encodeOne(record: LogRecord, key: string, view: View): Chunk | null {
 function block(event: string, id: string | null, data: string): string {
   return `event: ${event}\n${id === null ? '' : `id: ${id}\n`}data: ${data}\n\n`;
 }
+
+/** A signal has no cursor, so its block has no `id`. */
+export const encodeSignals = createSignalEncoder(
+  (signal: Signal): Chunk => chunkOf(block(signal.event, null, signalPayload(signal))),
+  (chunks) => chunkOf(chunks.map(({ bytes }) => bytes)),
+);
 
 /** An event with a name and data, because some clients ignore the id of a block without data (protocol §6). */
 export function cursorBlock(cursor: Cursor): string {

@@ -20,6 +20,7 @@ import {
   requireWellFormedCursor,
 } from '../../answers/query.ts';
 import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answers/rooms.ts';
+import { signalNamesSeen } from '../../answers/signals.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
@@ -33,7 +34,7 @@ import {
 } from '../../auth/revocations.ts';
 import type { Batch } from '../../bus/batch.ts';
 import type { Bus } from '../../bus/bus.ts';
-import type { Mode, Sink, Subscription } from '../../bus/subscription.ts';
+import type { Mode, SignalInterest, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
@@ -41,11 +42,13 @@ import { publishedNames } from '../../contract/events.ts';
 import type { View } from '../../contract/frames.ts';
 import type { Reset, Start } from '../../contract/reset.ts';
 import type { RoomKind } from '../../contract/rooms.ts';
+import type { Signal } from '../../contract/signals.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
 import type { Gate } from '../gate.ts';
-import { createEncoder, cursorBlock, type Encoder, errorBlock, resetBlock } from './encoding.ts';
+import { createSignalCounter } from '../signals.ts';
+import { createEncoder, cursorBlock, type Encoder, encodeSignals, errorBlock, resetBlock } from './encoding.ts';
 import { type Chunk, chunkOf, openWriter, type ResponseWriter, requestSocket } from './response-writer.ts';
 
 const MAX_PADDING_BYTES = 8192;
@@ -60,7 +63,7 @@ const MAX_TICK_MS = 1_000;
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
 
 /**
- * @param published the names of the events that can be published
+ * @param published the names of the events that can be published, and of signals
  * @param roomKinds those that the operator declares
  */
 export const sseQuery = (published: readonly string[], roomKinds: readonly RoomKind[] = []) => ({
@@ -91,12 +94,14 @@ export interface SseDeps {
 interface SharedView {
   readonly encode: Encoder;
   readonly countDelivery: DeliveryCounter;
+  readonly signals: SignalInterest;
 }
 
 export function createSse({ bus, config, metrics, logger, gate, principalOf, revoked }: SseDeps) {
   const streams = new Set<Stream>();
-  const shape = sseQuery(publishedNames(config.extraEvents), config.roomKinds);
+  const shape = sseQuery([...publishedNames(config.extraEvents), ...config.signals], config.roomKinds);
   const sharedViews = new Map<string, SharedView>();
+  const countSignals = createSignalCounter(metrics, 'sse');
   let ticking: NodeJS.Timeout | undefined;
 
   async function handle(context: BridgeContext): Promise<Response> {
@@ -113,8 +118,9 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
         const caller = callerKey(principal, clientAddress(incoming, config.trustProxy));
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after, caller);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
+        const shared = sharedViewOf(viewOf(query, config), signalNamesSeen(query.events, config.signals));
         const stream = new Stream(
-          sharedViewOf(viewOf(query, config)),
+          shared,
           requestIdOf(outgoing),
           performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
           expiryOf(principal),
@@ -134,7 +140,10 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
           stream.close();
         });
         stream.open(start, query.padding);
-        stream.subscription = bus.subscribe({ rooms, after: after === null ? null : start.cursor, caller }, stream);
+        stream.subscription = bus.subscribe(
+          { rooms, after: after === null ? null : start.cursor, caller, signals: shared.signals },
+          stream,
+        );
         return RESPONSE_ALREADY_SENT;
       } catch (error) {
         release();
@@ -164,12 +173,17 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
     return answer(context, 200, STREAM_HEADERS, `retry: ${retryMs}\n${errorBlock(error)}`);
   }
 
-  function sharedViewOf(view: View): SharedView {
-    const existing = sharedViews.get(view.key);
+  function sharedViewOf(view: View, signals: ReadonlySet<string>): SharedView {
+    const key = `${view.key} ${[...signals]}`;
+    const existing = sharedViews.get(key);
     if (existing !== undefined) return existing;
-    const shared = { encode: createEncoder(view), countDelivery: createDeliveryCounter(metrics, 'sse', view) };
+    const shared: SharedView = {
+      encode: createEncoder(view),
+      countDelivery: createDeliveryCounter(metrics, 'sse', view),
+      signals: { names: signals, sender: null, active: true },
+    };
     if (sharedViews.size === MAX_VIEWS) sharedViews.clear();
-    sharedViews.set(view.key, shared);
+    sharedViews.set(key, shared);
     return shared;
   }
 
@@ -213,6 +227,15 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
       this.writer.write(chunk, flushed);
       this.lastWriteMs = performance.now();
       countDelivery(batch, mode);
+    }
+
+    signals(signals: readonly Signal[]): void {
+      this.writer.write(encodeSignals(signals));
+      countSignals(signals);
+    }
+
+    signalsDropped(count: number): void {
+      metrics.signalsDropped('sse', count);
     }
 
     pendingBytes(): number {

@@ -11,10 +11,15 @@ import {
   type Counted,
   type CountOptions,
   type Mode,
+  nameOf,
   reportProgress,
+  SIGNAL,
+  SIGNAL_SHIFT_US,
+  type SignalOptions,
   STAMP,
   STAMP_DIGITS,
   serve,
+  type Tickets,
 } from './protocol.ts';
 import { createSamples } from './samples.ts';
 
@@ -27,6 +32,7 @@ const STAMP_BYTES = STAMP.length + STAMP_DIGITS;
 interface Listener {
   readonly socket: Socket;
   readonly room: number;
+  readonly ticket: string | null;
   /** What came before it was ready. */
   greeting: string;
   /** How far the websocket handshake is. */
@@ -44,7 +50,10 @@ let closed = 0;
 let counting = startCount(Number.POSITIVE_INFINITY, () => {});
 
 function startCount(expected: number, reached: () => void) {
-  return { expected, reached, deliveries: 0, firstUs: 0, lastUs: 0, samples: createSamples(), closedBefore: closed };
+  return {
+    ...{ expected, reached, deliveries: 0, firstUs: 0, lastUs: 0, samples: createSamples(), closedBefore: closed },
+    ...{ signals: 0, signalSamples: createSamples() },
+  };
 }
 
 // ---- counting
@@ -86,6 +95,11 @@ function keepTail(listener: Listener, bytes: Buffer, from: number): void {
 function count(bytes: Buffer, at: number, readAtUs: number): void {
   let sentAtUs = 0;
   for (let i = at + STAMP.length; i < at + STAMP_BYTES; i++) sentAtUs = sentAtUs * 10 + (bytes[i] as number) - 48;
+  if (sentAtUs > 2 * SIGNAL_SHIFT_US) {
+    counting.signals++;
+    counting.signalSamples.add(readAtUs - sentAtUs + SIGNAL_SHIFT_US);
+    return;
+  }
   if (counting.deliveries++ === 0) counting.firstUs = readAtUs;
   counting.lastUs = readAtUs;
   counting.samples.add(readAtUs - sentAtUs);
@@ -96,9 +110,10 @@ function count(bytes: Buffer, at: number, readAtUs: number): void {
 
 /** A text frame; clients must mask, and a mask of zeros leaves the text as it is. */
 function frameOf(text: string): Buffer {
-  const body = Buffer.from(text);
-  if (body.length > 125) throw new Error('only short frames are sent');
-  return Buffer.concat([Buffer.from([0x81, 0x80 | body.length, 0, 0, 0, 0]), body]);
+  const { length } = text;
+  if (length > 0xffff) throw new Error('only short frames are sent');
+  const head = length < 126 ? [0x80 | length] : [0x80 | 126, length >> 8, length & 0xff];
+  return Buffer.concat([Buffer.from([0x81, ...head, 0, 0, 0, 0]), Buffer.from(text)]);
 }
 
 /** A text frame of the one letter `2`. No payload here holds such bytes: they are ASCII, and messages begin with `4`. */
@@ -107,25 +122,30 @@ const PONG = frameOf('3');
 const HANDSHAKE = [
   { awaits: '\r\n\r\n', answers: null },
   { awaits: '0{', answers: '40' },
-  { awaits: '40{', answers: '420["join-tenant","tenant-%r"]' },
-  { awaits: '430[{"ok":true', answers: null },
+  { awaits: '40{', answers: null },
 ];
+/** The acknowledgement asked for by all that a listener emits. */
+const ACK = '0';
+const JOINED = `43${ACK}[{"ok":true`;
+
+function joinOf({ room, ticket }: Listener): string {
+  const tenantId = `tenant-${room}`;
+  const join = ticket === null ? ['join-tenant', tenantId] : ['join', [`tenant:${tenantId}`, `ticket:${ticket}`]];
+  return `42${ACK}${JSON.stringify(join)}`;
+}
 
 function shakeHands(listener: Listener): void {
   for (let step = HANDSHAKE[listener.step]; step !== undefined; step = HANDSHAKE[++listener.step]) {
     const at = listener.greeting.indexOf(step.awaits);
     if (at === -1) return;
     listener.greeting = listener.greeting.slice(at + step.awaits.length);
-    if (step.answers !== null) listener.socket.write(frameOf(inRoom(step.answers, listener.room)));
+    if (step.answers !== null) listener.socket.write(frameOf(step.answers));
+    if (listener.step + 1 === HANDSHAKE.length) listener.socket.write(frameOf(joinOf(listener)));
   }
-  listener.ready = true;
+  listener.ready = listener.greeting.includes(JOINED);
 }
 
 // ---- connecting
-
-function inRoom(template: string, room: number): string {
-  return template.replace('%r', String(room));
-}
 
 function requestOf(mode: Mode, path: string): string {
   const headers =
@@ -150,8 +170,24 @@ function greet(listener: Listener, mode: Mode, chunk: Buffer): void {
   else listener.ready = listener.greeting.includes('\r\n\r\n');
 }
 
+/** @param order the connection's, among those of its room */
+function ticketOf({ name, sizes }: Tickets, room: number, order: number): string {
+  const all = sizes.reduce((sum, size) => sum + size, 0);
+  let rest = order % all;
+  return nameOf(
+    name,
+    room,
+    sizes.findIndex((size) => {
+      rest -= size;
+      return rest < 0;
+    }),
+  );
+}
+
 /** Resolves once it is ready. */
-function open({ mode, port, path }: ConnectOptions, room: number): Promise<void> {
+function open({ mode, port, path, rooms, tickets }: ConnectOptions, index: number): Promise<void> {
+  const room = index % rooms;
+  const ticket = tickets === undefined ? null : ticketOf(tickets, room, Math.floor(index / rooms));
   return new Promise((resolve, reject) => {
     const socket = connectTo({
       host: '127.0.0.1',
@@ -170,6 +206,7 @@ function open({ mode, port, path }: ConnectOptions, room: number): Promise<void>
             }
             if (!listener.ready) return true;
             listener.greeting = '';
+            listeners.push(listener);
             resolve();
           }
           scan(listener, chunk);
@@ -179,10 +216,10 @@ function open({ mode, port, path }: ConnectOptions, room: number): Promise<void>
       },
     });
     const listener: Listener = {
-      ...{ socket, room, greeting: '', step: 0, ready: false },
+      ...{ socket, room, ticket, greeting: '', step: 0, ready: false },
       ...{ tail: Buffer.alloc(STAMP_BYTES), tailLength: 0 },
     };
-    socket.on('connect', () => socket.write(requestOf(mode, inRoom(path, room))));
+    socket.on('connect', () => socket.write(requestOf(mode, nameOf(path, room))));
     socket.on('error', reject);
     socket.on('close', () => {
       if (listener.ready) closed++;
@@ -192,7 +229,7 @@ function open({ mode, port, path }: ConnectOptions, room: number): Promise<void>
 }
 
 async function connect(options: ConnectOptions): Promise<Connected> {
-  const { connections, rooms, timeoutMs } = options;
+  const { connections, timeoutMs } = options;
   const startedAt = performance.now();
   const outcome = { ready: 0, failed: 0, reason: null as string | null };
   let next = 0;
@@ -200,7 +237,7 @@ async function connect(options: ConnectOptions): Promise<Connected> {
     while (next < connections && performance.now() - startedAt < timeoutMs) {
       const index = next++;
       try {
-        await open(options, index % rooms);
+        await open(options, index);
         outcome.ready++;
       } catch (error) {
         outcome.failed++;
@@ -235,13 +272,45 @@ async function countDeliveries({ deliveries, timeoutMs }: CountOptions): Promise
     closed: closed - counting.closedBefore,
     seconds: (counting.lastUs - counting.firstUs) / 1e6,
     latency: counting.samples.latency(),
+    signals: { deliveries: counting.signals, latency: counting.signalSamples.latency() },
     load: (user + system) / 1000 / (performance.now() - startedAt),
   };
+}
+
+// ---- signalling
+
+/** What is due is looked for so often. */
+const PACE_MS = 1;
+const listeners: Listener[] = [];
+let pace: NodeJS.Timeout | undefined;
+
+/** The frames are made once; only their stamps change. */
+function keepSignalling(options: SignalOptions | null): void {
+  clearInterval(pace);
+  if (options === null) return;
+  const { perSecond, acks } = options;
+  const frames = listeners.map(({ ticket }) => {
+    const signal = `{"event":"${SIGNAL}","room":"ticket:${ticket}","payload":{${STAMP}${'0'.repeat(STAMP_DIGITS)}}}`;
+    return frameOf(`42${acks ? ACK : ''}["signal",${signal}]`);
+  });
+  const stampsAt = frames.map((frame) => frame.indexOf(STAMP) + STAMP.length);
+  const startedAt = performance.now();
+  let sent = 0;
+  pace = setInterval(() => {
+    const due = ((performance.now() - startedAt) / 1000) * perSecond;
+    for (; sent < due; sent++) {
+      const turn = sent % frames.length;
+      const frame = frames[turn] as Buffer;
+      frame.write(String(nowUs() + SIGNAL_SHIFT_US), stampsAt[turn] as number, 'latin1');
+      listeners[turn]?.socket.write(frame);
+    }
+  }, PACE_MS);
 }
 
 serve(async (request) => {
   if (request.kind === 'connect') return connect(request.options);
   if (request.kind === 'count') return countDeliveries(request.options);
   if (request.kind === 'stop') stopCounting();
+  if (request.kind === 'signal') keepSignalling(request.options);
   return null;
 });

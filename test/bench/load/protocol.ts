@@ -9,7 +9,20 @@ export interface ConnectOptions {
   readonly path: string;
   readonly connections: number;
   readonly rooms: number;
+  /** Websockets: each joins one ticket beside its room. */
+  readonly tickets?: Tickets;
   readonly timeoutMs: number;
+}
+
+export interface Tickets {
+  /** `%r` stands for the room of those who share it, `%t` for its number there. */
+  readonly name: string;
+  /** How many connections of one room share its first ticket, its second … */
+  readonly sizes: readonly number[];
+}
+
+export function nameOf(template: string, room: number, ticket = 0): string {
+  return template.replace('%r', String(room)).replace('%t', String(ticket));
 }
 
 export interface Connected {
@@ -32,13 +45,22 @@ export interface Latency {
   readonly maxMs: number;
 }
 
+export interface SignalOptions {
+  /** Of all connections together, which take turns; each signals to its ticket. */
+  readonly perSecond: number;
+  /** Whether they ask for acknowledgements. */
+  readonly acks: boolean;
+}
+
 export interface Counted {
+  /** Of records; those of signals are counted beside them. */
   readonly deliveries: number;
   /** Connections that ended since they were ready. */
   readonly closed: number;
   /** From the first delivery to the last. */
   readonly seconds: number;
   readonly latency: Latency;
+  readonly signals: { readonly deliveries: number; readonly latency: Latency };
   /** This process's share of one core meanwhile; near 1 it was the load that was the limit. */
   readonly load: number;
 }
@@ -50,14 +72,15 @@ export interface PublishOptions {
   readonly events: number;
   /** Left out: as fast as the connections are answered. */
   readonly perSecond?: number;
-  /** `envelope`: `{ event, payload }`; `payload`: the payload alone. */
-  readonly body: 'envelope' | 'payload';
+  /** `envelope`: `{ event, payload }`; `payload`: the payload alone; `signal`: what `POST /signals` takes. */
+  readonly body: 'envelope' | 'payload' | 'signal';
   /** More than 1: events per POST. */
   readonly batch?: number;
   /** Of one payload's JSON text. */
   readonly payloadBytes: number;
-  /** Rooms taken in turn, from `tenant-0` on, or the one named. */
   readonly tenantId: string;
+  /** In place of `tenantId`: the rooms `tenant-0`, `tenant-1` … in turn, and their tickets in turn. */
+  readonly spread?: { readonly rooms: number; readonly tickets: Tickets };
   readonly timeoutMs: number;
 }
 
@@ -78,6 +101,8 @@ export type Order =
   | { readonly kind: 'connect'; readonly options: ConnectOptions }
   | { readonly kind: 'count'; readonly options: CountOptions }
   | { readonly kind: 'stop' }
+  /** From now on signals are sent; null: no more. */
+  | { readonly kind: 'signal'; readonly options: SignalOptions | null }
   | { readonly kind: 'publish'; readonly options: PublishOptions };
 
 export type Reply =
@@ -88,6 +113,9 @@ export type Reply =
 /** The stamp in a payload: this, and 16 digits. */
 export const STAMP = '"sentAt":';
 export const STAMP_DIGITS = 16;
+/** Added to the time in the stamp of a signal, so that the first digit tells it from a record's (clock.ts). */
+export const SIGNAL_SHIFT_US = 1e15;
+export const SIGNAL = 'tickets.typing';
 
 /** Serves requests from the parent and ends with it. */
 export function serve(handle: (order: Order) => Promise<Connected | Counted | PublishResult | null>): void {

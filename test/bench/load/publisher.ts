@@ -1,24 +1,42 @@
 /** A process that publishes over keep-alive connections, one request under way on each, and times the answers. */
 import { connect, type Socket } from 'node:net';
 import { nowUs } from './clock.ts';
-import { type PublishOptions, type PublishResult, STAMP, serve } from './protocol.ts';
+import { nameOf, type PublishOptions, type PublishResult, SIGNAL, SIGNAL_SHIFT_US, STAMP, serve } from './protocol.ts';
 import { createSamples } from './samples.ts';
 
 /** At a fixed rate, what is due is looked for so often. */
 const PACE_MS = 1;
 const TICKETS = 1_000;
+const SENDERS = 1_000;
 
-function payloadOf({ payloadBytes, tenantId }: PublishOptions, sequence: number): string {
+function idsOf({ tenantId, spread }: PublishOptions, sequence: number): { tenantId: string; ticketId: string } {
+  if (spread === undefined) return { tenantId, ticketId: `ticket-${sequence % TICKETS}` };
+  const { rooms, tickets } = spread;
+  const room = sequence % rooms;
+  const ticket = Math.floor(sequence / rooms) % tickets.sizes.length;
+  return { tenantId: `tenant-${room}`, ticketId: nameOf(tickets.name, room, ticket) };
+}
+
+function payloadOf(options: PublishOptions, sequence: number): string {
+  const { payloadBytes } = options;
   const at = new Date().toISOString();
-  const ids = `"tenantId":"${tenantId}","ticketId":"ticket-${sequence % TICKETS}"`;
+  const { tenantId, ticketId } = idsOf(options, sequence);
+  const ids = `"tenantId":"${tenantId}","ticketId":"${ticketId}"`;
   const state = `"ticketStatus":"OPEN","ticketUpdatedAt":"${at}"`;
   const head = `{${ids},${state},${STAMP}${nowUs()},"ticket":{"pad":"`;
   const tail = '"}}';
   return `${head}${'x'.repeat(Math.max(0, payloadBytes - head.length - tail.length))}${tail}`;
 }
 
+function signalOf(options: PublishOptions, sequence: number): string {
+  const { ticketId } = idsOf(options, sequence);
+  const payload = `{${STAMP}${nowUs() + SIGNAL_SHIFT_US}}`;
+  return `{"event":"${SIGNAL}","room":"ticket:${ticketId}","client":"c${sequence % SENDERS}","payload":${payload}}`;
+}
+
 function bodyOf(options: PublishOptions, sequence: number): string {
   const { batch = 1 } = options;
+  if (options.body === 'signal') return signalOf(options, sequence);
   if (options.body === 'payload') return payloadOf(options, sequence);
   const envelope = (index: number): string =>
     `{"event":"tickets.updated","payload":${payloadOf(options, sequence + index)}}`;

@@ -5,6 +5,7 @@ const EVENTS = [
   ...['tickets.updated', 'messages.new', 'messages.updated'],
   ...['ticket.updated', 'ticket.message', 'ticket.message.created', 'message:created', 'message:updated'],
   ...['message.status.changed', 'tickets.noted', 'tickets.assigned', 'queues.changed'],
+  'ticket:typing',
 ];
 
 /** @param rooms for example `{ tenant: 't1', ticket: '7' }` */

@@ -16,6 +16,7 @@ export function startRealtime(httpServer) {
       });
       socket.on(`leave-${kind}`, (id) => socket.leave(`${kind}:${id}`));
     }
+    socket.on('ticket:typing', (payload) => emitToTicket(payload.ticketId, 'ticket:typing', payload));
   });
 }
 

@@ -43,13 +43,17 @@ def before_call(context, case, kwargs):
     if isinstance(after, str) and after not in ("start", "now") and CURSOR.fullmatch(after):
         query.pop("after")
     # At least one room.
-    if case.path in ("/events", "/sse") and case.method == "GET" and not query.get("tenantId"):
+    if case.path in ("/events", "/sse", "/signals") and case.method == "GET" and not query.get("tenantId"):
         query["tenantId"] = "t"
     case.query = query
     if case.path == "/events" and case.method == "POST" and isinstance(case.body, dict):
         events = case.body.get("events")
         for event in [case.body, *(events if isinstance(events, list) else [])]:
             keep_audience_in_tenant(event)
+    if case.path == "/signals" and case.method == "POST" and isinstance(case.body, dict):
+        if is_room_of_tenant(case.body.get("room")):
+            tenant = case.body.get("tenantId")
+            case.body["room"] = f"tenant:{tenant if is_id(tenant) else 't'}"
     # At most a minute ahead of the clock.
     if case.path == "/revocations" and case.method == "POST" and isinstance(case.body, dict):
         before = case.body.get("before")

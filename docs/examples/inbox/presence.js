@@ -1,0 +1,34 @@
+// Who is online, who has this ticket open, who is typing. All of it is signals: they end by themselves when a page is gone.
+
+/** @param me what others see of this agent */
+export function createPresence(live, tenantId, me) {
+  let room = null; // of the ticket on screen
+  let stopViewing = () => {};
+  let stopTyping = null;
+  live.keep('agents.online', `tenant:${tenantId}`, me);
+
+  const signals = (room, event) => (room === null ? [] : live.signals(room).filter((signal) => signal.event === event));
+  // An agent with the ticket open in two places is one name.
+  const names = (signals) => [...new Set(signals.map(({ payload }) => String(payload.name ?? 'Alguém')))].sort();
+  const isCustomer = ({ payload }) => payload.by === 'customer';
+
+  return {
+    /** Sends for the ticket on screen only. Null: none is. */
+    show(ticketId) {
+      this.reply(false);
+      stopViewing();
+      room = ticketId === null ? null : `ticket:${ticketId}`;
+      stopViewing = room === null ? () => {} : live.keep('tickets.viewing', room, me);
+    },
+    /** While there is a draft, others see that somebody is replying. */
+    reply(hasDraft) {
+      if (hasDraft === (stopTyping !== null)) return;
+      stopTyping?.();
+      stopTyping = hasDraft ? live.keep('tickets.typing', room, me) : null;
+    },
+    online: () => names(signals(`tenant:${tenantId}`, 'agents.online')),
+    viewing: () => names(signals(room, 'tickets.viewing')),
+    customers: () => names(signals(room, 'tickets.typing').filter(isCustomer)),
+    replying: () => names(signals(room, 'tickets.typing').filter((signal) => !isCustomer(signal))),
+  };
+}
