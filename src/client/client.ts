@@ -183,7 +183,7 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
 const JOIN_RULES = { after: AFTER_RULE };
 const HANDLER_RULE: Rule = [isFunction, 'a function'];
 const SIGNAL_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(0), tenantId: ID_OPTION_RULE };
-const KEEP_RULES = { ...SIGNAL_RULES, ttlSeconds: /* @__PURE__ */ atLeast(1), onError: HANDLER_RULE };
+const KEEP_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(1), tenantId: ID_OPTION_RULE, onError: HANDLER_RULE };
 
 const PATIENCE_MS = 6_000;
 const HEARTBEAT_MS = 15_000;

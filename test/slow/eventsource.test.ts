@@ -22,7 +22,7 @@ const ROUND_MS = 15_000;
 const examples = globSync('docs/*.md').flatMap((file) =>
   [...readFileSync(file, 'utf8').matchAll(/^```html\n([\s\S]*?)^```$/gm)]
     .map(([, text = '']) => text)
-    .filter((text) => text.includes('new EventSource')),
+    .filter((text) => text.includes('new EventSource') && text.includes('messages.new')),
 );
 
 const BROWSERS = [

@@ -211,7 +211,8 @@ function connectByLibrary(...transports: LibraryTransport[]): Connect {
       url,
       rooms,
       transports,
-      heartbeatMs: 1000,
+      // A machine that is busy for two seconds must not look like a network that swallows streams.
+      heartbeatMs: 4000,
       ...(after === undefined ? {} : { after }),
       ...(token === undefined ? {} : { token }),
     });
@@ -222,9 +223,13 @@ function connectByLibrary(...transports: LibraryTransport[]): Connect {
       });
     }
     live.on('reset', (reset) => resets.push(reset));
-    await until(`live over ${transports}`, () => {
+    const listens = until(`live over ${transports}`, () => {
       if (live.status.state === 'closed') throw new Error(`refused: ${live.status.error?.code}`);
       return live.status.transport === transports[0];
+    });
+    await listens.catch((error) => {
+      live.close();
+      throw error;
     });
     return { heard, resets, cursor: () => live.cursor, close: live.close };
   };
