@@ -4,9 +4,9 @@
  */
 import { type Principal, whyMute, whyNoSignal } from '../auth/principal.ts';
 import { audienceOf } from '../contract/audiences.ts';
-import { BridgeError, fieldsError } from '../contract/errors.ts';
+import { BridgeError } from '../contract/errors.ts';
 import { idOf, kindOf } from '../contract/rooms.ts';
-import type { Signal, SignalRequest } from '../contract/signals.ts';
+import { invalidSignal, type Signal, type SignalRequest } from '../contract/signals.ts';
 
 /**
  * @param senderIn the sender's name for the listeners of a tenant; the tenant is empty without tokens
@@ -37,9 +37,6 @@ function tenantOf({ tenants }: Extract<Principal, { kind: 'token' }>, { tenantId
   if (only !== undefined && others.length === 0) return only;
   throw invalidSignal('/tenantId', 'is required, because the token does not name exactly one tenant');
 }
-
-const invalidSignal = (path: string, message: string): BridgeError =>
-  fieldsError('invalid_signal', [{ in: 'body', path, message }]);
 
 /** The names of signals that a client gets, which its filter `events` names; all without a filter. */
 export function signalNamesSeen(events: readonly string[], declared: readonly string[]): ReadonlySet<string> {

@@ -7,7 +7,17 @@ import { BridgeError, type FieldError, fieldsError, pointerOf } from './errors.t
 import { isDeclarableEvent, LEGACY_NAMES, MAX_DEPTH, MESSAGES_DELETED, MESSAGES_UPDATED, serialise } from './events.ts';
 import { nearest } from './nearest.ts';
 import { quotedName } from './printable.ts';
-import { faultOfId, faultOfRoom, formatRoom, idField, JSON_ID_RULE, type Room, type RoomKind, toId } from './rooms.ts';
+import {
+  BUILT_IN_KINDS,
+  faultOfId,
+  faultOfRoom,
+  formatRoom,
+  idField,
+  JSON_ID_RULE,
+  type Room,
+  type RoomKind,
+  toId,
+} from './rooms.ts';
 
 /** UTF-8 bytes of a payload's JSON text. */
 export const MAX_SIGNAL_BYTES = 4096;
@@ -106,7 +116,7 @@ export interface SignalCatalog {
  */
 export function createSignalCatalog(declared: readonly string[], kinds: readonly RoomKind[]): SignalCatalog {
   const names = new Set(declared);
-  const declaredKinds = kinds.filter((kind) => !['tenant', 'ticket', 'agreement', 'user'].includes(kind));
+  const declaredKinds = kinds.filter((kind) => !(BUILT_IN_KINDS as readonly RoomKind[]).includes(kind));
   /** In the order in which the ids of a payload name its room (protocol §14). */
   const kindsOfPayload = ['ticket', ...declaredKinds, 'agreement', 'user'];
   const idFields = kindsOfPayload.map(idField).join(', ');
@@ -116,9 +126,10 @@ export function createSignalCatalog(declared: readonly string[], kinds: readonly
     check(input, alsoKnown = []) {
       if (names.size === 0)
         throw new BridgeError('unknown_event', 'This bridge has no signals. Declare them in SIGNALS.');
-      if (!isObject(input)) throw invalid('', 'must be a JSON object, such as { "event": "…", "room": "ticket:123" }');
+      if (!isObject(input))
+        throw invalidSignal('', 'must be a JSON object, such as { "event": "…", "room": "ticket:123" }');
       const { event, room, payload = {}, ttlSeconds = DEFAULT_TTL_SECONDS, tenantId = null } = input;
-      if (typeof event !== 'string') throw invalid('/event', 'is required and must be the name of a signal');
+      if (typeof event !== 'string') throw invalidSignal('/event', 'is required and must be the name of a signal');
       if (!names.has(event)) throw unknownSignal(event, names);
       const errors: FieldError[] = [];
       const members = [...MEMBERS, ...alsoKnown];
@@ -142,14 +153,14 @@ export function createSignalCatalog(declared: readonly string[], kinds: readonly
     },
     checkPayload(event, payload) {
       const { text, fault } = checked(payload);
-      if (fault !== null || !isObject(payload)) throw invalid('', fault ?? A_PAYLOAD);
+      if (fault !== null || !isObject(payload)) throw invalidSignal('', fault ?? A_PAYLOAD);
       const kind = kindsOfPayload.find((name) => isPresent(payload[idField(name)]));
-      if (kind === undefined) throw invalid('', `must hold the id of a room: one of ${idFields}`);
+      if (kind === undefined) throw invalidSignal('', `must hold the id of a room: one of ${idFields}`);
       const id = toId(payload[idField(kind)]);
-      if (id === null) throw invalid(pointerOf(idField(kind)), `must be ${JSON_ID_RULE}`);
+      if (id === null) throw invalidSignal(pointerOf(idField(kind)), `must be ${JSON_ID_RULE}`);
       const tenantId = isPresent(payload.tenantId) ? payload.tenantId : null;
       const faultOfId = faultOfTenant(tenantId);
-      if (faultOfId !== null) throw invalid('/tenantId', faultOfId);
+      if (faultOfId !== null) throw invalidSignal('/tenantId', faultOfId);
       return {
         ...{ event, room: formatRoom(kind, id), tenantId: toId(tenantId) },
         ...{ payload: text, ttlSeconds: DEFAULT_TTL_SECONDS },
@@ -163,13 +174,13 @@ const MAX_FAULTS = 20;
 
 const A_PAYLOAD = `must be a JSON object of at most ${MAX_SIGNAL_BYTES} bytes`;
 
-const invalid = (path: string, message: string): BridgeError =>
+/** @param path a JSON Pointer into the signal */
+export const invalidSignal = (path: string, message: string): BridgeError =>
   fieldsError('invalid_signal', [{ in: 'body', path, message }]);
 
 function unknownSignal(event: string, names: ReadonlySet<string>): BridgeError {
   const near = nearest(event, names);
-  const known = names.size === 0 ? 'SIGNALS declares none' : `SIGNALS declares ${[...names].join(', ')}`;
-  const hint = near === null ? `${known}.` : `Did you mean "${near}"?`;
+  const hint = near === null ? `SIGNALS declares ${[...names].join(', ')}.` : `Did you mean "${near}"?`;
   return new BridgeError('unknown_event', `No signal has the name ${quotedName(event)}. ${hint}`, {
     errors: [{ in: 'body', path: '/event', message: `must be a signal that SIGNALS declares` }],
   });

@@ -23,9 +23,13 @@ import type { Bus } from '../../bus/bus.ts';
 import { createPacer } from '../../bus/pacer.ts';
 import { signalsPerTurn } from '../../bus/signals.ts';
 import type { Config } from '../../config.ts';
-import { fieldsError } from '../../contract/errors.ts';
 import { allKinds } from '../../contract/rooms.ts';
-import { type ActiveSignal, createSignalCatalog, MAX_CLIENT_CHARACTERS } from '../../contract/signals.ts';
+import {
+  type ActiveSignal,
+  createSignalCatalog,
+  invalidSignal,
+  MAX_CLIENT_CHARACTERS,
+} from '../../contract/signals.ts';
 import type { Gate } from '../../transports/gate.ts';
 
 export interface SignalDeps {
@@ -92,8 +96,7 @@ function clientOf(body: unknown): string | null {
   if (client === null) return null;
   const isText = typeof client === 'string' && client !== '' && [...client].length <= MAX_CLIENT_CHARACTERS;
   if (isText && client.isWellFormed()) return client;
-  const message = `must be a text of 1 to ${MAX_CLIENT_CHARACTERS} characters`;
-  throw fieldsError('invalid_signal', [{ in: 'body', path: '/client', message }]);
+  throw invalidSignal('/client', `must be a text of 1 to ${MAX_CLIENT_CHARACTERS} characters`);
 }
 
 /**
