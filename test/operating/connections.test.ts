@@ -48,8 +48,8 @@ const KEYS = [
   'userAgent',
 ];
 const HOSTILE = [
-  '<img src=x onerror=alert(1)>',
-  `it's "quoted"`.replaceAll(' ', '_'),
+  '<img/src=x/onerror=alert(1)>',
+  `it's"quoted"`,
   '\u202eabc\u202c',
   'a\u200bb',
   'é😀:b',
@@ -190,7 +190,7 @@ for (const { name, skip, nodes, start } of PLACES) {
       for (const address of ['10.0.0.1', '2001:db8::1', '127.0.0.1', '10.0.0']) {
         await check({ address }, (one) => one.address === address);
       }
-      for (const query of [{ sub: 'PLAIN' }, { sub: 'plai' }, { room: 'ticket:' + 'x' }, { room: 'agreement:1' }]) {
+      for (const query of [{ sub: 'PLAIN' }, { sub: 'plai' }, { room: 'ticket:x' }, { room: 'agreement:1' }]) {
         await check(query as Record<string, string>, () => false);
       }
     });
@@ -248,8 +248,10 @@ for (const { name, skip, nodes, start } of PLACES) {
       for (const item of await connections(a)) {
         assert.ok(isRecent(item.lastDeliveryAt as string), item.transport);
         assert.ok((item.lastDeliveryAt as string) >= item.since);
-        assert.deepEqual([item.behindMs, item.pendingBytes], [0, 0]);
       }
+      await until('nothing waits', async () =>
+        (await connections(a)).every(({ behindMs, pendingBytes }) => behindMs === 0 && pendingBytes === 0),
+      );
     });
 
     it('shows the rooms of now, and at most 100 of them in a list', async (t) => {

@@ -272,7 +272,7 @@ describe('the refusals of a node', () => {
     await socket.emitWithAck(`join-${long}`, '1');
     await socket.emitWithAck(
       'join',
-      Array.from({ length: 1000 }, (_, n) => `tenant:${n}${'y'.repeat(100)}`),
+      Array.from({ length: 400 }, (_, n) => `tenant:${n}${'y'.repeat(20)}`),
     );
     const { text, body } = await call(bridge, 'GET /refusals', root);
     assert.ok(body.items.length >= 5, text.slice(0, 2000));
