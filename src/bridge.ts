@@ -190,7 +190,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const app = createApp({
     ...common,
     prometheus,
-    stats: stats.handle,
+    stats,
     authenticate: authenticate(false),
     authenticateReader: authenticate(true),
     authorizeMetrics: (context) => mayScrape(credentialsOf(context, false)),

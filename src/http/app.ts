@@ -29,6 +29,7 @@ import { createPublishRoute } from './routes/publish.ts';
 import { createRevocationRoutes } from './routes/revocations.ts';
 import { createSignalRoutes } from './routes/signals.ts';
 import { createStateRoutes } from './routes/state.ts';
+import type { StatsRoutes } from './routes/stats.ts';
 import { rawPathOf } from './target.ts';
 
 export interface AppDeps {
@@ -39,7 +40,7 @@ export interface AppDeps {
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
-  readonly stats: Handler;
+  readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
@@ -93,7 +94,8 @@ export function createApp(deps: AppDeps): BridgeApp {
     // A token with the scope `admin`.
     ['DELETE', '/tickets/:ticketId', erase.ticket],
     ['DELETE', '/tenants/:tenantId', erase.tenant],
-    ['GET', '/stats', deps.stats],
+    ['GET', '/stats', deps.stats.stats],
+    ['GET', '/stats/history', deps.stats.statsHistory],
     ['POST', '/revocations', revocations.create],
     ['GET', '/revocations', revocations.list],
     ['DELETE', '/revocations/:id', revocations.lift],
