@@ -25,6 +25,8 @@ const LEAVING_TTL_MS = BEAT_MS + 1_000;
 /** Silent nodes are remembered as long as the history. The newest are kept. */
 const SILENT_MS = 60 * 60_000;
 const MAX_SILENT = 16;
+/** The longest wait for the nodes as of now. */
+const CURRENT_MS = 500;
 
 const nodeFacts = z.object({
   id: z.string(),
@@ -41,6 +43,8 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   readonly version: string;
 };
 
+const NONE: NodeFacts['connections'] = { websocket: 0, polling: 0, sse: 0, longpoll: 0 };
+
 export interface Reading {
   readonly atMs: number;
   readonly totals: Totals;
@@ -48,8 +52,10 @@ export interface Reading {
 
 export interface NodeMonitor {
   readonly self: Omit<NodeFacts, 'connections'>;
-  /** The live nodes of the log, this one included. */
+  /** The live nodes of the log, this one included, as of a few seconds ago. */
   readonly nodes: readonly NodeFacts[];
+  /** The same as of now, unless the log does not answer. */
+  current(): Promise<readonly NodeFacts[]>;
   /** Nodes that this node saw, and that stopped to announce themselves without a shutdown. */
   readonly silentNodes: readonly SilentNode[];
   /** When this node last announced itself; null if it never could. ISO 8601. */
@@ -75,6 +81,8 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
   let nodes: readonly NodeFacts[] = [];
   let silentNodes: readonly SilentNode[] = [];
   let announcedAtMs = Number.NEGATIVE_INFINITY;
+  let connections: NodeFacts['connections'] = NONE;
+  let closed = false;
   let beating = beat();
   const timer = setInterval(() => {
     beating = beat();
@@ -86,10 +94,11 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     if (readings.length > BEATS_A_MINUTE) readings.shift();
     const lag = meter.take();
     if (lag !== null) eventLoopLag = { meanSeconds: lag.meanSeconds, p99Seconds: lag.p99Seconds };
-    await announce(totals.connections, false);
+    connections = totals.connections;
+    await announce(false);
   }
 
-  async function announce(connections: NodeFacts['connections'], leaving: boolean): Promise<void> {
+  async function announce(leaving: boolean): Promise<void> {
     const facts: Announced = { ...self, connections, leaving };
     const ttlMs = leaving ? LEAVING_TTL_MS : NODE_TTL_MS;
     try {
@@ -132,15 +141,27 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     get oldest() {
       return readings[0];
     },
+    async current() {
+      if (!closed) await within(CURRENT_MS, announce(false));
+      return nodes;
+    },
     async close() {
+      closed = true;
       clearInterval(timer);
       meter.close();
-      const leaving = beating.then(() => announce({ websocket: 0, polling: 0, sse: 0, longpoll: 0 }, true));
-      const patience = new AbortController();
-      await Promise.race([leaving, sleep(LEAVE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
-      patience.abort();
+      const leaving = beating.then(() => {
+        connections = NONE;
+        return announce(true);
+      });
+      await within(LEAVE_MS, leaving);
     },
   };
+}
+
+async function within(ms: number, task: Promise<void>): Promise<void> {
+  const patience = new AbortController();
+  await Promise.race([task, sleep(ms, undefined, { signal: patience.signal }).catch(() => {})]);
+  patience.abort();
 }
 
 function parseNode(text: string): Announced | null {

@@ -9,7 +9,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { choice, instant, integer, parseQuery, text } from '../../answers/query.ts';
-import { mayAdminister, type Principal } from '../../auth/principal.ts';
+import { tenantsAdministered } from '../../auth/operators.ts';
+import type { Principal } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Config } from '../../config.ts';
 import { parseAudience } from '../../contract/audiences.ts';
@@ -24,12 +25,11 @@ import {
   type Stats,
   type StatsHistory,
 } from '../../contract/stats.ts';
-import type { Logger } from '../../logger.ts';
 import { type Prometheus, SECONDS_BUCKETS, type Totals } from '../../metrics/prometheus.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
-import type { Log, LogBounds, Nodes, StoreStats } from '../../store/store.ts';
+import type { Log, LogBounds, StoreStats } from '../../store/store.ts';
 import { createHistory } from '../history.ts';
-import { createNodeMonitor } from '../node-monitor.ts';
+import type { NodeMonitor } from '../node-monitor.ts';
 
 const MAX_LIMIT = 200;
 const DEFAULT_LIMIT = 20;
@@ -64,9 +64,9 @@ const SLICE = 2_000;
 export interface StatsDeps {
   readonly config: Config;
   readonly bus: Bus;
-  readonly store: Log & Nodes;
+  readonly store: Log;
   readonly prometheus: Prometheus;
-  readonly logger: Logger;
+  readonly monitor: NodeMonitor;
   readonly draining: () => boolean;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
@@ -74,7 +74,7 @@ export interface StatsDeps {
 export interface StatsRoutes {
   readonly stats: Handler;
   readonly statsHistory: Handler;
-  close(): Promise<void>;
+  close(): void;
 }
 
 /** The whole bridge, or the tenants whose rooms the caller may see. */
@@ -84,9 +84,8 @@ type Scope = '*' | ReadonlySet<string>;
 type Rooms = (limit: number) => Stats['rooms'];
 
 export function createStats(deps: StatsDeps): StatsRoutes {
-  const { config, bus, store, prometheus, draining, authenticate } = deps;
+  const { config, bus, store, prometheus, monitor, draining, authenticate } = deps;
   const engine = config.storeUrl.startsWith('redis') ? 'redis' : 'sqlite';
-  const monitor = createNodeMonitor(deps);
   const history = createHistory({ prometheus, isLogHealthy: () => store.healthy() });
   const figures = createShared((scope: Scope) => readFigures(scope));
   let readingRooms: Promise<unknown> = Promise.resolve();
@@ -217,14 +216,7 @@ export function createStats(deps: StatsDeps): StatsRoutes {
     };
   }
 
-  return {
-    stats,
-    statsHistory,
-    async close() {
-      history.close();
-      await monitor.close();
-    },
-  };
+  return { stats, statsHistory, close: history.close };
 }
 
 /** One answer for all requests with the same key at about the same time. */
@@ -244,9 +236,8 @@ function createShared<Of extends readonly unknown[], Answer>(read: (...of: Of) =
 const keyOf = (scope: Scope): string => (scope === '*' ? scope : JSON.stringify([...scope].sort()));
 
 function scopeOf(principal: Principal): Scope {
-  if (mayAdminister(principal, null)) return '*';
-  const named = principal.kind === 'token' && principal.tenants !== '*' ? principal.tenants : [];
-  const tenants = named.filter((tenantId) => mayAdminister(principal, tenantId));
+  const tenants = tenantsAdministered(principal);
+  if (tenants === null) return '*';
   if (tenants.length > 0) return new Set(tenants);
   throw new BridgeError(
     'forbidden',
