@@ -6,9 +6,10 @@
  */
 import type { TransportName } from '../../contract/names.ts';
 import { nearest } from '../../contract/nearest.ts';
+import type { ConnectionItem, RefusalItem } from '../../contract/operating.ts';
 import { ALL_TENANTS, formatRoom, type Room } from '../../contract/rooms.ts';
 import { type Claims, isForAllTenants } from './claims.ts';
-import type { ConnectionItem, LogEvent, RefusalItem, RevocationItem } from './operating.ts';
+import type { LogEvent, RevocationItem } from './operating.ts';
 
 export type Level = 'good' | 'fair' | 'bad';
 
@@ -160,7 +161,7 @@ function ofAbsent({ refusals, missing, revocation, nowMs }: Evidence): Diagnosis
 
 function ofConnected(evidence: Evidence): Diagnosis {
   const { connections, refusals, traffic, about, nowMs } = evidence;
-  const heard = new Set(connections.flatMap(({ rooms }) => rooms));
+  const heard = new Set<string>(connections.flatMap(({ rooms }) => rooms));
   const sees = connections.every(({ rooms, roomCount }) => rooms.length === roomCount);
   const transports = [...new Set(connections.map(({ transport }) => transport))];
   const joins = joinsRefused(evidence, heard);
@@ -206,7 +207,7 @@ function ofConnected(evidence: Evidence): Diagnosis {
 function ofRoom(
   { connections, refusals, nowMs }: Evidence,
   { room, last }: RoomTraffic,
-  heard: ReadonlySet<Room>,
+  heard: ReadonlySet<string>,
   sees: boolean,
   transports: readonly TransportName[],
 ): Diagnosis | null {
@@ -248,17 +249,17 @@ interface RefusedJoin {
 }
 
 /** The newest refusal of each room that these connections wanted and do not have. */
-function joinsRefused({ refusals, nowMs }: Evidence, heard: ReadonlySet<Room>): readonly RefusedJoin[] {
+function joinsRefused({ refusals, nowMs }: Evidence, heard: ReadonlySet<string>): readonly RefusedJoin[] {
   const newest = new Map<string, RefusalItem>();
   for (const refusal of refusals) {
     const room = refusedRoom(refusal);
-    if (room === null || heard.has(room as Room) || newest.has(room)) continue;
+    if (room === null || heard.has(room) || newest.has(room)) continue;
     if (nowMs - atMs(refusal) <= RECENT_MS) newest.set(room, refusal);
   }
   return [...newest].map(([room, refusal]) => ({ room, refusal }));
 }
 
-function joinHint(room: string, refusal: RefusalItem, heard: ReadonlySet<Room>) {
+function joinHint(room: string, refusal: RefusalItem, heard: ReadonlySet<string>) {
   const meant = refusal.code === 'invalid_room' ? nearest(room, heard) : null;
   return { code: 'alsoJoinRefused', room, refusal, meant } as const;
 }

@@ -1,0 +1,21 @@
+/** The fault of the bridge that explains what every user sees, from its statistics: it comes before any other verdict. */
+import type { Stats } from '../../contract/stats.ts';
+import type { StatsState } from './stats.ts';
+
+export type ServerFault = 'unreachable' | 'draining' | 'redisAway' | 'logFull' | 'logAway';
+
+/** Null: none is known. */
+export function serverFault({
+  state,
+  stats,
+}: {
+  readonly state: StatsState;
+  readonly stats: Stats | null;
+}): ServerFault | null {
+  if (state === 'unreachable') return 'unreachable';
+  if (stats === null || state !== 'live') return null;
+  if (stats.redis !== null && !stats.redis.reached) return 'redisAway';
+  if (stats.node.draining) return 'draining';
+  if (!stats.log.healthy || stats.redis?.takesWrites === false) return 'logFull';
+  return stats.log.reached ? null : 'logAway';
+}
