@@ -5,18 +5,19 @@
  * A verdict is the one sentence that explains most. Hints are facts beside it, and `next` says what to do.
  */
 import type { TransportName } from '../../contract/names.ts';
+import type { LogEntry } from '../../contract/log.ts';
 import { nearest } from '../../contract/nearest.ts';
 import type { ConnectionItem, RefusalItem } from '../../contract/operating.ts';
 import { ALL_TENANTS, formatRoom, type Room } from '../../contract/rooms.ts';
 import { type Claims, isForAllTenants } from './claims.ts';
-import type { LogEvent, RevocationItem } from './operating.ts';
+import type { RevocationItem } from './operating.ts';
 
 export type Level = 'good' | 'fair' | 'bad';
 
 /** The newest event of a room in the log; `last` is null if the log has none. */
 export interface RoomTraffic {
   readonly room: Room;
-  readonly last: LogEvent | null;
+  readonly last: LogEntry | null;
 }
 
 /** All that is known of one person. */
@@ -40,7 +41,7 @@ export type Verdict =
   | {
       readonly code: 'hears';
       readonly room: Room;
-      readonly last: LogEvent;
+      readonly last: LogEntry;
       readonly transports: readonly TransportName[];
     }
   | { readonly code: 'noEvents'; readonly room: Room }
@@ -54,7 +55,7 @@ export type Verdict =
       readonly refusal: RefusalItem;
       readonly meant: string | null;
     }
-  | { readonly code: 'notInRoom'; readonly room: Room; readonly instead: string | null; readonly last: LogEvent | null }
+  | { readonly code: 'notInRoom'; readonly room: Room; readonly instead: string | null; readonly last: LogEntry | null }
   | { readonly code: 'otherTenant'; readonly own: readonly string[]; readonly tenantId: string; readonly room: Room }
   | { readonly code: 'refused'; readonly times: number; readonly withinMs: number; readonly refusal: RefusalItem }
   | { readonly code: 'refusedEarlier'; readonly refusal: RefusalItem }
@@ -66,7 +67,7 @@ export type VerdictCode = Verdict['code'];
 
 export type Hint =
   | { readonly code: 'sseHeld' }
-  | { readonly code: 'lastWent'; readonly last: LogEvent; readonly room: Room }
+  | { readonly code: 'lastWent'; readonly last: LogEntry; readonly room: Room }
   | { readonly code: 'alsoRefused'; readonly times: number; readonly refusal: RefusalItem }
   | {
       readonly code: 'alsoJoinRefused';
@@ -211,7 +212,7 @@ function ofRoom(
   sees: boolean,
   transports: readonly TransportName[],
 ): Diagnosis | null {
-  const carriers = last === null ? [room] : last.rooms;
+  const carriers: readonly string[] = last === null ? [room] : last.rooms;
   const isHeard = carriers.some((carrier) => heard.has(carrier));
   const tenantId = last === null ? null : tenantOf(last);
   const own = [...new Set(connections.flatMap(({ tenantIds }) => tenantIds))];
@@ -276,7 +277,7 @@ function blockedTransport(connections: readonly ConnectionItem[], nowMs: number)
 }
 
 /** The tenant of an event; null if its payload names none. */
-export function tenantOf({ payload, rooms }: Pick<LogEvent, 'payload' | 'rooms'>): string | null {
+export function tenantOf({ payload, rooms }: Pick<LogEntry, 'payload' | 'rooms'>): string | null {
   const { tenantId } = payload;
   if (typeof tenantId === 'string' || typeof tenantId === 'number') return String(tenantId);
   return rooms.find((room) => room.startsWith('tenant:'))?.slice('tenant:'.length) ?? null;

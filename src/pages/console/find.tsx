@@ -47,9 +47,12 @@ export function Find({ access, feed, finder }: FindProps) {
   }, [q]);
 
   function search(): void {
-    if (holdsToken(text)) return readToken();
-    setPasted(null);
     const next = text.trim();
+    if (holdsToken(next)) {
+      readToken();
+      return;
+    }
+    setPasted(null);
     if (next === q) finder.refresh();
     else goTo('find', { q: next });
   }

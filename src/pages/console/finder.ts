@@ -3,13 +3,14 @@
  * the view is open and the tab is visible. The texts of tokens never get here.
  */
 import { RoomcastError } from '../../client/http.ts';
+import type { LogAnswer } from '../../contract/log.ts';
 import type { ConnectionItem, OperatorPage, RefusalItem } from '../../contract/operating.ts';
-import { formatRoom, idField, idOf, isRoomId, kindOf, type Room } from '../../contract/rooms.ts';
+import { ALL_TENANTS, allKinds, faultOfRoom, formatRoom, isRoomId, type Room } from '../../contract/rooms.ts';
 import { type Access, ROOM_KINDS } from './access.ts';
-import { type Diagnosis, diagnose, type Evidence, type RoomTraffic, refusedRoom, tenantOf } from './diagnosis.ts';
+import { type Diagnosis, diagnose, type Evidence, type RoomTraffic, refusedRoom } from './diagnosis.ts';
 import { type FindQuery, formatReading, type Reading } from './find-query.ts';
 import { createChanges, type Model, type Mutable } from './model.ts';
-import type { LogPage, RevocationItem } from './operating.ts';
+import type { RevocationItem } from './operating.ts';
 
 /** A user, or a connection of which no user is known. */
 export interface Person {
@@ -78,8 +79,6 @@ const MAX_STRANGERS = 20;
 const MAX_TRAFFIC_ROOMS = 8;
 /** Requests of one look into the log. */
 const MAX_LOOKS = 4;
-/** Events of one look: rooms of other tenants may have the same name. */
-const LOOK_EVENTS = 20;
 
 type ConnectionQuery = Readonly<Record<string, string | number>>;
 
@@ -374,19 +373,20 @@ export function createFinder(access: Access): Finder {
   }
 
   async function look(room: Room, tenants: readonly string[]): Promise<RoomTraffic | null> {
-    if (!isRoomId(idOf(room)) || !['tenant', 'ticket', 'agreement', 'user', ...ROOM_KINDS].includes(kindOf(room)))
-      return null;
+    if (faultOfRoom(room, allKinds(ROOM_KINDS)) !== null) return null;
+    const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
+    const found = await newestIn({ room, tenantId: own });
+    return own.length === 0 || found?.last !== null ? found : newestIn({ room });
+  }
+
+  async function newestIn(query: { readonly room: Room; readonly tenantId?: readonly string[] }): Promise<RoomTraffic | null> {
     let before: string | undefined;
     try {
       for (let looks = 0; looks < MAX_LOOKS; looks++) {
-        const query = { [idField(kindOf(room))]: idOf(room), limit: LOOK_EVENTS, before };
-        const { events, scannedThrough, more } = await access.request<LogPage>('log', { query });
-        const [newest] = events;
-        if (newest !== undefined) {
-          const own = events.find((event) => tenants.includes(tenantOf(event) ?? ''));
-          return { room, last: own ?? newest };
-        }
-        if (!more || scannedThrough === null) return { room, last: null };
+        const { events, scannedThrough, more } = await access.request<LogAnswer>('log', {
+          query: { ...query, limit: 1, before },
+        });
+        if (events[0] !== undefined || !more) return { room: query.room, last: events[0] ?? null };
         before = scannedThrough;
       }
     } catch {

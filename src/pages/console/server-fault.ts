@@ -1,8 +1,11 @@
-/** The fault of the bridge that explains what every user sees, from its statistics: it comes before any other verdict. */
+/**
+ * The fault of the bridge that explains what every user sees, from its statistics: it comes before any other verdict. The
+ * frame of the page says when the server does not answer at all.
+ */
 import type { Stats } from '../../contract/stats.ts';
 import type { StatsState } from './stats.ts';
 
-export type ServerFault = 'unreachable' | 'draining' | 'redisAway' | 'logFull' | 'logAway';
+export type ServerFault = 'draining' | 'redisAway' | 'logFull' | 'logAway';
 
 /** Null: none is known. */
 export function serverFault({
@@ -12,7 +15,6 @@ export function serverFault({
   readonly state: StatsState;
   readonly stats: Stats | null;
 }): ServerFault | null {
-  if (state === 'unreachable') return 'unreachable';
   if (stats === null || state !== 'live') return null;
   if (stats.redis !== null && !stats.redis.reached) return 'redisAway';
   if (stats.node.draining) return 'draining';

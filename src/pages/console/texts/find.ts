@@ -139,8 +139,6 @@ export const findTexts = defineTexts(
     missing: (nodes: string) => `These nodes did not answer: ${nodes}. The person may be connected there.`,
     stale: 'The server does not answer. This is what it said last.',
     faults: {
-      unreachable: 'The server does not answer',
-      unreachableText: 'Nobody gets events from it. Check that it runs, and that this page can reach it.',
       draining: 'This node is shutting down',
       drainingText: 'Its clients move to other nodes. If there is no other node, nobody gets events.',
       redisAway: 'Redis does not answer',
@@ -324,10 +322,10 @@ export const findTexts = defineTexts(
     },
     columns: { when: 'Quando', what: 'O quê', why: 'Por quê', from: 'De' },
     openLog: (room) => `Registro de ${room}`,
-    noEventsInLog: 'nenhum evento no registro',
+    noEventsInLog: 'nenhum evento no log',
     roomTitle: (room) => `Sala ${room}`,
     roomLast: (event, at) => `O evento mais recente é ${event}, aceito ${ago(at)}.`,
-    roomQuiet: 'O registro não tem nenhum evento desta sala.',
+    roomQuiet: 'O log não tem nenhum evento desta sala.',
     roomHeard: (listeners) =>
       listeners === 0
         ? 'Ninguém a ouve agora.'
@@ -367,17 +365,15 @@ export const findTexts = defineTexts(
     missing: (nodes) => `Estes nós não responderam: ${nodes}. A pessoa pode estar conectada a eles.`,
     stale: 'O servidor não responde. Isto é o que ele disse por último.',
     faults: {
-      unreachable: 'O servidor não responde',
-      unreachableText: 'Ninguém recebe eventos dele. Verifique se ele está rodando e se esta página o alcança.',
       draining: 'Este nó está sendo desligado',
       drainingText: 'Seus clientes passam para outros nós. Se não houver outro, ninguém recebe eventos.',
       redisAway: 'O Redis não responde',
       redisAwayText:
         'Ninguém recebe eventos novos, e quem publica recebe erros. Isto explica o que todo usuário vê. Verifique o Redis e o caminho até ele.',
-      logFull: 'O registro não aceita gravações',
+      logFull: 'O log não aceita gravações',
       logFullText:
         'Ninguém recebe eventos novos, e quem publica recebe erros. Isto explica o que todo usuário vê. A causa comum é disco cheio, ou Redis sem memória: primeiro libere espaço.',
-      logAway: 'O registro não responde',
+      logAway: 'O log não responde',
       logAwayText: 'Eventos novos e replays esperam. Verifique o disco do servidor ou o Redis.',
     },
     token: {
@@ -418,9 +414,9 @@ export const findTexts = defineTexts(
         `Conectado por ${over(transports, 'e')}, em dia em ${rooms === 1 ? '1 sala' : `${count(rooms)} salas`}.`,
       hears: ({ room, last, transports }) =>
         `Conectado por ${over(transports, 'e')} e ouve ${room}, cujo evento mais recente foi aceito ${ago(last.at)}.`,
-      noEvents: ({ room }) => `Ouve ${room}, mas o registro não tem nenhum evento desta sala: nada foi publicado.`,
+      noEvents: ({ room }) => `Ouve ${room}, mas o log não tem nenhum evento desta sala: nada foi publicado.`,
       quietRooms: ({ rooms }) =>
-        `Conectado, mas nenhum evento foi para ${rooms.length === 1 ? `a sua sala ${rooms[0]}` : `nenhuma das suas ${count(rooms.length)} salas`} até onde vai o registro.`,
+        `Conectado, mas nenhum evento foi para ${rooms.length === 1 ? `a sua sala ${rooms[0]}` : `nenhuma das suas ${count(rooms.length)} salas`} até onde vai o log.`,
       pollOnly: () =>
         'Conectado só por long polling: a rede parece bloquear WebSockets e SSE. Os eventos chegam com atraso.',
       pollingOnly: () => 'Conectado só por polling do Socket.IO: a rede parece bloquear WebSockets.',
@@ -453,7 +449,7 @@ export const findTexts = defineTexts(
         `${times === 1 ? 'Outra tentativa de conexão falhou' : `${count(times)} outras tentativas de conexão falharam`}, a última ${ago(refusal.at)}: ${reasonPt(refusal)}. Talvez outra aba ou dispositivo.`,
       alsoJoinRefused: ({ room, refusal }) => `Não pode entrar em ${room}: ${reasonPt(refusal)}.`,
       publishRefused: ({ refusal }) => `Uma publicação foi recusada ${ago(refusal.at)}: ${reasonPt(refusal)}.`,
-      quietRoom: ({ room }) => `Nenhum evento foi para ${room} até onde vai o registro. O nome está certo?`,
+      quietRoom: ({ room }) => `Nenhum evento foi para ${room} até onde vai o log. O nome está certo?`,
       expiresSoon: ({ inMs }) =>
         `O token expira em ${seconds(inMs)}. Depois a conexão é fechada, a não ser que o aplicativo tenha um novo.`,
       revoked: ({ revocation }) => `Tokens mais antigos deste usuário foram revogados ${ago(revocation.createdAt)}.`,
@@ -474,7 +470,7 @@ export const findTexts = defineTexts(
       joinRoom: 'O aplicativo precisa entrar na sala depois de cada conexão. Diga aos desenvolvedores qual sala falta.',
       checkTenant: 'Verifique se a pessoa entrou no tenant certo e se quem publica informa o tenantId certo.',
       askPublisher:
-        'Verifique quem publica: nenhum evento desta sala chegou ao registro. Procure no registro os outros eventos.',
+        'Verifique quem publica: nenhum evento desta sala chegou ao log. Procure no log os outros eventos.',
       lookInApp: 'O aplicativo está aberto e usa este servidor? Peça para a pessoa recarregar e observe esta página.',
       waitForSlow:
         'Nada se perde: o que espera é enviado conforme a rede recebe. Acima do limite, a conexão é cortada e retomada.',
