@@ -4,8 +4,9 @@
  *
  * A verdict is the one sentence that explains most. Hints are facts beside it, and `next` says what to do.
  */
-import type { TransportName } from '../../contract/names.ts';
+
 import type { LogEntry } from '../../contract/log.ts';
+import type { TransportName } from '../../contract/names.ts';
 import { nearest } from '../../contract/nearest.ts';
 import type { ConnectionItem, RefusalItem } from '../../contract/operating.ts';
 import { ALL_TENANTS, formatRoom, type Room } from '../../contract/rooms.ts';

@@ -40,7 +40,8 @@ export function compare(before: unknown, after: unknown): Comparison {
       else note(keys, one, other);
       return;
     }
-    for (const key of new Set([...Object.keys(one), ...Object.keys(other)])) walk([...keys, key], own(one, key), own(other, key));
+    for (const key of new Set([...Object.keys(one), ...Object.keys(other)]))
+      walk([...keys, key], own(one, key), own(other, key));
   }
 
   walk([], before, after);

@@ -3,7 +3,7 @@
  * the room of which this user misses events (`ana ticket:5`). A name without a kind may mean several things, so all of
  * them are asked.
  */
-import { allKinds, formatRoom, isRoomId, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { allKinds, faultOfRoom, formatRoom, isRoomId, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
 
 /** One meaning of the text, and what it names. */
 export interface Reading {
@@ -47,6 +47,12 @@ export function parseQuery(text: string, declaredKinds: readonly RoomKind[]): Fi
   const hasSubject = words.length > 1 && isRoom(last, kinds);
   const subject = (hasSubject ? words.slice(0, -1) : words).join(' ');
   return { readings: readingsOf(subject, kinds), about: hasSubject ? (last as Room) : null };
+}
+
+/** A room as people type it: `ticket:5` or `ticket 5`. Null if it is no name of a room. */
+export function roomFrom(typed: string, declaredKinds: readonly RoomKind[]): Room | null {
+  const name = typed.trim().replace(/^(\S+)\s+(?=\S)/, '$1:');
+  return faultOfRoom(name, allKinds(declaredKinds)) === null ? (name as Room) : null;
 }
 
 const isRoom = (text: string, kinds: readonly RoomKind[]): boolean =>

@@ -3,24 +3,21 @@
  * verdict each, and all about the chosen one. The address of the page holds the search, and never a token.
  */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import type { Room } from '../../contract/rooms.ts';
 import { language } from '../language.ts';
 import { type Access, ROOM_KINDS } from './access.ts';
 import { type Claims, holdsToken, readClaims } from './claims.ts';
-import { diagnose, type Level } from './diagnosis.ts';
-import { Badge, Button, Card, EmptyState, Notice, SearchField, Time, type Tone } from './elements.tsx';
-import { formatReading, parseQuery, type Reading } from './find-query.ts';
+import { diagnose } from './diagnosis.ts';
+import { Badge, Button, Card, EmptyState, Notice, SearchField, Time } from './elements.tsx';
+import { formatReading, parseQuery } from './find-query.ts';
 import { type Finder, MAX_SHOWN, type Meaning, PAGE, type Person } from './finder.ts';
 import { count } from './format.ts';
 import { useModels } from './model.ts';
 import { TokenCard } from './pasted-token.tsx';
-import { PersonView } from './person.tsx';
+import { nameOf, PersonView, TONES } from './person.tsx';
 import { goTo, hrefOf, route } from './route.ts';
 import { type ServerFault, serverFault } from './server-fault.ts';
 import type { StatsFeed } from './stats.ts';
 import { findTexts, verdictText } from './texts/find.ts';
-
-export const TONES: Readonly<Record<Level, Tone>> = { good: 'good', fair: 'warn', bad: 'bad' };
 
 interface FindProps {
   readonly access: Access;
@@ -241,7 +238,6 @@ function People({ finder }: { readonly finder: Finder }) {
 
   return (
     <Card title={t.people(people.length)}>
-      {/* biome-ignore lint/a11y/useFocusableInteractive: it has a tabIndex */}
       <div
         ref={list}
         id="find-people"
@@ -286,14 +282,6 @@ function People({ finder }: { readonly finder: Finder }) {
   );
 }
 
-/** A user's name, or the address and id of a connection without one. */
-export function nameOf({ sub, connections, refusals }: Person): string {
-  if (sub !== null) return sub;
-  const address = connections[0]?.address ?? refusals[0]?.address ?? '';
-  const id = connections[0]?.id;
-  return id === undefined ? `${findTexts().unknownUser}, ${address}` : `${address} · ${id}`;
-}
-
 function Strangers({ finder }: { readonly finder: Finder }) {
   const t = findTexts();
   return (
@@ -313,7 +301,3 @@ function Strangers({ finder }: { readonly finder: Finder }) {
     </Card>
   );
 }
-
-/** The text of a search for this reading, and the room of which it misses events. */
-export const queryOf = (reading: Reading, about: Room | null): string =>
-  `${formatReading(reading)}${about === null ? '' : ` ${about}`}`;

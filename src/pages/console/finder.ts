@@ -379,7 +379,10 @@ export function createFinder(access: Access): Finder {
     return own.length === 0 || found?.last !== null ? found : newestIn({ room });
   }
 
-  async function newestIn(query: { readonly room: Room; readonly tenantId?: readonly string[] }): Promise<RoomTraffic | null> {
+  async function newestIn(query: {
+    readonly room: Room;
+    readonly tenantId?: readonly string[];
+  }): Promise<RoomTraffic | null> {
     let before: string | undefined;
     try {
       for (let looks = 0; looks < MAX_LOOKS; looks++) {

@@ -113,7 +113,12 @@ export function createLogReader(access: Access): LogReader {
     const started = ++generation;
     clearTimeout(timer);
     const { at } = reader.query as LogQuery;
-    Object.assign(reader, { events: [], error: null, older: { ...FRESH, isBusy: true }, newer: { ...FRESH, hasMore: at !== null } });
+    Object.assign(reader, {
+      events: [],
+      error: null,
+      older: { ...FRESH, isBusy: true },
+      newer: { ...FRESH, hasMore: at !== null },
+    });
     reader.changes.notify();
     try {
       if (at === null) {
@@ -163,7 +168,12 @@ export function createLogReader(access: Access): LogReader {
     const query = reader.query as LogQuery;
     const { cursor } = reader[direction];
     const isOlder = direction === 'older';
-    const edge = cursor !== null ? { [isOlder ? 'before' : 'after']: cursor } : query.at === null ? {} : { [isOlder ? 'until' : 'since']: query.at };
+    const edge =
+      cursor !== null
+        ? { [isOlder ? 'before' : 'after']: cursor }
+        : query.at === null
+          ? {}
+          : { [isOlder ? 'until' : 'since']: query.at };
     const limit = query.at !== null && reader.events.length < AROUND ? AROUND : PAGE;
     const { events, scannedThrough, more } = await ask({
       ...filtersOf(query),
@@ -188,7 +198,8 @@ export function createLogReader(access: Access): LogReader {
     reader.events = all.slice(-MAX_SHOWN);
     if (all.length <= MAX_SHOWN) {
       const [newest] = reader.events;
-      if (newest !== undefined && (reader.newer.cursor ?? '') < newest.id) reader.newer = { ...reader.newer, cursor: newest.id };
+      if (newest !== undefined && (reader.newer.cursor ?? '') < newest.id)
+        reader.newer = { ...reader.newer, cursor: newest.id };
       return;
     }
     reader.newer = { ...reader.newer, cursor: reader.events[0]?.id ?? null, hasMore: true };
@@ -198,7 +209,8 @@ export function createLogReader(access: Access): LogReader {
   function addNewer(found: readonly LogEntry[]): void {
     const all = [...found.toReversed(), ...reader.events];
     reader.events = all.slice(0, MAX_SHOWN);
-    if (all.length > MAX_SHOWN) reader.older = { cursor: reader.events.at(-1)?.id ?? null, hasMore: true, isBusy: false };
+    if (all.length > MAX_SHOWN)
+      reader.older = { cursor: reader.events.at(-1)?.id ?? null, hasMore: true, isBusy: false };
   }
 
   async function tick(): Promise<void> {

@@ -3,18 +3,40 @@ import { type ComponentChildren, Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
 import type { ConnectionItem, RefusalItem } from '../../contract/operating.ts';
-import { allKinds, kindOf, type Room } from '../../contract/rooms.ts';
+import type { Room } from '../../contract/rooms.ts';
 import { LANGUAGE_NAMES, type Language, language } from '../language.ts';
 import { type Access, BASE, ROOM_KINDS } from './access.ts';
 import { agentInWords } from './agent.ts';
-import type { RoomTraffic } from './diagnosis.ts';
-import { Badge, Button, Card, CopyButton, Dialog, Fact, Field, Notice, Select, State, Time } from './elements.tsx';
-import { nameOf, queryOf, TONES } from './find.tsx';
-import type { Reading } from './find-query.ts';
+import type { Level, RoomTraffic } from './diagnosis.ts';
+import {
+  Badge,
+  Button,
+  Card,
+  CopyButton,
+  Dialog,
+  Fact,
+  Field,
+  Notice,
+  Select,
+  State,
+  Time,
+  type Tone,
+} from './elements.tsx';
+import { formatReading, type Reading, roomFrom } from './find-query.ts';
 import type { Dossier, Finder, Person } from './finder.ts';
 import { bytes, count, duration, TRANSPORT_LABELS } from './format.ts';
 import { goTo, hrefOf } from './route.ts';
 import { findTexts, hintText, reasonText, verdictText } from './texts/find.ts';
+
+export const TONES: Readonly<Record<Level, Tone>> = { good: 'good', fair: 'warn', bad: 'bad' };
+
+/** A user's name, or the address and id of a connection without one. */
+export function nameOf({ sub, connections, refusals }: Person): string {
+  if (sub !== null) return sub;
+  const address = connections[0]?.address ?? refusals[0]?.address ?? '';
+  const id = connections[0]?.id;
+  return id === undefined ? `${findTexts().unknownUser}, ${address}` : `${address} · ${id}`;
+}
 
 interface PersonProps {
   readonly access: Access;
@@ -75,16 +97,15 @@ function readingOf({ sub, connections, refusals }: Person): Reading {
 function MissedRoom({ person, about }: { readonly person: Person; readonly about: RoomTraffic | null }) {
   const t = findTexts();
   const [typed, setTyped] = useState(about?.room ?? '');
-  const kinds = allKinds(ROOM_KINDS);
-  const id = typed.trim().replace(/\s+/, ':');
-  const room = (kinds.includes(kindOf(id as Room)) ? id : `ticket:${id}`) as Room;
+  // Mostly it is a ticket.
+  const room = roomFrom(typed, ROOM_KINDS) ?? roomFrom(`ticket:${typed.trim()}`, ROOM_KINDS);
   return (
     <form
       class="inline"
       noValidate
       onSubmit={(event) => {
         event.preventDefault();
-        goTo('find', { q: queryOf(readingOf(person), id === '' ? null : room) });
+        goTo('find', { q: `${formatReading(readingOf(person))} ${room ?? ''}`.trim() });
       }}
     >
       <Field label={t.missRoom} placeholder={t.missHint} value={typed} onInput={setTyped} isWide />

@@ -469,8 +469,7 @@ export const findTexts = defineTexts(
       fixRoomName: 'Corrija o nome da sala no aplicativo. Maiúsculas contam: ticket:5 não é Ticket:5.',
       joinRoom: 'O aplicativo precisa entrar na sala depois de cada conexão. Diga aos desenvolvedores qual sala falta.',
       checkTenant: 'Verifique se a pessoa entrou no tenant certo e se quem publica informa o tenantId certo.',
-      askPublisher:
-        'Verifique quem publica: nenhum evento desta sala chegou ao log. Procure no log os outros eventos.',
+      askPublisher: 'Verifique quem publica: nenhum evento desta sala chegou ao log. Procure no log os outros eventos.',
       lookInApp: 'O aplicativo está aberto e usa este servidor? Peça para a pessoa recarregar e observe esta página.',
       waitForSlow:
         'Nada se perde: o que espera é enviado conforme a rede recebe. Acima do limite, a conexão é cortada e retomada.',
