@@ -15,10 +15,12 @@ import type { RevocationItem } from './operating.ts';
 
 export type Level = 'good' | 'fair' | 'bad';
 
-/** The newest event of a room in the log; `last` is null if the log has none. */
+/** The newest event of a room in the log. */
 export interface RoomTraffic {
   readonly room: Room;
+  /** Null: the log has none, or it was not searched whole. */
   readonly last: LogEntry | null;
+  readonly isSearched: boolean;
 }
 
 /** All that is known of one person. */
@@ -193,7 +195,8 @@ function ofConnected(evidence: Evidence): Diagnosis {
     const pendingBytes = Math.max(...slow.map((one) => one.pendingBytes));
     return { ...bad({ code: 'behind', behindMs, pendingBytes }, ['waitForSlow', 'sendCheck']), hints };
   }
-  const quiet = traffic.filter(({ room, last }) => last === null && heard.has(room)).map(({ room }) => room);
+  const isQuiet = ({ room, last, isSearched }: RoomTraffic): boolean => isSearched && last === null && heard.has(room);
+  const quiet = traffic.filter(isQuiet).map(({ room }) => room);
   if (quiet.length > 0 && quiet.length === heard.size) {
     return { ...fair({ code: 'quietRooms', rooms: quiet }, ['fixRoomName', 'askPublisher']), hints };
   }
@@ -208,7 +211,7 @@ function ofConnected(evidence: Evidence): Diagnosis {
 /** Whether these connections hear a room, and whether it has anything to hear. Null: nothing stands against it. */
 function ofRoom(
   { connections, refusals, nowMs }: Evidence,
-  { room, last }: RoomTraffic,
+  { room, last, isSearched }: RoomTraffic,
   heard: ReadonlySet<string>,
   sees: boolean,
   transports: readonly TransportName[],
@@ -234,7 +237,7 @@ function ofRoom(
       instead === null ? ['joinRoom'] : ['fixRoomName', 'joinRoom'],
     );
   }
-  if (last === null) return fair({ code: 'noEvents', room }, ['askPublisher', 'fixRoomName']);
+  if (last === null) return isSearched ? fair({ code: 'noEvents', room }, ['askPublisher', 'fixRoomName']) : null;
   if (!isHeard) {
     const hints: Hint[] = [{ code: 'lastWent', last, room }];
     return { ...bad({ code: 'notInRoom', room, instead: null, last }, ['askPublisher', 'joinRoom']), hints };

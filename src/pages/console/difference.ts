@@ -40,8 +40,9 @@ export function compare(before: unknown, after: unknown): Comparison {
       else note(keys, one, other);
       return;
     }
-    for (const key of new Set([...Object.keys(one), ...Object.keys(other)]))
-      walk([...keys, key], own(one, key), own(other, key));
+    const members = new Set([...Object.keys(one), ...Object.keys(other)]);
+    if (members.size === 0) equal++;
+    for (const key of members) walk([...keys, key], own(one, key), own(other, key));
   }
 
   walk([], before, after);
@@ -50,8 +51,7 @@ export function compare(before: unknown, after: unknown): Comparison {
 
 type Branch = Readonly<Record<string, unknown>>;
 
-const isBranch = (value: unknown): value is Branch =>
-  typeof value === 'object' && value !== null && Object.keys(value).length > 0;
+const isBranch = (value: unknown): value is Branch => typeof value === 'object' && value !== null;
 
 /** A payload may have a member `__proto__`. */
 const own = (branch: Branch, key: string): unknown => (Object.hasOwn(branch, key) ? branch[key] : undefined);

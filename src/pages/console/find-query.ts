@@ -30,13 +30,19 @@ const PREFIXES: Readonly<Record<string, Reading['kind']>> = {
   sub: 'user',
 };
 
+/** Of Socket.IO, and of the other transports. */
+const CONNECTION_ID = /^[\w-]{20,21}$/;
 const IPV4 = /^\d{1,3}(\.\d{1,3}){3}$/;
 const IPV6 = /^(?=.*:.*:)[\da-f:.]+$/i;
 
 /** @param text not a token (claims.ts) @returns null if the text is empty */
 export function parseQuery(text: string, declaredKinds: readonly RoomKind[]): FindQuery | null {
   const kinds = allKinds(declaredKinds);
-  const words = text.split(/\s+/).filter((word) => word !== '');
+  const words = text
+    .trim()
+    .replace(/^#/, '')
+    .split(/\s+/)
+    .filter((word) => word !== '');
   if (words.length === 0) return null;
   for (let index = words.length - 2; index >= 0; index--) {
     // `ticket 5` means `ticket:5`.
@@ -51,7 +57,7 @@ export function parseQuery(text: string, declaredKinds: readonly RoomKind[]): Fi
 
 /** A room as people type it: `ticket:5` or `ticket 5`. Null if it is no name of a room. */
 export function roomFrom(typed: string, declaredKinds: readonly RoomKind[]): Room | null {
-  const name = typed.trim().replace(/^(\S+)\s+(?=\S)/, '$1:');
+  const name = typed.trim().replace(/^([a-z][a-z0-9]*)\s+(?=\S)/, '$1:');
   return faultOfRoom(name, allKinds(declaredKinds)) === null ? (name as Room) : null;
 }
 
@@ -64,8 +70,10 @@ function readingsOf(text: string, kinds: readonly RoomKind[]): readonly Reading[
   const name = text.slice(colon + 1).trim();
   const special = Object.hasOwn(PREFIXES, prefix) ? PREFIXES[prefix] : undefined;
   if (special !== undefined && name !== '') return [{ kind: special, name }];
+  // A user's name may hold what no id holds.
+  if (prefix === 'user' && name !== '') return [{ kind: 'user', name }];
   if (kinds.includes(prefix) && isRoomId(name)) {
-    if (prefix === 'user' || prefix === 'tenant') return [{ kind: prefix, name }];
+    if (prefix === 'tenant') return [{ kind: prefix, name }];
     return [{ kind: 'room', name: formatRoom(prefix, name) }];
   }
   if (IPV4.test(text) || IPV6.test(text)) return [{ kind: 'address', name: text }];
@@ -75,10 +83,8 @@ function readingsOf(text: string, kinds: readonly RoomKind[]): readonly Reading[
   const rooms = kinds
     .filter((kind) => kind !== 'user' && kind !== 'tenant')
     .map((kind): Reading => ({ kind: 'room', name: formatRoom(kind, text) }));
-  const others: Reading[] = [
-    { kind: 'tenant', name: text },
-    { kind: 'connection', name: text },
-  ];
+  const others: Reading[] = [{ kind: 'tenant', name: text }];
+  if (CONNECTION_ID.test(text)) others.push({ kind: 'connection', name: text });
   // Tickets are mostly numbers; users seldom are.
   return /^\d+$/.test(text) ? [...rooms, user, ...others] : [user, ...rooms, ...others];
 }

@@ -2,14 +2,13 @@
  * Find: why does this user see nothing? One field for what the operator knows of a person, the people that it means with a
  * verdict each, and all about the chosen one. The address of the page holds the search, and never a token.
  */
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { language } from '../language.ts';
 import { type Access, ROOM_KINDS } from './access.ts';
 import { type Claims, holdsToken, readClaims } from './claims.ts';
-import { diagnose } from './diagnosis.ts';
 import { Badge, Button, Card, EmptyState, Notice, SearchField, Time } from './elements.tsx';
 import { formatReading, parseQuery } from './find-query.ts';
-import { type Finder, MAX_SHOWN, type Meaning, PAGE, type Person } from './finder.ts';
+import { type Assessed, type Finder, MAX_SHOWN, type Meaning, PAGE } from './finder.ts';
 import { count } from './format.ts';
 import { useModels } from './model.ts';
 import { TokenCard } from './pasted-token.tsx';
@@ -126,7 +125,6 @@ function Found({ access, finder }: Omit<FindProps, 'feed'>) {
         {people.length > 1 && <People finder={finder} />}
         {people.length === 0 && reading?.kind !== 'room' && <EmptyState title={t.nobody} />}
         {dossier !== null && <PersonView key={dossier.person.key} access={access} finder={finder} dossier={dossier} />}
-        {dossier === null && people.length > 1 && <EmptyState title={t.choosePerson} />}
       </div>
       {strangers.length > 0 && <Strangers finder={finder} />}
       {tenants.length > 0 && !tenants.includes('*') && <p class="note">{t.reach(tenants.join(', '))}</p>}
@@ -205,15 +203,8 @@ function RoomCard({ finder }: { readonly finder: Finder }) {
 function People({ finder }: { readonly finder: Finder }) {
   const t = findTexts();
   const list = useRef<HTMLDivElement>(null);
-  const { people, about, dossier, missing } = finder;
+  const { people, dossier } = finder;
   const selected = dossier?.person.key ?? null;
-  const rows = useMemo(() => {
-    const nowMs = finder.askedAtMs;
-    return people.map((person) => ({
-      person,
-      diagnosis: diagnose({ ...person, nowMs, traffic: [], about, revocation: null, missing: [] }),
-    }));
-  }, [people, about, missing]);
   const index = people.findIndex(({ key }) => key === selected);
 
   useEffect(() => {
@@ -233,7 +224,7 @@ function People({ finder }: { readonly finder: Finder }) {
     const target = targets[pressed.key];
     if (target === undefined) return;
     pressed.preventDefault();
-    finder.select((people[target] as Person).key);
+    finder.select((people[target] as Assessed).key);
   }
 
   return (
@@ -248,9 +239,9 @@ function People({ finder }: { readonly finder: Finder }) {
         aria-activedescendant={index === -1 ? undefined : `person-${index}`}
         onKeyDown={move}
       >
-        {rows.map(({ person, diagnosis }, position) => {
+        {people.map((person, position) => {
           const isSelected = person.key === selected;
-          const shown = isSelected && dossier !== null ? dossier.diagnosis : diagnosis;
+          const shown = isSelected && dossier !== null ? dossier.diagnosis : person.diagnosis;
           return (
             // biome-ignore lint/a11y/useKeyWithClickEvents: the list handles keys
             <div

@@ -5,9 +5,9 @@
 import { RoomcastError } from '../../client/http.ts';
 import type { LogAnswer } from '../../contract/log.ts';
 import type { ConnectionItem, OperatorPage, RefusalItem } from '../../contract/operating.ts';
-import { ALL_TENANTS, allKinds, faultOfRoom, formatRoom, isRoomId, type Room } from '../../contract/rooms.ts';
-import { type Access, ROOM_KINDS } from './access.ts';
-import { type Diagnosis, diagnose, type Evidence, type RoomTraffic, refusedRoom } from './diagnosis.ts';
+import { ALL_TENANTS, formatRoom, isRoomId, type Room } from '../../contract/rooms.ts';
+import type { Access } from './access.ts';
+import { type Diagnosis, diagnose, type Evidence, type Level, type RoomTraffic, refusedRoom } from './diagnosis.ts';
 import { type FindQuery, formatReading, type Reading } from './find-query.ts';
 import { createChanges, type Model, type Mutable } from './model.ts';
 import type { RevocationItem } from './operating.ts';
@@ -19,6 +19,11 @@ export interface Person {
   readonly connections: readonly ConnectionItem[];
   /** Newest first. */
   readonly refusals: readonly RefusalItem[];
+}
+
+/** A person, and the verdict as far as the list of them shows it. */
+export interface Assessed extends Person {
+  readonly diagnosis: Diagnosis;
 }
 
 /** A meaning of the text, and how many connections it has: null while this is unknown. */
@@ -40,7 +45,8 @@ export interface Finder extends Model {
   readonly query: FindQuery | null;
   readonly meanings: readonly Meaning[];
   readonly reading: Reading | null;
-  readonly people: readonly Person[];
+  /** Those whose verdict is worst first. */
+  readonly people: readonly Assessed[];
   /** Whether there are more connections than are shown. */
   readonly hasMore: boolean;
   readonly missing: readonly string[];
@@ -132,7 +138,7 @@ export function createFinder(access: Access): Finder {
     select(key) {
       selectedKey = key;
       const person = finder.people.find((one) => one.key === key);
-      if (person !== undefined) finder.dossier = dossierOf(person, [], null, finder.missing);
+      if (person !== undefined) finder.dossier = dossierOf(person, [], finder.about, finder.missing);
       restart();
     },
     showMore() {
@@ -178,7 +184,7 @@ export function createFinder(access: Access): Finder {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let slowAtMs = 0;
   let revocations: readonly RevocationItem[] = [];
-  const traffic = new Map<Room, RoomTraffic>();
+  const traffic = new Map<string, RoomTraffic>();
 
   function search(query: FindQuery | null): void {
     Object.assign(finder, { query, meanings: [], reading: null, people: [], about: null, dossier: null, error: null });
@@ -238,7 +244,7 @@ export function createFinder(access: Access): Finder {
     if (!isCurrent()) return;
     revocations = kept;
     if (isSlow) slowAtMs = Date.now();
-    finder.people = peopleOf(reading, listing, refusals);
+    finder.people = worstFirst(peopleOf(reading, listing, refusals), aboutTraffic);
     finder.hasMore = listing.hasMore;
     finder.missing = listing.missing;
     finder.about = aboutTraffic;
@@ -251,9 +257,8 @@ export function createFinder(access: Access): Finder {
     const isNobody = listing.connections.length === 0 && refusals.length === 0;
     finder.strangers = isNobody ? await strangers() : [];
     if (!isCurrent()) return;
-    const chosen =
-      finder.people.find(({ key }) => key === selectedKey) ?? (finder.people.length === 1 ? finder.people[0] : null);
-    if (!chosen) {
+    const chosen = finder.people.find(({ key }) => key === selectedKey) ?? finder.people[0];
+    if (chosen === undefined) {
       finder.dossier = null;
       return;
     }
@@ -268,7 +273,7 @@ export function createFinder(access: Access): Finder {
     for (const room of rooms) {
       const look = await trafficOf(room, tenants, isSlow);
       if (!isCurrent()) return;
-      if (look !== null) looks.push(look);
+      looks.push(look);
     }
     const own = about === null ? null : await trafficOf(about, tenants, isSlow);
     if (isCurrent()) finder.dossier = dossierOf(person, looks, own, finder.missing);
@@ -360,42 +365,34 @@ export function createFinder(access: Access): Finder {
   }
 
   /**
-   * The newest event of a room, of these tenants if it has one. Null: unknown.
+   * The newest event of a room, of these tenants if it has one.
    * @param isFresh whether an earlier answer is too old
    */
-  async function trafficOf(room: Room, tenants: readonly string[], isFresh: boolean): Promise<RoomTraffic | null> {
-    const key = `${room}\n${tenants.join(',')}` as Room;
+  async function trafficOf(room: Room, tenants: readonly string[], isFresh: boolean): Promise<RoomTraffic> {
+    const key = `${room}\n${tenants.join(',')}`;
     const known = traffic.get(key);
     if (known !== undefined && !isFresh) return known;
-    const found = await look(room, tenants);
-    if (found !== null) traffic.set(key, found);
+    const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
+    const ofOwn = own.length === 0 ? null : await newestIn(room, own);
+    const found = ofOwn?.last ? ofOwn : await newestIn(room, []);
+    traffic.set(key, found);
     return found;
   }
 
-  async function look(room: Room, tenants: readonly string[]): Promise<RoomTraffic | null> {
-    if (faultOfRoom(room, allKinds(ROOM_KINDS)) !== null) return null;
-    const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
-    const found = await newestIn({ room, tenantId: own });
-    return own.length === 0 || found?.last !== null ? found : newestIn({ room });
-  }
-
-  async function newestIn(query: {
-    readonly room: Room;
-    readonly tenantId?: readonly string[];
-  }): Promise<RoomTraffic | null> {
+  async function newestIn(room: Room, tenantId: readonly string[]): Promise<RoomTraffic> {
     let before: string | undefined;
     try {
       for (let looks = 0; looks < MAX_LOOKS; looks++) {
-        const { events, scannedThrough, more } = await access.request<LogAnswer>('log', {
-          query: { ...query, limit: 1, before },
-        });
-        if (events[0] !== undefined || !more) return { room: query.room, last: events[0] ?? null };
+        const query = { room, tenantId, limit: 1, before };
+        const { events, scannedThrough, more } = await access.request<LogAnswer>('log', { query });
+        const [last] = events;
+        if (last !== undefined || !more) return { room, last: last ?? null, isSearched: true };
         before = scannedThrough;
       }
     } catch {
       // The verdict does without; faults of the log are shown by the statistics.
     }
-    return null;
+    return { room, last: null, isSearched: false };
   }
 
   async function closeOne(id: string): Promise<number> {
@@ -406,6 +403,18 @@ export function createFinder(access: Access): Finder {
 
   access.changes.subscribe(restart);
   return finder;
+}
+
+const RANKS: Readonly<Record<Level, number>> = { bad: 0, fair: 1, good: 2 };
+
+function worstFirst(people: readonly Person[], about: RoomTraffic | null): readonly Assessed[] {
+  const nowMs = Date.now();
+  return people
+    .map((person) => ({
+      ...person,
+      diagnosis: diagnose({ ...person, nowMs, traffic: [], about, revocation: null, missing: [] }),
+    }))
+    .toSorted((one, other) => RANKS[one.diagnosis.level] - RANKS[other.diagnosis.level]);
 }
 
 /** A 404 is an answer, too: it is gone. */

@@ -3,7 +3,6 @@
  * frame of the page says when the server does not answer at all.
  */
 import type { Stats } from '../../contract/stats.ts';
-import type { StatsState } from './stats.ts';
 
 export type ServerFault = 'draining' | 'redisAway' | 'logFull' | 'logAway';
 
@@ -12,7 +11,7 @@ export function serverFault({
   state,
   stats,
 }: {
-  readonly state: StatsState;
+  readonly state: string;
   readonly stats: Stats | null;
 }): ServerFault | null {
   if (stats === null || state !== 'live') return null;
