@@ -1,11 +1,9 @@
-/** What the console reads from what people type and paste: searches, tokens, programs; and what it writes for shells. */
+/** What the console reads from what people type and paste: searches, tokens, programs; and how it compares payloads. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { SignJWT } from 'jose';
 import { agentInWords } from '../../src/pages/console/agent.ts';
 import { holdsToken, readClaims } from '../../src/pages/console/claims.ts';
-import { curlOfPublish, curlOfQuery } from '../../src/pages/console/curl.ts';
 import { compare } from '../../src/pages/console/difference.ts';
 import { formatReading, parseQuery, roomFrom } from '../../src/pages/console/find-query.ts';
 
@@ -151,34 +149,4 @@ test('the difference of two payloads, member by member', () => {
   ]);
   const many = compare({}, Object.fromEntries(Array.from({ length: 10_000 }, (_, key) => [`k${key}`, key])));
   assert.deepEqual([many.differences.length, many.isCut], [500, true]);
-});
-
-test('a command that is copied means to a shell what the page shows', () => {
-  const entry = {
-    id: 'x',
-    event: 'messages.new',
-    rooms: ["ticket:it's $(id)"],
-    at: '2026-03-01T12:00:00.000Z',
-    payload: { text: '`a` "b" \'c\' \\ \n $HOME', tenantId: 'acme' },
-  };
-  const argumentsOf = (command: string): string[] =>
-    execFileSync('/bin/sh', ['-c', `curl() { for one; do printf '%s\\0' "$one"; done; }; TOKEN=secret; ${command}`], {
-      encoding: 'utf8',
-    })
-      .split('\0')
-      .slice(0, -1);
-  const target = { base: 'https://bridge.example/rt/', needsToken: true };
-  assert.deepEqual(argumentsOf(curlOfPublish(entry, target)), [
-    'https://bridge.example/rt/events',
-    '-H',
-    'authorization: Bearer secret',
-    '-H',
-    'content-type: application/json',
-    '--data-raw',
-    JSON.stringify({ event: entry.event, rooms: entry.rooms, payload: entry.payload }),
-  ]);
-  const query = { room: "ticket:it's", contains: 'a&b' };
-  assert.deepEqual(argumentsOf(curlOfQuery(query, { ...target, needsToken: false })), [
-    'https://bridge.example/rt/log?room=ticket%3Ait%27s&contains=a%26b',
-  ]);
 });

@@ -1,28 +1,23 @@
-/** What the page shows, as commands for a shell. They hold no token: the shell has it in `$TOKEN`. */
-import type { LogEntry } from '../../contract/log.ts';
+/** Requests to this bridge as commands for a POSIX shell, to copy into a terminal or a ticket. */
+import { type Access, BASE } from './access.ts';
 
-/** A word that no shell interprets. */
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
-
-const AUTHORIZATION = ' \\\n  -H "authorization: Bearer $TOKEN"';
-
-export interface Target {
-  /** Where the bridge is, with a `/` at its end. */
-  readonly base: string;
-  readonly needsToken: boolean;
+interface Request {
+  /** Relative to the bridge: `log`, `events`. */
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | number>>;
+  /** Makes it a POST of JSON. */
+  readonly body?: string;
 }
 
-/** Publishes the same event again, to the same rooms. */
-export function curlOfPublish({ event, rooms, payload }: LogEntry, { base, needsToken }: Target): string {
-  const body = JSON.stringify({ event, rooms, payload });
-  return (
-    `curl ${quoted(`${base}events`)}${needsToken ? AUTHORIZATION : ''} \\\n` +
-    `  -H 'content-type: application/json' \\\n  --data-raw ${quoted(body)}`
-  );
+/** @returns a `curl` command. If the page has a token, `$TOKEN` stands for it: a copied command must not hold it. */
+export function curlOf({ token }: Access, { path, query = {}, body }: Request): string {
+  const url = new URL(path, BASE);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
+  const parts = [`curl ${quoted(url.href)}`];
+  if (token !== null) parts.push('-H "authorization: Bearer $TOKEN"');
+  if (body !== undefined) parts.push("-H 'content-type: application/json'", `-d ${quoted(body)}`);
+  return parts.join(' \\\n  ');
 }
 
-/** Asks `GET /log`. */
-export function curlOfQuery(parameters: Readonly<Record<string, string>>, { base, needsToken }: Target): string {
-  const query = new URLSearchParams(parameters).toString();
-  return `curl ${quoted(`${base}log${query === '' ? '' : `?${query}`}`)}${needsToken ? AUTHORIZATION : ''}`;
-}
+/** Between single quotes a shell changes nothing; a quote itself stands outside of them. */
+const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

@@ -3,8 +3,8 @@ import { useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
 import type { LogEntry } from '../../contract/log.ts';
 import { printable } from '../../contract/printable.ts';
-import { type Access, BASE, ROOM_KINDS } from './access.ts';
-import { curlOfPublish } from './curl.ts';
+import { type Access, ROOM_KINDS } from './access.ts';
+import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
 import { compare } from './difference.ts';
 import { Button, Card, CopyButton, Dialog, EmptyState, Fact, Field, Json, Notice, Scroll, Time } from './elements.tsx';
@@ -71,7 +71,7 @@ export function LogEvent({ access, entry, pinned, pin }: LogEventProps) {
       <div class="actions">
         <CopyButton text={id} label={t.copyCursor} />
         <CopyButton
-          text={() => curlOfPublish(entry, { base: BASE, needsToken: access.token !== null })}
+          text={() => curlOf(access, { path: 'events', body: JSON.stringify({ event, rooms, payload }) })}
           label={t.copyCurl}
         />
         <Button isPressed={pinned !== null} onClick={() => pin(pinned === null ? entry : null)}>

@@ -5,8 +5,8 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { LogEntry } from '../../contract/log.ts';
 import { language } from '../language.ts';
-import { type Access, BASE, ROOM_KINDS } from './access.ts';
-import { curlOfQuery } from './curl.ts';
+import { type Access, ROOM_KINDS } from './access.ts';
+import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
 import { Button, Card, CopyButton, EmptyState, Field, Notice, Select, State } from './elements.tsx';
 import { roomFrom } from './find-query.ts';
@@ -247,10 +247,7 @@ function Events({ access, feed, reader, selected, pinned, select }: EventsProps)
       <OldEnd feed={feed} reader={reader} />
       <div class="actions">
         {room !== '' && <a href={hrefOf('find', { q: room })}>{t.findRoom(room)}</a>}
-        <CopyButton
-          label={t.copyCurlQuery}
-          text={() => curlOfQuery(reader.parameters(), { base: BASE, needsToken: access.token !== null })}
-        />
+        <CopyButton label={t.copyCurlQuery} text={() => curlOf(access, { path: 'log', query: reader.parameters() })} />
       </div>
       {older.isBusy && events.length > 0 && <p class="note">{t.loading}</p>}
     </Card>
