@@ -269,13 +269,10 @@ export function createFinder(access: Access): Finder {
       0,
       MAX_TRAFFIC_ROOMS,
     );
-    const looks: RoomTraffic[] = [];
-    for (const room of rooms) {
-      const look = await trafficOf(room, tenants, isSlow);
-      if (!isCurrent()) return;
-      looks.push(look);
-    }
-    const own = about === null ? null : await trafficOf(about, tenants, isSlow);
+    const [own, ...looks] = await Promise.all([
+      about === null ? null : trafficOf(about, tenants, isSlow),
+      ...rooms.map((room) => trafficOf(room, tenants, isSlow)),
+    ]);
     if (isCurrent()) finder.dossier = dossierOf(person, looks, own, finder.missing);
   }
 
@@ -373,8 +370,9 @@ export function createFinder(access: Access): Finder {
     const known = traffic.get(key);
     if (known !== undefined && !isFresh) return known;
     const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
-    const ofOwn = own.length === 0 ? null : await newestIn(room, own);
-    const found = ofOwn?.last ? ofOwn : await newestIn(room, []);
+    const [ofAny, ofOwn] = await Promise.all([newestIn(room, []), own.length === 0 ? null : newestIn(room, own)]);
+    const isElsewhere = ofOwn !== null && ofOwn.last !== null && (ofAny.last?.id ?? '') > ofOwn.last.id;
+    const found = { ...(ofOwn?.last ? ofOwn : ofAny), elsewhere: isElsewhere ? ofAny.last : null };
     traffic.set(key, found);
     return found;
   }
@@ -386,13 +384,13 @@ export function createFinder(access: Access): Finder {
         const query = { room, tenantId, limit: 1, before };
         const { events, scannedThrough, more } = await access.request<LogAnswer>('log', { query });
         const [last] = events;
-        if (last !== undefined || !more) return { room, last: last ?? null, isSearched: true };
+        if (last !== undefined || !more) return { room, last: last ?? null, isSearched: true, elsewhere: null };
         before = scannedThrough;
       }
     } catch {
       // The verdict does without; faults of the log are shown by the statistics.
     }
-    return { room, last: null, isSearched: false };
+    return { room, last: null, isSearched: false, elsewhere: null };
   }
 
   async function closeOne(id: string): Promise<number> {

@@ -223,6 +223,8 @@ export const findTexts = defineTexts(
     hints: {
       sseHeld: (_: HintOf<'sseHeld'>) =>
         'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back: the connection check shows it.',
+      ownTenantToo: ({ last, room }: HintOf<'ownTenantToo'>) =>
+        `Its own tenant has a ${room}, too, which it hears: the newest event there was accepted ${ago(last.at)}. Is it the right one?`,
       lastWent: ({ last, room }: HintOf<'lastWent'>) =>
         `The newest event of ${room} went to ${last.rooms.join(', ')}. This user has joined none of these.`,
       alsoRefused: ({ times, refusal }: HintOf<'alsoRefused'>) =>
@@ -441,6 +443,8 @@ export const findTexts = defineTexts(
     hints: {
       sseHeld: () =>
         'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream: o teste de conexão mostra isso.',
+      ownTenantToo: ({ last, room }) =>
+        `O próprio tenant também tem ${room}, que a pessoa ouve: o evento mais recente ali foi aceito ${ago(last.at)}. É a sala certa?`,
       lastWent: ({ last, room }) =>
         `O evento mais recente de ${room} foi para ${last.rooms.join(', ')}. Este usuário não entrou em nenhuma delas.`,
       alsoRefused: ({ times, refusal }) =>
