@@ -373,13 +373,6 @@ const ROWS: readonly Row[] = [
     verdict: { code: 'upToDate' },
     hints: ['expiresSoon'],
   },
-  {
-    cause: 'a node that did not answer, beside a good connection',
-    evidence: { connections: [connection()], missing: ['n2'] },
-    level: 'good',
-    verdict: { code: 'upToDate' },
-    hints: ['missing'],
-  },
 ];
 
 for (const { cause, evidence, level, verdict, next, hints } of ROWS) {

@@ -84,8 +84,7 @@ export type Hint =
   | { readonly code: 'publishRefused'; readonly refusal: RefusalItem }
   | { readonly code: 'quietRoom'; readonly room: Room }
   | { readonly code: 'expiresSoon'; readonly inMs: number }
-  | { readonly code: 'revoked'; readonly revocation: RevocationItem }
-  | { readonly code: 'missing'; readonly nodes: readonly string[] };
+  | { readonly code: 'revoked'; readonly revocation: RevocationItem };
 
 /** What to do. */
 export type NextCode =
@@ -133,7 +132,7 @@ const LISTENING = /^(?:connect|(?:GET|HEAD) \/(?:sse|events)|GET \/tickets)\b/;
 const isWayIn = ({ what }: RefusalItem): boolean => LISTENING.test(what);
 
 export function diagnose(evidence: Evidence): Diagnosis {
-  const { connections, missing, nowMs, revocation } = evidence;
+  const { connections, nowMs, revocation } = evidence;
   const found = connections.length === 0 ? ofAbsent(evidence) : ofConnected(evidence);
   const hints = [...found.hints];
   const { code } = found.verdict;
@@ -144,7 +143,6 @@ export function diagnose(evidence: Evidence): Diagnosis {
     if (expiry - nowMs < EXPIRES_SOON_MS) hints.push({ code: 'expiresSoon', inMs: Math.max(0, expiry - nowMs) });
   }
   if (revocation !== null && code !== 'revoked') hints.push({ code: 'revoked', revocation });
-  if (missing.length > 0 && code !== 'absentOrMissing') hints.push({ code: 'missing', nodes: missing });
   return { ...found, hints };
 }
 

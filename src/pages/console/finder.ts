@@ -85,6 +85,8 @@ const MAX_STRANGERS = 20;
 const MAX_TRAFFIC_ROOMS = 8;
 /** Requests of one look into the log. */
 const MAX_LOOKS = 4;
+/** The longest time between two polls of a client that works. */
+const POLL_GAP_MS = 8_000;
 
 type ConnectionQuery = Readonly<Record<string, string | number>>;
 
@@ -185,6 +187,7 @@ export function createFinder(access: Access): Finder {
   let slowAtMs = 0;
   let revocations: readonly RevocationItem[] = [];
   const traffic = new Map<string, RoomTraffic>();
+  let polls: { readonly reading: string; readonly listing: Listing; readonly atMs: number } | null = null;
 
   function search(query: FindQuery | null): void {
     Object.assign(finder, { query, meanings: [], reading: null, people: [], about: null, dossier: null, error: null });
@@ -235,13 +238,14 @@ export function createFinder(access: Access): Finder {
     const reading = finder.reading as Reading;
     const isSlow = Date.now() - slowAtMs > SLOW_REFRESH_MS;
     const about = query.about ?? (reading.kind === 'room' ? (reading.name as Room) : null);
-    const [listing, refusals, kept] = await Promise.all([
+    const [listed, refusals, kept] = await Promise.all([
       connectionsOf(reading, limit),
       refusalsOf(reading),
       isSlow ? revocationsKept() : revocations,
     ]);
     const aboutTraffic = about === null ? null : await trafficOf(about, [], isSlow);
     if (!isCurrent()) return;
+    const listing = withPolls(listed, reading);
     revocations = kept;
     if (isSlow) slowAtMs = Date.now();
     finder.people = worstFirst(peopleOf(reading, listing, refusals), aboutTraffic);
@@ -274,6 +278,16 @@ export function createFinder(access: Access): Finder {
       ...rooms.map((room) => trafficOf(room, tenants, isSlow)),
     ]);
     if (isCurrent()) finder.dossier = dossierOf(person, looks, own, finder.missing);
+  }
+
+  /** Between two polls a client is not connected; it comes back at once, if it does. */
+  function withPolls(listing: Listing, reading: Reading): Listing {
+    const isSame = polls !== null && polls.reading === formatReading(reading);
+    if (listing.connections.length > 0) {
+      const areAll = listing.connections.every(({ transport }) => transport === 'longpoll');
+      polls = areAll ? { reading: formatReading(reading), listing, atMs: Date.now() } : null;
+    } else if (polls !== null && isSame && Date.now() - polls.atMs < POLL_GAP_MS) return polls.listing;
+    return listing;
   }
 
   function dossierOf(

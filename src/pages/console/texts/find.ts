@@ -98,12 +98,12 @@ export const findTexts = defineTexts(
     roomTitle: (room: string) => `Room ${room}`,
     roomLast: (event: string, at: string) => `Its newest event is ${event}, accepted ${ago(at)}.`,
     roomQuiet: 'The log has no event for this room.',
-    roomHeard: (listeners: number) =>
+    roomHeard: (listeners: number, hasMore: boolean) =>
       listeners === 0
         ? 'Nobody hears it now.'
         : listeners === 1
           ? '1 connection hears it.'
-          : `${count(listeners)} connections hear it.`,
+          : `${hasMore ? 'More than ' : ''}${count(listeners)} connections hear it.`,
     didYouMean: 'Did you mean',
     disconnect: (connections: number) => (connections === 1 ? 'Disconnect' : `Disconnect all ${count(connections)}`),
     disconnectTitle: (who: string) => `Disconnect ${who}?`,
@@ -239,8 +239,6 @@ export const findTexts = defineTexts(
         `Its token expires in ${seconds(inMs)}. Then the connection is closed, unless the application has a new one.`,
       revoked: ({ revocation }: HintOf<'revoked'>) =>
         `Older tokens of this user were revoked ${ago(revocation.createdAt)}.`,
-      missing: ({ nodes }: HintOf<'missing'>) =>
-        `These nodes did not answer: ${nodes.join(', ')}. More connections may be there.`,
     },
     nextSteps: {
       sendCheck: 'Send the connection check below. Its report names what blocks the network.',
@@ -326,12 +324,12 @@ export const findTexts = defineTexts(
     roomTitle: (room) => `Sala ${room}`,
     roomLast: (event, at) => `O evento mais recente é ${event}, aceito ${ago(at)}.`,
     roomQuiet: 'O log não tem nenhum evento desta sala.',
-    roomHeard: (listeners) =>
+    roomHeard: (listeners, hasMore) =>
       listeners === 0
         ? 'Ninguém a ouve agora.'
         : listeners === 1
           ? '1 conexão a ouve.'
-          : `${count(listeners)} conexões a ouvem.`,
+          : `${hasMore ? 'Mais de ' : ''}${count(listeners)} conexões a ouvem.`,
     didYouMean: 'Você quis dizer',
     disconnect: (connections) => (connections === 1 ? 'Desconectar' : `Desconectar todas as ${count(connections)}`),
     disconnectTitle: (who) => `Desconectar ${who}?`,
@@ -455,7 +453,6 @@ export const findTexts = defineTexts(
       expiresSoon: ({ inMs }) =>
         `O token expira em ${seconds(inMs)}. Depois a conexão é fechada, a não ser que o aplicativo tenha um novo.`,
       revoked: ({ revocation }) => `Tokens mais antigos deste usuário foram revogados ${ago(revocation.createdAt)}.`,
-      missing: ({ nodes }) => `Estes nós não responderam: ${nodes.join(', ')}. Pode haver mais conexões neles.`,
     },
     nextSteps: {
       sendCheck: 'Envie o teste de conexão abaixo. O relatório diz o que bloqueia a rede.',
