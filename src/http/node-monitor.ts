@@ -32,7 +32,7 @@ const nodeFacts = z.object({
   connections: z.record(z.enum(TRANSPORTS), z.number()),
 }) satisfies z.ZodType<NodeFacts>;
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
 };
 
