@@ -50,7 +50,8 @@ function readableLine(json: string): string {
   const text = [msg, message].filter((part) => typeof part === 'string' && part !== '').join(': ');
   const pairs = Object.entries(members).map(([key, value]) => `  ${printable(key)}=${readableValue(value)}`);
   const head = `${paint('dim', at)} ${paint(style, name)} ${printable(text)}${paint('dim', pairs.join(''))}\n`;
-  const frames = typeof stack === 'string' ? stack.split('\n').slice(1) : [];
+  // The lines before the frames are the message again.
+  const frames = typeof stack === 'string' ? stack.split('\n').filter((line) => line.startsWith('    at ')) : [];
   return head + frames.map((frame) => `${paint('dim', printable(frame))}\n`).join('');
 }
 
