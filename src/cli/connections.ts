@@ -4,6 +4,7 @@
  */
 import { RoomcastError } from '../client/http.ts';
 import { TRANSPORTS } from '../contract/names.ts';
+import type { ConnectionItem } from '../contract/operating.ts';
 import { BRIDGE_FLAGS, BRIDGE_HELP, checkNames, countOf, parseFlags, UsageError } from './arguments.ts';
 import { createOperator, type Operator, orRefusal, readItems, show } from './operate.ts';
 import { complain, printJson, printText } from './output.ts';
@@ -52,22 +53,6 @@ const FLAGS = {
   json: { type: 'boolean', default: false },
 } as const;
 
-/** What the bridge says of a connection. */
-interface Connection {
-  readonly id: string;
-  readonly node: string;
-  readonly transport: string;
-  readonly since: string;
-  readonly address: string | null;
-  readonly userAgent: string | null;
-  readonly tenantIds: readonly string[];
-  readonly sub: string | null;
-  readonly rooms: readonly string[];
-  readonly roomCount?: number;
-  readonly behindMs: number;
-  readonly pendingBytes: number;
-}
-
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 100_000;
 
@@ -95,14 +80,14 @@ export async function connections(argv: readonly string[]): Promise<number> {
   return orRefusal(operator.url, async () => {
     if (isClose) return close(operator, id, filters, values.yes);
     if (id !== undefined) return showOne(operator, id, asJson);
-    const { items, hasMore } = await readItems<Connection>(operator, 'connections', filters, limit);
+    const { items, hasMore } = await readItems<ConnectionItem>(operator, 'connections', filters, limit);
     await show(items, asJson, COLUMNS, hasFilter ? 'nobody who matches is connected' : 'nobody is connected');
     if (hasMore) complain(`only the first ${limit} are printed; --limit N prints more`);
     return 0;
   });
 }
 
-const COLUMNS: readonly Column<Connection>[] = [
+const COLUMNS: readonly Column<ConnectionItem>[] = [
   { title: 'ID', min: 20, max: 36, text: ({ id }) => visible(id) },
   { title: 'BY', min: 9, max: 9, text: ({ transport }) => visible(transport), style: () => 'cyan' },
   { title: 'FOR', min: 3, max: 4, text: ({ since }) => duration(Date.now() - Date.parse(since)) },
@@ -115,11 +100,11 @@ const COLUMNS: readonly Column<Connection>[] = [
   },
   { title: 'USER', min: 10, max: 36, text: ({ sub }) => visible(sub ?? '-') },
   { title: 'TENANT', min: 8, max: 24, from: 110, text: ({ tenantIds }) => visible(tenantIds.join(',') || '-') },
-  { title: 'ADDRESS', min: 9, max: 39, from: 100, text: ({ address }) => visible(address ?? '-') },
+  { title: 'ADDRESS', min: 9, max: 39, from: 100, text: ({ address }) => visible(address) },
   { title: 'ROOMS', min: 8, max: 60, text: roomsOf },
 ];
 
-function roomsOf({ rooms, roomCount = rooms.length }: Connection): string {
+function roomsOf({ rooms, roomCount }: ConnectionItem): string {
   const [first = '-'] = rooms;
   return visible(roomCount > 1 ? `${roomCount}: ${rooms.join(' ')}` : first);
 }
@@ -169,7 +154,7 @@ async function countMatching(
   operator: Operator,
   filters: Readonly<Record<string, string | undefined>>,
 ): Promise<string | null> {
-  const { items, hasMore } = await readItems<Connection>(operator, 'connections', filters, MAX_COUNTED);
+  const { items, hasMore } = await readItems<ConnectionItem>(operator, 'connections', filters, MAX_COUNTED);
   if (items.length === 0) return null;
   if (items.length === 1) return `Close 1 connection, of ${visible(items[0]?.sub ?? 'an anonymous client')}?`;
   return `Close ${hasMore ? `more than ${MAX_COUNTED}` : items.length} connections?`;

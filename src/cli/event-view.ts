@@ -4,6 +4,7 @@
  */
 
 import { printable } from '../contract/printable.ts';
+import { kindOf, type Room } from '../contract/rooms.ts';
 import { printText } from './output.ts';
 import { columns, cut, fit, paint, type Style, visible } from './terminal.ts';
 
@@ -18,7 +19,9 @@ export interface Viewed {
 }
 
 const EVENT_COLUMNS = 16;
-const ROOM_COLUMNS = 22;
+/** A wide terminal shows the ids of real tickets whole. */
+const ROOM_COLUMNS = { narrow: 22, wide: 33 };
+const WIDE = 110;
 const TIME_COLUMNS = 8;
 
 const STYLES: Readonly<Record<string, Style>> = {
@@ -45,12 +48,19 @@ export function createEventPrinter(isPretty: boolean): (event: Viewed) => Promis
       lines.push(`${time}  ${paint(style, visible(event))}  ${room}  ${paint('dim', visible(id))}`);
       lines.push(...prettyJson(payload).map((line) => `  ${line}`));
     } else {
-      const rest = columns() - TIME_COLUMNS - EVENT_COLUMNS - ROOM_COLUMNS - 6;
-      const shown = `${time}  ${paint(style, fit(visible(event), EVENT_COLUMNS))}  ${fit(room, ROOM_COLUMNS)}`;
+      const roomColumns = columns() < WIDE ? ROOM_COLUMNS.narrow : ROOM_COLUMNS.wide;
+      const rest = columns() - TIME_COLUMNS - EVENT_COLUMNS - roomColumns - 6;
+      const shown = `${time}  ${paint(style, fit(visible(event), EVENT_COLUMNS))}  ${fit(room, roomColumns)}`;
       lines.push(`${shown}  ${cut(printable(summaryOf(event, payload)), rest)}`.trimEnd());
     }
     return printText(lines.join('\n'));
   };
+}
+
+/** The room of a record that says most: a ticket's, else any but the tenant's. */
+export function bestRoom(rooms: readonly string[]): string {
+  const of = (fits: (kind: string) => boolean) => rooms.find((room) => fits(kindOf(room as Room)));
+  return of((kind) => kind === 'ticket') ?? of((kind) => kind !== 'tenant') ?? rooms[0] ?? '';
 }
 
 const dayOf = (date: Date): string =>

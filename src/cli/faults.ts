@@ -24,6 +24,16 @@ export function faultOf(error: RoomcastError | PublishError, url: string): strin
   return `cannot connect to ${url} (${code})`;
 }
 
+/** A refusal in lines: its fields if the bridge names them, else its sentence. */
+export function refusalOf(
+  error: RoomcastError | PublishError,
+  errors: unknown,
+  url: string,
+): readonly [string, ...string[]] {
+  const fields = fieldsOf(errors);
+  return fields.length === 0 ? [faultOf(error, url)] : [`${error.code}:`, ...fields];
+}
+
 /** The fields that the bridge names in its refusal, one a line. */
 export function fieldsOf(errors: unknown): string[] {
   const list = Array.isArray(errors)

@@ -17,9 +17,9 @@ export function parseJson(text: string): Parsed {
   }
 }
 
-/** `not JSON at line 2, column 5: expected a comma or }` */
-export function faultText({ line, column, expected }: JsonFault): string {
-  return `not JSON at line ${line}, column ${column}: expected ${expected}`;
+/** `not JSON at line 2, column 5: expected a comma or }`; without the line, if the text is one of many lines. */
+export function faultText({ line, column, expected }: JsonFault, isOneLine = false): string {
+  return `not JSON at ${isOneLine ? '' : `line ${line}, `}column ${column}: expected ${expected}`;
 }
 
 /** The line with the fault, and a mark below it. */

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Query, RoomcastError } from '../client/http.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { idsByField, kindOf, type Room } from '../contract/rooms.ts';
+import { idsByField, type Room } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -17,7 +17,7 @@ import {
   roomsIn,
   UsageError,
 } from './arguments.ts';
-import { createEventPrinter } from './event-view.ts';
+import { bestRoom, createEventPrinter } from './event-view.ts';
 import { faultOf } from './faults.ts';
 import { createOperator, type LogPage, type Operator, orRefusal } from './operate.ts';
 import { complain, printJson } from './output.ts';
@@ -42,8 +42,7 @@ Usage: roomcast log [ROOM …] [options]
   --contains TEXT  only records with this text in the payload
   --after CURSOR   only records after this one
   --before CURSOR  only records before this one
-  --order ORDER    asc begins with the oldest, desc with the newest, and prints newest first (default: the newest, printed
-                   oldest first)
+  --order ORDER    asc: the oldest records; desc: the newest, newest first (default: the newest, oldest first)
   --limit N        at most this many (default 100; at most 100000)
   --follow         then print new records as they come, until Ctrl-C
   --pretty         print the payload of each below it, indented
@@ -128,13 +127,7 @@ function printerOf({ json, pretty }: { readonly json: boolean; readonly pretty: 
   if (json || !(pretty || process.stdout.isTTY)) return (record: LogRecord): Promise<void> => printJson(record);
   const view = createEventPrinter(pretty);
   return ({ id, at, event, rooms, payload }: LogRecord): Promise<void> =>
-    view({ id, at, event, payload: Object(payload), room: roomOf(rooms) });
-}
-
-/** The room that says most: a ticket's, else any but the tenant's. */
-function roomOf(rooms: readonly string[]): string {
-  const of = (fits: (kind: string) => boolean) => rooms.find((room) => fits(kindOf(room as Room)));
-  return of((kind) => kind === 'ticket') ?? of((kind) => kind !== 'tenant') ?? rooms[0] ?? '';
+    view({ id, at, event, payload: Object(payload), room: bestRoom(rooms) });
 }
 
 /** Cursors of one log sort as byte strings. */

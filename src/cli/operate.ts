@@ -3,8 +3,9 @@
  * that say which token is needed.
  */
 import { createHttp, type Query, RoomcastError } from '../client/http.ts';
+import type { OperatorPage } from '../contract/operating.ts';
 import { bearerToken, bridgeUrl } from './arguments.ts';
-import { faultOf, fieldsOf } from './faults.ts';
+import { refusalOf } from './faults.ts';
 import { complain, printJson, printText } from './output.ts';
 import { type Column, table } from './terminal.ts';
 
@@ -54,13 +55,6 @@ export interface LogPage {
   readonly more: boolean;
 }
 
-export interface Page<Item> {
-  readonly items: readonly Item[];
-  readonly nextPage: string | null;
-  /** Nodes that did not answer in time. */
-  readonly missing?: readonly string[];
-}
-
 /** The bridge's largest page. */
 const MAX_PAGE = 1000;
 
@@ -72,7 +66,7 @@ export async function readItems<Item>(operator: Operator, path: string, query: Q
   do {
     const answer = (await operator.request('GET', path, {
       query: { ...query, limit: Math.min(MAX_PAGE, limit - items.length), page },
-    })) as Page<Item>;
+    })) as Partial<OperatorPage<Item>>;
     if (!Array.isArray(answer?.items)) throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
     items.push(...answer.items);
     for (const node of answer.missing ?? []) missing.add(node);
@@ -105,7 +99,8 @@ export async function orRefusal(url: string, run: () => Promise<number>): Promis
   } catch (error) {
     if (!(error instanceof RoomcastError)) throw error;
     const isAboutToken = error.status === 401 || (error.status === 403 && /scope/.test(error.message));
-    complain(`${faultOf(error, url)}${isAboutToken ? ` (${NEEDED})` : ''}`, ...fieldsOf(error.problem.errors));
+    const [sentence, ...fields] = refusalOf(error, error.problem.errors, url);
+    complain(`${sentence}${isAboutToken ? ` (${NEEDED})` : ''}`, ...fields);
     return 1;
   }
 }

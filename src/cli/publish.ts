@@ -16,7 +16,7 @@ import {
   secondsOf,
   UsageError,
 } from './arguments.ts';
-import { faultOf, fieldsOf } from './faults.ts';
+import { refusalOf } from './faults.ts';
 import { faultText, parseJson } from './json.ts';
 import { complain, printJson, printLine } from './output.ts';
 
@@ -107,7 +107,8 @@ export async function publish(argv: readonly string[]): Promise<number> {
     }
     failed++;
     if (isStopped && outcome.code === 'closed') return;
-    printError(source, outcome, url);
+    const [sentence, ...fields] = refusalOf(outcome, outcome.errors, url);
+    complain(`${source}${sentence}`, ...fields);
     if (isAboutTheEvent(outcome)) return;
     isStopped = true;
     void publisher.close(0);
@@ -149,13 +150,6 @@ export async function publish(argv: readonly string[]): Promise<number> {
 /** Whether the next event may succeed: the error is not about the token or the bridge. */
 function isAboutTheEvent({ status }: PublishError): boolean {
   return status >= 400 && status < 500 && status !== 401 && status !== 429;
-}
-
-/** Prints the invalid fields if the bridge names them, else its message. */
-function printError(source: string, error: PublishError, url: string): void {
-  const fields = fieldsOf(error.errors);
-  if (fields.length === 0) complain(`${source}${faultOf(error, url)}`);
-  else complain(`${source}${error.code}:`, ...fields);
 }
 
 /** An input that cannot be published, and the place of the fault, for the terminal. */
@@ -205,7 +199,9 @@ async function* linesOf(stream: Readable): AsyncGenerator<string> {
 /** Checks only that there is a payload; the bridge checks the rest. */
 function parseInput(event: string | undefined, text: string, source: string): Input | BadInput {
   const parsed = parseJson(text);
-  if ('fault' in parsed) return new BadInput(`${source || 'the input is '}${faultText(parsed.fault)}`, parsed.place);
+  if ('fault' in parsed) {
+    return new BadInput(`${source || 'the input is '}${faultText(parsed.fault, source !== '')}`, parsed.place);
+  }
   const { value } = parsed;
   if (event !== undefined) return { source, event, payload: value as object, audience: {} };
   const { event: name, payload, rooms, tenantId } = (value ?? {}) as Readonly<Record<string, unknown>>;

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeJwt } from 'jose';
 import { RoomcastError } from '../client/http.ts';
-import { createPublisher, PublishError, type Published } from '../client/publisher.ts';
+import { createPublisher, PublishError } from '../client/publisher.ts';
 import { createSamples } from '../contract/samples.ts';
 import {
   BRIDGE_FLAGS,
@@ -19,10 +19,10 @@ import {
   secondsOf,
   UsageError,
 } from './arguments.ts';
-import { faultOf, fieldsOf } from './faults.ts';
+import { bestRoom, createEventPrinter } from './event-view.ts';
+import { refusalOf } from './faults.ts';
 import { createOperator, orRefusal } from './operate.ts';
-import { complain, printJson, printLine, printText } from './output.ts';
-import { columns, cut, paint, visible } from './terminal.ts';
+import { complain, printJson, printLine } from './output.ts';
 
 export const TRIGGER_HELP = `Publishes realistic samples of an event: made-up people, plausible dialogue, ids like the real ones.
 
@@ -43,7 +43,7 @@ Usage: roomcast trigger [EVENT] [options]
   --json           print each answer in full: {"id", "event", "rooms", "duplicate"}
 ${BRIDGE_HELP}
 
-In a pipe it prints the ids, one a line.
+On a terminal it prints them as tail does; in a pipe their ids, one a line.
 
 Exit codes: 0 the log holds them all, 1 refused or not sent, 2 wrong usage.
 `;
@@ -85,6 +85,7 @@ export async function trigger(argv: readonly string[]): Promise<number> {
     ...(agreementId === undefined ? {} : { agreementId }),
   });
   const publisher = createPublisher({ url, retryMs: RETRY_MS, ...(token === undefined ? {} : { token }) });
+  const view = createEventPrinter(false);
   const stopping = new AbortController();
   const stop = (): void => stopping.abort();
   process.once('SIGINT', stop).once('SIGTERM', stop);
@@ -96,13 +97,14 @@ export async function trigger(argv: readonly string[]): Promise<number> {
       const payload = samples.next(event);
       const answer = await publisher.publish(event, payload, rooms.length === 0 ? {} : { rooms });
       if (values.json) await printJson(answer);
-      else if (process.stdout.isTTY) await printText(lineOf(answer, payload));
+      else if (process.stdout.isTTY)
+        await view({ id: answer.id, event, payload, room: bestRoom(answer.rooms), at: null });
       else await printLine(answer.id);
     }
     return 0;
   } catch (error) {
     if (!(error instanceof PublishError)) throw error;
-    complain(faultOf(error, url), ...fieldsOf(error.errors));
+    complain(...refusalOf(error, error.errors, url));
     return 1;
   } finally {
     await publisher.close(0);
@@ -118,13 +120,6 @@ function tenantOf(token: string | undefined): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function lineOf({ id, event, rooms }: Published, payload: Readonly<Record<string, unknown>>): string {
-  const { content = '' } = Object(payload.message) as { readonly content?: string };
-  const text = visible(`${event} → ${rooms.join(', ')}  ${content}`);
-  const cursor = visible(id);
-  return `${cut(text, columns() - cursor.length - 2)}  ${paint('dim', cursor)}`;
 }
 
 interface OpenApi {
