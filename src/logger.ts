@@ -4,7 +4,7 @@
  */
 import { styleText } from 'node:util';
 import { type LevelWithSilent, type Logger as PinoLogger, pino } from 'pino';
-import { printable, printableJson } from './contract/printable.ts';
+import { printable, printableJson, withoutTokens } from './contract/printable.ts';
 
 export type Logger = PinoLogger;
 
@@ -17,8 +17,8 @@ export function createLogger(level: LevelWithSilent, format: 'pretty' | 'json' |
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    // Origins, room names and the like come from outside, and somebody reads the log in a terminal.
-    hooks: { streamWrite: printableJson },
+    // Origins, paths, room names and the like come from outside, and somebody reads the log in a terminal.
+    hooks: { streamWrite: (line: string) => withoutTokens(printableJson(line)) },
   };
   if (!isPretty(format)) return pino(options);
   const output = pino.destination(1);
