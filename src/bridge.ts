@@ -115,7 +115,7 @@ const HOUR_MS = 3_600_000;
  */
 export async function createBridge(options: Partial<Config> = {}): Promise<Bridge> {
   const config = configure(options);
-  const logger = createLogger(config.logLevel);
+  const logger = createLogger(config.logLevel, config.logFormat);
   const keying = keyingOf(config.authMode);
   const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
   const revoked = createRevoked(logger);

@@ -16,6 +16,10 @@ import { canUseProxies, proxyFor } from './proxy.ts';
 
 export const CHECK_HELP = `Tests every transport between this machine and a bridge, and reports which one an application would use.
 
+Examples:
+  roomcast check
+  HTTPS_PROXY=http://proxy:3128 roomcast check https://bridge.example --lang pt
+
 Usage: roomcast check [URL] [options]
        roomcast doctor is the older name of this command.
 
@@ -33,8 +37,6 @@ Environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; NODE_EXTRA_CA_CERTS.
 
 Exit codes: 0 everything works; 1 something fails, but an application still gets updates;
 2 nothing works; 64 wrong usage.
-
-Example: HTTPS_PROXY=http://proxy:3128 roomcast check https://bridge.example --lang pt
 `;
 
 const WRONG_USAGE = 64;

@@ -170,14 +170,20 @@ test('tail --state: only its owner may read the file, whatever was there before'
 });
 
 test('the log of the server', async () => {
-  const lines = await run([
-    process.execPath,
-    '--input-type=module-typescript',
-    '--disable-warning=ExperimentalWarning',
-    '-e',
-    `import { createLogger } from './src/logger.ts';
-     createLogger('info').info({ origin: ${JSON.stringify(EVIL)} }, 'refused');`,
-  ]);
-  assert.doesNotMatch(lines.stdout, OBEYED);
-  assert.equal((JSON.parse(lines.stdout) as { origin: string }).origin, EVIL);
+  const log = (format: string) =>
+    run([
+      process.execPath,
+      '--input-type=module-typescript',
+      '--disable-warning=ExperimentalWarning',
+      '-e',
+      `import { createLogger } from './src/logger.ts';
+       createLogger('info', '${format}').info({ origin: ${JSON.stringify(EVIL)}, err: new Error(${JSON.stringify(EVIL)}) }, 'refused');`,
+    ]);
+  const json = await log('json');
+  assert.doesNotMatch(json.stdout, OBEYED);
+  assert.equal((JSON.parse(json.stdout) as { origin: string }).origin, EVIL);
+  const pretty = await log('pretty');
+  assert.doesNotMatch(pretty.stdout, OBEYED);
+  assert.match(pretty.stdout, /^\d\d:\d\d:\d\d INFO {2}refused: .*gnp\.exe.* origin=/m);
+  assert.doesNotMatch(pretty.stdout, /^roomcast: forged/m);
 });
