@@ -78,7 +78,7 @@ export function Publish({ access, tail, eventNames }: PublishProps) {
   }
 
   return (
-    <section class="panel" aria-labelledby="publish">
+    <section class="card" aria-labelledby="publish">
       <h3 id="publish">Publish a test event</h3>
       <p class="note">This is a real event: all listeners of its rooms receive it, and the log keeps it.</p>
       <form ref={form} onSubmit={(submitted) => void submit(submitted)} noValidate>

@@ -31,7 +31,7 @@ export function TokenPanel({ access, feed }: TokenPanelProps) {
   }
 
   return (
-    <section class="panel token" aria-labelledby="token">
+    <section class="card token" aria-labelledby="token">
       <h3 id="token">Token</h3>
       {token === null ? (
         <p>

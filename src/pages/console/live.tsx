@@ -1,8 +1,8 @@
 /** The live tail: its rooms, its events, and one event in full. The list is one tab stop; arrow keys move within it. */
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { printableJson } from '../../contract/printable.ts';
 import { formatRoom, ID_RULE, isRoomId, type RoomKind } from '../../contract/rooms.ts';
-import { Fact, RoomFields, Scroll } from './elements.tsx';
+import { Card, Fact, Json, RoomFields, Scroll } from './elements.tsx';
 import { bytes, count, timeOfDay } from './format.ts';
 import { isRefused, type LiveTail, MAX_EVENTS, MAX_ROOMS, type TailEvent, type TailRoom } from './live-tail.ts';
 import { useModels } from './model.ts';
@@ -22,7 +22,7 @@ export function Tail({ tail, feed, eventNames }: TailProps) {
       <Signals tail={tail} />
       <div class="columns tailing">
         <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
-        <PayloadViewer event={selected} />
+        {selected !== null && <PayloadViewer event={selected} />}
       </div>
     </>
   );
@@ -48,33 +48,24 @@ export function TailRooms({ tail, feed }: Pick<TailProps, 'tail' | 'feed'>) {
   }
 
   return (
-    <section class="panel" aria-labelledby="tailed">
+    <section class="card" aria-labelledby="tailed">
       <h3 id="tailed">Rooms tailed</h3>
       <form class="inline" onSubmit={add} noValidate>
         <RoomFields
           kind={kind}
           id={id}
-          isInvalid={fault !== ''}
-          faultId="room-fault"
-          list="known-rooms"
+          fault={fault}
+          options={suggestions}
           setKind={setKind}
           setId={(typed) => {
             setId(typed);
             setFault('');
           }}
         />
-        <datalist id="known-rooms">
-          {suggestions.map((suggestion) => (
-            <option key={suggestion} value={suggestion} />
-          ))}
-        </datalist>
         <button type="submit" class="primary">
           Tail this room
         </button>
       </form>
-      <p id="room-fault" class="fault" role="alert">
-        {fault}
-      </p>
       {tail.rooms.length === 0 ? (
         <p class="note">No rooms yet. Enter a room here, or choose one in the overview.</p>
       ) : (
@@ -127,7 +118,7 @@ function Signals({ tail }: { readonly tail: LiveTail }) {
   const { signals } = tail;
   if (signals.length === 0) return null;
   return (
-    <section class="panel" aria-labelledby="signals">
+    <section class="card" aria-labelledby="signals">
       <h3 id="signals">Active signals</h3>
       <Scroll label="Active signals">
         <table>
@@ -223,7 +214,7 @@ export function TailList({ tail, eventNames, selected, select }: TailListProps) 
   }
 
   return (
-    <section class="panel" aria-labelledby="events">
+    <section class="card" aria-labelledby="events">
       <div class="bar">
         <h3 id="events">Events</h3>
         <label>
@@ -321,83 +312,20 @@ function EventRow({ tailEvent, isSelected, position, size }: EventRowProps) {
   );
 }
 
-/** A page of a megabyte takes a moment to lay out, so the rest of a large payload waits for a click. */
-const FIRST_CHARACTERS = 20_000;
-
-function PayloadViewer({ event }: { readonly event: TailEvent | null }) {
-  const [isWhole, setWhole] = useState(false);
-  useEffect(() => setWhole(false), [event?.cursor]);
-  const pretty = useMemo(
-    () => (event === null ? '' : printableJson(JSON.stringify(JSON.parse(event.text), null, 2))),
-    [event],
-  );
+function PayloadViewer({ event }: { readonly event: TailEvent }) {
   return (
-    <section class="panel viewer" aria-labelledby="payload">
-      <h3 id="payload">Payload</h3>
-      {event === null ? (
-        <p class="empty">Choose an event to see its payload.</p>
-      ) : (
-        <>
-          <dl class="facts">
-            <Fact name="Event">{event.event}</Fact>
-            <Fact name="Cursor">
-              <code>{event.cursor}</code>
-            </Fact>
-            <Fact name="Received">
-              {event.atMs === null ? 'from the log, as history' : `${timeOfDay(event.atMs)}, over ${event.transport}`}
-            </Fact>
-            <Fact name="Size">{bytes(new Blob([event.text]).size)} of JSON</Fact>
-          </dl>
-          <CopyButton text={event.text} label="Copy payload" />
-          <Scroll label="Payload as JSON">
-            <pre dir="ltr">{isWhole ? pretty : pretty.slice(0, FIRST_CHARACTERS)}</pre>
-          </Scroll>
-          {!isWhole && pretty.length > FIRST_CHARACTERS && (
-            <p>
-              <span class="note">These are the first {bytes(FIRST_CHARACTERS)}. </span>
-              <button type="button" onClick={() => setWhole(true)}>
-                Show all
-              </button>
-            </p>
-          )}
-        </>
-      )}
-    </section>
+    <Card title="Payload" class="viewer">
+      <dl class="facts">
+        <Fact name="Event">{event.event}</Fact>
+        <Fact name="Cursor">
+          <code>{event.cursor}</code>
+        </Fact>
+        <Fact name="Received">
+          {event.atMs === null ? 'from the log, as history' : `${timeOfDay(event.atMs)}, over ${event.transport}`}
+        </Fact>
+        <Fact name="Size">{bytes(new Blob([event.text]).size)} of JSON</Fact>
+      </dl>
+      <Json text={event.text} />
+    </Card>
   );
-}
-
-function CopyButton({ text, label }: { readonly text: string; readonly label: string }) {
-  const [status, setStatus] = useState('');
-  useEffect(() => {
-    if (status === '') return;
-    const timer = setTimeout(() => setStatus(''), 2_000);
-    return () => clearTimeout(timer);
-  }, [status]);
-  const click = async (): Promise<void> => setStatus((await copy(text)) ? 'Copied' : 'Could not copy');
-  return (
-    <p class="actions">
-      <button type="button" onClick={() => void click()}>
-        {label}
-      </button>
-      <span class="note" role="status">
-        {status}
-      </span>
-    </p>
-  );
-}
-
-/** Over plain http, browsers give a page no clipboard; copying a selection still works. */
-async function copy(text: string): Promise<boolean> {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = document.createElement('textarea');
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const isCopied = document.execCommand('copy');
-    area.remove();
-    return isCopied;
-  }
 }

@@ -52,7 +52,7 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
 
   return (
     <>
-      <section class="panel" aria-labelledby="parity-room">
+      <section class="card" aria-labelledby="parity-room">
         <h3 id="parity-room">One room, four transports</h3>
         <p class="note">
           A stock client listens on each transport. An event agrees when all four received the same bytes, exactly once,
@@ -63,8 +63,7 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
             kind={kind}
             id={id}
             isFixed={room !== null}
-            isInvalid={fault !== ''}
-            faultId="parity-fault"
+            fault={fault}
             setKind={setKind}
             setId={(typed) => {
               setId(typed);
@@ -96,9 +95,6 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
               : `Publishing ${publishing.sent} of ${publishing.of}`}
           </button>
         </form>
-        <p id="parity-fault" class="fault" role="alert">
-          {fault}
-        </p>
         {error !== null && (
           <p class="fault" role="alert">
             {error.message} To connect, you need a token with the scope <code>subscribe</code> for this room; to publish
@@ -123,7 +119,7 @@ export function Parity({ access, comparison, eventNames }: ParityProps) {
               />
             ))}
           </div>
-          <p class={differing > 0 ? 'verdict bad' : 'verdict'}>{conclusion}</p>
+          <p class={differing > 0 ? 'conclusion bad' : 'conclusion'}>{conclusion}</p>
           {/* Screen readers hear it at the end, not after each event. */}
           <p class="hidden" role="status">
             {publishing === null ? conclusion : ''}
@@ -145,10 +141,10 @@ function ClientCard({ client, isConnected, cut }: ClientCardProps) {
   const { transport, state, reason, received, duplicates, outOfOrder, resets, lastResume } = client;
   const shown = isConnected ? state : 'closed';
   return (
-    <section class="client panel" aria-labelledby={`client-${transport}`} data-transport={transport} data-state={shown}>
+    <section class="client card" aria-labelledby={`client-${transport}`} data-transport={transport} data-state={shown}>
       <h3 id={`client-${transport}`}>{TRANSPORT_LABELS[transport]}</h3>
       <p>
-        <State isGood={shown === 'open' ? true : shown === 'cut' || shown === 'down' ? false : null}>
+        <State tone={shown === 'open' ? 'good' : shown === 'cut' || shown === 'down' ? 'bad' : 'neutral'}>
           {isConnected ? STATES[state] : 'closed'}
         </State>{' '}
         <span class="note">{reason}</span>
@@ -178,8 +174,8 @@ function ClientCard({ client, isConnected, cut }: ClientCardProps) {
 
 function Events({ events }: { readonly events: readonly ComparedEvent[] }) {
   return (
-    <Scroll label="Events compared" class="tall panel">
-      <table class="parity">
+    <Scroll label="Events compared" class="tall card">
+      <table class="compared">
         <thead>
           <tr>
             <th scope="col">Event</th>
