@@ -13,11 +13,13 @@ import { Compare } from './compare.tsx';
 import { createComparison } from './comparison.ts';
 import { Notice, Select, State, useNow } from './elements.tsx';
 import { Find } from './find.tsx';
+import { createFinder } from './finder.ts';
 import { dateAndTime, relativeTime, TRANSPORT_LABELS } from './format.ts';
 import { Icon } from './icons.tsx';
 import { Live } from './live.tsx';
 import { createLiveTail, isRefused } from './live-tail.ts';
 import { Log } from './log.tsx';
+import { createLogReader } from './log-reader.ts';
 import { useModels } from './model.ts';
 import { Overview } from './overview.tsx';
 import { Publish } from './publish.tsx';
@@ -35,6 +37,8 @@ const feed = createStatsFeed(access);
 const server = createServerState(feed);
 const tail = createLiveTail(access);
 const comparison = createComparison(access);
+const finder = createFinder(access);
+const logReader = createLogReader(access);
 
 function Console() {
   useModels(access, language, route, server);
@@ -79,8 +83,8 @@ function Console() {
         </h2>
         {server.isAway && <Away />}
         <TokenPanel access={access} feed={feed} />
-        {view === 'find' && <Find access={access} />}
-        {view === 'log' && <Log access={access} />}
+        {view === 'find' && <Find access={access} feed={feed} finder={finder} />}
+        {view === 'log' && <Log access={access} feed={feed} reader={logReader} eventNames={eventNames} />}
         {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
         {view === 'live' && <Live tail={tail} feed={feed} eventNames={eventNames} />}
         {view === 'publish' && <Publish access={access} feed={feed} tail={tail} eventNames={eventNames} />}
