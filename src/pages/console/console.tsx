@@ -81,7 +81,7 @@ function Console() {
         <TokenPanel access={access} feed={feed} />
         {view === 'find' && <Find access={access} />}
         {view === 'log' && <Log access={access} />}
-        {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
+        {view === 'overview' && <Overview access={access} feed={feed} theme={theme} openTail={openTail} />}
         {view === 'live' && <Tail tail={tail} feed={feed} eventNames={eventNames} />}
         {view === 'publish' && <PublishView eventNames={eventNames} />}
         {view === 'compare' && <Parity access={access} comparison={comparison} eventNames={eventNames} />}
