@@ -36,7 +36,7 @@ interface ChartProps {
   readonly theme: ThemeChoice;
 }
 
-const HEIGHT = 168;
+const HEIGHT = 140;
 const TABLE_ROWS = 30;
 /** Pixels: half the width of a time label, less what may reach beyond the plot. */
 const LABEL_MARGIN = 30;

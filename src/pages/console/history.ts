@@ -18,7 +18,7 @@ export interface Sample {
   /** 0: a gap before the next sample. */
   readonly seconds: number;
   readonly accepted: number | null;
-  readonly delivered: number | null;
+  readonly delivered: PerTransportValues;
   readonly connections: PerTransportValues;
   readonly p50: PerTransportValues;
   readonly p99: PerTransportValues;
@@ -133,11 +133,12 @@ function samplesOf({ points }: StatsHistory): Sample[] {
     const per = <T>(columns: Readonly<Record<TransportName, readonly T[]>>): Record<TransportName, T> =>
       Object.fromEntries(TRANSPORTS.map((name) => [name, at(columns[name])])) as Record<TransportName, T>;
     const seconds = at(points.seconds);
+    const delivered = per(points.deliveries);
     return {
       atMs,
       seconds,
       accepted: at(points.accepted) / seconds,
-      delivered: TRANSPORTS.reduce((sum, name) => sum + at(points.deliveries[name]), 0) / seconds,
+      delivered: Object.fromEntries(TRANSPORTS.map((name) => [name, delivered[name] / seconds])) as PerTransportValues,
       connections: per(points.connections),
       p50: per(points.deliveryLag.p50Seconds),
       p99: per(points.deliveryLag.p99Seconds),
@@ -164,7 +165,7 @@ function withGaps(samples: readonly Sample[], step: HistoryStep): Sample[] {
       atMs: Math.floor(beginMs),
       seconds: 0,
       accepted: null,
-      delivered: null,
+      delivered: NOBODY,
       connections: NOBODY,
       p50: NOBODY,
       p99: NOBODY,

@@ -65,7 +65,7 @@ export function Rooms({ access, rooms, openTail }: RoomsProps) {
       {list.length === 0 ? (
         shown !== null && <NoRooms text={text} />
       ) : (
-        <Scroll label={t.title}>
+        <Scroll label={t.title} class="tall">
           <DataTable
             label={t.title}
             columns={list.some(({ tenantId }) => tenantId !== null) ? columns : columns.filter((_, at) => at !== 1)}

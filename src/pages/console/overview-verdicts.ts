@@ -114,10 +114,11 @@ export function refusalVerdict(samples: readonly Sample[]): Verdict {
   const earlier = within(samples, 15 * MINUTE_MS, MINUTE_MS);
   const before = sumOf(earlier, ({ refused }) => refused);
   if (minute + before === 0) return { tone: 'good', says: t.none, remark: t.noneNote };
-  const minutes = Math.max(1, sumOf(earlier, ({ seconds }) => seconds) / 60);
+  const perMinute = before / Math.max(1, sumOf(earlier, ({ seconds }) => seconds) / 60);
   const says = t.inMinute(count(minute));
-  if (minute >= RISE && minute > (3 * before) / minutes) {
-    return { tone: 'bad', says, remark: t.rising(count(before / minutes)) };
+  if (minute >= RISE && minute > 3 * perMinute) {
+    const remark = perMinute < 0.5 ? t.risingFromNone : t.rising(count(perMinute));
+    return { tone: 'bad', says, remark };
   }
   return { tone: 'neutral', says, remark: t.few(count(minute + before)) };
 }

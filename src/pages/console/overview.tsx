@@ -57,13 +57,13 @@ export function Overview({ access, feed, theme, openTail }: OverviewProps) {
     <>
       <Verdicts stats={stats} samples={samples} log={log} />
       <Charts access={access} hour={hour} stats={stats} theme={theme} />
-      <div class="columns even">
+      <div class="columns even details">
         <Rooms access={access} rooms={stats.rooms} openTail={openTail} />
-        <Refusals access={access} refused={stats.refused} />
-      </div>
-      <div class="columns even">
-        <LogCard stats={stats} verdict={log} />
-        <NodesCard stats={stats} samples={samples} />
+        <div class="stack">
+          <Refusals access={access} refused={stats.refused} />
+          <LogCard stats={stats} verdict={log} />
+          <NodesCard stats={stats} samples={samples} />
+        </div>
       </div>
     </>
   );
@@ -146,8 +146,6 @@ function Charts({ access, hour, stats, theme }: ChartsProps) {
   const isShort = node !== null && Date.parse(node.startedAt) > Date.now() - spanMs;
   const host = stats.nodes !== null && stats.nodes.length > 1 ? nameOf(stats, node?.id) : null;
   const shared = { instants, spanMs, marks, theme };
-  const connections = byTransport(samples, (sample) => sample.connections);
-  const lags = byTransport(samples, (sample) => sample[quantile]);
   const series = (label: string, color: string, value: (sample: Sample) => number | null): Series => ({
     label,
     color,
@@ -176,30 +174,39 @@ function Charts({ access, hour, stats, theme }: ChartsProps) {
       <div class="charts">
         <Chart
           {...shared}
-          title={t.events}
-          series={[
-            series(t.accepted, '--series-1', ({ accepted }) => accepted),
-            series(t.delivered, '--series-3', ({ delivered }) => delivered),
-          ]}
+          title={t.accepted}
+          note={t.acceptedNote}
+          series={[series(t.accepted, '--series-1', ({ accepted }) => accepted)]}
           format={rate}
           empty={t.waiting}
         />
         <Chart
           {...shared}
+          title={t.delivered}
+          note={t.deliveredNote}
+          series={byTransport(samples, ({ delivered }) => delivered)}
+          format={rate}
+          empty={samples.length === 0 ? t.waiting : t.noDeliveries}
+        />
+        <Chart
+          {...shared}
           title={t.lag}
           note={
-            <button type="button" class="link" onClick={() => setQuantile(quantile === 'p99' ? 'p50' : 'p99')}>
-              {quantile === 'p99' ? t.lagP99 : t.lagP50}
-            </button>
+            <>
+              {quantile === 'p99' ? t.lagP99 : t.lagP50}{' '}
+              <button type="button" class="link" onClick={() => setQuantile(quantile === 'p99' ? 'p50' : 'p99')}>
+                {quantile === 'p99' ? t.showP50 : t.showP99}
+              </button>
+            </>
           }
-          series={lags}
+          series={byTransport(samples, (sample) => sample[quantile])}
           format={milliseconds}
-          empty={t.noLag}
+          empty={samples.length === 0 ? t.waiting : t.noLag}
         />
         <Chart
           {...shared}
           title={t.connections}
-          series={connections}
+          series={byTransport(samples, ({ connections }) => connections)}
           format={whole}
           isCount
           empty={samples.length === 0 ? t.waiting : t.noConnections}
@@ -215,6 +222,14 @@ function Charts({ access, hour, stats, theme }: ChartsProps) {
           ]}
           format={whole}
           isCount
+          empty={t.waiting}
+        />
+        <Chart
+          {...shared}
+          title={t.loop}
+          note={t.loopNote}
+          series={[series(t.longestTurn, '--series-1', ({ loopMaxSeconds }) => loopMaxSeconds)]}
+          format={milliseconds}
           empty={t.waiting}
         />
       </div>
@@ -243,7 +258,8 @@ function nameOf({ nodes }: Stats, id: string | undefined): string | null {
 
 /** The newest refusals are read again once there are more. */
 const REFUSALS_MS = 5_000;
-const MAX_REFUSALS = 8;
+const MAX_REFUSALS = 100;
+const MAX_GROUPS = 6;
 
 function Refusals({ access, refused }: { readonly access: Access; readonly refused: number }) {
   const t = overviewTexts().refusals;
@@ -282,25 +298,33 @@ function Refusals({ access, refused }: { readonly access: Access; readonly refus
           <DataTable
             label={t.newest}
             columns={[
-              { title: t.when, value: ({ at }) => <Time at={at} /> },
-              { title: t.who, value: (of) => <Who of={of} /> },
-              { title: t.what, value: ({ what }) => <bdi>{what}</bdi> },
+              { title: t.who, value: ({ item }) => <Who of={item} /> },
+              { title: t.what, value: ({ item }) => <bdi>{item.what}</bdi> },
               {
                 title: t.why,
-                value: ({ code, message }) => (
-                  <span title={message}>
-                    <Badge tone="warn">{code}</Badge>
+                value: ({ item, times }) => (
+                  <span title={item.message}>
+                    <Badge tone="warn">{item.code}</Badge> {times > 1 && `× ${count(times)}`}
                   </span>
                 ),
               },
+              { title: t.when, value: ({ item }) => <Time at={item.at} /> },
             ]}
-            rows={page.items.map((item, index) => ({ ...item, index }))}
-            keyOf={({ at, index }) => `${at} ${index}`}
+            rows={groupsOf(page.items)}
+            keyOf={({ key }) => key}
           />
         </Scroll>
       )}
     </Card>
   );
+}
+
+/** The same refusals of the same person are one row, with the newest of them. */
+function groupsOf(items: readonly RefusalItem[]) {
+  const groups = Map.groupBy(items, ({ sub, address, what, code }) => JSON.stringify([sub ?? address, what, code]));
+  return [...groups]
+    .slice(0, MAX_GROUPS)
+    .map(([key, same]) => ({ key, item: same[0] as RefusalItem, times: same.length }));
 }
 
 function Who({ of: { sub, address } }: { readonly of: RefusalItem }) {
