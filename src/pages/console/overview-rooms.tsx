@@ -1,9 +1,8 @@
 /** The rooms with listeners or traffic: the busiest, or all whose name contains a text. */
 import { useEffect, useState } from 'preact/hooks';
-import type { Room } from '../../contract/rooms.ts';
 import type { RoomFigures, Stats } from '../../contract/stats.ts';
 import type { Access } from './access.ts';
-import { Button, Card, type Column, DataTable, EmptyState, Field, Scroll } from './elements.tsx';
+import { Card, type Column, DataTable, EmptyState, Field, Scroll } from './elements.tsx';
 import { count, duration } from './format.ts';
 import { hrefOf, replaceParameters, route } from './route.ts';
 import { overviewTexts } from './texts/overview.ts';
@@ -12,7 +11,6 @@ interface RoomsProps {
   readonly access: Access;
   /** Those of `GET /stats` without a search. */
   readonly rooms: Stats['rooms'];
-  readonly openTail: (room: Room) => void;
 }
 
 type Order = 'listeners' | 'events';
@@ -24,7 +22,7 @@ const MAX_FOUND = 50;
 /** A room's name, as `GET /stats` takes it. */
 const MAX_SEARCH = 161;
 
-export function Rooms({ access, rooms, openTail }: RoomsProps) {
+export function Rooms({ access, rooms }: RoomsProps) {
   const t = overviewTexts().rooms;
   const text = (route.current.parameters.rooms ?? '').slice(0, MAX_SEARCH);
   const found = useSearch(access, text);
@@ -43,9 +41,9 @@ export function Rooms({ access, rooms, openTail }: RoomsProps) {
       title: '',
       value: ({ room, tenantId }) => (
         <span class="room-links">
-          <Button kind="quiet" label={t.openLive(room)} onClick={() => openTail(room as Room)}>
+          <a href={hrefOf('live', { room })} aria-label={t.openLive(room)}>
             {t.live}
-          </Button>
+          </a>
           <a href={logOf(room, tenantId)} aria-label={t.openLog(room)}>
             {t.log}
           </a>

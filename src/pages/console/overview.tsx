@@ -6,7 +6,6 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
 import type { OperatorPage, RefusalItem } from '../../contract/operating.ts';
-import type { Room } from '../../contract/rooms.ts';
 import type { Stats } from '../../contract/stats.ts';
 import { language } from '../language.ts';
 import type { Access } from './access.ts';
@@ -34,14 +33,13 @@ interface OverviewProps {
   readonly access: Access;
   readonly feed: StatsFeed;
   readonly theme: ThemeChoice;
-  readonly openTail: (room: Room) => void;
 }
 
 /** Minutes that the charts show. */
 const RANGES = [5, 15, 60] as const;
 type Range = (typeof RANGES)[number];
 
-export function Overview({ access, feed, theme, openTail }: OverviewProps) {
+export function Overview({ access, feed, theme }: OverviewProps) {
   useModels(feed, language, route);
   const [hour] = useState(() => createHistoryFeed(access, 10));
   useEffect(() => hour.follow(), [hour]);
@@ -58,7 +56,7 @@ export function Overview({ access, feed, theme, openTail }: OverviewProps) {
       <Verdicts stats={stats} samples={samples} log={log} />
       <Charts access={access} hour={hour} stats={stats} theme={theme} />
       <div class="columns even details">
-        <Rooms access={access} rooms={stats.rooms} openTail={openTail} />
+        <Rooms access={access} rooms={stats.rooms} />
         <div class="stack">
           <Refusals access={access} refused={stats.refused} />
           <LogCard stats={stats} verdict={log} />
