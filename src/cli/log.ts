@@ -19,7 +19,7 @@ import {
 } from './arguments.ts';
 import { bestRoom, createEventPrinter } from './event-view.ts';
 import { faultOf } from './faults.ts';
-import { createOperator, type LogPage, type Operator, orRefusal } from './operate.ts';
+import { createOperator, type LogPage, type Operator, orRefusal, sayThereAreMore } from './operate.ts';
 import { complain, printJson } from './output.ts';
 
 export const LOG_HELP = `Prints records of the log, oldest first: by default the newest 100.
@@ -149,7 +149,7 @@ async function* readLog(operator: Operator, query: Query, limit: number): AsyncG
     left -= page.events.length;
     if (!page.more || page.scannedThrough === null) return;
     if (left <= 0) {
-      complain(`only the first ${limit} are printed here; --limit N prints more`);
+      sayThereAreMore(limit);
       return;
     }
     position = { [query.order === 'asc' ? 'after' : 'before']: page.scannedThrough };
