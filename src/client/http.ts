@@ -58,7 +58,7 @@ export interface JsonRequest extends StreamRequest {
 
 export interface Http {
   readonly url: URL;
-  /** Null for a 204. @throws {RoomcastError} */
+  /** Null after a `DELETE` that answers 204. @throws {RoomcastError} */
   json(path: string, request: JsonRequest): Promise<unknown>;
   /** Resolves when the headers arrive; the body continues until the signal aborts. @throws {RoomcastError} */
   open(path: string, request: StreamRequest): Promise<Response>;
@@ -148,8 +148,9 @@ export function createHttp(
       ...(body === undefined ? {} : { body }),
     });
     const type = headers?.accept ?? 'application/json';
-    const isExpected = response.status === 204 || response.headers.get('content-type')?.startsWith(type);
-    if (!response.ok || !isExpected) throw await errorOf(response);
+    const isEmpty = method === 'DELETE' && response.status === 204;
+    const isOurs = response.ok && (isEmpty || response.headers.get('content-type')?.startsWith(type));
+    if (!isOurs) throw await errorOf(response);
     // The header has whole seconds, rounded down.
     clockAheadMs = Date.now() - 500 - Date.parse(response.headers.get('date') ?? '') || 0;
     return response;
@@ -193,7 +194,7 @@ export function createHttp(
       );
       try {
         const answer = await open(path, { ...request, signal: aborter.signal });
-        return answer.status === 204 ? null : await answer.json();
+        return request.method === 'DELETE' && answer.status === 204 ? null : await answer.json();
       } catch (cause) {
         const isOwn = cause instanceof RoomcastError;
         if (isLate && !(isOwn && cause.code === 'token')) {

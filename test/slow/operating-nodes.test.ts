@@ -116,7 +116,9 @@ for (let n = 0; n < 50; n++) open(n);
 
 describe('an operator of many connections', () => {
   it('lists, filters and closes them in many turns', async (t) => {
-    const COUNT = 4_000;
+    const COUNT = 8_000;
+    /** At most so many are looked at in one turn. */
+    const MOST = 1_000;
     const bridge = await startBridge();
     t.after(() => bridge.close());
     /** Turns of the event loop that one request takes. */
@@ -142,7 +144,8 @@ describe('an operator of many connections', () => {
     await once(holder.stdout as NodeJS.ReadableStream, 'data');
     const none = await turnsOf('GET /connections?room=tenant:none');
     assert.deepEqual(none.body.items, []);
-    assert.ok(none.turns > few.turns + COUNT / 1000, `${few.turns} turns for none, ${none.turns} for ${COUNT}`);
+    assert.ok(few.turns < COUNT / MOST, `${few.turns} turns for none`);
+    assert.ok(none.turns >= COUNT / MOST, `${none.turns} turns for ${COUNT}`);
     const all = await connections(bridge, { limit: 1000 });
     assert.equal(all.length, COUNT);
     assert.equal(new Set(all.map(({ userAgent }) => userAgent)).size, COUNT);
@@ -150,7 +153,7 @@ describe('an operator of many connections', () => {
     const some = await turnsOf('DELETE /connections?room=tenant:t7');
     assert.deepEqual(some.body, { closed: COUNT / 100 });
     const closed = await turnsOf('DELETE /connections?transport=sse');
-    assert.ok(closed.turns > few.turns + COUNT / 1000, `${closed.turns} turns`);
+    assert.ok(closed.turns >= COUNT / MOST, `${closed.turns} turns`);
     await untilListed(bridge, 0);
   });
 });

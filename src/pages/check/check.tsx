@@ -10,19 +10,12 @@ import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
 import { type CheckResult, EMPTY_RESULT } from '../../check/result.ts';
 import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../../check/run.ts';
-import {
-  adviceTitle,
-  LANGUAGES,
-  type Language,
-  languageOf,
-  messageText,
-  TEXTS,
-  verdictText,
-} from '../../check/texts.ts';
+import { adviceTitle, LANGUAGES, messageText, TEXTS, verdictText } from '../../check/texts.ts';
 import { type Level, type TransportVerdict, type Verdict, verdictOf } from '../../check/verdict.ts';
+import { useModels } from '../console/model.ts';
+import { LANGUAGE_NAMES, LANGUAGE_TAGS, type Language, language as pageLanguage } from '../language.ts';
 import { browserNetwork } from './network.ts';
 
-const LANGUAGE_NAMES: Readonly<Record<Language, string>> = { en: 'English', pt: 'Português' };
 const MARKS: Readonly<Record<Level, string>> = { good: '✓', fair: '!', bad: '✕' };
 /** The row of the transport that `roomcast/client` would use. */
 const ROW_OF_CLIENT_TRANSPORT = { websocket: 'websocket', sse: 'sse', poll: 'longpoll' } as const;
@@ -77,20 +70,20 @@ function quietSeconds(): number | null {
 }
 
 function Page() {
-  const [language, setLanguage] = useState(() => languageOf([query.get('lang') ?? '', ...navigator.languages]));
+  useModels(pageLanguage);
+  const language = pageLanguage.current;
   const { result, progress, finished, again } = useCheck();
   const texts = TEXTS[language];
   useLayoutEffect(() => {
-    document.documentElement.lang = language === 'pt' ? 'pt-BR' : language;
     document.title = `${texts.title} · Roomcast`;
-  }, [language, texts]);
+  }, [texts]);
   const verdict = finished?.verdict ?? verdictOf(result, location.origin);
 
   return (
     <main>
       <header>
         <h1>{texts.title}</h1>
-        <LanguageSwitch language={language} choose={setLanguage} />
+        <LanguageSwitch language={language} choose={pageLanguage.choose} />
       </header>
       <p class="intro">{texts.intro}</p>
       <VerdictPanel verdict={finished?.verdict ?? null} progress={progress} language={language} again={again} />
@@ -151,7 +144,7 @@ function LanguageSwitch({ language, choose }: { language: Language; choose: (lan
         <button
           key={one}
           type="button"
-          lang={one === 'pt' ? 'pt-BR' : one}
+          lang={LANGUAGE_TAGS[one]}
           aria-pressed={one === language}
           onClick={() => choose(one)}
         >

@@ -158,7 +158,7 @@ function Rooms({ rooms, openTail }: Pick<OverviewProps, 'openTail'> & { readonly
     </th>
   );
   return (
-    <section class="panel" aria-labelledby="rooms">
+    <section class="card" aria-labelledby="rooms">
       <h3 id="rooms">Rooms</h3>
       {top.length === 0 ? (
         <p class="empty">
@@ -229,12 +229,12 @@ function RoomRow({ figures: { room, tenantId, listeners, events }, hasTenants, o
 function Log({ log }: { readonly log: Stats['log'] }) {
   const { engine, healthy, reached, records, oldest, newest } = log;
   return (
-    <section class="panel" aria-labelledby="log">
+    <section class="card" aria-labelledby="log">
       <h3 id="log">Log</h3>
       <dl class="facts">
         <Fact name="Engine">{engine === 'redis' ? 'Redis' : 'SQLite'}</Fact>
         <Fact name="State">
-          <State isGood={healthy && reached}>
+          <State tone={healthy && reached ? 'good' : 'bad'}>
             {!reached ? 'does not answer' : healthy ? 'accepts events' : 'accepts no events'}
           </State>
         </Fact>
@@ -265,14 +265,14 @@ function Edge({ edge }: { readonly edge: Stats['log']['oldest'] }) {
 
 function Redis({ redis: { reached, takesWrites, tailLag } }: { readonly redis: NonNullable<Stats['redis']> }) {
   return (
-    <section class="panel" aria-labelledby="redis">
+    <section class="card" aria-labelledby="redis">
       <h3 id="redis">Redis</h3>
       <dl class="facts">
         <Fact name="Connection">
-          <State isGood={reached}>{reached ? 'answers' : 'does not answer'}</State>
+          <State tone={reached ? 'good' : 'bad'}>{reached ? 'answers' : 'does not answer'}</State>
         </Fact>
         <Fact name="Writes">
-          <State isGood={takesWrites}>{takesWrites ? 'accepted' : 'refused'}</State>
+          <State tone={takesWrites ? 'good' : 'bad'}>{takesWrites ? 'accepted' : 'refused'}</State>
         </Fact>
         <Fact name="Tail lag, last minute">
           {tailLag.count === 0
@@ -286,7 +286,7 @@ function Redis({ redis: { reached, takesWrites, tailLag } }: { readonly redis: N
 
 function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) {
   return (
-    <section class="panel" aria-labelledby="node">
+    <section class="card" aria-labelledby="node">
       <h3 id="node">This node</h3>
       <dl class="facts">
         {node.host !== null && (
@@ -316,7 +316,7 @@ function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) 
 function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; readonly here: string }) {
   const inOrder = [...nodes].sort((a, b) => (`${a.host} ${a.pid}` < `${b.host} ${b.pid}` ? -1 : 1));
   return (
-    <section class="panel" aria-labelledby="nodes">
+    <section class="card" aria-labelledby="nodes">
       <h3 id="nodes">Nodes that share this log</h3>
       <Scroll label="Nodes">
         <table>
