@@ -5,7 +5,7 @@
 import { RoomcastError } from '../client/http.ts';
 import { TRANSPORTS } from '../contract/names.ts';
 import type { ConnectionItem, OperatorPage } from '../contract/operating.ts';
-import { BRIDGE_FLAGS, BRIDGE_HELP, checkNames, countOf, parseFlags, UsageError } from './arguments.ts';
+import { BRIDGE_FLAGS, BRIDGE_HELP, checkNames, countOf, parseFlags, UsageError, withIds } from './arguments.ts';
 import { createOperator, type Operator, orRefusal, readItems, show } from './operate.ts';
 import { complain, printJson, printText } from './output.ts';
 import { type Column, confirm, duration, paint, visible } from './terminal.ts';
@@ -57,7 +57,7 @@ const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 100_000;
 
 export async function connections(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseFlags('connections', argv, FLAGS, 2);
+  const { values, positionals } = parseFlags('connections', withIds(argv), FLAGS, 2);
   const isClose = positionals[0] === 'close';
   const [id, extra] = isClose ? positionals.slice(1) : positionals;
   const { sub, room, tenant, address, transport } = values;

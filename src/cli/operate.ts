@@ -41,20 +41,6 @@ export function createOperator(
   };
 }
 
-/** The answer of `GET /log`. */
-export interface LogPage {
-  readonly events: readonly {
-    readonly id: string;
-    readonly at: string;
-    readonly event: string;
-    readonly rooms: readonly string[];
-    readonly payload: Readonly<Record<string, unknown>>;
-  }[];
-  /** How far the bridge has read; go on from there if there is `more`. */
-  readonly scannedThrough: string | null;
-  readonly more: boolean;
-}
-
 /** The bridge's largest page. */
 const MAX_PAGE = 1000;
 

@@ -3,7 +3,7 @@
  * connections end. It also lists revocations, and lifts one.
  */
 import { RoomcastError } from '../client/http.ts';
-import { BRIDGE_FLAGS, BRIDGE_HELP, countOf, instantOf, parseFlags, UsageError } from './arguments.ts';
+import { BRIDGE_FLAGS, BRIDGE_HELP, countOf, instantOf, parseFlags, UsageError, withIds } from './arguments.ts';
 import { createOperator, orRefusal, readItems, show } from './operate.ts';
 import { complain, printJson, printLine } from './output.ts';
 import { type Column, confirm, duration, visible } from './terminal.ts';
@@ -61,7 +61,7 @@ const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 100_000;
 
 export async function revoke(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseFlags('revoke', argv, FLAGS, 2);
+  const { values, positionals } = parseFlags('revoke', withIds(argv), FLAGS, 2);
   const [action, id] = positionals;
   const { sub, tenant: tenantId, jti } = values;
   const hasTarget = [sub, tenantId, jti].some((value) => value !== undefined);
