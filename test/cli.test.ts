@@ -435,7 +435,7 @@ describe('with a bridge', () => {
       assert.equal(JSON.parse(one.stdout).id, items[0]?.id);
       const limited = await run(['connections', '--room', 'ticket:who', '--limit', '1'], { env });
       assert.equal(limited.lines.length, 1);
-      assert.match(limited.stderr, /only the first 1 are printed; --limit N prints more/);
+      assert.match(limited.stderr, /there are more than 1; --limit N prints more/);
       const closed = await run(['connections', 'close', items[0]?.id as string, '--yes'], { env });
       assert.deepEqual([closed.code, closed.stdout, closed.stderr], [0, '1\n', 'roomcast: closed 1 connection\n']);
       await until('both are live again', async () => {
@@ -444,7 +444,7 @@ describe('with a bridge', () => {
       });
       const both = await run(['connections', 'close', '--room', 'ticket:who', '--yes'], { env });
       assert.equal(both.stdout, '2\n');
-      const nobody = await run(['connections', 'close', 'nobody', '--yes'], { env });
+      const nobody = await run(['connections', 'close', '-an-id-with-a-dash-0', '--yes'], { env });
       assert.deepEqual([nobody.code, nobody.stdout], [1, '']);
       assert.match(nobody.stderr, /^roomcast: not_found: /);
       await run(['tail', 'kueue:who'], { env });
@@ -453,6 +453,51 @@ describe('with a bridge', () => {
     } finally {
       for (const { child } of tails) child.kill('SIGKILL');
     }
+  });
+
+  test('log: the newest, oldest first, page by page; its filters; and what comes with --follow', async () => {
+    const publish = async (score: number) =>
+      (await bridge.publish('leads.updated', { tenantId: 'logged', ticketId: 'l1', score, name: `Zoë ${score}` })).id;
+    const ids: string[] = [];
+    for (let score = 1; score <= 5; score++) ids.push(await publish(score));
+    const read = async (...args: string[]) => {
+      const { code, lines, stderr } = await run(['log', 'ticket:l1', ...args], { env });
+      assert.equal(code, 0, stderr);
+      return { stderr, ids: lines.map((line) => (JSON.parse(line) as { id: string }).id) };
+    };
+    assert.deepEqual(await read(), { ids, stderr: '' });
+    const newest = await read('--limit', '2');
+    assert.deepEqual(newest.ids, ids.slice(-2));
+    assert.match(newest.stderr, /there are more than 2; --limit N prints more/);
+    assert.deepEqual((await read('--order', 'desc', '--limit', '2')).ids, ids.slice(-2).reverse());
+    assert.deepEqual((await read('--order', 'asc', '--limit', '2')).ids, ids.slice(0, 2));
+    const between = ['--after', ids[0] as string, '--before', ids[4] as string];
+    assert.deepEqual((await read(...between, '--contains', 'zoë 3', '--event', 'leads.updated')).ids, [ids[2]]);
+    assert.deepEqual((await read('--tenant', 'logged', '--since', '1h')).ids, ids);
+    assert.deepEqual((await read('--until', '1h')).ids, []);
+    const follow = start(['log', '--tenant', 'logged', '--limit', '1', '--follow'], { env });
+    await until('the newest is there', () => follow.lines().length === 1);
+    ids.push(await publish(6), await publish(7));
+    await until('the rest comes', () => follow.lines().length === 3);
+    follow.child.kill('SIGINT');
+    assert.equal(await follow.ended, 0);
+    assert.deepEqual(
+      follow.lines().map((line) => (JSON.parse(line) as { id: string }).id),
+      ids.slice(-3),
+    );
+  });
+
+  test('tail --since: from the instant of the acceptance', async () => {
+    await bridge.publish('leads.updated', { tenantId: 'since', score: 1 });
+    // The clock of the log has milliseconds.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const since = new Date().toISOString();
+    await bridge.publish('leads.updated', { tenantId: 'since', score: 2 });
+    const { code, lines, stderr } = await run(['tail', 'tenant:since', '--since', since, '--count', '1'], { env });
+    assert.equal(code, 0, stderr);
+    assert.match(lines[0] ?? '', /"score":2/);
+    const hour = await run(['tail', 'tenant:since', '--since', '1h', '--count', '2'], { env });
+    assert.equal(hour.lines.length, 2, hour.stderr);
   });
 
   test('publish reads the output of tail --json', async () => {
@@ -629,6 +674,20 @@ describe('with tokens', () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 'two words'], { env });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /tenantId claim must be/);
+  });
+
+  test('tail --since without the right to read the log: by the times in the payloads', async () => {
+    const times = ['2024-06-01T10:00:00Z', '2024-06-01T12:00:00Z', '2024-06-01T11:00:00Z'];
+    for (const ticketUpdatedAt of times) {
+      await bridge.publish('tickets.updated', ticketUpdated({ tenantId: 'since', ticketUpdatedAt }));
+    }
+    const token = await mint('--tenant', 'since');
+    const args = ['tail', 'tenant:since', '--since', '2024-06-01T11:30:00Z', '--count', '2', '--json'];
+    const { code, lines, stderr } = await run(args, { env: { ROOMCAST_URL: bridge.url, ROOMCAST_TOKEN: token } });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /this token may not read \/log, so --since goes by the times in the payloads/);
+    const seen = lines.map((line) => JSON.parse(line).payload.ticketUpdatedAt);
+    assert.deepEqual(seen, times.slice(1), 'an older one that came later is not lost');
   });
 
   test('revoke: a user is cut off, listed, and lifted; refusals say which token is needed', async () => {

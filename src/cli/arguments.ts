@@ -53,6 +53,12 @@ export function parseFlags<T extends ParseArgsOptionsConfig>(
   }
 }
 
+/** Ids that the bridge makes are of 20 or 21 characters, and some begin with a dash. They are no flags. */
+export function withIds(argv: readonly string[]): readonly string[] {
+  const isId = (text: string): boolean => /^-[\w-]{19,20}$/.test(text);
+  return argv.some(isId) ? [...argv.filter((text) => !isId(text)), '--', ...argv.filter(isId)] : argv;
+}
+
 /** The values of a flag that may be repeated or hold several, comma-separated: ids cannot contain a comma. */
 export function listOf(values: readonly string[] | undefined): readonly string[] {
   return (values ?? []).flatMap((text) => text.split(',')).filter((item) => item !== '');

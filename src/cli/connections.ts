@@ -4,8 +4,8 @@
  */
 import { RoomcastError } from '../client/http.ts';
 import { TRANSPORTS } from '../contract/names.ts';
-import type { ConnectionItem } from '../contract/operating.ts';
-import { BRIDGE_FLAGS, BRIDGE_HELP, checkNames, countOf, parseFlags, UsageError } from './arguments.ts';
+import type { ConnectionItem, OperatorPage } from '../contract/operating.ts';
+import { BRIDGE_FLAGS, BRIDGE_HELP, checkNames, countOf, parseFlags, UsageError, withIds } from './arguments.ts';
 import { createOperator, type Operator, orRefusal, readItems, show } from './operate.ts';
 import { complain, printJson, printText } from './output.ts';
 import { type Column, confirm, duration, paint, visible } from './terminal.ts';
@@ -57,7 +57,7 @@ const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 100_000;
 
 export async function connections(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseFlags('connections', argv, FLAGS, 2);
+  const { values, positionals } = parseFlags('connections', withIds(argv), FLAGS, 2);
   const isClose = positionals[0] === 'close';
   const [id, extra] = isClose ? positionals.slice(1) : positionals;
   const { sub, room, tenant, address, transport } = values;
@@ -80,9 +80,8 @@ export async function connections(argv: readonly string[]): Promise<number> {
   return orRefusal(operator.url, async () => {
     if (isClose) return close(operator, id, filters, values.yes);
     if (id !== undefined) return showOne(operator, id, asJson);
-    const { items, hasMore } = await readItems<ConnectionItem>(operator, 'connections', filters, limit);
+    const items = await readItems<ConnectionItem>(operator, 'connections', filters, limit);
     await show(items, asJson, COLUMNS, hasFilter ? 'nobody who matches is connected' : 'nobody is connected');
-    if (hasMore) complain(`only the first ${limit} are printed; --limit N prints more`);
     return 0;
   });
 }
@@ -116,7 +115,7 @@ async function showOne(operator: Operator, id: string, asJson: boolean): Promise
   if (asJson) await printJson(connection);
   else {
     for (const [key, value] of Object.entries(connection)) {
-      const text = Array.isArray(value) ? value.join(' ') : String(value ?? '-');
+      const text = (Array.isArray(value) ? value.join(' ') : String(value ?? '')) || '-';
       await printText(`${paint('dim', visible(key).padEnd(15))}${visible(text)}`);
     }
   }
@@ -144,7 +143,7 @@ async function close(
   const answer = await operator.request('DELETE', path, id === undefined ? { query: filters } : {});
   const { closed } = Object(answer) as { readonly closed?: unknown };
   if (!Number.isInteger(closed)) throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
-  await printText(String(closed));
+  if (!process.stdout.isTTY) await printText(String(closed));
   complain(`closed ${closed === 1 ? '1 connection' : `${closed} connections`}`);
   return 0;
 }
@@ -154,10 +153,13 @@ async function countMatching(
   operator: Operator,
   filters: Readonly<Record<string, string | undefined>>,
 ): Promise<string | null> {
-  const { items, hasMore } = await readItems<ConnectionItem>(operator, 'connections', filters, MAX_COUNTED);
+  const query = { ...filters, limit: MAX_COUNTED };
+  const page = (await operator.request('GET', 'connections', { query })) as Partial<OperatorPage<ConnectionItem>>;
+  const { items = [], nextPage } = page;
   if (items.length === 0) return null;
   if (items.length === 1) return `Close 1 connection, of ${visible(items[0]?.sub ?? 'an anonymous client')}?`;
-  return `Close ${hasMore ? `more than ${MAX_COUNTED}` : items.length} connections?`;
+  return `Close ${nextPage == null ? '' : 'more than '}${items.length} connections?`;
 }
 
+/** The bridge's largest page. */
 const MAX_COUNTED = 1_000;

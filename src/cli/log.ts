@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Query, RoomcastError } from '../client/http.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { idsByField, type Room } from '../contract/rooms.ts';
+import type { LogAnswer, LogEntry } from '../contract/log.ts';
+import { formatRoom, idOf, kindOf } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
@@ -13,13 +14,14 @@ import {
   countOf,
   idsIn,
   instantOf,
+  listOf,
   parseFlags,
   roomsIn,
   UsageError,
 } from './arguments.ts';
 import { bestRoom, createEventPrinter } from './event-view.ts';
 import { faultOf } from './faults.ts';
-import { createOperator, type LogPage, type Operator, orRefusal } from './operate.ts';
+import { createOperator, type Operator, orRefusal, sayThereAreMore } from './operate.ts';
 import { complain, printJson } from './output.ts';
 
 export const LOG_HELP = `Prints records of the log, oldest first: by default the newest 100.
@@ -32,13 +34,13 @@ Examples:
 
 Usage: roomcast log [ROOM …] [options]
 
-  ROOM             a room by its name, such as ticket:123. tenant:ID means every record of that tenant. Without a room:
-                   every record that the token reaches
-  --tenant ID      every record of the tenant; may be repeated
+  ROOM             a room by its name, such as ticket:123; without one, every record that the token reaches
   --ticket ID      the room ticket:ID; may be repeated
+  --tenant ID      the tenant; may be repeated. By itself: every record of it; with rooms: only its records in these.
+                   tenant:ID means the same
   --since TIME     accepted since then: 10m, 2h, 7d, or an instant such as 2024-06-01T12:00:00Z
   --until TIME     accepted until then
-  --event NAME     only this event
+  --event NAME     only this event; may be repeated
   --contains TEXT  only records with this text in the payload
   --after CURSOR   only records after this one
   --before CURSOR  only records before this one
@@ -60,7 +62,7 @@ const FLAGS = {
   ticket: { type: 'string', multiple: true },
   since: { type: 'string' },
   until: { type: 'string' },
-  event: { type: 'string' },
+  event: { type: 'string', multiple: true },
   contains: { type: 'string' },
   after: { type: 'string' },
   before: { type: 'string' },
@@ -75,23 +77,27 @@ const MAX_LIMIT = 100_000;
 const MAX_PAGE = 1_000;
 const FOLLOW_MS = 1_000;
 
-type LogRecord = LogPage['events'][number];
-
 export async function log(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseFlags('log', argv, FLAGS, Number.POSITIVE_INFINITY);
   const { order, follow, since, until } = values;
   const rooms = [
     ...roomsIn('log', positionals),
-    ...idsIn('log', 'tenant', values.tenant).map((id): Room => `tenant:${id}`),
-    ...idsIn('log', 'ticket', values.ticket).map((id): Room => `ticket:${id}`),
+    ...idsIn('log', 'tenant', values.tenant).map((id) => formatRoom('tenant', id)),
+    ...idsIn('log', 'ticket', values.ticket).map((id) => formatRoom('ticket', id)),
   ];
+  const isTenant = (room: (typeof rooms)[number]): boolean => kindOf(room) === 'tenant';
   if (order !== undefined) checkNames('log', 'order', [order], ['asc', 'desc']);
   const limit = countOf('log', 'limit', values.limit, MAX_LIMIT);
   if (follow && (order !== undefined || values.before !== undefined || until !== undefined)) {
     throw new UsageError('--follow goes with neither --order, --before nor --until', 'log');
   }
   if (values.json && values.pretty) throw new UsageError('give --pretty or --json, not both', 'log');
-  const filter: Query = { ...idsByField(rooms), event: values.event, contains: values.contains };
+  const filter: Query = {
+    tenantId: rooms.filter(isTenant).map(idOf),
+    room: rooms.filter((room) => !isTenant(room)),
+    event: listOf(values.event),
+    contains: values.contains,
+  };
   const range: Query = {
     since: since === undefined ? undefined : instantOf('log', 'since', since),
     until: until === undefined ? undefined : instantOf('log', 'until', until),
@@ -106,7 +112,7 @@ export async function log(argv: readonly string[]): Promise<number> {
     const newest = follow ? await newestOf(operator) : null;
     const pages = readLog(operator, { ...filter, ...range, order: order ?? 'desc' }, limit);
     let last = newest;
-    const held: LogRecord[] = [];
+    const held: LogEntry[] = [];
     for await (const record of pages) {
       if (order === undefined) held.push(record);
       else await print(record);
@@ -124,32 +130,37 @@ function cursorIn(flag: string, text: string | undefined): string | undefined {
 }
 
 function printerOf({ json, pretty }: { readonly json: boolean; readonly pretty: boolean }) {
-  if (json || !(pretty || process.stdout.isTTY)) return (record: LogRecord): Promise<void> => printJson(record);
+  if (json || !(pretty || process.stdout.isTTY)) return (record: LogEntry): Promise<void> => printJson(record);
   const view = createEventPrinter(pretty);
-  return ({ id, at, event, rooms, payload }: LogRecord): Promise<void> =>
+  return ({ id, at, event, rooms, payload }: LogEntry): Promise<void> =>
     view({ id, at, event, payload: Object(payload), room: bestRoom(rooms) });
 }
 
 /** Cursors of one log sort as byte strings. */
 const laterOf = (a: string | null, b: string | null): string | null => ((a ?? '') > (b ?? '') ? a : b);
 
-async function readPage(operator: Operator, query: Query): Promise<LogPage> {
-  const page = (await operator.request('GET', 'log', { query })) as LogPage;
+async function readPage(operator: Operator, query: Query): Promise<LogAnswer> {
+  const page = (await operator.request('GET', 'log', { query })) as LogAnswer;
   if (Array.isArray(page?.events)) return page;
   throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
 }
 
 /** Says how many were left out only if there are more. */
-async function* readLog(operator: Operator, query: Query, limit: number): AsyncGenerator<LogRecord> {
+async function* readLog(operator: Operator, query: Query, limit: number): AsyncGenerator<LogEntry> {
   let left = limit;
   let position: Query = {};
   for (;;) {
-    const page = await readPage(operator, { ...query, ...position, limit: Math.min(MAX_PAGE, left) });
+    const page = await readPage(operator, { ...query, ...position, limit: Math.min(MAX_PAGE, left) }).catch((error) => {
+      // Retention has reached the place where the page before ended: there is nothing further down.
+      if (error instanceof RoomcastError && error.status === 410 && query.order !== 'asc' && left < limit) return null;
+      throw error;
+    });
+    if (page === null) return;
     for (const record of page.events.slice(0, left)) yield record;
     left -= page.events.length;
-    if (!page.more || page.scannedThrough === null) return;
+    if (!page.more) return;
     if (left <= 0) {
-      complain(`only the first ${limit} are printed here; --limit N prints more`);
+      sayThereAreMore(limit);
       return;
     }
     position = { [query.order === 'asc' ? 'after' : 'before']: page.scannedThrough };
@@ -157,7 +168,7 @@ async function* readLog(operator: Operator, query: Query, limit: number): AsyncG
 }
 
 /** Of all that the token reaches, so that there is a place to go on from even if nothing matches yet. */
-async function newestOf(operator: Operator): Promise<string | null> {
+async function newestOf(operator: Operator): Promise<string> {
   const page = await readPage(operator, { order: 'desc', limit: 1 });
   return page.events[0]?.id ?? page.scannedThrough;
 }
@@ -167,7 +178,7 @@ async function followLog(
   operator: Operator,
   filter: Query,
   from: string | null,
-  print: (record: LogRecord) => Promise<void>,
+  print: (record: LogEntry) => Promise<void>,
 ): Promise<void> {
   const stopping = new AbortController();
   const stop = (): void => stopping.abort();
@@ -179,7 +190,7 @@ async function followLog(
       const page = await readPage(operator, { ...filter, order: 'asc', limit: MAX_PAGE, after: after ?? undefined });
       reported = '';
       for (const record of page.events) await print(record);
-      after = page.scannedThrough ?? page.events.at(-1)?.id ?? after;
+      after = page.scannedThrough;
       if (page.more) continue;
     } catch (error) {
       if (!(error instanceof RoomcastError)) throw error;
@@ -187,8 +198,8 @@ async function followLog(
         complain(
           'the log no longer has the last record that was printed, so records are lost; going on with the newest',
         );
-        after = await newestOf(operator).catch(() => null);
-      } else if (!error.passing && error.status !== 0) throw error;
+        after = await newestOf(operator).catch(() => after);
+      } else if (!error.passing) throw error;
       else {
         const text = `${faultOf(error, operator.url)}; retrying`;
         if (text !== reported) complain(text);

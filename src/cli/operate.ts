@@ -41,24 +41,15 @@ export function createOperator(
   };
 }
 
-/** The answer of `GET /log`. */
-export interface LogPage {
-  readonly events: readonly {
-    readonly id: string;
-    readonly at: string;
-    readonly event: string;
-    readonly rooms: readonly string[];
-    readonly payload: Readonly<Record<string, unknown>>;
-  }[];
-  /** How far the bridge has read; go on from there if there is `more`. */
-  readonly scannedThrough: string | null;
-  readonly more: boolean;
-}
-
 /** The bridge's largest page. */
 const MAX_PAGE = 1000;
 
-/** The first `limit` items of a list, and whether there are more. @throws {RoomcastError} */
+/** After a list that ends at its limit. */
+export function sayThereAreMore(limit: number): void {
+  complain(`there are more than ${limit}; --limit N prints more`);
+}
+
+/** The first `limit` items of a list; says if there are more. @throws {RoomcastError} */
 export async function readItems<Item>(operator: Operator, path: string, query: Query, limit: number) {
   const items: Item[] = [];
   const missing = new Set<string>();
@@ -75,19 +66,21 @@ export async function readItems<Item>(operator: Operator, path: string, query: Q
   for (const node of missing) {
     complain(`the node ${node} did not answer in time: what it knows is missing here; try again`);
   }
-  return { items, hasMore: page !== undefined };
+  if (page !== undefined) sayThereAreMore(limit);
+  return items;
 }
 
-/** As a table, or as one JSON object a line. */
+/** As a table, or as one JSON object a line. Without an item, `none` says so on the terminal. */
 export async function show<Item>(
   items: readonly Item[],
   asJson: boolean,
   columns: readonly Column<Item>[],
   none: string,
+  below?: (item: Item) => string,
 ): Promise<void> {
   if (asJson) for (const item of items) await printJson(item);
   else if (items.length === 0) complain(none);
-  else for (const line of table(items, columns)) await printText(line);
+  else for (const line of table(items, columns, below)) await printText(line);
 }
 
 const NEEDED = 'this command needs a token with the scope admin, in --token or ROOMCAST_TOKEN';

@@ -2,7 +2,6 @@
 import type { RefusalItem } from '../contract/operating.ts';
 import { BRIDGE_FLAGS, BRIDGE_HELP, countOf, parseFlags } from './arguments.ts';
 import { createOperator, orRefusal, readItems, show } from './operate.ts';
-import { complain } from './output.ts';
 import { type Column, duration, visible } from './terminal.ts';
 
 export const REFUSALS_HELP = `Lists the newest refusals, newest first: connects, joins and requests that the bridge refused, and why.
@@ -42,9 +41,10 @@ export async function refusals(argv: readonly string[]): Promise<number> {
   const limit = countOf('refusals', 'limit', values.limit, MAX_LIMIT);
   const operator = createOperator('refusals', values);
   return orRefusal(operator.url, async () => {
-    const { items, hasMore } = await readItems<RefusalItem>(operator, 'refusals', { sub, address }, limit);
-    await show(items, values.json || !process.stdout.isTTY, COLUMNS, 'nothing was refused');
-    if (hasMore) complain(`only the first ${limit} are printed; --limit N prints more`);
+    const items = await readItems<RefusalItem>(operator, 'refusals', { sub, address }, limit);
+    await show(items, values.json || !process.stdout.isTTY, COLUMNS, 'nothing was refused', ({ message }) =>
+      visible(message),
+    );
     return 0;
   });
 }
@@ -52,9 +52,8 @@ export async function refusals(argv: readonly string[]): Promise<number> {
 const COLUMNS: readonly Column<RefusalItem>[] = [
   { title: 'AGO', min: 3, max: 4, text: ({ at }) => duration(Date.now() - Date.parse(at)) },
   { title: 'CODE', min: 13, max: 20, text: ({ code }) => visible(code), style: () => 'yellow' },
-  { title: 'WHAT', min: 12, max: 24, text: ({ what }) => visible(what) },
+  { title: 'WHAT', min: 12, max: 60, text: ({ what }) => visible(what) },
   { title: 'BY', min: 9, max: 9, from: 100, text: ({ transport }) => visible(transport) },
   { title: 'USER', min: 8, max: 24, text: ({ sub }) => visible(sub ?? '-') },
   { title: 'ADDRESS', min: 9, max: 39, from: 100, text: ({ address }) => visible(address) },
-  { title: 'MESSAGE', min: 20, max: 400, text: ({ message }) => visible(message) },
 ];

@@ -3,7 +3,7 @@
  * connections end. It also lists revocations, and lifts one.
  */
 import { RoomcastError } from '../client/http.ts';
-import { BRIDGE_FLAGS, BRIDGE_HELP, countOf, instantOf, parseFlags, UsageError } from './arguments.ts';
+import { BRIDGE_FLAGS, BRIDGE_HELP, countOf, instantOf, parseFlags, UsageError, withIds } from './arguments.ts';
 import { createOperator, orRefusal, readItems, show } from './operate.ts';
 import { complain, printJson, printLine } from './output.ts';
 import { type Column, confirm, duration, visible } from './terminal.ts';
@@ -61,7 +61,7 @@ const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 100_000;
 
 export async function revoke(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseFlags('revoke', argv, FLAGS, 2);
+  const { values, positionals } = parseFlags('revoke', withIds(argv), FLAGS, 2);
   const [action, id] = positionals;
   const { sub, tenant: tenantId, jti } = values;
   const hasTarget = [sub, tenantId, jti].some((value) => value !== undefined);
@@ -88,9 +88,8 @@ export async function revoke(argv: readonly string[]): Promise<number> {
 
   return orRefusal(operator.url, async () => {
     if (action === 'list') {
-      const { items, hasMore } = await readItems<Revocation>(operator, 'revocations', {}, limit);
+      const items = await readItems<Revocation>(operator, 'revocations', {}, limit);
       await show(items, values.json || !process.stdout.isTTY, COLUMNS, 'nothing is revoked');
-      if (hasMore) complain(`only the first ${limit} are printed; --limit N prints more`);
       return 0;
     }
     if (action === 'lift') {
@@ -110,7 +109,8 @@ export async function revoke(argv: readonly string[]): Promise<number> {
       body: { sub, tenantId, jti, before },
     })) as Revocation;
     if (typeof revoked?.id !== 'string') throw new RoomcastError('unreachable', 'This is not the bridge: other JSON.');
-    await (values.json ? printJson(revoked) : printLine(revoked.id));
+    if (values.json) await printJson(revoked);
+    else if (!process.stdout.isTTY) await printLine(revoked.id);
     complain(`revoked ${targetOf(revoked)}; to lift it: roomcast revoke lift ${revoked.id}`);
     return 0;
   });

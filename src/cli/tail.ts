@@ -6,6 +6,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Live, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
+import type { LogAnswer } from '../contract/log.ts';
 import { BUILT_IN_KINDS, formatRoom, idField, idsByField, kindOfField, type Room, toId } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
@@ -23,7 +24,7 @@ import {
 } from './arguments.ts';
 import { createEventPrinter, timeOf } from './event-view.ts';
 import { faultOf } from './faults.ts';
-import { createOperator, type LogPage, type Operator } from './operate.ts';
+import { createOperator, type Operator } from './operate.ts';
 import { complain, printJson, printLine } from './output.ts';
 
 export const TAIL_HELP = `Prints each event of the rooms once and in order, until you stop it.
@@ -175,15 +176,13 @@ interface Start {
  */
 async function startOf(since: string, operator: Operator): Promise<Start> {
   try {
-    let before: string | undefined;
-    for (;;) {
-      const query = { until: since, order: 'desc', limit: 1, before };
-      const { events, scannedThrough, more } = (await operator.request('GET', 'log', { query })) as LogPage;
-      const [newest] = events;
-      if (newest !== undefined) return { after: newest.id };
-      if (!more || scannedThrough === null) return { after: 'start' };
-      before = scannedThrough;
+    // What was accepted at the instant itself belongs to the answer.
+    const query = { until: new Date(Date.parse(since) - 1).toISOString(), order: 'desc', limit: 1 };
+    let page = (await operator.request('GET', 'log', { query })) as LogAnswer;
+    while (page.events.length === 0 && page.more) {
+      page = (await operator.request('GET', 'log', { query: { ...query, before: page.scannedThrough } })) as LogAnswer;
     }
+    return { after: page.events[0]?.id ?? 'start' };
   } catch (error) {
     if (!(error instanceof RoomcastError)) throw error;
     if (![401, 403, 404].includes(error.status)) throw new Error(faultOf(error, operator.url));

@@ -73,8 +73,12 @@ export interface Column<Row> {
 
 const GAP = '  ';
 
-/** A table that fits into the terminal: columns are as wide as their texts; the last ones give way first. */
-export function table<Row>(rows: readonly Row[], all: readonly Column<Row>[], width = columns()): string[] {
+/**
+ * A table that fits into the terminal: columns are as wide as their texts; the last ones give way first.
+ * @param below a text that stands whole under each row
+ */
+export function table<Row>(rows: readonly Row[], all: readonly Column<Row>[], below?: (row: Row) => string): string[] {
+  const width = columns();
   const shown = all.filter(({ from = 0 }) => width >= from);
   const texts = rows.map((row) => shown.map(({ text }) => text(row)));
   const widths = shown.map(({ title, max }, index) =>
@@ -101,7 +105,10 @@ export function table<Row>(rows: readonly Row[], all: readonly Column<Row>[], wi
       shown.map(({ title }) => title),
       () => 'dim',
     ),
-    ...rows.map((row, at) => line(texts[at] as string[], (index) => shown[index]?.style?.(row) ?? null)),
+    ...rows.flatMap((row, at) => {
+      const first = line(texts[at] as string[], (index) => shown[index]?.style?.(row) ?? null);
+      return below === undefined ? first : [first, paint('dim', `${GAP}${below(row)}`)];
+    }),
   ];
 }
 
