@@ -11,6 +11,7 @@ import { createRefusals } from './answers/refusals.ts';
 import { signalOf } from './answers/signals.ts';
 import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
+import { identityOf } from './auth/identity.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
@@ -163,7 +164,18 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
-  const refusals = createRefusals({ metrics, logger, trustProxy: config.trustProxy });
+  const refusals = createRefusals({
+    ...{ metrics, logger, trustProxy: config.trustProxy },
+    async readIdentity({ headers, url = '/' }) {
+      try {
+        const query = new URL(url, 'http://localhost').searchParams;
+        const principal = await auth.principalOf(credentialsOfRequest(headers, query, config.authCookie, true));
+        return principal.kind === 'token' ? principal : null;
+      } catch (error) {
+        return identityOf(error) ?? null;
+      }
+    },
+  });
   const authenticate = (acceptsPass: boolean) => async (context: BridgeContext) => {
     const principal = await principalOf(credentialsOf(context, acceptsPass));
     refusals.identify(context.env.incoming, principal);

@@ -3,19 +3,26 @@
  * operators. Whose they were is known as far as a token had a good signature.
  */
 import type { IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Identity, identityOf } from '../auth/identity.ts';
 import { clientAddress } from '../auth/limits.ts';
 import { isWithinReach, type Reach, tenantIdsOf } from '../auth/operators.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { BridgeError } from '../contract/errors.ts';
 import type { RefusalItem } from '../contract/operating.ts';
+import { withoutTokens } from '../contract/printable.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 
 const MAX_KEPT = 1_000;
 const MAX_CHARACTERS = 500;
+/** The longest wait for identities that are being read. */
+const READING_MS = 200;
+/** Refusals of the token itself, whose identity is known if its signature is good. */
+const OF_TOKENS: readonly string[] = ['unauthorized', 'token_expired', 'token_revoked'];
 
-export type Requester = Parameters<typeof clientAddress>[0];
+/** A request, as far as it could be read. */
+export type Requester = Parameters<typeof clientAddress>[0] & { readonly url?: string | undefined };
 
 /** What was refused, and to whom. */
 export interface Refused {
@@ -27,11 +34,12 @@ export interface Refused {
   readonly connection?: string;
 }
 
-interface Kept extends Refused {
+interface Kept extends Omit<Refused, 'identity'> {
   readonly number: number;
   readonly atMs: number;
   readonly code: BridgeError['code'];
   readonly message: string;
+  identity: Identity | null;
 }
 
 export interface RefusalFilter {
@@ -54,30 +62,42 @@ export interface Refusals {
     filter: RefusalFilter & { readonly reach: Reach },
     after: ListedRefusal[0] | null,
     limit: number,
-  ): ListedRefusal[];
+  ): Promise<ListedRefusal[]>;
 }
 
 interface RefusalDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly trustProxy: number;
+  /** Whose token a request has that was refused before its token was read. */
+  readonly readIdentity: (requester: Requester) => Promise<Identity | null>;
 }
 
-export function createRefusals({ metrics, logger, trustProxy }: RefusalDeps): Refusals {
+export function createRefusals({ metrics, logger, trustProxy, readIdentity }: RefusalDeps): Refusals {
   const kept: Kept[] = [];
   const identities = new WeakMap<object, Identity>();
+  /** Identities that are being read. */
+  const reading = new Set<Promise<void>>();
   let number = 0;
   let atMs = 0;
 
-  function addTo({ code, message }: BridgeError, refused: Refused): void {
+  function keep({ code, message }: BridgeError, refused: Refused): Kept {
     metrics.refused(code);
-    const { transport, address, identity, connection } = refused;
-    const what = short(refused.what);
     // An order that a clock which steps back does not change.
     atMs = Math.max(atMs, Date.now());
+    const refusal: Kept = { ...refused, what: short(refused.what), number, atMs, code, message: short(message) };
     // A ring: the oldest gives its place to the newest.
-    kept[number % MAX_KEPT] = { ...refused, what, number, atMs, code, message: short(message) };
+    kept[number % MAX_KEPT] = refusal;
     number++;
+    return refusal;
+  }
+
+  async function readLate(refusal: Kept, requester: Requester): Promise<void> {
+    refusal.identity = await readIdentity(requester);
+    log(refusal);
+  }
+
+  function log({ transport, address, identity, connection, what, code }: Kept): void {
     const who = { sub: identity?.subject ?? null, tenantIds: identity === null ? [] : tenantIdsOf(identity) };
     logger.debug({ connection, transport, address, ...who, what, code }, 'refused');
   }
@@ -88,10 +108,15 @@ export function createRefusals({ metrics, logger, trustProxy }: RefusalDeps): Re
     },
     add(error, { transport, what }, requester) {
       const identity = identityOf(error) ?? identities.get(requester) ?? null;
-      addTo(error, { transport, what, address: clientAddress(requester, trustProxy), identity });
+      const refusal = keep(error, { transport, what, address: clientAddress(requester, trustProxy), identity });
+      if (identity !== null || OF_TOKENS.includes(error.code)) return log(refusal);
+      const read = readLate(refusal, requester).finally(() => reading.delete(read));
+      reading.add(read);
     },
-    addTo,
-    list({ sub, address, reach }, after, limit) {
+    addTo: (error, refused) => log(keep(error, refused)),
+    async list({ sub, address, reach }, after, limit) {
+      // Those refused before this question. None takes longer than an answer of the keys' server.
+      if (reading.size > 0) await Promise.race([Promise.all(reading), sleep(READING_MS, undefined, { ref: false })]);
       const found: ListedRefusal[] = [];
       for (let at = number - 1; at >= Math.max(0, number - MAX_KEPT) && found.length < limit; at--) {
         const refusal = kept[at % MAX_KEPT] as Kept;
@@ -115,7 +140,10 @@ export const requestLine = ({ method = '', url = '' }: RequestTarget): string =>
 const isBehind = ({ atMs, number }: Kept, after: ListedRefusal[0]): boolean =>
   atMs === after[0] ? number < after[1] : atMs < after[0];
 
-const short = (text: string): string => (text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text);
+function short(text: string): string {
+  const safe = withoutTokens(text);
+  return safe.length > MAX_CHARACTERS ? `${safe.slice(0, MAX_CHARACTERS)}…` : safe;
+}
 
 const itemOf = ({ atMs, address, transport, identity, what, code, message }: Kept): ListedRefusal[1] => ({
   at: new Date(atMs).toISOString(),

@@ -9,13 +9,16 @@ interface Mark {
   readonly acceptedAtMs: number;
 }
 
-/** Past this many marks, two and two become one, so that memory stays bounded. */
+/** From one mark to the next, at first. Records in between share a mark, so that what is told is at most so much too old. */
+const STEP_MS = 100;
+/** Past this many marks, two and two become one, and the step doubles, so that memory stays bounded. */
 const MAX_MARKS = 64;
 
 export class Backlog {
   /** Bytes written since the backlog began, counted from the first that waited. */
   #writtenBytes: number;
   #marks: Mark[];
+  #stepMs = STEP_MS;
 
   /** @param acceptedAtMs of the oldest record among the `pendingBytes` */
   constructor(pendingBytes: number, acceptedAtMs: number) {
@@ -27,8 +30,14 @@ export class Backlog {
   add(beforeBytes: number, afterBytes: number, acceptedAtMs: number): void {
     this.#drop(beforeBytes);
     this.#writtenBytes += afterBytes - beforeBytes;
+    const last = this.#marks.at(-1) as Mark;
+    if (acceptedAtMs - last.acceptedAtMs < this.#stepMs) {
+      last.endBytes = this.#writtenBytes;
+      return;
+    }
     this.#marks.push({ endBytes: this.#writtenBytes, acceptedAtMs });
     if (this.#marks.length <= MAX_MARKS) return;
+    this.#stepMs *= 2;
     this.#marks = this.#marks.flatMap((mark, index, marks) =>
       index % 2 === 0 ? [{ ...mark, endBytes: (marks[index + 1] ?? mark).endBytes }] : [],
     );

@@ -163,16 +163,17 @@ function serveRoutes(routes: readonly Route[], { config, refusals, logger }: Ser
     return answerProblem(context, error, 'http', { refusals, logger });
   });
   app.onError((error, context) => {
-    const path = context.req.path.slice(config.basePath.length);
-    return answerProblem(context, error, transportOf(context.req.method, path), { refusals, logger });
+    return answerProblem(context, error, transportOf(context, config.basePath), { refusals, logger });
   });
   return app;
 }
 
-/** By which clients listen on this route. */
-function transportOf(method: string, path: string): Refused['transport'] {
+/** A `GET /events` that does not wait is a plain request. */
+function transportOf({ req }: BridgeContext, basePath: string): Refused['transport'] {
+  const path = req.path.slice(basePath.length);
   if (path === '/sse') return 'sse';
-  return path === '/events' && method !== 'POST' ? 'longpoll' : 'http';
+  const waits = path === '/events' && req.method === 'GET' && Number(req.query('wait')) > 0;
+  return waits ? 'longpoll' : 'http';
 }
 
 /** Answers OPTIONS (also CORS preflights), and other methods with 405 and `Allow` (RFC 9110 §15.5.6). */

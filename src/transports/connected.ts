@@ -12,6 +12,7 @@ import type { TokenHolder } from '../auth/principal.ts';
 import type { Subscription } from '../bus/subscription.ts';
 import type { TransportName } from '../contract/names.ts';
 import type { ConnectionItem } from '../contract/operating.ts';
+import { withoutTokens } from '../contract/printable.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 
@@ -75,9 +76,10 @@ export interface Connected {
 
 /** @param request of the connection, while it has its headers */
 export function originOf(request: Parameters<typeof clientAddress>[0], trustProxy: number): Origin {
+  const userAgent = request.headers['user-agent'];
   return {
     address: clientAddress(request, trustProxy),
-    userAgent: request.headers['user-agent']?.slice(0, MAX_USER_AGENT_CHARACTERS) ?? null,
+    userAgent: userAgent === undefined ? null : withoutTokens(userAgent).slice(0, MAX_USER_AGENT_CHARACTERS),
   };
 }
 

@@ -37,7 +37,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     revoked: createRevoked(createLogger('silent')),
     logger,
     prometheus,
-    refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0 }),
+    refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0, readIdentity: async () => null }),
     allNodes: { ask: unused },
     authenticate: async () => ANONYMOUS,
     authenticateReader: async () => ANONYMOUS,

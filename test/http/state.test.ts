@@ -342,7 +342,7 @@ describe('state routes and tokens', () => {
       store,
       logger,
       prometheus,
-      refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0 }),
+      refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0, readIdentity: async () => null }),
       allNodes: { ask: unused },
       revoked: createRevoked(logger),
       authenticate: async () => principal,

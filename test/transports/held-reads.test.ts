@@ -74,7 +74,7 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     readers,
   });
   const revoked = createRevoked(logger);
-  const refusals = createRefusals({ metrics, logger, trustProxy: 0 });
+  const refusals = createRefusals({ metrics, logger, trustProxy: 0, readIdentity: async () => null });
   const common = { bus, config, metrics, logger, gate, revoked, refusals, connected: createConnected(logger) };
   const deps = { ...common, countRead: () => {}, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();

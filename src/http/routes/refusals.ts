@@ -28,7 +28,7 @@ interface ListQuestion {
 export function refusalAnswerers(refusals: Pick<Refusals, 'list'>, node: string): Readonly<Record<string, Answerer>> {
   return {
     refusals: async ({ filter, after, limit }: ListQuestion) =>
-      textsOf(node, refusals.list(filter, ownPlace(after, node, ORDER), limit)),
+      textsOf(node, await refusals.list(filter, ownPlace(after, node, ORDER), limit)),
   };
 }
 

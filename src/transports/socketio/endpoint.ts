@@ -283,14 +283,10 @@ export function createSocketIo(deps: SocketIoDeps) {
   }
 
   /** The error to answer with, counted and logged. */
-  function refused(
-    error: unknown,
-    request: Requester & { readonly url?: string | undefined },
-    what = 'connect',
-  ): BridgeError {
+  function refused(error: unknown, request: Requester): BridgeError {
     const asked = new URL(request.url ?? '/', 'http://localhost').searchParams.get('transport');
     const transport = asked === 'websocket' ? 'websocket' : 'polling';
-    const refusal = refusalOf(error, deps, { transport, what }, request, { path: config.socketPath });
+    const refusal = refusalOf(error, deps, { transport, what: 'connect' }, request, { path: config.socketPath });
     logRefusal(refusal, request);
     return refusal;
   }
