@@ -18,6 +18,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Revocations } from '../store/revocations.ts';
+import type { LogScan } from '../store/scan.ts';
 import type { Erasure, Secrets, TicketState } from '../store/store.ts';
 import type { Gate } from '../transports/gate.ts';
 import type { AllNodes } from './all-nodes.ts';
@@ -25,6 +26,7 @@ import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
 import { createConnectionRoutes } from './routes/connections.ts';
 import { createEraseRoutes } from './routes/erase.ts';
+import { createLogRoute } from './routes/log.ts';
 import { createOpsRoutes, type OpsDeps } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
@@ -39,7 +41,7 @@ export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState & Erasure & Secrets & Revocations;
+  readonly store: TicketState & Erasure & Secrets & Revocations & LogScan;
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
@@ -106,6 +108,7 @@ export function createApp(deps: AppDeps): BridgeApp {
     ['DELETE', '/connections', connections.closeAll],
     ['DELETE', '/connections/:id', connections.close],
     ['GET', '/refusals', createRefusalsRoute(deps)],
+    ['GET', '/log', createLogRoute(deps)],
     ['POST', '/revocations', revocations.create],
     ['GET', '/revocations', revocations.list],
     ['DELETE', '/revocations/:id', revocations.lift],

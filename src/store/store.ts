@@ -18,6 +18,7 @@ import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Revocations } from './revocations.ts';
+import type { LogScan } from './scan.ts';
 
 /** A checked event with the audience keys under which the log indexes it. */
 export interface AppendEvent extends CheckedEvent {
@@ -377,7 +378,7 @@ export interface Erasure {
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
+export interface Store extends Log, LogScan, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

@@ -5,14 +5,16 @@
  * what it says to other nodes (channel.ts). Each atomic step is one script (scripts/). Redis may be away, slow or
  * replaced at any time: calls end within their deadlines, and the store recovers by itself.
  */
+import type { Cursor } from '../../contract/cursor.ts';
 import type { Logger } from '../../logger.ts';
+import { planScan } from '../scan.ts';
 import type { Store } from '../store.ts';
 import { createAppender } from './appender.ts';
 import { createCalls, READ_MS, unavailable } from './calls.ts';
 import { createChannel } from './channel.ts';
 import { type Context, createConnection, RedisFailure, readInfo } from './connection.ts';
 import { openLog, watchHealth } from './health.ts';
-import { NEWEST, READ, RESOLVE, type Settings, STATS } from './log.ts';
+import { keepContaining, NEWEST, READ, RESOLVE, SCAN, type Settings, STATS } from './log.ts';
 import { createRetention } from './retention.ts';
 import { createRevocations } from './revocations.ts';
 import { createSessions } from './sessions.ts';
@@ -87,6 +89,11 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
     },
     read: ({ caller, ...query }) => read(READ, query, caller),
     newest: ({ caller, ...query }) => read(NEWEST, query, caller),
+    async scan({ caller, ...query }) {
+      const step = await read(SCAN, { query, plan: planScan(query.parts, keying) }, caller);
+      if (step.kind === 'ok') return keepContaining(query, step);
+      return { kind: step.kind, cursor: query[step.which] as Cursor, ...step.bounds };
+    },
     async stats() {
       const stats = await read(STATS, undefined);
       const { used_memory = '0' } = await readInfo(reader, 'memory', READ_MS).catch((error) => {

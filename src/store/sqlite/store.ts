@@ -22,6 +22,7 @@ import {
   pageOfRevocations,
   parseRevocationId,
 } from '../revocations.ts';
+import { planScan } from '../scan.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
@@ -264,6 +265,20 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       const query = { audiences, events, beforeSeq, limit, maxChars };
       const { records, head } = await reads.submit({ kind: 'newest', ...query }, { caller });
       return { records: records.map(recordOf), head: cursorOf(head) };
+    },
+    async scan({ caller = '', after, before, parts, ...query }) {
+      const args = {
+        after: after === null ? undefined : positionOf(after),
+        before: before === null ? undefined : positionOf(before),
+        ...planScan(parts, keying),
+      };
+      const reply = await reads.submit({ kind: 'scan', ...query, ...args }, { caller });
+      if (reply.kind !== 'ok') {
+        const cursor = (reply.which === 'after' ? after : before) as Cursor;
+        return { kind: reply.kind, cursor, ...boundsOf(reply) };
+      }
+      const { kind, records, position, more } = reply;
+      return { kind, records: records.map(recordOf), position: cursorOf(position), more };
     },
     async tickets({ caller = '', limit, maxChars, page, ...query }) {
       if (page !== null && !/^\d{1,20}\.\d{0,100}_\d{1,15}$/.test(page)) throw invalidPage();
