@@ -67,6 +67,7 @@ const traffic = (room: string, last: LogEntry | null, isSearched = true): RoomTr
   room: room as Room,
   last,
   isSearched,
+  elsewhere: null,
 });
 
 const judge = (evidence: Partial<Evidence>): Diagnosis =>
@@ -241,6 +242,20 @@ const ROWS: readonly Row[] = [
     next: 'checkTenant',
   },
   {
+    cause: 'the wrong tenant, which has a ticket with this number, too',
+    evidence: {
+      connections: [connection({ tenantIds: ['globex'] })],
+      about: {
+        ...traffic('ticket:5', event({ payload: { tenantId: 'globex' }, rooms: ['tenant:globex', 'ticket:5'] })),
+        elsewhere: event(),
+      },
+    },
+    level: 'fair',
+    verdict: { code: 'otherTenant', own: ['globex'], tenantId: 'acme' },
+    next: 'checkTenant',
+    hints: ['ownTenantToo'],
+  },
+  {
     cause: 'no tokens, so no tenant is wrong',
     evidence: {
       connections: [connection({ tenantIds: [], sub: null })],
@@ -357,13 +372,6 @@ const ROWS: readonly Row[] = [
     level: 'good',
     verdict: { code: 'upToDate' },
     hints: ['expiresSoon'],
-  },
-  {
-    cause: 'a node that did not answer, beside a good connection',
-    evidence: { connections: [connection()], missing: ['n2'] },
-    level: 'good',
-    verdict: { code: 'upToDate' },
-    hints: ['missing'],
   },
 ];
 

@@ -15,12 +15,14 @@ import type { RevocationItem } from './operating.ts';
 
 export type Level = 'good' | 'fair' | 'bad';
 
-/** The newest event of a room in the log. */
+/** The newest event of a room in the log: of the person's own tenants, if the room has events of theirs. */
 export interface RoomTraffic {
   readonly room: Room;
   /** Null: the log has none, or it was not searched whole. */
   readonly last: LogEntry | null;
   readonly isSearched: boolean;
+  /** A newer event, of another tenant that has a room of this name. */
+  readonly elsewhere: LogEntry | null;
 }
 
 /** All that is known of one person. */
@@ -70,6 +72,7 @@ export type VerdictCode = Verdict['code'];
 
 export type Hint =
   | { readonly code: 'sseHeld' }
+  | { readonly code: 'ownTenantToo'; readonly last: LogEntry; readonly room: Room }
   | { readonly code: 'lastWent'; readonly last: LogEntry; readonly room: Room }
   | { readonly code: 'alsoRefused'; readonly times: number; readonly refusal: RefusalItem }
   | {
@@ -81,8 +84,7 @@ export type Hint =
   | { readonly code: 'publishRefused'; readonly refusal: RefusalItem }
   | { readonly code: 'quietRoom'; readonly room: Room }
   | { readonly code: 'expiresSoon'; readonly inMs: number }
-  | { readonly code: 'revoked'; readonly revocation: RevocationItem }
-  | { readonly code: 'missing'; readonly nodes: readonly string[] };
+  | { readonly code: 'revoked'; readonly revocation: RevocationItem };
 
 /** What to do. */
 export type NextCode =
@@ -130,7 +132,7 @@ const LISTENING = /^(?:connect|(?:GET|HEAD) \/(?:sse|events)|GET \/tickets)\b/;
 const isWayIn = ({ what }: RefusalItem): boolean => LISTENING.test(what);
 
 export function diagnose(evidence: Evidence): Diagnosis {
-  const { connections, missing, nowMs, revocation } = evidence;
+  const { connections, nowMs, revocation } = evidence;
   const found = connections.length === 0 ? ofAbsent(evidence) : ofConnected(evidence);
   const hints = [...found.hints];
   const { code } = found.verdict;
@@ -141,7 +143,6 @@ export function diagnose(evidence: Evidence): Diagnosis {
     if (expiry - nowMs < EXPIRES_SOON_MS) hints.push({ code: 'expiresSoon', inMs: Math.max(0, expiry - nowMs) });
   }
   if (revocation !== null && code !== 'revoked') hints.push({ code: 'revoked', revocation });
-  if (missing.length > 0 && code !== 'absentOrMissing') hints.push({ code: 'missing', nodes: missing });
   return { ...found, hints };
 }
 
@@ -211,17 +212,22 @@ function ofConnected(evidence: Evidence): Diagnosis {
 /** Whether these connections hear a room, and whether it has anything to hear. Null: nothing stands against it. */
 function ofRoom(
   { connections, refusals, nowMs }: Evidence,
-  { room, last, isSearched }: RoomTraffic,
+  { room, last, isSearched, elsewhere }: RoomTraffic,
   heard: ReadonlySet<string>,
   sees: boolean,
   transports: readonly TransportName[],
 ): Diagnosis | null {
   const carriers: readonly string[] = last === null ? [room] : last.rooms;
   const isHeard = carriers.some((carrier) => heard.has(carrier));
-  const tenantId = last === null ? null : tenantOf(last);
+  const newest = elsewhere ?? last;
+  const tenantId = newest === null ? null : tenantOf(newest);
   const own = [...new Set(connections.flatMap(({ tenantIds }) => tenantIds))];
   const isOutside = tenantId !== null && own.length > 0 && !own.includes(ALL_TENANTS) && !own.includes(tenantId);
-  if (isOutside) return bad({ code: 'otherTenant', own, tenantId, room }, ['checkTenant', 'pasteToken']);
+  if (isOutside) {
+    const found = bad({ code: 'otherTenant', own, tenantId, room }, ['checkTenant', 'pasteToken']);
+    const hasOwn = elsewhere !== null && last !== null && isHeard;
+    return hasOwn ? { ...found, level: 'fair', hints: [{ code: 'ownTenantToo', last, room }] } : found;
+  }
   if (!isHeard && !heard.has(room)) {
     const tries = refusals.filter((refusal) => refusedRoom(refusal) !== null);
     const refusal = tries.find((one) => refusedRoom(one) === room);

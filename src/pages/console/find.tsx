@@ -3,6 +3,7 @@
  * verdict each, and all about the chosen one. The address of the page holds the search, and never a token.
  */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { nearest } from '../../contract/nearest.ts';
 import { language } from '../language.ts';
 import { type Access, ROOM_KINDS } from './access.ts';
 import { type Claims, holdsToken, readClaims } from './claims.ts';
@@ -64,7 +65,8 @@ export function Find({ access, feed, finder }: FindProps) {
 
   const fault = serverFault(feed);
   return (
-    <div class="find">
+    // biome-ignore lint/a11y/noStaticElementInteractions: it passes the key on to the list
+    <div class="find" onKeyDown={toResults}>
       <SearchField
         label={t.label}
         placeholder={t.placeholder}
@@ -77,9 +79,18 @@ export function Find({ access, feed, finder }: FindProps) {
       />
       {fault !== null && <Fault fault={fault} />}
       {pasted !== null && <TokenCard claims={pasted.claims} about={finder.dossier?.evidence.about ?? finder.about} />}
-      <Found access={access} finder={finder} />
+      <Found access={access} feed={feed} finder={finder} />
     </div>
   );
+}
+
+/** From the field, the arrow down leads to the results. */
+function toResults(pressed: KeyboardEvent): void {
+  const isField = (pressed.target as Element).matches('input[type=search]');
+  const results = document.getElementById('find-people');
+  if (pressed.key !== 'ArrowDown' || !isField || results === null) return;
+  pressed.preventDefault();
+  results.focus();
 }
 
 function Fault({ fault }: { readonly fault: ServerFault }) {
@@ -91,7 +102,7 @@ function Fault({ fault }: { readonly fault: ServerFault }) {
   );
 }
 
-function Found({ access, finder }: Omit<FindProps, 'feed'>) {
+function Found({ access, feed, finder }: FindProps) {
   const t = findTexts();
   const { state, error, people, missing, dossier, strangers, reading } = finder;
   if (state === 'idle') return <Start />;
@@ -115,21 +126,33 @@ function Found({ access, finder }: Omit<FindProps, 'feed'>) {
     );
   }
   const tenants = access.claims?.tenants ?? [];
+  const nodeName = nodeNames(feed);
   return (
     <>
       <Meanings finder={finder} />
       {error !== null && <Notice tone="warn">{t.stale}</Notice>}
-      {missing.length > 0 && <Notice tone="warn">{t.missing(missing.join(', '))}</Notice>}
-      {reading?.kind === 'room' && <RoomCard finder={finder} />}
+      {missing.length > 0 && <Notice tone="warn">{t.missing(missing.map(nodeName).join(', '))}</Notice>}
+      {reading?.kind === 'room' && <RoomCard feed={feed} finder={finder} />}
       <div class={people.length > 1 ? 'find-columns' : ''}>
         {people.length > 1 && <People finder={finder} />}
         {people.length === 0 && reading?.kind !== 'room' && <EmptyState title={t.nobody} />}
-        {dossier !== null && <PersonView key={dossier.person.key} access={access} finder={finder} dossier={dossier} />}
+        {dossier !== null && (
+          <PersonView key={dossier.person.key} access={access} finder={finder} dossier={dossier} nodeName={nodeName} />
+        )}
       </div>
       {strangers.length > 0 && <Strangers finder={finder} />}
       {tenants.length > 0 && !tenants.includes('*') && <p class="note">{t.reach(tenants.join(', '))}</p>}
     </>
   );
+}
+
+/** The host and process of a node, where the statistics name them. */
+function nodeNames({ stats }: StatsFeed): (id: string) => string {
+  const nodes = stats === null ? [] : [stats.node, ...(stats.nodes ?? [])];
+  return (id) => {
+    const node = nodes.find((one) => one.id === id && one.host !== null);
+    return node === undefined ? id : `${node.host} ${node.pid}`;
+  };
 }
 
 function Start() {
@@ -184,17 +207,30 @@ function Meanings({ finder }: { readonly finder: Finder }) {
   );
 }
 
-function RoomCard({ finder }: { readonly finder: Finder }) {
+function RoomCard({ feed, finder }: Pick<FindProps, 'feed' | 'finder'>) {
   const t = findTexts();
-  const room = finder.reading?.name ?? '';
-  const listeners = finder.people.reduce((sum, { connections }) => sum + connections.length, 0);
+  const { about, hasMore, people, reading } = finder;
+  const room = reading?.name ?? '';
+  const listeners = people.reduce((sum, { connections }) => sum + connections.length, 0);
+  const isQuiet = about?.isSearched === true && about.last === null;
+  const { byListeners, byEvents } = feed.stats?.rooms ?? {};
+  const known = [...(byListeners?.top ?? []), ...(byEvents?.top ?? [])].map((one) => one.room);
+  const near = isQuiet ? nearest(room, new Set(known.filter((one) => one !== room))) : null;
   return (
     <Card title={t.roomTitle(room)} actions={<a href={hrefOf('log', { room })}>{t.openLog(room)}</a>}>
       <p>
-        {finder.hasMore ? `${count(listeners)}+` : t.roomHeard(listeners)}{' '}
-        {finder.about !== null &&
-          (finder.about.last === null ? t.roomQuiet : t.roomLast(finder.about.last.event, finder.about.last.at))}
+        {t.roomHeard(listeners, hasMore)} {isQuiet && t.roomQuiet}
+        {about?.last && t.roomLast(about.last.event, about.last.at)}
       </p>
+      {near !== null && (
+        <p>
+          {t.didYouMean}{' '}
+          <a href={hrefOf('find', { q: near })}>
+            <bdi>{near}</bdi>
+          </a>
+          ?
+        </p>
+      )}
     </Card>
   );
 }

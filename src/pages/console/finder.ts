@@ -85,6 +85,8 @@ const MAX_STRANGERS = 20;
 const MAX_TRAFFIC_ROOMS = 8;
 /** Requests of one look into the log. */
 const MAX_LOOKS = 4;
+/** The longest time between two polls of a client that works. */
+const POLL_GAP_MS = 8_000;
 
 type ConnectionQuery = Readonly<Record<string, string | number>>;
 
@@ -185,6 +187,7 @@ export function createFinder(access: Access): Finder {
   let slowAtMs = 0;
   let revocations: readonly RevocationItem[] = [];
   const traffic = new Map<string, RoomTraffic>();
+  let polls: { readonly reading: string; readonly listing: Listing; readonly atMs: number } | null = null;
 
   function search(query: FindQuery | null): void {
     Object.assign(finder, { query, meanings: [], reading: null, people: [], about: null, dossier: null, error: null });
@@ -235,13 +238,14 @@ export function createFinder(access: Access): Finder {
     const reading = finder.reading as Reading;
     const isSlow = Date.now() - slowAtMs > SLOW_REFRESH_MS;
     const about = query.about ?? (reading.kind === 'room' ? (reading.name as Room) : null);
-    const [listing, refusals, kept] = await Promise.all([
+    const [listed, refusals, kept] = await Promise.all([
       connectionsOf(reading, limit),
       refusalsOf(reading),
       isSlow ? revocationsKept() : revocations,
     ]);
     const aboutTraffic = about === null ? null : await trafficOf(about, [], isSlow);
     if (!isCurrent()) return;
+    const listing = withPolls(listed, reading);
     revocations = kept;
     if (isSlow) slowAtMs = Date.now();
     finder.people = worstFirst(peopleOf(reading, listing, refusals), aboutTraffic);
@@ -269,14 +273,21 @@ export function createFinder(access: Access): Finder {
       0,
       MAX_TRAFFIC_ROOMS,
     );
-    const looks: RoomTraffic[] = [];
-    for (const room of rooms) {
-      const look = await trafficOf(room, tenants, isSlow);
-      if (!isCurrent()) return;
-      looks.push(look);
-    }
-    const own = about === null ? null : await trafficOf(about, tenants, isSlow);
+    const [own, ...looks] = await Promise.all([
+      about === null ? null : trafficOf(about, tenants, isSlow),
+      ...rooms.map((room) => trafficOf(room, tenants, isSlow)),
+    ]);
     if (isCurrent()) finder.dossier = dossierOf(person, looks, own, finder.missing);
+  }
+
+  /** Between two polls a client is not connected; it comes back at once, if it does. */
+  function withPolls(listing: Listing, reading: Reading): Listing {
+    const isSame = polls !== null && polls.reading === formatReading(reading);
+    if (listing.connections.length > 0) {
+      const areAll = listing.connections.every(({ transport }) => transport === 'longpoll');
+      polls = areAll ? { reading: formatReading(reading), listing, atMs: Date.now() } : null;
+    } else if (polls !== null && isSame && Date.now() - polls.atMs < POLL_GAP_MS) return polls.listing;
+    return listing;
   }
 
   function dossierOf(
@@ -373,8 +384,9 @@ export function createFinder(access: Access): Finder {
     const known = traffic.get(key);
     if (known !== undefined && !isFresh) return known;
     const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
-    const ofOwn = own.length === 0 ? null : await newestIn(room, own);
-    const found = ofOwn?.last ? ofOwn : await newestIn(room, []);
+    const [ofAny, ofOwn] = await Promise.all([newestIn(room, []), own.length === 0 ? null : newestIn(room, own)]);
+    const isElsewhere = ofOwn !== null && ofOwn.last !== null && (ofAny.last?.id ?? '') > ofOwn.last.id;
+    const found = { ...(ofOwn?.last ? ofOwn : ofAny), elsewhere: isElsewhere ? ofAny.last : null };
     traffic.set(key, found);
     return found;
   }
@@ -386,13 +398,13 @@ export function createFinder(access: Access): Finder {
         const query = { room, tenantId, limit: 1, before };
         const { events, scannedThrough, more } = await access.request<LogAnswer>('log', { query });
         const [last] = events;
-        if (last !== undefined || !more) return { room, last: last ?? null, isSearched: true };
+        if (last !== undefined || !more) return { room, last: last ?? null, isSearched: true, elsewhere: null };
         before = scannedThrough;
       }
     } catch {
       // The verdict does without; faults of the log are shown by the statistics.
     }
-    return { room, last: null, isSearched: false };
+    return { room, last: null, isSearched: false, elsewhere: null };
   }
 
   async function closeOne(id: string): Promise<number> {

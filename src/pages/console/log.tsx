@@ -315,6 +315,9 @@ interface RowProps {
 function Row({ entry, isSelected, isPinned, select }: RowProps) {
   const { event, rooms, at } = entry;
   const tenant = tenantOf(entry);
+  // The tenant stands beside it, and most events have it.
+  const shown =
+    rooms.find((room) => room.startsWith('ticket:')) ?? rooms.find((room) => room !== `tenant:${tenant}`) ?? rooms[0];
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the list handles keys
     <div
@@ -330,13 +333,8 @@ function Row({ entry, isSelected, isPinned, select }: RowProps) {
       </time>
       <span class="log-what">{event}</span>
       <span class="log-where">
-        {rooms
-          .filter((room) => room !== `tenant:${tenant}`)
-          .concat(rooms.length > 1 ? [] : rooms)
-          .slice(0, 2)
-          .map((room) => (
-            <bdi key={room}>{room}</bdi>
-          ))}
+        <bdi>{shown}</bdi>
+        {rooms.length > 1 && <span class="note">+{rooms.length - 1}</span>}
         {tenant !== null && <bdi class="note">{tenant}</bdi>}
       </span>
     </div>

@@ -44,13 +44,21 @@ interface PersonProps {
   readonly dossier: Dossier;
 }
 
-export function PersonView({ access, finder, dossier }: PersonProps) {
+interface PersonViewProps extends PersonProps {
+  readonly nodeName: (id: string) => string;
+}
+
+export function PersonView({ access, finder, dossier, nodeName }: PersonViewProps) {
   const t = findTexts();
   const { person, diagnosis, evidence } = dossier;
   const { level, verdict, hints, next } = diagnosis;
   return (
     <div class="stack" data-verdict={verdict.code}>
-      <Card title={nameOf(person)} actions={<Actions access={access} finder={finder} dossier={dossier} />}>
+      <Card
+        class="find-who"
+        title={nameOf(person)}
+        actions={<Actions access={access} finder={finder} dossier={dossier} />}
+      >
         <Notice tone={TONES[level]} title={verdictText(verdict)} isAnnounced={false}>
           {hints.length > 0 && (
             <ul>
@@ -79,6 +87,7 @@ export function PersonView({ access, finder, dossier }: PersonProps) {
           refusals={person.refusals}
           traffic={evidence.traffic}
           isOnly={person.connections.length === 1}
+          nodeName={nodeName}
         />
       ))}
       {person.refusals.length > 0 && <Refusals refusals={person.refusals} />}
@@ -144,11 +153,12 @@ interface ConnectionProps {
   readonly refusals: readonly RefusalItem[];
   readonly traffic: readonly RoomTraffic[];
   readonly isOnly: boolean;
+  readonly nodeName: (id: string) => string;
 }
 
 const BEHIND_MS = 1_000;
 
-function Connection({ connection, refusals, traffic, isOnly }: ConnectionProps) {
+function Connection({ connection, refusals, traffic, isOnly, nodeName }: ConnectionProps) {
   const t = findTexts();
   const { id, transport, since, behindMs, pendingBytes, lastDeliveryAt, address, userAgent, node } = connection;
   const { tenantIds, expiresAt, rooms, roomCount, cursor } = connection;
@@ -196,7 +206,7 @@ function Connection({ connection, refusals, traffic, isOnly }: ConnectionProps) 
           </Fact>
         )}
         <Fact name={f.node}>
-          <code>{node}</code>
+          <bdi title={node}>{nodeName(node)}</bdi>
         </Fact>
         <Fact name={f.id}>
           <code>{id}</code>

@@ -98,12 +98,12 @@ export const findTexts = defineTexts(
     roomTitle: (room: string) => `Room ${room}`,
     roomLast: (event: string, at: string) => `Its newest event is ${event}, accepted ${ago(at)}.`,
     roomQuiet: 'The log has no event for this room.',
-    roomHeard: (listeners: number) =>
+    roomHeard: (listeners: number, hasMore: boolean) =>
       listeners === 0
         ? 'Nobody hears it now.'
         : listeners === 1
           ? '1 connection hears it.'
-          : `${count(listeners)} connections hear it.`,
+          : `${hasMore ? 'More than ' : ''}${count(listeners)} connections hear it.`,
     didYouMean: 'Did you mean',
     disconnect: (connections: number) => (connections === 1 ? 'Disconnect' : `Disconnect all ${count(connections)}`),
     disconnectTitle: (who: string) => `Disconnect ${who}?`,
@@ -223,6 +223,8 @@ export const findTexts = defineTexts(
     hints: {
       sseHeld: (_: HintOf<'sseHeld'>) =>
         'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back: the connection check shows it.',
+      ownTenantToo: ({ last, room }: HintOf<'ownTenantToo'>) =>
+        `Its own tenant has a ${room}, too, which it hears: the newest event there was accepted ${ago(last.at)}. Is it the right one?`,
       lastWent: ({ last, room }: HintOf<'lastWent'>) =>
         `The newest event of ${room} went to ${last.rooms.join(', ')}. This user has joined none of these.`,
       alsoRefused: ({ times, refusal }: HintOf<'alsoRefused'>) =>
@@ -237,8 +239,6 @@ export const findTexts = defineTexts(
         `Its token expires in ${seconds(inMs)}. Then the connection is closed, unless the application has a new one.`,
       revoked: ({ revocation }: HintOf<'revoked'>) =>
         `Older tokens of this user were revoked ${ago(revocation.createdAt)}.`,
-      missing: ({ nodes }: HintOf<'missing'>) =>
-        `These nodes did not answer: ${nodes.join(', ')}. More connections may be there.`,
     },
     nextSteps: {
       sendCheck: 'Send the connection check below. Its report names what blocks the network.',
@@ -324,12 +324,12 @@ export const findTexts = defineTexts(
     roomTitle: (room) => `Sala ${room}`,
     roomLast: (event, at) => `O evento mais recente é ${event}, aceito ${ago(at)}.`,
     roomQuiet: 'O log não tem nenhum evento desta sala.',
-    roomHeard: (listeners) =>
+    roomHeard: (listeners, hasMore) =>
       listeners === 0
         ? 'Ninguém a ouve agora.'
         : listeners === 1
           ? '1 conexão a ouve.'
-          : `${count(listeners)} conexões a ouvem.`,
+          : `${hasMore ? 'Mais de ' : ''}${count(listeners)} conexões a ouvem.`,
     didYouMean: 'Você quis dizer',
     disconnect: (connections) => (connections === 1 ? 'Desconectar' : `Desconectar todas as ${count(connections)}`),
     disconnectTitle: (who) => `Desconectar ${who}?`,
@@ -441,6 +441,8 @@ export const findTexts = defineTexts(
     hints: {
       sseHeld: () =>
         'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream: o teste de conexão mostra isso.',
+      ownTenantToo: ({ last, room }) =>
+        `O próprio tenant também tem ${room}, que a pessoa ouve: o evento mais recente ali foi aceito ${ago(last.at)}. É a sala certa?`,
       lastWent: ({ last, room }) =>
         `O evento mais recente de ${room} foi para ${last.rooms.join(', ')}. Este usuário não entrou em nenhuma delas.`,
       alsoRefused: ({ times, refusal }) =>
@@ -451,7 +453,6 @@ export const findTexts = defineTexts(
       expiresSoon: ({ inMs }) =>
         `O token expira em ${seconds(inMs)}. Depois a conexão é fechada, a não ser que o aplicativo tenha um novo.`,
       revoked: ({ revocation }) => `Tokens mais antigos deste usuário foram revogados ${ago(revocation.createdAt)}.`,
-      missing: ({ nodes }) => `Estes nós não responderam: ${nodes.join(', ')}. Pode haver mais conexões neles.`,
     },
     nextSteps: {
       sendCheck: 'Envie o teste de conexão abaixo. O relatório diz o que bloqueia a rede.',
