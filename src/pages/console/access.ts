@@ -4,6 +4,7 @@
  * explain refusals; the bridge decides whether the token is good.
  */
 import { createHttp, type Http } from '../../client/http.ts';
+import { ALL_TENANTS } from '../../contract/rooms.ts';
 import { createChanges, type Model, storedValue } from './model.ts';
 
 /** The page is `{base}/console`, and every URL that it uses is relative to the base. */
@@ -13,6 +14,8 @@ const setting = (name: string): string | undefined =>
 export const SOCKET_PATH = setting('socket-path') ?? '/socket.io';
 /** The kinds that the bridge declares. */
 export const ROOM_KINDS = (setting('room-kinds') ?? '').split(',').filter((kind) => kind !== '');
+/** Whether the bridge asks for tokens at all (`AUTH_MODE`). */
+export const NEEDS_TOKENS = setting('auth-mode') !== 'none';
 
 /** Longest wait for an answer. The bridge answers within 5 s even if its log hangs. */
 const TIMEOUT_MS = 8_000;
@@ -81,7 +84,23 @@ function claimsOf(token: string): Claims | null {
   }
 }
 
-/** The tenant that a form starts with: the token's, if it names one. */
+/** Whether this operator can listen to rooms, as far as the page can tell: a token for all tenants cannot. */
+export function canListen({ claims }: Access): boolean {
+  return claims === null || (claims.scopes.includes('subscribe') && !claims.tenants.includes(ALL_TENANTS));
+}
+
+const lastTenant = storedValue('sessionStorage', 'roomcast:console:tenant');
+
+/** Keeps the tenant of a form for the next one. */
+export const rememberTenant = (id: string): void => lastTenant.set(id);
+
+/**
+ * The tenant that a form starts with: the token's, if it names one, else the one used last in this tab. The first is
+ * `console`, which is nobody's: a test event must not reach customers because somebody pressed a button to see it work.
+ */
 export function defaultTenant({ claims }: Access): string {
-  return claims?.tenants.find((id) => id !== '*') ?? 'console';
+  const own = claims?.tenants.filter((id) => id !== ALL_TENANTS) ?? [];
+  const last = lastTenant.get();
+  if (own.length > 0) return own.find((id) => id === last) ?? (own[0] as string);
+  return last ?? 'console';
 }

@@ -9,14 +9,14 @@ import { LANGUAGES } from '../../check/texts.ts';
 import type { Room } from '../../contract/rooms.ts';
 import { LANGUAGE_NAMES, language } from '../language.ts';
 import { createAccess } from './access.ts';
-import { Parity } from './compare.tsx';
+import { Compare } from './compare.tsx';
 import { createComparison } from './comparison.ts';
 import { Notice, Select, State, useNow } from './elements.tsx';
 import { Find } from './find.tsx';
 import { dateAndTime, relativeTime, TRANSPORT_LABELS } from './format.ts';
 import { Icon } from './icons.tsx';
-import { Tail, TailList, TailRooms } from './live.tsx';
-import { createLiveTail, isRefused, type TailEvent } from './live-tail.ts';
+import { Live } from './live.tsx';
+import { createLiveTail, isRefused } from './live-tail.ts';
 import { Log } from './log.tsx';
 import { useModels } from './model.ts';
 import { Overview } from './overview.tsx';
@@ -82,9 +82,9 @@ function Console() {
         {view === 'find' && <Find access={access} />}
         {view === 'log' && <Log access={access} />}
         {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
-        {view === 'live' && <Tail tail={tail} feed={feed} eventNames={eventNames} />}
-        {view === 'publish' && <PublishView eventNames={eventNames} />}
-        {view === 'compare' && <Parity access={access} comparison={comparison} eventNames={eventNames} />}
+        {view === 'live' && <Live tail={tail} feed={feed} eventNames={eventNames} />}
+        {view === 'publish' && <Publish access={access} feed={feed} tail={tail} eventNames={eventNames} />}
+        {view === 'compare' && <Compare access={access} comparison={comparison} eventNames={eventNames} />}
         <footer class="note">
           <p>
             <a href="check">{t.check}</a> {t.checkNote}
@@ -127,7 +127,7 @@ function Header() {
       <h1>
         <a href="#find">Roomcast</a>
       </h1>
-      <p class="statuses" role="status">
+      <p class="statuses" role="status" data-server={feed.state}>
         <ServerStatus />
         <TailStatus />
       </p>
@@ -192,19 +192,6 @@ function Away() {
         {since} {answeredAtMs !== null && t.awayNote}
       </p>
     </Notice>
-  );
-}
-
-function PublishView({ eventNames }: { readonly eventNames: readonly string[] }) {
-  const [selected, setSelected] = useState<TailEvent | null>(null);
-  return (
-    <div class="columns even">
-      <Publish access={access} tail={tail} eventNames={eventNames} />
-      <div class="stack">
-        <TailRooms tail={tail} feed={feed} />
-        <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
-      </div>
-    </div>
   );
 }
 

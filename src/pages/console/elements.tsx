@@ -4,11 +4,13 @@
  */
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
+import type { RoomcastError } from '../../client/http.ts';
 import { printableJson } from '../../contract/printable.ts';
 import { allKinds, type RoomKind } from '../../contract/rooms.ts';
 import { ROOM_KINDS } from './access.ts';
 import { bytes, dateAndTime, relativeTime } from './format.ts';
 import { elementTexts } from './texts/elements.ts';
+import { errorSentence } from './texts/errors.ts';
 
 /** What a colour means: all is well, look here, act now, or nothing of that kind. */
 export type Tone = 'good' | 'warn' | 'bad' | 'neutral';
@@ -383,6 +385,17 @@ export function Notice({ tone, title, children, isAnnounced = true }: NoticeProp
   );
 }
 
+/** An error of the bridge: what it means in the reader's language, then the bridge's own words and its code. */
+export function Fault({ error }: { readonly error: RoomcastError }) {
+  const sentence = errorSentence(error.code);
+  return (
+    <p class="error">
+      {sentence !== null && <strong>{sentence} </strong>}
+      <span lang="en">{error.message}</span> <code>{error.code}</code>
+    </p>
+  );
+}
+
 interface DialogProps {
   readonly title: string;
   /** Called by Escape and by the buttons. */
@@ -472,15 +485,26 @@ async function copyText(text: string): Promise<boolean> {
 /** A page of a megabyte takes a moment to lay out, so the rest of a large payload waits for a click. */
 const FIRST_CHARACTERS = 20_000;
 
+interface JsonProps {
+  /** JSON. */
+  readonly text: string;
+  readonly label?: string;
+  /** More buttons beside that which copies. */
+  readonly actions?: ComponentChildren;
+}
+
 /** A payload, indented, with a button that copies it as it is. Invisible and reordering characters show as escapes. */
-export function Json({ text, label }: { readonly text: string; readonly label?: string }) {
+export function Json({ text, label, actions }: JsonProps) {
   const t = elementTexts();
   const [isWhole, setWhole] = useState(false);
   useEffect(() => setWhole(false), [text]);
   const pretty = useMemo(() => printableJson(JSON.stringify(JSON.parse(text), null, 2)), [text]);
   return (
     <div class="json">
-      <CopyButton text={text} label={t.copyPayload} />
+      <div class="actions">
+        <CopyButton text={text} label={t.copyPayload} />
+        {actions}
+      </div>
       <Scroll label={label ?? t.payload}>
         <pre dir="ltr">{isWhole ? pretty : pretty.slice(0, FIRST_CHARACTERS)}</pre>
       </Scroll>
@@ -567,7 +591,13 @@ export function RoomFields({ kind, id, isFixed = false, fault, options, setKind,
         fault={fault}
         {...(options && { options })}
         isWide
-        onInput={setId}
+        onInput={(typed) => {
+          // A whole name, as one pastes it: `ticket:123`.
+          const [, named = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(typed) ?? [];
+          const isName = allKinds(ROOM_KINDS).includes(named);
+          if (isName) setKind(named);
+          setId(isName ? rest : typed);
+        }}
       />
     </>
   );

@@ -1,46 +1,91 @@
-/** The live tail: its rooms, its events, and one event in full. The list is one tab stop; arrow keys move within it. */
-import { useLayoutEffect, useRef, useState } from 'preact/hooks';
+/** The view Live: the rooms that the page listens to, their events, and one event in full. */
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { printableJson } from '../../contract/printable.ts';
-import { formatRoom, ID_RULE, isRoomId, type RoomKind } from '../../contract/rooms.ts';
-import { Card, Fact, Json, RoomFields, Scroll } from './elements.tsx';
-import { bytes, count, timeOfDay } from './format.ts';
+import { allKinds, faultOfRoom, formatRoom, isRoomId, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { ROOM_KINDS } from './access.ts';
+import {
+  Button,
+  Card,
+  CopyButton,
+  DataTable,
+  EmptyState,
+  Fact,
+  Fault,
+  Json,
+  Notice,
+  RoomFields,
+  Scroll,
+  Select,
+} from './elements.tsx';
+import { bytes, TRANSPORT_LABELS, timeOfDay } from './format.ts';
 import { isRefused, type LiveTail, MAX_EVENTS, MAX_ROOMS, type TailEvent, type TailRoom } from './live-tail.ts';
 import { useModels } from './model.ts';
+import { replaceParameters, route } from './route.ts';
 import type { StatsFeed } from './stats.ts';
+import { elementTexts } from './texts/elements.ts';
+import { liveTexts } from './texts/live.ts';
 
-interface TailProps {
+interface LiveProps {
   readonly tail: LiveTail;
   readonly feed: StatsFeed;
   readonly eventNames: readonly string[];
 }
 
-export function Tail({ tail, feed, eventNames }: TailProps) {
+/** `#live?room=ticket:1,user:ana` listens to these rooms, too; the address always holds all of them, for a link to share. */
+export function Live({ tail, feed, eventNames }: LiveProps) {
+  useModels(tail);
   const [selected, setSelected] = useState<TailEvent | null>(null);
+  const [wrongRoom, setWrongRoom] = useState<string | null>(null);
+  const asked = route.current.parameters.room ?? '';
+  const listed = tail.rooms.map(({ room }) => room).join(',');
+  const t = liveTexts();
+
+  useEffect(() => {
+    const names = asked.split(',').filter((name) => name !== '');
+    const wrong = names.find((name) => faultOfRoom(name, allKinds(ROOM_KINDS)) !== null) ?? null;
+    setWrongRoom(wrong);
+    for (const name of names) if (faultOfRoom(name, allKinds(ROOM_KINDS)) === null) tail.add(name as Room);
+  }, [asked]);
+  const known = useRef(listed);
+  useEffect(() => {
+    if (known.current !== listed || asked === '') replaceParameters({ room: listed });
+    known.current = listed;
+  }, [listed]);
+
   return (
     <>
-      <TailRooms tail={tail} feed={feed} />
-      <Signals tail={tail} />
-      <div class="columns tailing">
-        <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
-        {selected !== null && <PayloadViewer event={selected} />}
-      </div>
+      {wrongRoom !== null && <Notice tone="warn">{t.badRoom(wrongRoom)}</Notice>}
+      <LiveRooms tail={tail} feed={feed} />
+      {tail.rooms.length === 0 && tail.events.length === 0 ? (
+        <Card title={t.events}>
+          <EmptyState title={t.noRooms}>{t.noRoomsNote}</EmptyState>
+        </Card>
+      ) : (
+        <>
+          <Signals tail={tail} />
+          <div class="columns tailing">
+            <LiveEvents tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
+            {selected !== null && <EventViewer event={selected} close={() => setSelected(null)} />}
+          </div>
+        </>
+      )}
     </>
   );
 }
 
-export function TailRooms({ tail, feed }: Pick<TailProps, 'tail' | 'feed'>) {
+function LiveRooms({ tail, feed }: Pick<LiveProps, 'tail' | 'feed'>) {
   useModels(tail);
   const [kind, setKind] = useState<RoomKind>('tenant');
   const [id, setId] = useState('');
   const [fault, setFault] = useState('');
+  const t = liveTexts();
   const suggestions = [...new Set((feed.stats?.rooms.byEvents.top ?? []).map(({ room }) => room))]
     .filter((room) => room.startsWith(`${kind}:`))
     .map((room) => room.slice(kind.length + 1));
 
   function add(event: Event): void {
     event.preventDefault();
-    const isFull = tail.rooms.length >= MAX_ROOMS;
-    const found = !isRoomId(id) ? `An id is ${ID_RULE}.` : isFull ? `You can tail at most ${MAX_ROOMS} rooms.` : '';
+    const found = !isRoomId(id) ? t.badId : tail.rooms.length >= MAX_ROOMS ? t.tooMany(MAX_ROOMS) : '';
     setFault(found);
     if (found !== '') return;
     tail.add(formatRoom(kind, id));
@@ -48,8 +93,7 @@ export function TailRooms({ tail, feed }: Pick<TailProps, 'tail' | 'feed'>) {
   }
 
   return (
-    <section class="card" aria-labelledby="tailed">
-      <h3 id="tailed">Rooms tailed</h3>
+    <Card title={t.rooms} note={t.note}>
       <form class="inline" onSubmit={add} noValidate>
         <RoomFields
           kind={kind}
@@ -62,21 +106,19 @@ export function TailRooms({ tail, feed }: Pick<TailProps, 'tail' | 'feed'>) {
             setFault('');
           }}
         />
-        <button type="submit" class="primary">
-          Tail this room
-        </button>
+        <Button kind="primary" type="submit">
+          {t.listen}
+        </Button>
       </form>
-      {tail.rooms.length === 0 ? (
-        <p class="note">No rooms yet. Enter a room here, or choose one in the overview.</p>
-      ) : (
-        <ul class="chips" aria-label="Rooms tailed">
+      {tail.rooms.length > 0 && (
+        <ul class="chips" aria-label={t.rooms}>
           {tail.rooms.map((entry) => (
             <RoomChip key={entry.room} entry={entry} tail={tail} />
           ))}
         </ul>
       )}
       <TailFault tail={tail} />
-    </section>
+    </Card>
   );
 }
 
@@ -84,92 +126,76 @@ function RoomChip({ entry: { room, error }, tail }: { readonly entry: TailRoom; 
   return (
     <li class={error === null ? 'chip' : 'chip bad'}>
       <bdi title={room}>{room}</bdi>
-      {error !== null && (
-        <span>
-          {error.message} <code>{error.code}</code>
-        </span>
-      )}
-      <button type="button" aria-label={`Stop tailing ${room}`} onClick={() => tail.remove(room)}>
+      {error !== null && <Fault error={error} />}
+      <Button kind="quiet" label={liveTexts().stop(room)} onClick={() => tail.remove(room)}>
         ×
-      </button>
+      </Button>
     </li>
   );
 }
 
+/** What a refused room has to do with the token, if its code says so; a closed connection, and why. */
 function TailFault({ tail }: { readonly tail: LiveTail }) {
   const { state, error } = tail.status;
-  if (tail.rooms.some(isRefused)) {
-    return (
-      <p class="fault">
-        Listening needs a token with the scope <code>subscribe</code> for the room’s tenant. A service token (
-        <code>tenantId: "*"</code>) cannot listen.
-      </p>
-    );
-  }
-  if (state === 'closed' && error !== null) return <p class="fault">The tail is closed. {error.message}</p>;
-  return null;
+  const t = liveTexts();
+  const isDenied = tail.rooms.some((entry) => isRefused(entry) && [401, 403].includes(entry.error?.status ?? 0));
+  if (isDenied) return <p class="fault">{t.needsScope}</p>;
+  if (state !== 'closed' || error === null) return null;
+  return (
+    <Notice tone="bad" title={t.closed}>
+      <Fault error={error} />
+    </Notice>
+  );
 }
 
 const MAX_SIGNALS = 50;
 
 /** What is true right now, such as "somebody is typing". Events are what happened. */
 function Signals({ tail }: { readonly tail: LiveTail }) {
-  useModels(tail);
   const { signals } = tail;
+  const t = liveTexts();
   if (signals.length === 0) return null;
   return (
-    <section class="card" aria-labelledby="signals">
-      <h3 id="signals">Active signals</h3>
-      <Scroll label="Active signals">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Signal</th>
-              <th scope="col">Room</th>
-              <th scope="col">From</th>
-              <th scope="col">Payload</th>
-            </tr>
-          </thead>
-          <tbody>
-            {signals.slice(0, MAX_SIGNALS).map(({ event, room, from, sender, payload }) => (
-              <tr key={`${event}\n${room}\n${sender}`}>
-                <th scope="row">{event}</th>
-                <td class="name">
-                  <bdi>{room}</bdi>
-                </td>
-                <td class="name">
-                  <bdi title={sender}>{from ?? sender}</bdi>
-                </td>
-                <td>
-                  <code dir="ltr">{printableJson(JSON.stringify(payload))}</code>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+    <Card title={t.signals}>
+      <Scroll label={t.signals}>
+        <DataTable
+          label={t.signals}
+          rows={signals.slice(0, MAX_SIGNALS)}
+          keyOf={({ event, room, sender }) => `${event}\n${room}\n${sender}`}
+          columns={[
+            { title: t.signal, value: ({ event }) => event },
+            { title: t.room, value: ({ room }) => <bdi>{room}</bdi> },
+            { title: t.from, value: ({ from, sender }) => <bdi title={sender}>{from ?? sender}</bdi> },
+            {
+              title: t.payload,
+              value: ({ payload }) => <code dir="ltr">{printableJson(JSON.stringify(payload))}</code>,
+            },
+          ]}
+        />
       </Scroll>
-      {signals.length > MAX_SIGNALS && <p class="note">and {count(signals.length - MAX_SIGNALS)} more</p>}
-    </section>
+      {signals.length > MAX_SIGNALS && <p class="note">{t.andMore(signals.length - MAX_SIGNALS)}</p>}
+    </Card>
   );
 }
 
 /** Until the first row can be measured. */
-const ROW_PIXELS = 28;
+const ROW_PIXELS = 32;
 const ROWS_RENDERED = 60;
 const ROWS_AROUND = 15;
 
-interface TailListProps {
+interface LiveEventsProps {
   readonly tail: LiveTail;
   readonly eventNames: readonly string[];
   readonly selected: TailEvent | null;
   readonly select: (event: TailEvent | null) => void;
 }
 
-export function TailList({ tail, eventNames, selected, select }: TailListProps) {
+export function LiveEvents({ tail, eventNames, selected, select }: LiveEventsProps) {
   useModels(tail);
   const list = useRef<HTMLDivElement>(null);
   const [scrollTop, setScrollTop] = useState(0);
-  const { rooms, events, isPaused, arrivedWhilePaused, filter } = tail;
+  const t = liveTexts();
+  const { events, isPaused, arrivedWhilePaused, filter } = tail;
   // Renders only the visible rows and some around them: at 1000 events a second the whole list is too slow.
   const rowHeight = list.current?.querySelector('.event')?.getBoundingClientRect().height ?? ROW_PIXELS;
   const first = Math.max(0, Math.min(Math.floor(scrollTop / rowHeight) - ROWS_AROUND, events.length - 1));
@@ -214,38 +240,38 @@ export function TailList({ tail, eventNames, selected, select }: TailListProps) 
   }
 
   return (
-    <section class="card" aria-labelledby="events">
-      <div class="bar">
-        <h3 id="events">Events</h3>
-        <label>
-          <span class="hidden">Filter by event</span>
-          <select value={filter ?? ''} onChange={(picked) => tail.setFilter(picked.currentTarget.value || null)}>
-            <option value="">All events</option>
-            {eventNames.map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
-        <button type="button" class={isPaused ? 'primary' : ''} onClick={() => tail.pause(!isPaused)}>
-          {isPaused ? 'Continue' : 'Pause'}
-        </button>
-        <button type="button" onClick={() => tail.clear()}>
-          Clear
-        </button>
-      </div>
-      <p class="note">
-        {events.length === MAX_EVENTS ? `The newest ${count(MAX_EVENTS)}` : count(events.length)} shown, newest first.
-        {isPaused && ` Paused: ${count(arrivedWhilePaused)} new.`}
-      </p>
+    <Card
+      title={t.events}
+      class="live"
+      actions={
+        <>
+          <Select
+            label={t.filter}
+            isLabelHidden
+            value={filter ?? ''}
+            onChoose={(event) => tail.setFilter(event || null)}
+            options={[{ value: '', name: t.allEvents }, ...eventNames.map((name) => ({ value: name, name }))]}
+          />
+          <Button kind={isPaused ? 'primary' : 'plain'} onClick={() => tail.pause(!isPaused)}>
+            {isPaused ? t.go : t.pause}
+          </Button>
+          <Button onClick={() => tail.clear()}>{t.clear}</Button>
+        </>
+      }
+      note={
+        <>
+          {events.length === MAX_EVENTS ? t.newest(MAX_EVENTS) : t.shown(events.length)}
+          {isPaused && ` ${t.paused(arrivedWhilePaused)}`}
+        </>
+      }
+    >
       <div class="framed">
         <div
           ref={list}
           class="events"
           role="listbox"
           tabIndex={0}
-          aria-label="Events, newest first"
+          aria-label={t.list}
           aria-activedescendant={selectedIndex === -1 ? undefined : optionId(events[selectedIndex] as TailEvent)}
           onKeyDown={move}
           onClick={click}
@@ -269,11 +295,9 @@ export function TailList({ tail, eventNames, selected, select }: TailListProps) 
             ))}
           </div>
         </div>
-        {events.length === 0 && (
-          <p class="empty">{rooms.length === 0 ? 'Tail a room to see its events here.' : 'No events yet.'}</p>
-        )}
+        {events.length === 0 && <EmptyState title={t.noEvents}>{t.noEventsNote}</EmptyState>}
       </div>
-    </section>
+    </Card>
   );
 }
 
@@ -298,10 +322,10 @@ function EventRow({ tailEvent, isSelected, position, size }: EventRowProps) {
       aria-posinset={position}
       aria-setsize={size}
     >
-      <span class="when">{atMs === null ? 'history' : timeOfDay(atMs)}</span>
+      <span class="when">{atMs === null ? liveTexts().earlier : timeOfDay(atMs)}</span>
       <span class="what">{event}</span>
       <span class="where">
-        {(['tenant', 'ticket'] as const).map((kind) => (
+        {(['ticket', 'tenant'] as const).map((kind) => (
           <bdi key={kind} title={ids[kind] && `${kind}:${ids[kind]}`}>
             {ids[kind]}
           </bdi>
@@ -312,20 +336,33 @@ function EventRow({ tailEvent, isSelected, position, size }: EventRowProps) {
   );
 }
 
-function PayloadViewer({ event }: { readonly event: TailEvent }) {
+/** The names of `roomcast/client` and those of the bridge. */
+const transportLabel = (name: string): string =>
+  TRANSPORT_LABELS[(name === 'poll' ? 'longpoll' : name) as keyof typeof TRANSPORT_LABELS] ?? name;
+
+export function EventViewer({ event, close }: { readonly event: TailEvent; readonly close: () => void }) {
+  const t = liveTexts();
   return (
-    <Card title="Payload" class="viewer">
+    <Card
+      title={t.payload}
+      class="viewer"
+      actions={
+        <Button kind="quiet" label={elementTexts().close} onClick={close}>
+          ×
+        </Button>
+      }
+    >
       <dl class="facts">
-        <Fact name="Event">{event.event}</Fact>
-        <Fact name="Cursor">
+        <Fact name={t.event}>{event.event}</Fact>
+        <Fact name={t.cursor}>
           <code>{event.cursor}</code>
         </Fact>
-        <Fact name="Received">
-          {event.atMs === null ? 'from the log, as history' : `${timeOfDay(event.atMs)}, over ${event.transport}`}
+        <Fact name={t.received}>
+          {event.atMs === null ? t.fromLog : t.over(timeOfDay(event.atMs), transportLabel(event.transport))}
         </Fact>
-        <Fact name="Size">{bytes(new Blob([event.text]).size)} of JSON</Fact>
+        <Fact name={t.size}>{t.ofJson(bytes(new Blob([event.text]).size))}</Fact>
       </dl>
-      <Json text={event.text} />
+      <Json text={event.text} actions={<CopyButton text={event.cursor} label={t.copyCursor} />} />
     </Card>
   );
 }

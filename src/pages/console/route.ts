@@ -9,7 +9,10 @@ export const VIEWS = ['find', 'log', 'overview', 'live', 'publish', 'compare'] a
 export type View = (typeof VIEWS)[number];
 
 /** Names of earlier versions, so that bookmarks keep working. */
-const EARLIER: Readonly<Record<string, View>> = { tail: 'live', parity: 'compare' };
+const EARLIER: ReadonlyMap<string, View> = new Map([
+  ['tail', 'live'],
+  ['parity', 'compare'],
+]);
 
 /** By name, as text; a view checks what it takes. */
 export type Parameters = Readonly<Record<string, string>>;
@@ -28,7 +31,7 @@ export function hrefOf(view: View, parameters: Readonly<Record<string, string | 
 /** An unknown view is the first one. A name that is given twice counts once, with its last value. */
 export function routeOf(hash: string): Route {
   const [name = '', query = ''] = hash.replace(/^#/, '').split(/\?(.*)/s);
-  const view = VIEWS.find((known) => known === name) ?? EARLIER[name] ?? VIEWS[0];
+  const view = VIEWS.find((known) => known === name) ?? EARLIER.get(name) ?? VIEWS[0];
   return { view, parameters: Object.fromEntries(new URLSearchParams(query)) };
 }
 
