@@ -64,6 +64,8 @@ const FLAGS = {
   retry: { type: 'string', default: '5s' },
 } as const;
 
+/** A person who sees nothing for longer wants to know why. */
+const QUIET_MS = 1_000;
 /** Events in flight at a time: two full requests. */
 const MAX_IN_FLIGHT = 1_000;
 
@@ -98,10 +100,13 @@ export async function publish(argv: readonly string[]): Promise<number> {
   let failed = 0;
   let isStopped = false;
 
+  let waiting: NodeJS.Timeout | undefined;
+
   /** Waits for the oldest event, so that ids are printed in the order of the events. */
   async function settleOldest(): Promise<void> {
     const { source, done } = inFlight.shift() as (typeof inFlight)[number];
     const outcome = await done;
+    clearTimeout(waiting);
     if (!(outcome instanceof PublishError)) {
       return json ? printJson(outcome) : printLine(outcome.id);
     }
@@ -135,6 +140,7 @@ export async function publish(argv: readonly string[]): Promise<number> {
       ...input.audience,
       ...(key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` }),
     };
+    waiting ??= setTimeout(() => complain(`no answer from ${url} yet; trying for ${values.retry}`), QUIET_MS);
     inFlight.push({
       source: input.source,
       done: publisher.publish(input.event, input.payload, options).catch((error: PublishError) => error),
