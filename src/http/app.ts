@@ -35,6 +35,7 @@ import { createRefusalsRoute } from './routes/refusals.ts';
 import { createRevocationRoutes } from './routes/revocations.ts';
 import { createSignalRoutes } from './routes/signals.ts';
 import { createStateRoutes } from './routes/state.ts';
+import type { StatsRoutes } from './routes/stats.ts';
 import { rawPathOf } from './target.ts';
 
 export interface AppDeps {
@@ -47,7 +48,7 @@ export interface AppDeps {
   readonly prometheus: Prometheus;
   readonly refusals: Refusals;
   readonly allNodes: AllNodes;
-  readonly stats: Handler;
+  readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
@@ -102,7 +103,8 @@ export function createApp(deps: AppDeps): BridgeApp {
     // A token with the scope `admin`.
     ['DELETE', '/tickets/:ticketId', erase.ticket],
     ['DELETE', '/tenants/:tenantId', erase.tenant],
-    ['GET', '/stats', deps.stats],
+    ['GET', '/stats', deps.stats.stats],
+    ['GET', '/stats/history', deps.stats.statsHistory],
     ['GET', '/connections', connections.list],
     ['GET', '/connections/:id', connections.get],
     ['DELETE', '/connections', connections.closeAll],

@@ -288,6 +288,8 @@ export interface Log {
   stats(): Promise<StoreStats>;
   /** Whether the log accepts events, judged by the latest attempts. */
   healthy(): boolean;
+  /** Why it does not, in the words of the engine; null if it does. For operators only: it may name a host. */
+  fault(): string | null;
 }
 
 /**

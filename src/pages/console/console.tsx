@@ -6,7 +6,6 @@
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { LANGUAGES } from '../../check/texts.ts';
-import type { Room } from '../../contract/rooms.ts';
 import { LANGUAGE_NAMES, language } from '../language.ts';
 import { createAccess } from './access.ts';
 import { Compare } from './compare.tsx';
@@ -85,7 +84,7 @@ function Console() {
         <TokenPanel access={access} feed={feed} />
         {view === 'find' && <Find access={access} feed={feed} finder={finder} />}
         {view === 'log' && <Log access={access} feed={feed} reader={logReader} eventNames={eventNames} />}
-        {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
+        {view === 'overview' && <Overview access={access} feed={feed} theme={theme} />}
         {view === 'live' && <Live tail={tail} feed={feed} eventNames={eventNames} />}
         {view === 'publish' && <Publish access={access} feed={feed} tail={tail} eventNames={eventNames} />}
         {view === 'compare' && <Compare access={access} comparison={comparison} eventNames={eventNames} />}
@@ -197,11 +196,6 @@ function Away() {
       </p>
     </Notice>
   );
-}
-
-function openTail(room: Room): void {
-  tail.add(room);
-  goTo('live');
 }
 
 render(<Console />, document.getElementById('page') as HTMLElement);

@@ -5,9 +5,9 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { nearest } from '../../contract/nearest.ts';
 import { language } from '../language.ts';
-import { type Access, ROOM_KINDS } from './access.ts';
+import { type Access, NEEDS_TOKENS, ROOM_KINDS } from './access.ts';
 import { type Claims, holdsToken, readClaims } from './claims.ts';
-import { Badge, Button, Card, EmptyState, Notice, SearchField, Time } from './elements.tsx';
+import { Badge, Button, Card, EmptyState, Fault, Notice, SearchField, Time } from './elements.tsx';
 import { formatReading, parseQuery } from './find-query.ts';
 import { type Assessed, type Finder, MAX_SHOWN, type Meaning, PAGE } from './finder.ts';
 import { count } from './format.ts';
@@ -77,7 +77,7 @@ export function Find({ access, feed, finder }: FindProps) {
         onSearch={search}
         hasShortcut
       />
-      {fault !== null && <Fault fault={fault} />}
+      {fault !== null && <BridgeFault fault={fault} />}
       {pasted !== null && <TokenCard claims={pasted.claims} about={finder.dossier?.evidence.about ?? finder.about} />}
       <Found access={access} feed={feed} finder={finder} />
     </div>
@@ -93,7 +93,7 @@ function toResults(pressed: KeyboardEvent): void {
   results.focus();
 }
 
-function Fault({ fault }: { readonly fault: ServerFault }) {
+function BridgeFault({ fault }: { readonly fault: ServerFault }) {
   const { faults } = findTexts();
   return (
     <Notice tone={fault === 'draining' ? 'warn' : 'bad'} title={faults[fault]}>
@@ -109,19 +109,11 @@ function Found({ access, feed, finder }: FindProps) {
   if (state === 'searching') return <p class="note">{t.searching}</p>;
   if (state === 'failed' && error !== null) {
     const words =
-      error.status === 401
-        ? t.unauthorized
-        : error.status === 403
-          ? access.token === null
-            ? t.openMode
-            : t.forbidden
-          : '';
+      error.status === 401 ? t.unauthorized : error.status === 403 ? (NEEDS_TOKENS ? t.forbidden : t.openMode) : '';
     return (
       <Notice tone="bad" title={error.status === 403 ? t.forbiddenTitle : t.failed('')}>
         {words !== '' && <p>{words}</p>}
-        <p>
-          {error.message} <code>{error.code}</code>
-        </p>
+        <Fault error={error} />
       </Notice>
     );
   }
@@ -130,7 +122,7 @@ function Found({ access, feed, finder }: FindProps) {
   return (
     <>
       <Meanings finder={finder} />
-      {error !== null && <Notice tone="warn">{t.stale}</Notice>}
+      {error !== null && feed.state !== 'unreachable' && <Notice tone="warn">{t.stale}</Notice>}
       {missing.length > 0 && <Notice tone="warn">{t.missing(missing.map(nodeName).join(', '))}</Notice>}
       {reading?.kind === 'room' && <RoomCard feed={feed} finder={finder} />}
       <div class={people.length > 1 ? 'find-columns' : ''}>
@@ -176,11 +168,11 @@ function Start() {
 function Meanings({ finder }: { readonly finder: Finder }) {
   const t = findTexts();
   const chosen = finder.reading === null ? '' : formatReading(finder.reading);
+  const isFound = finder.people.some(({ connections }) => connections.length > 0);
   const isWorth = ({ reading, count: connections }: Meaning): boolean =>
     formatReading(reading) === chosen ||
     connections !== 0 ||
-    reading.kind === 'user' ||
-    reading.name.startsWith('ticket:');
+    (!isFound && (reading.kind === 'user' || reading.name.startsWith('ticket:')));
   const meanings = finder.meanings.length > 1 ? finder.meanings.filter(isWorth) : [];
   const secondsAgo = Math.round((Date.now() - finder.askedAtMs) / 1000);
   return (

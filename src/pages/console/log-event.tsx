@@ -1,17 +1,14 @@
 /** One event of the log in full, or what differs between two, and what the operator can do with it. */
-import { useState } from 'preact/hooks';
-import type { RoomcastError } from '../../client/http.ts';
 import type { LogEntry } from '../../contract/log.ts';
 import { printable } from '../../contract/printable.ts';
-import { type Access, ROOM_KINDS } from './access.ts';
+import type { Access } from './access.ts';
 import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
 import { compare } from './difference.ts';
-import { Button, Card, CopyButton, Dialog, EmptyState, Fact, Field, Json, Notice, Scroll, Time } from './elements.tsx';
-import { roomFrom } from './find-query.ts';
+import { Button, Card, CopyButton, EmptyState, Fact, Json, Scroll, Time } from './elements.tsx';
 import { bytes } from './format.ts';
 import { hrefOf } from './route.ts';
-import { MESSAGES_NEW, publish } from './test-events.ts';
+import { openInPublish } from './test-events.ts';
 import { logTexts } from './texts/log.ts';
 
 interface LogEventProps {
@@ -24,8 +21,6 @@ interface LogEventProps {
 
 export function LogEvent({ access, entry, pinned, pin }: LogEventProps) {
   const t = logTexts();
-  const [isSending, setSending] = useState(false);
-  const [published, setPublished] = useState('');
   if (entry === null) {
     return (
       <Card title={t.details}>
@@ -77,29 +72,12 @@ export function LogEvent({ access, entry, pinned, pin }: LogEventProps) {
         <Button isPressed={pinned !== null} onClick={() => pin(pinned === null ? entry : null)}>
           {pinned === null ? t.compare : t.compareStop}
         </Button>
-        <Button
-          onClick={() => {
-            setPublished('');
-            setSending(true);
-          }}
-        >
-          {t.again}
-        </Button>
+        <Button onClick={() => openInPublish({ event, payload, rooms })}>{t.again}</Button>
       </div>
       <p class="note" role="status">
-        {pinned !== null ? t.compareChoose : published === '' ? '' : t.againDone(published)}
+        {pinned !== null && t.compareChoose}
       </p>
       <Json text={text} />
-      {isSending && (
-        <SendAgain
-          access={access}
-          entry={entry}
-          close={(cursor) => {
-            setSending(false);
-            setPublished(cursor ?? '');
-          }}
-        />
-      )}
     </Card>
   );
 }
@@ -157,77 +135,4 @@ const MAX_CHARACTERS = 2_000;
 function Value({ json }: { readonly json: string }) {
   const text = printable(json);
   return <code dir="ltr">{text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text}</code>;
-}
-
-interface SendAgainProps {
-  readonly access: Access;
-  readonly entry: LogEntry;
-  /** @param cursor of the published event; null: it was not published */
-  readonly close: (cursor: string | null) => void;
-}
-
-function SendAgain({ access, entry, close }: SendAgainProps) {
-  const t = logTexts();
-  const [typed, setTyped] = useState('');
-  const [text, setText] = useState(() => JSON.stringify(renewed(entry), null, 2));
-  const [faults, setFaults] = useState({ room: '', payload: '', whole: '' });
-  const [isBusy, setBusy] = useState(false);
-  const room = roomFrom(typed, ROOM_KINDS);
-
-  async function send(): Promise<void> {
-    const { payload, fault } = parsed(text);
-    const found = {
-      room: room === null ? t.againRoomFault : '',
-      payload: fault === '' ? '' : t.notJson(fault),
-      whole: '',
-    };
-    setFaults(found);
-    if (room === null || found.payload !== '') return;
-    setBusy(true);
-    try {
-      const { id } = await publish(access, { event: entry.event, payload, rooms: [room] });
-      close(id);
-    } catch (error) {
-      setBusy(false);
-      setFaults({ ...found, whole: (error as RoomcastError).message });
-    }
-  }
-
-  return (
-    <Dialog
-      title={t.againTitle}
-      action={t.againAction(room ?? '')}
-      isBusy={isBusy}
-      onClose={() => close(null)}
-      onConfirm={() => void send()}
-    >
-      <p>{t.againText(room ?? '')}</p>
-      <Field label={t.againRoom} value={typed} onInput={setTyped} fault={faults.room} placeholder="ticket:test" />
-      <Field label={t.againPayload} value={text} onInput={setText} fault={faults.payload} rows={10} />
-      {faults.whole !== '' && <Notice tone="bad">{faults.whole}</Notice>}
-    </Dialog>
-  );
-}
-
-/** The bridge takes an event with the same message id for the same event, and an older time for old news. */
-function renewed({ event, payload }: LogEntry): Record<string, unknown> {
-  const now = new Date().toISOString();
-  return {
-    ...payload,
-    ...(event === MESSAGES_NEW && { messageId: `test-${Date.now().toString(36)}` }),
-    ...('ticketUpdatedAt' in payload && { ticketUpdatedAt: now }),
-    ...('messageUpdatedAt' in payload && { messageUpdatedAt: now }),
-  };
-}
-
-function parsed(text: string): { readonly payload: Record<string, unknown>; readonly fault: string } {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-      return { payload: value as Record<string, unknown>, fault: '' };
-    }
-    return { payload: {}, fault: '{ … }' };
-  } catch (error) {
-    return { payload: {}, fault: (error as Error).message };
-  }
 }

@@ -5,10 +5,10 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { LogEntry } from '../../contract/log.ts';
 import { language } from '../language.ts';
-import { type Access, ROOM_KINDS } from './access.ts';
+import { type Access, NEEDS_TOKENS, ROOM_KINDS } from './access.ts';
 import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
-import { Button, Card, CopyButton, EmptyState, Field, Notice, Select, State } from './elements.tsx';
+import { Button, Card, CopyButton, EmptyState, Fault, Field, Notice, Select, State } from './elements.tsx';
 import { roomFrom } from './find-query.ts';
 import { dateAndTime } from './format.ts';
 import { LogEvent } from './log-event.tsx';
@@ -43,7 +43,7 @@ export function Log({ access, feed, reader, eventNames }: LogProps) {
   return (
     <>
       <Filters key={asked} parameters={parameters} eventNames={eventNames} feed={feed} />
-      <Refusal access={access} reader={reader} />
+      <Refusal reader={reader} />
       <div class="log-columns">
         <Events access={access} feed={feed} reader={reader} selected={selected} pinned={pinned} select={setSelected} />
         <LogEvent access={access} entry={selected} pinned={pinned} pin={setPinned} />
@@ -122,22 +122,20 @@ function localOf(instant: string): string {
   return new Date(atMs - offsetMs).toISOString().slice(0, 19);
 }
 
-function Refusal({ access, reader: { error } }: Pick<LogProps, 'access' | 'reader'>) {
+function Refusal({ reader: { error } }: Pick<LogProps, 'reader'>) {
   const t = logTexts();
   if (error === null) return null;
-  const { status, message, code } = error;
+  const { status } = error;
   const [title, words] =
     status === 401
       ? [t.unauthorizedTitle, t.unauthorized]
       : status === 403
-        ? [t.forbiddenTitle, access.token === null ? t.openMode : t.forbidden]
+        ? [t.forbiddenTitle, NEEDS_TOKENS ? t.forbidden : t.openMode]
         : [t.failed, status === 410 ? t.cursorGone : ''];
   return (
     <Notice tone="bad" title={title}>
       {words !== '' && <p>{words}</p>}
-      <p>
-        {message} <code>{code}</code>
-      </p>
+      <Fault error={error} />
     </Notice>
   );
 }

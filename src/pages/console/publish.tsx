@@ -236,7 +236,7 @@ function Input({ field, value, fault, options: suggestions, change }: InputProps
       isRequired={isRequired}
       hint={field === ROOMS ? t.roomsHint : field === TENANT ? t.tenantHint : undefined}
       onInput={change}
-      {...(isObject && { rows: Math.min(12, Math.max(2, value.split('\n').length)) })}
+      {...(isObject && { rows: Math.min(14, Math.max(2, value.split('\n').length)) })}
       {...(suggestions.length > 0 && { options: suggestions })}
     />
   );

@@ -20,7 +20,7 @@ import { createRevocations } from './revocations.ts';
 import { createSessions } from './sessions.ts';
 import { runTail } from './tail.ts';
 import { createTicketState } from './tickets.ts';
-import { parseRedisUrl, REDIS_URL_RULE } from './url.ts';
+import { describeTarget, parseRedisUrl, REDIS_URL_RULE } from './url.ts';
 
 export interface RedisOptions extends Pick<Settings, 'keying'> {
   /** See REDIS_URL_RULE. */
@@ -70,6 +70,12 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
   });
   watchHealth(context, appender);
 
+  const fault = (): string | null => {
+    if (closing.signal.aborted) return 'The log is closed.';
+    if (!writer.ready()) return `Redis at ${describeTarget(target)} cannot be reached: ${writer.lastError()}`;
+    return appender.refusal() ?? (writer.waitingForMs() < SLOW_MS ? null : 'Redis does not answer.');
+  };
+
   return {
     ...createTicketState(calls),
     ...createSessions(calls),
@@ -101,8 +107,8 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
       });
       return { ...stats, bytes: Number(used_memory) };
     },
-    healthy: () =>
-      !closing.signal.aborted && writer.ready() && !appender.isRefused() && writer.waitingForMs() < SLOW_MS,
+    healthy: () => fault() === null,
+    fault,
     close,
   };
 }

@@ -81,7 +81,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         });
 
   let listener: TailListener | null = null;
-  let isHealthy = true;
+  /** Why the last write failed; null if it did not. */
+  let fault: string | null = null;
   let closing: Promise<void> | null = null;
   /** Slices of erasures that removed something, and how many of them the file was cleaned of. */
   let removals = facts.isDirty ? 1 : 0;
@@ -113,7 +114,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   for (const thread of new Set([writer, reader])) thread.serve(receive, threadEnded);
   const probing = setInterval(() => {
     // A failed probe is logged in `receive`.
-    if (!isHealthy && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
+    if (fault !== null && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
   }, PROBE_INTERVAL_MS);
   probing.unref();
 
@@ -152,13 +153,15 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       logger.error({ reason: reply.failure.message }, 'a read of the log failed');
       reads.failed(reply.failure);
     } else if (reply.kind === 'written') {
-      if (!isHealthy) logger.info({}, 'the log accepts events again');
-      isHealthy = true;
+      if (fault !== null) logger.info({}, 'the log accepts events again');
+      fault = null;
       writes.done(reply.replies);
     } else if (reply.kind === 'writeFailed') {
       const { failure } = reply;
-      if (isHealthy) logger.error({ reason: failure.message }, 'the log cannot write; events are refused until it can');
-      isHealthy = false;
+      if (fault === null) {
+        logger.error({ reason: failure.message }, 'the log cannot write; events are refused until it can');
+      }
+      fault = failure.message;
       if (failure.lasting) writes.end(failure);
       else writes.failed(failure);
     } else if (reply.kind === 'cleanedUp') endCleaning(reply.failure);
@@ -198,7 +201,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   }
 
   function threadEnded(reason: string): void {
-    isHealthy = false;
+    fault = `A thread of the log ended: ${reason}`;
     logger.error({ reason }, 'a thread of the log ended; restart the server to use the log again');
     const failure: Failure = { message: 'The log has stopped.', outcome: 'unknown', lasting: true };
     writes.end(failure);
@@ -363,7 +366,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     broadcast: () => true,
     onBroadcast() {},
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
-    healthy: () => isHealthy && !writes.isStalled(),
+    healthy: () => fault === null && !writes.isStalled(),
+    fault: () => fault ?? (writes.isStalled() ? 'The disk does not answer.' : null),
     close() {
       closing ??= (async () => {
         clearInterval(probing);
