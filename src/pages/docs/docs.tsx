@@ -2,7 +2,8 @@
  * What scripts add to `/docs` (http/reference/docs-page.ts): a search, the reader's place in the contents, samples, and
  * requests to this server. The page stays readable without them.
  */
-import { render } from 'preact';
+import { Fragment, render } from 'preact';
+import { createPortal } from 'preact/compat';
 import { useEffect, useState } from 'preact/hooks';
 import { LANGUAGES } from '../../check/texts.ts';
 import { createAccess } from '../console/access.ts';
@@ -10,14 +11,16 @@ import { Button, Dialog, Field, Select } from '../console/elements.tsx';
 import { useModels } from '../console/model.ts';
 import { createThemeChoice } from '../console/theme.ts';
 import { LANGUAGE_NAMES, LANGUAGE_TAGS, language } from '../language.ts';
-import { routesOf } from './request.ts';
+import { type Route, routesOf } from './request.ts';
 import { docsTexts } from './texts.ts';
 import { Try } from './try.tsx';
+
+const elementOf = (id: string): HTMLElement => document.getElementById(id) as HTMLElement;
 
 const access = createAccess();
 // The theme that the reader chose in the console.
 createThemeChoice();
-const contents = document.getElementById('contents') as HTMLElement;
+const contents = elementOf('contents');
 
 function Tools() {
   useModels(access, language);
@@ -162,23 +165,53 @@ function followReader(): void {
   mark();
 }
 
-document.documentElement.classList.add('scripted');
-render(<Tools />, document.getElementById('tools') as HTMLElement);
-render(<Search />, document.getElementById('search') as HTMLElement);
-followReader();
+interface Place {
+  readonly route: Route;
+  readonly element: Element;
+}
 
-const description = await fetch('openapi.json');
-const routes = new Map(routesOf(await description.json()).map((route) => [route.operation.operationId, route]));
+/** One tree for all places of the page, so that the ids in them differ. */
+function Additions() {
+  const [places, setPlaces] = useState<readonly Place[]>([]);
+  useEffect(() => {
+    const leaving = new AbortController();
+    void placeForms((more) => setPlaces((known) => [...known, ...more]), leaving.signal);
+    return () => leaving.abort();
+  }, []);
+  return (
+    <>
+      {createPortal(<Tools />, elementOf('tools'))}
+      {createPortal(<Search />, elementOf('search'))}
+      {places.map(({ route, element }) => (
+        <Fragment key={route.operation.operationId}>
+          {createPortal(<Try route={route} access={access} />, element)}
+        </Fragment>
+      ))}
+    </>
+  );
+}
+
 /** A form is built when its operation comes near: all of them at once would hold up the page. */
-const observer = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      const route = routes.get((target as HTMLElement).dataset.operation ?? '');
-      if (!isIntersecting || route === undefined) continue;
-      observer.unobserve(target);
-      render(<Try route={route} access={access} />, target);
-    }
-  },
-  { rootMargin: '100%' },
-);
-for (const place of document.querySelectorAll('.try')) observer.observe(place);
+async function placeForms(add: (places: readonly Place[]) => void, signal: AbortSignal): Promise<void> {
+  const description = await fetch('openapi.json', { signal });
+  const routes = new Map(routesOf(await description.json()).map((route) => [route.operation.operationId, route]));
+  const observer = new IntersectionObserver(
+    (entries) => {
+      const near = entries.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target as HTMLElement);
+      for (const element of near) observer.unobserve(element);
+      add(
+        near.flatMap((element) => {
+          const route = routes.get(element.dataset.operation ?? '');
+          return route === undefined ? [] : [{ route, element }];
+        }),
+      );
+    },
+    { rootMargin: '100%' },
+  );
+  for (const place of document.querySelectorAll('.try')) observer.observe(place);
+  signal.addEventListener('abort', () => observer.disconnect());
+}
+
+document.documentElement.classList.add('scripted');
+render(<Additions />, document.createElement('div'));
+followReader();
