@@ -7,10 +7,13 @@ import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { eventsQuery } from '../../transports/longpoll.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
+import { connectionsFilter, connectionsQuery } from '../routes/connections.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
+import { REFUSALS_QUERY } from '../routes/refusals.ts';
 import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
 import { STATS_QUERY } from '../routes/stats.ts';
+import { CONNECTION_EXAMPLE, REFUSAL_EXAMPLE } from './operating.ts';
 import {
   CHANGE_PAYLOAD,
   type Content,
@@ -436,6 +439,78 @@ const liftRevocation: Operation = {
   },
 };
 
+const ADMIN_OF_CONNECTIONS =
+  'With tokens, you need the scope `admin`. A token for certain tenants reaches connections all of whose tenants it ' +
+  'names. Without tokens, the route is open only if `HOST` is a loopback address.';
+const CONNECTION_ID = { ...pathParameter('id', 'The id of the connection.'), schema: NOT_EMPTY };
+
+const connections = ({ roomKinds }: Declared): Operation => ({
+  operationId: 'listConnections',
+  tags: ['Operate'],
+  summary: 'List who is connected, to any node, oldest first',
+  description: `All filters that you give must match. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: parametersOf(connectionsQuery(roomKinds)),
+  responses: {
+    200: ok(
+      'A page of connections.',
+      json(ref('Connections'), 'connections', { items: [CONNECTION_EXAMPLE], nextPage: null, missing: [] }),
+    ),
+    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
+  },
+});
+
+const connection: Operation = {
+  operationId: 'getConnection',
+  tags: ['Operate'],
+  summary: 'Read one connection, with all its rooms',
+  description: ADMIN_OF_CONNECTIONS,
+  parameters: [CONNECTION_ID],
+  responses: {
+    200: ok('The connection.', json(ref('Connection'), 'connection', CONNECTION_EXAMPLE)),
+    ...problems([...STATE_PROBLEMS, 'not_found']),
+  },
+};
+
+const CLOSED = ok('They end now. Stock clients come back by themselves.', json(ref('Closed'), 'closed', { closed: 1 }));
+
+const closeConnections = ({ roomKinds }: Declared): Operation => ({
+  operationId: 'closeConnections',
+  tags: ['Operate'],
+  summary: 'Close the connections that match',
+  description:
+    'Give at least one filter; all that you give must match. Clients come back by themselves, and resume from their ' +
+    `cursor; to keep somebody out, revoke the token. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: parametersOf(connectionsFilter(roomKinds)),
+  responses: { 200: CLOSED, ...problems(STATE_PROBLEMS) },
+});
+
+const closeConnection: Operation = {
+  operationId: 'closeConnection',
+  tags: ['Operate'],
+  summary: 'Close one connection',
+  description: `The client comes back by itself, and resumes from its cursor. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: [CONNECTION_ID],
+  responses: { 200: CLOSED, ...problems([...STATE_PROBLEMS, 'not_found']) },
+};
+
+const refusals: Operation = {
+  operationId: 'listRefusals',
+  tags: ['Operate'],
+  summary: 'List what the nodes refused, newest first',
+  description:
+    'Each node keeps its newest 1,000 refusals in memory. With tokens, you need the scope `admin`. A token for certain ' +
+    'tenants sees refusals of tokens all of whose tenants it names. Without tokens, the route is open only if `HOST` is a ' +
+    'loopback address.',
+  parameters: parametersOf(REFUSALS_QUERY),
+  responses: {
+    200: ok(
+      'A page of refusals.',
+      json(ref('Refusals'), 'refusals', { items: [REFUSAL_EXAMPLE], nextPage: null, missing: [] }),
+    ),
+    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
+  },
+};
+
 const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
 
 const checkStream: Operation = {
@@ -540,6 +615,9 @@ export const pathsOf = (declared: Declared): Paths => ({
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
+  '/connections': { get: connections(declared), delete: closeConnections(declared) },
+  '/connections/{id}': { get: connection, delete: closeConnection },
+  '/refusals': { get: refusals },
   '/revocations': { post: revoke, get: revocations },
   '/revocations/{id}': { delete: liftRevocation },
   '/metrics': { get: metrics },
