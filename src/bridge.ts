@@ -7,9 +7,11 @@
 
 import { nanoid } from 'nanoid';
 import type { BridgeContext } from './answers/answer.ts';
+import { createRefusals } from './answers/refusals.ts';
 import { signalOf } from './answers/signals.ts';
 import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
+import { identityOf } from './auth/identity.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
@@ -23,14 +25,20 @@ import { BridgeError } from './contract/errors.ts';
 import { aliasesOf, createEventCatalog } from './contract/events.ts';
 import { allKinds } from './contract/rooms.ts';
 import { createSignalCatalog } from './contract/signals.ts';
+import { createAllNodes } from './http/all-nodes.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
+import { createNodeMonitor } from './http/node-monitor.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
-import { createStats } from './http/routes/stats.ts';
+import { connectionAnswerers } from './http/routes/connections.ts';
+import { refusalAnswerers } from './http/routes/refusals.ts';
+import { createStatsRoute } from './http/routes/stats.ts';
 import { createHttpServer } from './http/server.ts';
 import { createLogger, createSparseWarning } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
+import { createTopics } from './store/topics.ts';
 import { createCheckGate } from './transports/check-gate.ts';
+import { createConnected } from './transports/connected.ts';
 import { createGate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
 import { createReaders } from './transports/readers.ts';
@@ -135,8 +143,10 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     dedupeMs: config.dedupeHours * HOUR_MS,
     revocationMs: config.revocationDays * 24 * HOUR_MS,
   };
+  const topicOf = createTopics(store);
   const bus = createBus({
     store,
+    nodes: topicOf('signals'),
     catalog,
     keying,
     aliases: aliasesOf(config),
@@ -154,8 +164,23 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
-  const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
-    principalOf(credentialsOf(context, acceptsPass));
+  const refusals = createRefusals({
+    ...{ metrics, logger, trustProxy: config.trustProxy },
+    async readIdentity({ headers, url = '/' }) {
+      try {
+        const query = new URL(url, 'http://localhost').searchParams;
+        const principal = await auth.principalOf(credentialsOfRequest(headers, query, config.authCookie, true));
+        return principal.kind === 'token' ? principal : null;
+      } catch (error) {
+        return identityOf(error) ?? null;
+      }
+    },
+  });
+  const authenticate = (acceptsPass: boolean) => async (context: BridgeContext) => {
+    const principal = await principalOf(credentialsOf(context, acceptsPass));
+    refusals.identify(context.env.incoming, principal);
+    return principal;
+  };
   const mayScrape = createMetricsAccess(config, principalOf);
   const readers = createReaders({ metrics, logger });
   const gate = createGate({
@@ -167,7 +192,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const ready = () => !gate.draining && store.healthy();
   const countRead = createReadLimit(config.rateReads);
-  const common = { bus, store, config, metrics, logger, gate, revoked, countRead };
+  const connected = createConnected(logger);
+  const common = { bus, store, config, metrics, logger, gate, revoked, countRead, refusals, connected };
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
@@ -181,16 +207,25 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     origins,
     originRefusal: (request) => origins.refusal(pageFacts(request.headers)),
   });
-  const stats = createStats({
+  const monitor = createNodeMonitor({ store, prometheus, logger });
+  const allNodes = createAllNodes({
+    channel: topicOf('operators'),
+    monitor,
+    answerers: { ...connectionAnswerers(connected, monitor.self.id), ...refusalAnswerers(refusals, monitor.self.id) },
+    logger,
+  });
+  const stats = createStatsRoute({
     ...common,
     prometheus,
+    monitor,
     draining: () => gate.draining,
     authenticate: authenticate(false),
   });
   const app = createApp({
     ...common,
     prometheus,
-    stats: stats.handle,
+    stats,
+    allNodes,
     authenticate: authenticate(false),
     authenticateReader: authenticate(true),
     authorizeMetrics: (context) => mayScrape(credentialsOf(context, false)),
@@ -228,7 +263,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const drained = Promise.all([server.drain(cutAfterMs), metricsServer?.drain(cutAfterMs)]);
     for (const transport of [socketio, sse, polling, checkRoutes]) transport.drain();
     await drained;
-    await stats.close();
+    await monitor.close();
     await socketio.close();
     await bus.close();
     await store.close();

@@ -78,6 +78,15 @@ export function choice<const T extends readonly [string, ...string[]]>(
     .meta({ description, schema: { type: 'string', enum: values, default: fallback } });
 }
 
+/** One of some values. Default: null, for any. */
+export function oneOf<const T extends readonly [string, ...string[]]>(values: T, description: string) {
+  return z
+    .enum(values, `must be one of ${values.join(', ')}`)
+    .nullable()
+    .default(null)
+    .meta({ description, schema: { type: 'string', enum: values } });
+}
+
 /** The id of a room. Required. */
 export function tenant(description: string) {
   return z

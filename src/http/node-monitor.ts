@@ -20,6 +20,8 @@ const NODE_TTL_MS = 3 * BEAT_MS + 1_000;
 const BEATS_A_MINUTE = 12;
 /** Longest that a shutdown waits to announce it. Without the announcement, the others notice after `NODE_TTL_MS`. */
 const LEAVE_MS = 500;
+/** The longest wait for the nodes as of now. */
+const CURRENT_MS = 500;
 /** Interval of the timer that measures the event loop's lag. */
 const LOOP_MS = 20;
 
@@ -36,6 +38,8 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   readonly version: string;
 };
 
+const NONE: NodeFacts['connections'] = { websocket: 0, polling: 0, sse: 0, longpoll: 0 };
+
 export interface Reading {
   readonly atMs: number;
   readonly totals: Totals;
@@ -43,8 +47,10 @@ export interface Reading {
 
 export interface NodeMonitor {
   readonly self: Omit<NodeFacts, 'connections'>;
-  /** The live nodes of the log, this one included. */
+  /** The live nodes of the log, this one included, as of a few seconds ago. */
   readonly nodes: readonly NodeFacts[];
+  /** The same as of now, unless the log does not answer. */
+  current(): Promise<readonly NodeFacts[]>;
   readonly eventLoopLag: Stats['node']['eventLoopLag'];
   /** The oldest reading of the last minute; undefined right after the start. */
   readonly oldest: Reading | undefined;
@@ -65,6 +71,8 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
   let eventLoopLag = { meanSeconds: 0, p99Seconds: 0 };
   const readings: Reading[] = [];
   let nodes: readonly NodeFacts[] = [];
+  let connections: NodeFacts['connections'] = NONE;
+  let closed = false;
   let beating = beat();
   const timer = setInterval(() => {
     beating = beat();
@@ -76,10 +84,11 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     if (readings.length > BEATS_A_MINUTE) readings.shift();
     if (delay.count > 0) eventLoopLag = { meanSeconds: lagOf(delay.mean), p99Seconds: lagOf(delay.percentile(99)) };
     delay.reset();
-    await announce(totals.connections, NODE_TTL_MS);
+    connections = totals.connections;
+    await announce(NODE_TTL_MS);
   }
 
-  async function announce(connections: NodeFacts['connections'], ttlMs: number): Promise<void> {
+  async function announce(ttlMs: number): Promise<void> {
     const facts: NodeFacts = { ...self, connections };
     try {
       const announced = await store.announce({ id: self.id, facts: JSON.stringify(facts), ttlMs });
@@ -100,16 +109,28 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     get oldest() {
       return readings[0];
     },
+    async current() {
+      if (!closed) await within(CURRENT_MS, announce(NODE_TTL_MS));
+      return nodes;
+    },
     async close() {
+      closed = true;
       clearInterval(timer);
       delay.disable();
       // A lifetime of 0 removes the node at once.
-      const leaving = beating.then(() => announce({ websocket: 0, polling: 0, sse: 0, longpoll: 0 }, 0));
-      const patience = new AbortController();
-      await Promise.race([leaving, sleep(LEAVE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
-      patience.abort();
+      const leaving = beating.then(() => {
+        connections = NONE;
+        return announce(0);
+      });
+      await within(LEAVE_MS, leaving);
     },
   };
+}
+
+async function within(ms: number, task: Promise<void>): Promise<void> {
+  const patience = new AbortController();
+  await Promise.race([task, sleep(ms, undefined, { signal: patience.signal }).catch(() => {})]);
+  patience.abort();
 }
 
 /** Node measures nanoseconds between two runs of the timer; the lag is the time beyond the timer's interval. */

@@ -50,6 +50,8 @@ test('the document and the app list the same routes', () => {
     revoked: createRevoked(createLogger('silent')),
     logger: createLogger('silent'),
     prometheus: createPrometheus({ roomLabel: 'room', maxRooms: 1, sampleStore: unused }),
+    refusals: { identify: unused, add: unused, addTo: unused, list: unused },
+    allNodes: { ask: unused },
     authenticate: unused,
     authenticateReader: unused,
     authorizeMetrics: async () => {},

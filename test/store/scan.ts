@@ -1,12 +1,12 @@
-/** The laws of the scan of the log (src/store/scan.ts), for every engine. */
+/** The laws of the scan of the log (src/store/store.ts), for every engine. */
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { audienceOf, type Keying } from '../../src/contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../src/contract/cursor.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import type { Room } from '../../src/contract/rooms.ts';
-import { SCAN_ROWS, type ScanQuery, type ScanResult } from '../../src/store/scan.ts';
-import type { AppendEvent, Store } from '../../src/store/store.ts';
+import { SCAN_ROWS } from '../../src/store/scan.ts';
+import type { AppendEvent, ScanQuery, ScanResult, Store } from '../../src/store/store.ts';
 import { createRandom } from '../support/random.ts';
 import { append, declared, type Engine, HOUR, KEEP, message, NOW, tailOf, ticket } from './conformance.ts';
 

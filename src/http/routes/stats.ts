@@ -8,18 +8,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { integer, parseQuery } from '../../answers/query.ts';
-import { mayAdminister, type Principal } from '../../auth/principal.ts';
+import { tenantsAdministered } from '../../auth/operators.ts';
+import type { Principal } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Config } from '../../config.ts';
 import { parseAudience } from '../../contract/audiences.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { TRANSPORTS } from '../../contract/names.ts';
 import type { LagFigures, LogEdge, RoomFigures, Stats } from '../../contract/stats.ts';
-import type { Logger } from '../../logger.ts';
 import { type Prometheus, SECONDS_BUCKETS, type Totals } from '../../metrics/prometheus.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
-import type { Log, LogBounds, Nodes, StoreStats } from '../../store/store.ts';
-import { createNodeMonitor } from '../node-monitor.ts';
+import type { Log, LogBounds, StoreStats } from '../../store/store.ts';
+import type { NodeMonitor } from '../node-monitor.ts';
 
 const MAX_LIMIT = 200;
 const DEFAULT_LIMIT = 20;
@@ -40,16 +40,11 @@ const SLICE = 2_000;
 export interface StatsDeps {
   readonly config: Config;
   readonly bus: Bus;
-  readonly store: Log & Nodes;
+  readonly store: Log;
   readonly prometheus: Prometheus;
-  readonly logger: Logger;
+  readonly monitor: NodeMonitor;
   readonly draining: () => boolean;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
-}
-
-export interface StatsRoute {
-  readonly handle: Handler;
-  close(): Promise<void>;
 }
 
 /** The whole bridge, or the tenants whose rooms the caller may see. */
@@ -60,10 +55,9 @@ interface SharedStats extends Omit<Stats, 'rooms'> {
   readonly rooms: (limit: number) => Stats['rooms'];
 }
 
-export function createStats(deps: StatsDeps): StatsRoute {
-  const { config, bus, store, prometheus, draining, authenticate } = deps;
+export function createStatsRoute(deps: StatsDeps): Handler {
+  const { config, bus, store, prometheus, monitor, draining, authenticate } = deps;
   const engine = config.storeUrl.startsWith('redis') ? 'redis' : 'sqlite';
-  const monitor = createNodeMonitor(deps);
   const answers = new Map<string, { readonly madeAtMs: number; readonly stats: Promise<SharedStats> }>();
 
   async function handle(context: BridgeContext): Promise<Response> {
@@ -179,13 +173,12 @@ export function createStats(deps: StatsDeps): StatsRoute {
     };
   }
 
-  return { handle, close: monitor.close };
+  return handle;
 }
 
 function scopeOf(principal: Principal): Scope {
-  if (mayAdminister(principal, null)) return '*';
-  const named = principal.kind === 'token' && principal.tenants !== '*' ? principal.tenants : [];
-  const tenants = named.filter((tenantId) => mayAdminister(principal, tenantId));
+  const tenants = tenantsAdministered(principal);
+  if (tenants === null) return '*';
   if (tenants.length > 0) return new Set(tenants);
   throw new BridgeError(
     'forbidden',
