@@ -137,7 +137,9 @@ describe('a log in a file', () => {
       const late = total - STRETCH_RECORDS;
       assert.deepEqual((await numbers({ sinceMs: NOW + late, limit: 1 }))[0], [late]);
       assert.deepEqual(await numbers({ sinceMs: NOW + 2 * total }), [[], false], 'nothing is that late');
-      assert.deepEqual((await numbers({ untilMs: NOW + total / 3 - 130, order: 'desc', limit: 1 }))[0], [total / 3 - 129]);
+      assert.deepEqual((await numbers({ untilMs: NOW + total / 3 - 130, order: 'desc', limit: 1 }))[0], [
+        total / 3 - 129,
+      ]);
       assert.deepEqual(await numbers({ untilMs: NOW - 1, order: 'desc' }), [[], false], 'nothing is that early');
     };
     await check();
