@@ -213,6 +213,27 @@ test('--help lists every command, and every flag of a command; --version is the 
   assert.equal((await run(['--version'])).stdout, `${version}\n`);
 });
 
+test('a bridge that is not there: what to start, on every command', async () => {
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const says = `roomcast: cannot connect to ${url}; is the server running? start it with npx roomcast serve\n`;
+  for (const [args, code] of [
+    [['connections'], 1],
+    [['refusals'], 1],
+    [['revoke', 'list'], 1],
+    [['log'], 1],
+    [['trigger'], 1],
+    [['trigger', 'messages.new'], 1],
+    [['check', url, '--idle', '0'], 2],
+  ] as const) {
+    const result = await run(args, { env: { ROOMCAST_URL: url } });
+    assert.deepEqual([result.code, result.stderr], [code, says], args.join(' '));
+  }
+  const tail = start(['tail', 'ticket:1'], { env: { ROOMCAST_URL: url } });
+  await until('it says so, and retries', () => tail.stderr() === says.replace('\n', '; retrying\n'));
+  tail.child.kill('SIGTERM');
+  await tail.ended;
+});
+
 describe('with a bridge', () => {
   let bridge: TestBridge;
   let env: Record<string, string>;
