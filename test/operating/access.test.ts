@@ -95,7 +95,6 @@ describe('who may operate a bridge', () => {
       ['a scope like admin', { scope: 'Admin administrator admin-x', tenantId: '*' }, everywhere('403 forbidden')],
       ['no scope', { scope: '' }, everywhere('403 forbidden')],
       ['of no tenant', { scope: 'admin', tenantId: [] }, everywhere('403 forbidden')],
-      ['of a null tenant', { scope: 'admin', tenantId: null as never }, everywhere('403 forbidden')],
       ...[{ ticketIds: ['1'] }, { ticketIds: [] }, { agreementIds: ['1'] }, { queueIds: null }].flatMap((claims) => [
         [`narrowed ${JSON.stringify(claims)}`, { scope: 'admin', ...claims }, everywhere('403 forbidden')] as const,
         [
@@ -129,9 +128,10 @@ describe('who may operate a bridge', () => {
     }
     const root = await sign({ sub: 'root', tenantId: '*', scope: 'admin' });
     for (const tenantId of ['t1', '*']) {
-      const token = await sign({ sub: 'fired', tenantId, scope: 'admin' });
+      const sub = `fired from ${tenantId}`;
+      const token = await sign({ sub, tenantId, scope: 'admin' });
       assert.equal((await call(bridge, 'GET /log', token)).status, 200);
-      assert.equal((await call(bridge, 'POST /revocations', root, { sub: 'fired' })).status, 201);
+      assert.equal((await call(bridge, 'POST /revocations', root, { sub })).status, 201);
       await until('revoked', async () => (await call(bridge, 'GET /log', token)).status === 401);
       assert.deepEqual(await outcomesOf(bridge, token), everywhere('401 token_revoked'));
     }
@@ -217,7 +217,7 @@ for (const { name, skip, start } of PLACES) {
           address: random.chance(0.3) ? '127.0.0.1' : undefined,
         };
       };
-      for (let round = 0; round < 150; round++) {
+      for (let round = 0; round < 100; round++) {
         const operator = random.pick(operators);
         const token = await sign({ tenantId: operator[0] === '*' ? '*' : [...operator], scope: 'admin', sub: 'op' });
         const node = random.pick([a, b]);

@@ -63,7 +63,7 @@ for (const { name, skip, start } of PLACES) {
         readonly text: string;
       }
       const log: Record[] = [];
-      for (let n = 0; n < 300; n++) {
+      for (let n = 0; n < 200; n++) {
         const tenantId = random.pick(tenants);
         const note = random.pick(TEXTS);
         const ids = { tenantId, ticketId: `k${random.whole(1, 4)}`, agreementId: random.pick([null, 'a1']), note };
@@ -101,7 +101,7 @@ for (const { name, skip, start } of PLACES) {
         { token: await adminOf('t1'), of: ['t1'] },
         { token: await adminOf('t1', 't2', 't3'), of: tenants },
       ];
-      for (let round = 0; round < 300; round++) {
+      for (let round = 0; round < 80; round++) {
         const { token, of } = random.pick(tokens);
         const draw = <T>(probability: number, make: () => T): T | undefined =>
           random.chance(probability) ? make() : undefined;
@@ -113,12 +113,12 @@ for (const { name, skip, start } of PLACES) {
           queueId: draw(0.1, () => 'q'),
           after: draw(0.2, () => random.pick(log).id),
           before: draw(0.2, () => random.pick(log).id),
-          since: draw(0.2, () => atOf.get(random.pick(log).id) as string),
-          until: draw(0.2, () => atOf.get(random.pick(log).id) as string),
+          since: draw(0.2, () => atOf.get(random.pick(log.slice(0, 100)).id) as string),
+          until: draw(0.2, () => atOf.get(random.pick(log.slice(100)).id) as string),
           event: draw(0.3, () => random.pick(['tickets.updated', 'messages.new', 'leads.updated'])),
           contains: draw(0.3, () => random.pick(TEXTS).slice(0, random.whole(1, 12))),
           order: draw(0.6, () => random.pick(['asc', 'desc'])),
-          limit: draw(0.8, () => random.whole(1, 40)),
+          limit: draw(0.8, () => random.whole(5, 60)),
         };
         const rooms = (['ticketId', 'agreementId', 'userId', 'queueId'] as const)
           .filter((field) => query[field] !== undefined)
@@ -196,11 +196,12 @@ for (const { name, skip, start } of PLACES) {
 
     it('bounds the work of one request, whatever is asked', async (t) => {
       const { a } = await start(t, { extraEvents: ['leads.updated'] });
-      const TOTAL = 12_000;
-      for (let n = 0; n < TOTAL; n += 1000) {
-        const events = Array.from({ length: 1000 }, (_, index) => ({
+      const TOTAL = 1_500;
+      const hay = 'x'.repeat(9_000);
+      for (let n = 0; n < TOTAL; n += 100) {
+        const events = Array.from({ length: 100 }, (_, index) => ({
           event: 'leads.updated',
-          payload: { tenantId: 'deep', n: n + index, ...(n + index === 0 ? { needle: 'in the haystack' } : {}) },
+          payload: { tenantId: 'deep', n: n + index, hay, ...(n + index === 0 ? { needle: 'in the haystack' } : {}) },
         }));
         assert.equal((await a.post({ events })).status, 201);
       }

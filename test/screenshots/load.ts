@@ -20,16 +20,14 @@ const PACE_S = 20;
 
 export interface Load {
   readonly url: string;
-  /** For the console: all tenants, scope `admin`. */
+  /** A token for the console: all tenants. */
   readonly operator: string;
-  /** For somebody's page, as the application gives it to her. */
-  readonly customer: string;
   /** Ana's page comes back with the token that has expired, as it does every few seconds. */
   refuseAna(): Promise<void>;
   close(): Promise<void>;
 }
 
-export function token(claims: object, expires = '2h'): Promise<string> {
+function token(claims: object, expires = '2h'): Promise<string> {
   return new SignJWT({ ...claims })
     .setProtectedHeader({ alg: 'HS256' })
     .setIssuedAt()
@@ -69,8 +67,7 @@ export async function startLoad(port: number, storeUrl: string): Promise<Load> {
 
   return {
     url,
-    operator: await token({ sub: 'operator', tenantId: '*', scope: 'admin' }),
-    customer: await token({ sub: 'bruno', tenantId: 'norte', scope: 'subscribe' }),
+    operator: await token({ sub: 'operator', tenantId: '*', scope: 'admin publish' }),
     async refuseAna() {
       const headers = { authorization: `Bearer ${expired}`, accept: 'text/event-stream' };
       await (await fetch(`${url}/sse?tenantId=norte`, { headers })).text();

@@ -20,7 +20,7 @@ import { toPalettePng } from './palette-png.ts';
 
 const OUT = 'docs/screenshots';
 const MOST_BYTES = 150_000;
-const WIDE = { viewport: { width: 1280, height: 800 } };
+const WIDE = { viewport: { width: 1280, height: 900 } };
 const PHONE = { viewport: { width: 360, height: 740 } };
 const WARM_UP_S = Number(process.env.WARM_UP_S ?? 300);
 const [wanted = ''] = process.argv.slice(2);
@@ -34,6 +34,12 @@ interface Picture {
 }
 
 const themes = ['light', 'dark'] as const;
+
+const showVerdict = (page: Page) =>
+  page
+    .getByText(/expired|expirou/)
+    .first()
+    .waitFor();
 
 const DEMO: readonly Picture[] = [
   ...themes.map((colorScheme) => ({
@@ -50,13 +56,13 @@ const CONSOLE: readonly Picture[] = [
     name: `console-find-${colorScheme}`,
     path: '/console#find?q=user:ana',
     options: { ...WIDE, colorScheme },
-    show: (page: Page) => page.getByText('ana', { exact: false }).first().waitFor(),
+    show: showVerdict,
   })),
   {
     name: 'console-find.pt-BR',
     path: '/console#find?q=user:ana',
     options: { ...WIDE, locale: 'pt-BR' },
-    show: (page) => page.getByText('ana', { exact: false }).first().waitFor(),
+    show: showVerdict,
   },
   {
     name: 'console-log',
@@ -68,7 +74,8 @@ const CONSOLE: readonly Picture[] = [
     name: 'check',
     path: '/check',
     options: { viewport: { width: 900, height: 860 } },
-    show: (page) => page.getByRole('button', { name: /copy/i }).first().waitFor({ timeout: 120_000 }),
+    // The verdict comes after half a minute.
+    show: (page) => page.getByText('Checking…').waitFor({ state: 'detached', timeout: 120_000 }),
   },
   {
     name: 'reference',
@@ -83,17 +90,21 @@ const OVERVIEW: readonly Picture[] = themes.map((colorScheme) => ({
   name: `console-overview-${colorScheme}`,
   path: '/console#overview',
   options: { ...WIDE, colorScheme },
-  show: (page) => page.locator('canvas').first().waitFor(),
+  show: async (page) => {
+    await page.getByText('5 min', { exact: true }).click();
+    await page.locator('canvas').first().waitFor();
+    await page.mouse.move(0, 0);
+  },
 }));
 
-/** A websocket that was cut and came back, and somebody who writes. */
+/** The server was killed and came back, what happened meanwhile was replayed, and somebody types. */
 async function showFault(page: Page): Promise<void> {
   await page.locator('#messages li').nth(3).waitFor();
   await pause(8_000);
   await page.locator('[data-button=kill]').click();
   await pause(4_000);
   await page.locator('[data-button=start]').click();
-  await page.locator('#story [data-kind=websocket]').first().waitFor({ timeout: 60_000 });
+  await page.locator('#transport[data-transport=websocket]').waitFor({ timeout: 60_000 });
   await until('events that were replayed', async () => (await page.locator('#replayed').textContent()) !== '0', 60_000);
   await page.mouse.move(0, 0);
   await showPresence(page);
@@ -108,19 +119,15 @@ async function take(browser: Browser, picture: Picture, url: string, operator?: 
   const context = await browser.newContext(picture.options);
   const page = await context.newPage();
   if (operator !== undefined)
-    await context.addInitScript((token) => {
-      (globalThis as { sessionStorage?: { setItem(key: string, value: string): void } }).sessionStorage?.setItem(
-        'roomcast:console:token',
-        token,
-      );
-    }, operator);
+    await context.addInitScript(`sessionStorage.setItem('roomcast:console:token', ${JSON.stringify(operator)})`);
   await page.goto(url + picture.path);
   await picture.show(page);
   await pause(1_500); // charts and fonts have settled
   const screenshot = await page.screenshot({ animations: 'disabled' });
-  await page.goto('about:blank');
-  const png = await toPalettePng(page, screenshot);
   await context.close();
+  const blank = await browser.newPage();
+  const png = await toPalettePng(blank, screenshot);
+  await blank.close();
   if (png.length > MOST_BYTES) throw new Error(`${picture.name}.png has ${png.length} bytes, more than ${MOST_BYTES}.`);
   writeFileSync(join(OUT, `${picture.name}.png`), png);
   console.log(`${picture.name}.png  ${Math.round(png.length / 1_000)} kB`);

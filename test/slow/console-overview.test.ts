@@ -35,9 +35,10 @@ describeConsole('the Overview in Chromium', ({ start, open, defer }) => {
     await page.keyboard.press('Home');
     let text = '';
     await until('the publish is found by the keyboard', async () => {
-      await page.keyboard.press('ArrowRight');
       text = (await chart.getAttribute('aria-valuetext')) ?? '';
-      return !/Accepted 0\/s|–$/.test(text);
+      const isFound = /^\d.*Accepted [\d.]*[1-9]/.test(text);
+      if (!isFound) await page.keyboard.press('ArrowRight');
+      return isFound;
     });
     assert.match(text, /^\d\d:\d\d:\d\d: Accepted [\d.]+\/s$/);
     await page.keyboard.press('Escape');

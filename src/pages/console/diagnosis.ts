@@ -326,8 +326,12 @@ export type TokenFinding =
 /** The kinds whose claims always narrow. A claim of a declared kind may open rooms instead (`CLAIMED_ROOM_KINDS`). */
 const NARROWING_KINDS: readonly string[] = ['ticket', 'agreement'];
 
-/** What the claims of a token keep it from hearing, the worst first; never empty. */
-export function judgeClaims(claims: Claims, nowMs: number, about: RoomTraffic | null): readonly TokenFinding[] {
+/** What the claims of a token keep it from hearing, the worst first. */
+export function judgeClaims(
+  claims: Claims,
+  nowMs: number,
+  about: RoomTraffic | null,
+): readonly [TokenFinding, ...TokenFinding[]] {
   const { expiresAtMs, validFromMs, scopes, tenants, subject, named } = claims;
   const found: TokenFinding[] = [];
   if (expiresAtMs !== null && expiresAtMs <= nowMs) found.push({ code: 'expired', atMs: expiresAtMs });
@@ -347,5 +351,6 @@ export function judgeClaims(claims: Claims, nowMs: number, about: RoomTraffic | 
       found.unshift({ code: 'otherTenant', tenantId, room });
     } else if (narrowing.length > 0 && !rooms.includes(room)) found.unshift({ code: 'cannotHear', room });
   }
-  return found.length === 0 ? [{ code: 'fine' }] : found;
+  const [first = { code: 'fine' }, ...others] = found;
+  return [first, ...others];
 }

@@ -122,7 +122,7 @@ function Found({ access, feed, finder }: FindProps) {
   return (
     <>
       <Meanings finder={finder} />
-      {error !== null && <Notice tone="warn">{t.stale}</Notice>}
+      {error !== null && feed.state !== 'unreachable' && <Notice tone="warn">{t.stale}</Notice>}
       {missing.length > 0 && <Notice tone="warn">{t.missing(missing.map(nodeName).join(', '))}</Notice>}
       {reading?.kind === 'room' && <RoomCard feed={feed} finder={finder} />}
       <div class={people.length > 1 ? 'find-columns' : ''}>
@@ -168,11 +168,11 @@ function Start() {
 function Meanings({ finder }: { readonly finder: Finder }) {
   const t = findTexts();
   const chosen = finder.reading === null ? '' : formatReading(finder.reading);
+  const isFound = finder.people.some(({ connections }) => connections.length > 0);
   const isWorth = ({ reading, count: connections }: Meaning): boolean =>
     formatReading(reading) === chosen ||
     connections !== 0 ||
-    reading.kind === 'user' ||
-    reading.name.startsWith('ticket:');
+    (!isFound && (reading.kind === 'user' || reading.name.startsWith('ticket:')));
   const meanings = finder.meanings.length > 1 ? finder.meanings.filter(isWorth) : [];
   const secondsAgo = Math.round((Date.now() - finder.askedAtMs) / 1000);
   return (

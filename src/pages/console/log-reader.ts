@@ -56,7 +56,7 @@ export interface LogReader extends Model {
 const PAGE = 100;
 /** Of one end; a stretch around an instant has two. */
 const AROUND = 50;
-export const MAX_SHOWN = 2_000;
+const MAX_SHOWN = 1_000;
 /** Requests that find nothing, until the reader asks its operator. */
 const MAX_ROUNDS = 40;
 const FOLLOW_MS = 1_000;

@@ -14,17 +14,19 @@ interface TokenCardProps {
 export function TokenCard({ claims, about }: TokenCardProps) {
   const t = findTexts().token;
   if (claims === null) return <Notice tone="bad">{t.unreadable}</Notice>;
-  const findings = judgeClaims(claims, Date.now(), about);
-  const isFine = findings.every(({ code }) => code === 'fine');
+  const [first, ...others] = judgeClaims(claims, Date.now(), about);
+  const isFine = first.code === 'fine';
   const { subject, tenants, scopes, expiresAtMs } = claims;
   return (
     <Card title={t.title} note={t.notKept}>
-      <Notice tone={isFine ? 'good' : 'bad'}>
-        <ul>
-          {findings.map((finding) => (
-            <li key={finding.code}>{findingText(finding)}</li>
-          ))}
-        </ul>
+      <Notice tone={isFine ? 'good' : 'bad'} title={findingText(first)}>
+        {others.length > 0 && (
+          <ul>
+            {others.map((finding) => (
+              <li key={finding.code}>{findingText(finding)}</li>
+            ))}
+          </ul>
+        )}
       </Notice>
       <dl class="facts">
         <Fact name={t.subject}>{subject === null ? t.noSubject : <bdi>{subject}</bdi>}</Fact>

@@ -169,7 +169,7 @@ export function createDay({ url, publish, customerTypes, pace, isJammed }: DayOp
       while (!signal.aborted) {
         const talk = isJammed() ? undefined : nextTalk(agents);
         if (talk !== undefined) busy(talk, takeTurn(talk, agents, signal), signal);
-        await pause(between(900, 1_900), signal).catch(() => {});
+        await pause(between(1_200, 2_600), signal).catch(() => {});
       }
       if (today.signal === signal) today = null;
     },

@@ -94,8 +94,10 @@ async function take(path: string, body: unknown): Promise<void> {
   const name = path.replace('/buttons/', '');
   const press = BUTTONS[name];
   if (press === undefined) throw new Error('There is no such button.');
-  tell?.('pressed', name);
+  // Told before it shows; a start, when it is over.
+  if (name !== 'start') tell?.('pressed', name);
   await press();
+  if (name === 'start') tell?.('pressed', name);
   tellState();
 }
 

@@ -9,7 +9,9 @@ type FindingOf<Code extends TokenFinding['code']> = Extract<TokenFinding, { code
 type Refused = Of<'refused'>['refusal'];
 
 const seconds = (ms: number): string => duration(ms / 1000);
-const ago = (at: string): string => relativeTime(Date.parse(at), Date.now());
+/** Within a sentence: Portuguese abbreviates with a full stop. */
+const fromNow = (atMs: number): string => relativeTime(atMs, Date.now()).replace(/\.$/, '');
+const ago = (at: string): string => fromNow(Date.parse(at));
 const over = (transports: readonly (keyof typeof TRANSPORT_LABELS)[], and: string): string =>
   transports.map((one) => TRANSPORT_LABELS[one]).join(` ${and} `);
 
@@ -165,10 +167,9 @@ export const findTexts = defineTexts(
       expires: 'Expires',
       never: 'never',
       findings: {
-        expired: ({ atMs }: FindingOf<'expired'>) =>
-          `The token expired ${relativeTime(atMs, Date.now())}. It is refused.`,
+        expired: ({ atMs }: FindingOf<'expired'>) => `The token expired ${fromNow(atMs)}. It is refused.`,
         notYet: ({ atMs }: FindingOf<'notYet'>) =>
-          `The token becomes valid ${relativeTime(atMs, Date.now())}. Until then it is refused. Compare the clocks.`,
+          `The token becomes valid ${fromNow(atMs)}. Until then it is refused. Compare the clocks.`,
         forAllTenants: (_: FindingOf<'forAllTenants'>) =>
           'A token for all tenants (tenantId "*") publishes, but cannot listen.',
         noTenant: (_: FindingOf<'noTenant'>) => 'The token names no tenant (claim tenantId). It may hear nothing.',
@@ -222,7 +223,7 @@ export const findTexts = defineTexts(
     },
     hints: {
       sseHeld: (_: HintOf<'sseHeld'>) =>
-        'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back: the connection check shows it.',
+        'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back. An application with roomcast/client uses SSE only where WebSockets are blocked. The connection check shows both.',
       ownTenantToo: ({ last, room }: HintOf<'ownTenantToo'>) =>
         `Its own tenant has a ${room}, too, which it hears: the newest event there was accepted ${ago(last.at)}. Is it the right one?`,
       lastWent: ({ last, room }: HintOf<'lastWent'>) =>
@@ -391,9 +392,8 @@ export const findTexts = defineTexts(
       expires: 'Expira',
       never: 'nunca',
       findings: {
-        expired: ({ atMs }) => `O token expirou ${relativeTime(atMs, Date.now())}. Ele é recusado.`,
-        notYet: ({ atMs }) =>
-          `O token passa a valer ${relativeTime(atMs, Date.now())}. Até lá é recusado. Compare os relógios.`,
+        expired: ({ atMs }) => `O token expirou ${fromNow(atMs)}. Ele é recusado.`,
+        notYet: ({ atMs }) => `O token passa a valer ${fromNow(atMs)}. Até lá é recusado. Compare os relógios.`,
         forAllTenants: () => 'Um token de todos os tenants (tenantId "*") publica, mas não pode ouvir.',
         noTenant: () => 'O token não indica nenhum tenant (claim tenantId). Ele não pode ouvir nada.',
         noSubscribe: () => 'Falta ao token o escopo subscribe. Ele não pode ouvir nada.',
@@ -440,7 +440,7 @@ export const findTexts = defineTexts(
     },
     hints: {
       sseHeld: () =>
-        'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream: o teste de conexão mostra isso.',
+        'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream. Um aplicativo com roomcast/client só usa SSE onde WebSockets são bloqueados. O teste de conexão mostra os dois casos.',
       ownTenantToo: ({ last, room }) =>
         `O próprio tenant também tem ${room}, que a pessoa ouve: o evento mais recente ali foi aceito ${ago(last.at)}. É a sala certa?`,
       lastWent: ({ last, room }) =>
