@@ -37,6 +37,7 @@ import { createLogger, createSparseWarning } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
 import { createTopics } from './store/topics.ts';
+import { createCheckArrivals } from './transports/check-arrivals.ts';
 import { createCheckGate } from './transports/check-gate.ts';
 import { createConnected } from './transports/connected.ts';
 import { createGate } from './transports/gate.ts';
@@ -115,7 +116,7 @@ const HOUR_MS = 3_600_000;
  */
 export async function createBridge(options: Partial<Config> = {}): Promise<Bridge> {
   const config = configure(options);
-  const logger = createLogger(config.logLevel);
+  const logger = createLogger(config.logLevel, config.logFormat);
   const keying = keyingOf(config.authMode);
   const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
   const revoked = createRevoked(logger);
@@ -198,10 +199,12 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
   const checkGate = createCheckGate(config, gate);
-  const checkRoutes = createCheckRoutes({ config, metrics, gate: checkGate, ready });
+  const checkArrivals = createCheckArrivals();
+  const checkRoutes = createCheckRoutes({ config, metrics, gate: checkGate, arrivals: checkArrivals, ready });
   const socketio = createSocketIo({
     ...common,
     checkGate,
+    checkArrivals,
     principalOf: (handshake) =>
       principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     origins,

@@ -39,7 +39,7 @@ const nodeFacts = z.object({
 });
 type Announced = z.output<typeof nodeFacts>;
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
 };
 

@@ -178,10 +178,12 @@ test('the links of the reference resolve, also behind a proxy that strips a pref
   const bridge = await startBridge({ basePath: '/a/b' });
   try {
     const page = await (await fetch(`${bridge.url}/docs`)).text();
-    const links = [...page.matchAll(/href="([^#"]+)"/g)].map(([, link]) => link as string);
+    const links = [...page.matchAll(/(?:href|src)="(?!data:)([^#"]+)"/g)].map(([, link]) => link as string);
     assert.deepEqual(
       links.map((link) => new URL(link, 'https://proxy/prefix/docs').pathname),
-      ['openapi.json', 'openapi.yaml', 'asyncapi.yaml', 'console', 'check'].map((name) => `/prefix/${name}`),
+      ['assets/docs.css', 'assets/docs.js', 'openapi.json', 'openapi.yaml', 'asyncapi.yaml', 'console', 'check'].map(
+        (name) => `/prefix/${name}`,
+      ),
     );
   } finally {
     await bridge.close();

@@ -556,6 +556,7 @@ const CHECK_FACTS = {
   socketPath: '/socket.io',
   httpVersion: '1.1',
   proxyHeaders: ['via'],
+  node: 'V1StGXR8',
 };
 const checkPoll: Operation = {
   operationId: 'checkPoll',
@@ -564,7 +565,8 @@ const checkPoll: Operation = {
   description:
     'To an intermediary, this looks like a long poll. The response also has the facts that a check needs: whether the log ' +
     'accepts events, the Socket.IO path, the heartbeat interval in milliseconds, the HTTP version of your request as it ' +
-    'arrived, and the names of the headers that proxies added. You need no token.',
+    'arrived, the names of the headers that proxies added, and a random name of the node. With `id`, `websocket` says how ' +
+    'the websocket handshake with that `check` in its query arrived; it is null if none did. You need no token.',
   security: [{}],
   parameters: parametersOf(CHECK_POLL_QUERY),
   responses: {

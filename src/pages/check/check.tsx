@@ -6,11 +6,21 @@
  */
 import { render } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { Cause } from '../../check/causes.ts';
 import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
 import { type CheckResult, EMPTY_RESULT } from '../../check/result.ts';
 import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../../check/run.ts';
-import { adviceTitle, LANGUAGES, messageText, TEXTS, verdictText } from '../../check/texts.ts';
+import {
+  adviceTitle,
+  causeText,
+  fixText,
+  LANGUAGES,
+  linesTitle,
+  messageText,
+  TEXTS,
+  verdictText,
+} from '../../check/texts.ts';
 import { type Level, type TransportVerdict, type Verdict, verdictOf } from '../../check/verdict.ts';
 import { useModels } from '../console/model.ts';
 import { LANGUAGE_NAMES, LANGUAGE_TAGS, type Language, language as pageLanguage } from '../language.ts';
@@ -87,6 +97,7 @@ function Page() {
       </header>
       <p class="intro">{texts.intro}</p>
       <VerdictPanel verdict={finished?.verdict ?? null} progress={progress} language={language} again={again} />
+      {finished !== null && <Causes causes={verdict.causes} language={language} />}
       <section aria-labelledby="tested">
         <h2 id="tested">{texts.tested}</h2>
         <ul class="transports">
@@ -132,6 +143,36 @@ function List({ id, title, children }: { id: string; title: string; children: re
           <li key={text}>{text}</li>
         ))}
       </ul>
+    </section>
+  );
+}
+
+function Causes({ causes, language }: { causes: readonly Cause[]; language: Language }) {
+  if (causes.length === 0) return null;
+  const { causeTitle, fixTitle } = TEXTS[language];
+  return (
+    <section aria-labelledby="causes">
+      <h2 id="causes">{causeTitle}</h2>
+      {causes.map((cause) => {
+        const fix = fixText(cause, language);
+        return (
+          <div key={cause.code} class="cause" data-cause={cause.code}>
+            <p>{causeText(cause, language)}</p>
+            {fix !== null && (
+              <>
+                <h3>{fixTitle}</h3>
+                <p>{fix}</p>
+              </>
+            )}
+            {cause.remedies.map(({ proxy, lines }) => (
+              <figure key={proxy}>
+                <figcaption>{linesTitle(proxy, language)}</figcaption>
+                <pre>{lines}</pre>
+              </figure>
+            ))}
+          </div>
+        );
+      })}
     </section>
   );
 }
@@ -210,6 +251,8 @@ function TransportRow({ verdict, isTested, isFinished, isUsed, language }: Trans
   const texts = TEXTS[language];
   const { transport, outcome, level } = verdict;
   const facts = isTested ? factTexts(verdict, language) : [];
+  let about = isFinished ? texts.untested : texts.about[transport];
+  if (isTested) about = facts.length === 0 ? texts.nothingArrived : unbroken(facts.join('\u00a0· '));
   let result = isFinished ? '–' : texts.waiting;
   if (isTested) result = `${resultText(verdict, language)}${isFinished ? '' : '…'}`;
   return (
@@ -222,7 +265,7 @@ function TransportRow({ verdict, isTested, isFinished, isUsed, language }: Trans
         {isTested && <Mark level={level} />}
         {result}
       </p>
-      <p class="facts">{facts.length === 0 ? texts.about[transport] : unbroken(facts.join('\u00a0· '))}</p>
+      <p class="facts">{about}</p>
     </li>
   );
 }

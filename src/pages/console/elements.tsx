@@ -385,7 +385,7 @@ export function Notice({ tone, title, children, isAnnounced = true }: NoticeProp
   );
 }
 
-/** An error of the bridge: what it means in the reader's language, then the bridge's own words and its code. */
+/** An error of the bridge: its own words and its code, after a sentence in the reader's language if that is another. */
 export function Fault({ error }: { readonly error: RoomcastError }) {
   const sentence = errorSentence(error.code);
   return (

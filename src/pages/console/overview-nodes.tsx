@@ -1,5 +1,5 @@
 /** The log and the nodes, each with a clear state. */
-import type { NodeFacts, SilentNode, Stats } from '../../contract/stats.ts';
+import type { NodeFacts, Stats } from '../../contract/stats.ts';
 import { Card, type Column, DataTable, Fact, State, Time, type Tone } from './elements.tsx';
 import { bytes, count, dateAndTime, duration, milliseconds, NOTHING } from './format.ts';
 import type { Sample } from './history.ts';
@@ -97,7 +97,8 @@ function rowsOf({ node, connections, nodes, silentNodes }: Stats): NodeRow[] {
   const names = host === null || pid === null ? {} : { host, pid };
   const here: NodeRow = { id, ...names, version, startedAt, connections, ...stateOf(node) };
   const others = (nodes ?? []).filter((other) => other.id !== id);
-  const silent = (silentNodes ?? []).map((other: SilentNode) => ({
+  // Its uptime is unknown: perhaps it runs, and cannot reach Redis.
+  const silent = (silentNodes ?? []).map(({ startedAt, ...other }) => ({
     ...other,
     tone: 'bad' as const,
     state: t.silent(dateAndTime(Date.parse(other.silentSince))),

@@ -58,7 +58,7 @@ export function Overview({ access, feed, theme }: OverviewProps) {
       <div class="columns even details">
         <Rooms access={access} rooms={stats.rooms} />
         <div class="stack">
-          <Refusals access={access} refused={stats.refused} />
+          <Refusals access={access} />
           <LogCard stats={stats} verdict={log} />
           <NodesCard stats={stats} samples={samples} />
         </div>
@@ -83,6 +83,7 @@ interface VerdictsProps {
 function Verdicts({ stats, samples, log }: VerdictsProps) {
   const t = overviewTexts();
   const { connections } = stats;
+  const refusals = refusalVerdict(samples);
   return (
     <section aria-label={t.state} class="verdicts">
       <VerdictCard title={t.log.title} verdict={log} />
@@ -97,8 +98,8 @@ function Verdicts({ stats, samples, log }: VerdictsProps) {
           ))}
         </dl>
       </VerdictCard>
-      <VerdictCard title={t.refusals.title} verdict={refusalVerdict(samples)}>
-        <a href={hrefOf('find')}>{t.refusals.find}</a>
+      <VerdictCard title={t.refusals.title} verdict={refusals}>
+        {refusals.tone !== 'good' && <a href={hrefOf('find')}>{t.refusals.find}</a>}
       </VerdictCard>
     </section>
   );
@@ -254,39 +255,37 @@ function nameOf({ nodes }: Stats, id: string | undefined): string | null {
   return node === undefined ? null : `${node.host} ${node.pid}`;
 }
 
-/** The newest refusals are read again once there are more. */
 const REFUSALS_MS = 5_000;
 const MAX_REFUSALS = 100;
 const MAX_GROUPS = 6;
 
-function Refusals({ access, refused }: { readonly access: Access; readonly refused: number }) {
+function Refusals({ access }: { readonly access: Access }) {
   const t = overviewTexts().refusals;
   const [page, setPage] = useState<OperatorPage<RefusalItem> | null>(null);
   const [fault, setFault] = useState<string | null>(null);
-  const dueAtMs = useRef(0);
   useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
     let isOver = false;
-    const timer = setTimeout(
-      async () => {
-        dueAtMs.current = Date.now() + REFUSALS_MS;
-        try {
-          const next = await access.request<OperatorPage<RefusalItem>>('refusals', { query: { limit: MAX_REFUSALS } });
-          if (isOver) return;
-          setPage(next);
-          setFault(null);
-        } catch (error) {
-          // While the server is away, the frame says so.
-          const { status, message } = error as { readonly status: number | null; readonly message: string };
-          if (!isOver) setFault(status === 403 || status === 401 ? message : null);
-        }
-      },
-      Math.max(0, dueAtMs.current - Date.now()),
-    );
+    async function ask(): Promise<void> {
+      try {
+        const next = await access.request<OperatorPage<RefusalItem>>('refusals', { query: { limit: MAX_REFUSALS } });
+        if (isOver) return;
+        setPage(next);
+        setFault(null);
+      } catch (error) {
+        if (isOver) return;
+        // While the server is away, the frame says so.
+        const { status, message } = error as { readonly status: number | null; readonly message: string };
+        setFault(status === 403 ? message : null);
+      }
+      timer = setTimeout(() => void ask(), REFUSALS_MS);
+    }
+    void ask();
     return () => {
       isOver = true;
       clearTimeout(timer);
     };
-  }, [access, refused]);
+  }, [access]);
   return (
     <Card title={t.newest} note={t.newestNote} class="refusals">
       {fault !== null && <Notice tone="warn">{fault}</Notice>}

@@ -23,6 +23,7 @@ import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import { allKinds } from '../../contract/rooms.ts';
 import { createSignalCatalog, SIGNAL } from '../../contract/signals.ts';
+import type { CheckArrivals } from '../check-arrivals.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
 import { createSignalCounter } from '../signals.ts';
@@ -60,6 +61,7 @@ export interface SocketIoDeps
   readonly gate: Gate;
   readonly checkGate: CheckGate;
   readonly refusals: Refusals;
+  readonly checkArrivals: Pick<CheckArrivals, 'note'>;
   readonly revoked: Revoked;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
@@ -243,6 +245,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
     // As Engine.IO reads them: the last one counts, and an empty `sid` asks for a new session.
     const lastOf = (name: string): string => query.getAll(name).at(-1) ?? '';
+    if (lastOf('transport') === 'websocket') deps.checkArrivals.note(lastOf('check'), request);
     requireRevision(lastOf('EIO'));
     const isUpgrade = !(peer instanceof ServerResponse);
     if (isUpgrade && lastOf('transport') !== 'websocket') {
