@@ -435,9 +435,10 @@ for (const [cause, given, about, codes] of [
 
 test('a fault of the bridge comes before any verdict', () => {
   const log = { healthy: true, reached: true };
-  const fault = (stats: object, state = 'live') =>
-    serverFault({ state, stats: { redis: null, node: {}, log, ...stats } as never });
+  const fault = (stats: object, state = 'live', isFailing = false) =>
+    serverFault({ state, stats: { redis: null, node: {}, log, ...stats } as never }, isFailing);
   assert.equal(fault({}), null);
+  assert.equal(fault({}, 'live', true), 'logFull', 'a disk that takes small writes only');
   assert.equal(fault({ log: { healthy: false, reached: true } }), 'logFull');
   assert.equal(fault({ log: { healthy: true, reached: false } }), 'logAway');
   assert.equal(

@@ -122,7 +122,7 @@ describeConsole('Find and Log in Chromium', ({ start, open, defer }: ConsoleSuit
     // A link with a token in it shows nothing of it.
     await page.goto(`${bridge.url}/console?again#find?q=${pasted}`);
     await page.getByText('Why does this user see nothing?').waitFor();
-    assert.equal((await page.content()).includes(signature), false);
+    assert.equal(`${page.url()} ${await page.content()}`.includes(signature), false);
   });
 
   test('disconnect, revoke and lift say what will happen, and it happens', async () => {

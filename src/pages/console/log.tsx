@@ -46,7 +46,7 @@ export function Log({ access, feed, reader, eventNames }: LogProps) {
       <Refusal reader={reader} />
       <div class="log-columns">
         <Events access={access} feed={feed} reader={reader} selected={selected} pinned={pinned} select={setSelected} />
-        <LogEvent access={access} entry={selected} pinned={pinned} pin={setPinned} />
+        {selected !== null && <LogEvent access={access} entry={selected} pinned={pinned} pin={setPinned} />}
       </div>
     </>
   );
