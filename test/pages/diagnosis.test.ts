@@ -138,6 +138,13 @@ const ROWS: readonly Row[] = [
     next: 'signInAgain',
   },
   {
+    cause: 'a misspelt parameter of a stream',
+    evidence: { refusals: [refusal({ what: 'GET /sse', code: 'unknown_parameter' })] },
+    level: 'bad',
+    verdict: { code: 'refused' },
+    next: 'fixRoomName',
+  },
+  {
     cause: 'nobody, and every node answered',
     evidence: {},
     level: 'bad',

@@ -67,7 +67,7 @@ describeConsole('Find and Log in Chromium', ({ start, open, defer }: ConsoleSuit
       ['clara', 'joinRefused', 'may not join tickett:5'],
       ['davi ticket:5', 'otherTenant', 'belong to the tenant acme, but its token is for globex'],
       ['eva', 'refused', 'the token has expired'],
-      ['fabio ticket:5', 'joinRefused', 'the token does not allow it'],
+      ['fabio ticket:5', 'joinRefused', 'the token for acme does not allow it'],
       ['gil', 'noRooms', 'in no room'],
       ['nobody', 'absent', 'Nobody with this name is connected'],
     ] as const) {

@@ -62,6 +62,7 @@ export function PersonView({ access, finder, dossier, nodeName }: PersonViewProp
         actions={<Actions access={access} finder={finder} dossier={dossier} />}
       >
         <Notice tone={TONES[level]} title={verdictText(verdict)} isAnnounced={false}>
+          {'refusal' in verdict && <p lang="en">{verdict.refusal.message}</p>}
           {hints.length > 0 && (
             <ul>
               {hints.map((hint, index) => (
@@ -249,6 +250,9 @@ function RoomItem({ room, traffic }: { readonly room: Room; readonly traffic: Ro
 
 const FIRST_REFUSALS = 10;
 
+/** Whether the page has words of its own, beside those of the bridge. */
+const isNamed = (refusal: RefusalItem): boolean => !refusal.message.startsWith(reasonText(refusal));
+
 function Refusals({ refusals }: { readonly refusals: readonly RefusalItem[] }) {
   const t = findTexts();
   const [shown, setShown] = useState(FIRST_REFUSALS);
@@ -264,7 +268,7 @@ function Refusals({ refusals }: { readonly refusals: readonly RefusalItem[] }) {
             <span>
               {reasonText(refusal)} <Badge tone="bad">{refusal.code}</Badge>
               <br />
-              <span class="note">{refusal.message}</span>
+              {isNamed(refusal) && <span class="note">{refusal.message}</span>}
             </span>
             <span class="note">
               <bdi>{refusal.address}</bdi>
