@@ -31,7 +31,7 @@ import { createNodeMonitor } from './http/node-monitor.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
 import { connectionAnswerers } from './http/routes/connections.ts';
 import { refusalAnswerers } from './http/routes/refusals.ts';
-import { createStatsRoute } from './http/routes/stats.ts';
+import { createStats } from './http/routes/stats.ts';
 import { createHttpServer } from './http/server.ts';
 import { createLogger, createSparseWarning } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
@@ -217,7 +217,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     answerers: { ...connectionAnswerers(connected, monitor.self.id), ...refusalAnswerers(refusals, monitor.self.id) },
     logger,
   });
-  const stats = createStatsRoute({
+  const stats = createStats({
     ...common,
     prometheus,
     monitor,
@@ -266,6 +266,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const drained = Promise.all([server.drain(cutAfterMs), metricsServer?.drain(cutAfterMs)]);
     for (const transport of [socketio, sse, polling, checkRoutes]) transport.drain();
     await drained;
+    stats.close();
     await monitor.close();
     await socketio.close();
     await bus.close();

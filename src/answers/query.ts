@@ -37,13 +37,28 @@ export function flag(fallback: boolean, description: string) {
 }
 
 /** A text that is not empty. */
-export function text(description: string) {
+export function text(description: string, maxLength?: number) {
+  const length = maxLength ?? Number.POSITIVE_INFINITY;
   return z
     .string()
     .min(1, 'must not be empty')
+    .max(length, `must be at most ${length} characters long`)
     .nullable()
     .default(null)
-    .meta({ description, schema: { type: 'string', minLength: 1 } });
+    .meta({ description, schema: { type: 'string', minLength: 1, ...(maxLength && { maxLength }) } });
+}
+
+/** An ISO 8601 instant, as milliseconds since 1970. */
+export function instant(description: string) {
+  return z.iso
+    .datetime({
+      offset: true,
+      error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
+    })
+    .transform((instant) => Date.parse(instant))
+    .nullable()
+    .default(null)
+    .meta({ description, schema: { type: 'string', format: 'date-time' } });
 }
 
 /** Where to continue: a cursor, `start` or `now`. */

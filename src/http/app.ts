@@ -18,6 +18,7 @@ import { BridgeError } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Revocations } from '../store/revocations.ts';
+import type { LogScan } from '../store/scan.ts';
 import type { Erasure, Secrets, TicketState } from '../store/store.ts';
 import type { Gate } from '../transports/gate.ts';
 import type { AllNodes } from './all-nodes.ts';
@@ -25,6 +26,7 @@ import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
 import { createConnectionRoutes } from './routes/connections.ts';
 import { createEraseRoutes } from './routes/erase.ts';
+import { createLogRoute } from './routes/log.ts';
 import { createOpsRoutes, type OpsDeps } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
@@ -33,19 +35,20 @@ import { createRefusalsRoute } from './routes/refusals.ts';
 import { createRevocationRoutes } from './routes/revocations.ts';
 import { createSignalRoutes } from './routes/signals.ts';
 import { createStateRoutes } from './routes/state.ts';
+import type { StatsRoutes } from './routes/stats.ts';
 import { rawPathOf } from './target.ts';
 
 export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState & Erasure & Secrets & Revocations;
+  readonly store: TicketState & Erasure & Secrets & Revocations & LogScan;
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
   readonly refusals: Refusals;
   readonly allNodes: AllNodes;
-  readonly stats: Handler;
+  readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
@@ -100,12 +103,14 @@ export function createApp(deps: AppDeps): BridgeApp {
     // A token with the scope `admin`.
     ['DELETE', '/tickets/:ticketId', erase.ticket],
     ['DELETE', '/tenants/:tenantId', erase.tenant],
-    ['GET', '/stats', deps.stats],
+    ['GET', '/stats', deps.stats.stats],
+    ['GET', '/stats/history', deps.stats.statsHistory],
     ['GET', '/connections', connections.list],
     ['GET', '/connections/:id', connections.get],
     ['DELETE', '/connections', connections.closeAll],
     ['DELETE', '/connections/:id', connections.close],
     ['GET', '/refusals', createRefusalsRoute(deps)],
+    ['GET', '/log', createLogRoute(deps)],
     ['POST', '/revocations', revocations.create],
     ['GET', '/revocations', revocations.list],
     ['DELETE', '/revocations/:id', revocations.lift],

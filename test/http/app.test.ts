@@ -46,7 +46,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     mintPass: unused,
     ready: () => true,
     transports: { sse: unused, events: unused },
-    stats: unused,
+    stats: { stats: unused, statsHistory: unused },
     check: { stream: unused, poll: unused },
     ...deps,
   });

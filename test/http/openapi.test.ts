@@ -58,7 +58,7 @@ test('the document and the app list the same routes', () => {
     mintPass: unused,
     ready: unused,
     transports: { sse: unused, events: unused },
-    stats: unused,
+    stats: { stats: unused, statsHistory: unused },
     check: { stream: unused, poll: unused },
   });
   const routes = app.routes

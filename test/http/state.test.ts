@@ -352,7 +352,7 @@ describe('state routes and tokens', () => {
       mintPass: unused,
       ready: () => true,
       transports: { sse: unused, events: unused },
-      stats: unused,
+      stats: { stats: unused, statsHistory: unused },
       check: { stream: unused, poll: unused },
     });
     const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));

@@ -12,7 +12,7 @@ import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
 import { REFUSALS_QUERY } from '../routes/refusals.ts';
 import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
-import { STATS_QUERY } from '../routes/stats.ts';
+import { HISTORY_QUERY, STATS_QUERY } from '../routes/stats.ts';
 import { CONNECTION_EXAMPLE, REFUSAL_EXAMPLE } from './operating.ts';
 import {
   CHANGE_PAYLOAD,
@@ -40,7 +40,7 @@ import {
   text,
 } from './parts.ts';
 import type { Declared } from './schemas.ts';
-import { STATS_EXAMPLE } from './stats.ts';
+import { STATS_EXAMPLE, STATS_HISTORY_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
 /** Without a type: some tools check the text, others each event as an object. */
@@ -375,6 +375,23 @@ const stats: Operation = {
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
 };
 
+const statsHistory: Operation = {
+  operationId: 'statsHistory',
+  tags: ['Operate'],
+  summary: 'Get the last 60 minutes of a node',
+  description:
+    'Returns what the node that answers did, as columns with one value per point: one point a second for the last ' +
+    '5 minutes (`step=1`), or one per 10 seconds for the last 60 (`step=10`). To follow it, ask again with `since`. The ' +
+    'node keeps the points in memory, so they begin anew with it (`node`). There is no point for a time in which the ' +
+    'machine slept, the process was stopped, or the clock was set. The columns hold counts and measurements of the whole ' +
+    'node, and no names. With tokens, you need the scope `admin`, as for `GET /stats`.',
+  parameters: parametersOf(HISTORY_QUERY),
+  responses: {
+    200: ok('The points.', json(ref('StatsHistory'), 'history', STATS_HISTORY_EXAMPLE)),
+    ...problems(STATE_PROBLEMS),
+  },
+};
+
 const REVOCATION = {
   id: '17-6f0c1d2e3a4b5c6d',
   sub: 'user-1',
@@ -615,6 +632,7 @@ export const pathsOf = (declared: Declared): Paths => ({
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
+  '/stats/history': { get: statsHistory },
   '/connections': { get: connections(declared), delete: closeConnections(declared) },
   '/connections/{id}': { get: connection, delete: closeConnection },
   '/refusals': { get: refusals },

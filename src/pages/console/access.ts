@@ -63,6 +63,7 @@ export function createAccess(): Access {
           .trim()
           .replace(/^bearer\s+/i, '') || null;
       stored.set(token);
+      lastTenant = null;
       http = createHttp(BASE, token ?? undefined);
       changes.notify();
     },
@@ -89,18 +90,19 @@ export function canListen({ claims }: Access): boolean {
   return claims === null || (claims.scopes.includes('subscribe') && !claims.tenants.includes(ALL_TENANTS));
 }
 
-const lastTenant = storedValue('sessionStorage', 'roomcast:console:tenant');
+let lastTenant: string | null = null;
 
-/** Keeps the tenant of a form for the next one. */
-export const rememberTenant = (id: string): void => lastTenant.set(id);
+/** Keeps the tenant of a form for the next one, until the token changes. */
+export function rememberTenant(id: string): void {
+  lastTenant = id;
+}
 
 /**
- * The tenant that a form starts with: the token's, if it names one, else the one used last in this tab. The first is
+ * The tenant that a form starts with: the token's, if it names one, else the one of the form before. The first is
  * `console`, which is nobody's: a test event must not reach customers because somebody pressed a button to see it work.
  */
 export function defaultTenant({ claims }: Access): string {
   const own = claims?.tenants.filter((id) => id !== ALL_TENANTS) ?? [];
-  const last = lastTenant.get();
-  if (own.length > 0) return own.find((id) => id === last) ?? (own[0] as string);
-  return last ?? 'console';
+  if (own.length > 0) return own.find((id) => id === lastTenant) ?? (own[0] as string);
+  return lastTenant ?? 'console';
 }

@@ -6,18 +6,19 @@
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { LANGUAGES } from '../../check/texts.ts';
-import type { Room } from '../../contract/rooms.ts';
 import { LANGUAGE_NAMES, language } from '../language.ts';
 import { createAccess } from './access.ts';
 import { Compare } from './compare.tsx';
 import { createComparison } from './comparison.ts';
 import { Notice, Select, State, useNow } from './elements.tsx';
 import { Find } from './find.tsx';
+import { createFinder } from './finder.ts';
 import { dateAndTime, relativeTime, TRANSPORT_LABELS } from './format.ts';
 import { Icon } from './icons.tsx';
 import { Live } from './live.tsx';
 import { createLiveTail, isRefused } from './live-tail.ts';
 import { Log } from './log.tsx';
+import { createLogReader } from './log-reader.ts';
 import { useModels } from './model.ts';
 import { Overview } from './overview.tsx';
 import { Publish } from './publish.tsx';
@@ -35,6 +36,8 @@ const feed = createStatsFeed(access);
 const server = createServerState(feed);
 const tail = createLiveTail(access);
 const comparison = createComparison(access);
+const finder = createFinder(access);
+const logReader = createLogReader(access);
 
 function Console() {
   useModels(access, language, route, server);
@@ -79,9 +82,9 @@ function Console() {
         </h2>
         {server.isAway && <Away />}
         <TokenPanel access={access} feed={feed} />
-        {view === 'find' && <Find access={access} />}
-        {view === 'log' && <Log access={access} />}
-        {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
+        {view === 'find' && <Find access={access} feed={feed} finder={finder} />}
+        {view === 'log' && <Log access={access} feed={feed} reader={logReader} eventNames={eventNames} />}
+        {view === 'overview' && <Overview access={access} feed={feed} theme={theme} />}
         {view === 'live' && <Live tail={tail} feed={feed} eventNames={eventNames} />}
         {view === 'publish' && <Publish access={access} feed={feed} tail={tail} eventNames={eventNames} />}
         {view === 'compare' && <Compare access={access} comparison={comparison} eventNames={eventNames} />}
@@ -193,11 +196,6 @@ function Away() {
       </p>
     </Notice>
   );
-}
-
-function openTail(room: Room): void {
-  tail.add(room);
-  goTo('live');
 }
 
 render(<Console />, document.getElementById('page') as HTMLElement);

@@ -385,7 +385,7 @@ export function Notice({ tone, title, children, isAnnounced = true }: NoticeProp
   );
 }
 
-/** An error of the bridge: what it means in the reader's language, then the bridge's own words and its code. */
+/** An error of the bridge: its own words and its code, after a sentence in the reader's language if that is another. */
 export function Fault({ error }: { readonly error: RoomcastError }) {
   const sentence = errorSentence(error.code);
   return (
@@ -413,17 +413,19 @@ interface DialogProps {
 /** Asks before something is done. Show it by rendering it, and hide it by not rendering it. */
 export function Dialog({ title, onClose, children, action, isDangerous = false, onConfirm, isBusy }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const isShown = useRef(true);
   const id = useId();
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    const element = dialog.current;
+    element?.showModal();
+    return () => {
+      isShown.current = false;
+      // Closing, unlike removing, brings the focus back to where it was.
+      element?.close();
+    };
+  }, []);
   return (
-    <dialog
-      ref={dialog}
-      aria-labelledby={id}
-      onCancel={(event) => {
-        event.preventDefault();
-        onClose();
-      }}
-    >
+    <dialog ref={dialog} aria-labelledby={id} onClose={() => isShown.current && onClose()}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -530,9 +532,9 @@ export function useNow(intervalMs: number): number {
 
 /** An instant, relative and absolute: `5 min ago · 14:03:59`. */
 export function Time({ at }: { readonly at: string | number }) {
-  const nowMs = useNow(1_000);
   const date = new Date(at);
   const atMs = date.getTime();
+  const nowMs = useNow(Math.abs(Date.now() - atMs) < 60_000 ? 1_000 : 10_000);
   const iso = date.toISOString();
   return (
     <time dateTime={iso} title={iso}>

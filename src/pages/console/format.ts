@@ -45,11 +45,11 @@ function short(value: number): string {
 /** `12.5/s`; null is unknown. */
 export const rate = (perSecond: number | null): string => (perSecond === null ? NOTHING : `${short(perSecond)}/s`);
 
-/** Seconds, as `12.5 ms`, or `12.5 s` from 10 s. */
+/** Seconds, as `12.5 ms`, or `1.25 s` from 1 s. */
 export function milliseconds(seconds: number | null): string {
   if (seconds === null) return NOTHING;
   const ms = seconds * 1000;
-  if (ms >= 10_000) return `${formats().tenth.format(seconds)} s`;
+  if (ms >= 1_000) return `${short(seconds)} s`;
   return `${short(ms)} ms`;
 }
 

@@ -115,7 +115,7 @@ function PublishForm({ access, feed, tail, eventNames }: PublishProps) {
     setBusy(true);
     try {
       const published = await publish(access, sent);
-      rememberTenant(String(sent.payload.tenantId));
+      rememberTenant(String(sent.payload.tenantId ?? sent.tenantId));
       setOutcome(published);
       listenTo(published.rooms as readonly Room[]);
       setSample(sampleOf(event));
@@ -236,7 +236,7 @@ function Input({ field, value, fault, options: suggestions, change }: InputProps
       isRequired={isRequired}
       hint={field === ROOMS ? t.roomsHint : field === TENANT ? t.tenantHint : undefined}
       onInput={change}
-      {...(isObject && { rows: Math.min(12, Math.max(2, value.split('\n').length)) })}
+      {...(isObject && { rows: Math.min(14, Math.max(2, value.split('\n').length)) })}
       {...(suggestions.length > 0 && { options: suggestions })}
     />
   );
@@ -333,7 +333,8 @@ function payloadOf(fields: readonly FormField[], values: Values): { payload: Pay
   const payload: Record<string, unknown> = {};
   for (const { name, isRequired, isObject } of fields) {
     const value = values[name] ?? '';
-    if (value === '' && !isRequired) continue;
+    const isBeside = name === 'tenantId' && values[TENANT.name] !== undefined && values[TENANT.name] !== '';
+    if (value === '' && (!isRequired || isBeside)) continue;
     payload[name] = isObject ? parsed(value, name, faults) : value;
   }
   const more = values[MORE_KEYS.name] ?? '';

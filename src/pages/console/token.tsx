@@ -34,7 +34,7 @@ export function TokenPanel({ access, feed }: TokenPanelProps) {
     </Button>
   );
   return (
-    <Card title={t.title} class="token" actions={token !== null && forget}>
+    <Card title={t.title} class={isRefused ? 'token' : 'token slim'} actions={token !== null && forget}>
       {token === null && <p>{t.needed}</p>}
       {token !== null && (claims === null ? <p>{t.unreadable}</p> : <Summary claims={claims} />)}
       {claims !== null && <Limits claims={claims} />}

@@ -1,29 +1,11 @@
-/** What went wrong, in the reader's language, by the code of the error (protocol §10). The bridge's own words stand beside it. */
-import { defineTexts } from '../../language.ts';
+/**
+ * What went wrong, for readers of Portuguese: the bridge's own words, which stand beside it, are English. By the code of
+ * the error (protocol §10, and those of `roomcast/client`).
+ */
+import { language } from '../../language.ts';
 
-const sentences = defineTexts(
-  {
-    invalid_request: 'The request is not valid.',
-    unauthorized: 'A valid token is needed.',
-    token_expired: 'The token has expired.',
-    token_revoked: 'The token was revoked.',
-    forbidden: 'This is not allowed with your access.',
-    invalid_room: 'This is not the name of a room.',
-    too_many_rooms: 'Too many rooms.',
-    host_not_allowed: 'The server does not answer to this host name.',
-    invalid_body: 'The event does not have the expected shape.',
-    unknown_event: 'The server does not know this event.',
-    invalid_payload: 'The payload does not have the shape that the event asks for.',
-    body_too_large: 'The event is too large.',
-    rate_limited: 'Too many requests. Wait a moment.',
-    internal: 'The server has an internal fault. Its log says more.',
-    unavailable: 'The server cannot do this at the moment.',
-    outcome_unknown: 'It is not known whether the event was written.',
-    too_many_connections: 'The server accepts no more connections.',
-    unreachable: 'The server does not answer.',
-    timeout: 'The server took too long to answer.',
-  },
-  {
+const PORTUGUESE: ReadonlyMap<string, string> = new Map(
+  Object.entries({
     invalid_request: 'A requisição não é válida.',
     unauthorized: 'É preciso um token válido.',
     token_expired: 'O token expirou.',
@@ -43,11 +25,10 @@ const sentences = defineTexts(
     too_many_connections: 'O servidor não aceita mais conexões.',
     unreachable: 'O servidor não responde.',
     timeout: 'O servidor demorou demais para responder.',
-  },
+  }),
 );
 
-/** Null for a code without a sentence: the bridge's message stands alone. */
+/** Null in English, and for a code without a sentence: the message stands alone. */
 export function errorSentence(code: string): string | null {
-  const known = sentences();
-  return Object.hasOwn(known, code) ? known[code as keyof typeof known] : null;
+  return language.current === 'pt' ? (PORTUGUESE.get(code) ?? null) : null;
 }
