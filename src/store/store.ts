@@ -18,6 +18,7 @@ import type { CheckedEvent } from '../contract/events.ts';
 import type { LogRecord } from '../contract/frames.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Revocations } from './revocations.ts';
+import type { LogScan } from './scan.ts';
 
 /** A checked event with the audience keys under which the log indexes it. */
 export interface AppendEvent extends CheckedEvent {
@@ -287,6 +288,8 @@ export interface Log {
   stats(): Promise<StoreStats>;
   /** Whether the log accepts events, judged by the latest attempts. */
   healthy(): boolean;
+  /** Why it does not, in the words of the engine; null if it does. For operators only: it may name a host. */
+  fault(): string | null;
 }
 
 /**
@@ -377,7 +380,7 @@ export interface Erasure {
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
+export interface Store extends Log, LogScan, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

@@ -426,8 +426,9 @@ describe('a log in a file', () => {
     assert.equal(run.status, 0, run.stderr);
     const { full, after, acknowledged, logged, tailed } = JSON.parse(run.stdout);
     assert.ok(acknowledged.length > 3);
-    assert.deepEqual(full, { code: 'unavailable', healthy: false, read: acknowledged.length - 1 });
-    assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true });
+    const fault = 'database or disk is full';
+    assert.deepEqual(full, { code: 'unavailable', healthy: false, fault, read: acknowledged.length - 1 });
+    assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true, fault: null });
     assert.deepEqual(logged, acknowledged);
     assert.deepEqual(tailed, acknowledged);
   });

@@ -138,6 +138,9 @@ const TICKET_INDEXES = `
     WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
+/** Reads the strays of a tenant in order (reader.ts). A file without the index gets it when it is opened. */
+const STRAYS_INDEX = 'CREATE INDEX IF NOT EXISTS strays_by_tenant ON strays (tenant, seq)';
+
 /** A file of a version without revocations gets the table when it is opened. */
 const REVOCATIONS = `
   CREATE TABLE IF NOT EXISTS revocations (
@@ -205,6 +208,7 @@ export async function openForWriting(file: string, keying: Keying, upgrade: Upgr
     else await upgrade(db, path, version);
     db.exec(TICKET_INDEXES);
     db.exec(REVOCATIONS);
+    db.exec(STRAYS_INDEX);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));

@@ -66,6 +66,25 @@ local function slotsAfter(seq, limit)
   return seqs, found
 end
 
+-- Returns the seqs before `before`, newest first: up to `limit`, and perhaps some of trimmed records.
+local function slotsBefore(before, limit)
+  local seqs, from = {}, decimal(before - 1) .. '-0'
+  while #seqs < limit do
+    local entries = call('XREVRANGE', FEED, from, '-', 'COUNT', 32)
+    for i = 1, #entries do
+      local first = firstSeqOf(entries[i])
+      local at = math.min(before - 1, first + #entries[i][2][2] / SLOT - 1)
+      while at >= first and #seqs < limit do
+        seqs[#seqs + 1] = decimal(at)
+        at = at - 1
+      end
+    end
+    if #entries < 32 then break end
+    from = '(' .. entries[#entries][1]
+  end
+  return seqs
+end
+
 -- Returns the seq and nonce of the oldest record. After 63 tombstones it gives up the search and returns the next slot.
 local function oldestRecord(log)
   local seqs, slots = slotsAfter(log.trimmed, log.tombstones > 0 and 64 or 1)
