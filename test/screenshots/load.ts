@@ -1,5 +1,5 @@
 /**
- * A calm hour at three help desks, for the pictures: some thirty people listen over all transports, three or four events a
+ * A calm hour at three help desks, for the pictures: some thirty people listen over all transports, some eight events a
  * second arrive, and Ana, whose token has expired, is refused.
  */
 import { setTimeout as pause } from 'node:timers/promises';
@@ -16,7 +16,10 @@ const PEOPLE =
 /** Most people have websockets; some networks do not let them through. */
 const TRANSPORTS: readonly TransportName[] = ['websocket', 'websocket', 'sse', 'websocket', 'websocket', 'poll'];
 const CUSTOMERS = 12;
-const PACE_S = 20;
+/** Between two messages, on average. Each brings two or three events. */
+const MESSAGE_MS = 300;
+/** The pace rises and falls within six times this. */
+const WAVE_S = 20;
 
 export interface Load {
   readonly url: string;
@@ -102,7 +105,7 @@ async function publish(bridge: Bridge, signal: AbortSignal): Promise<void> {
     await bridge.publish('tickets.updated', { ...ids, ticket });
     if (direction === 'OUTBOUND')
       await bridge.publish('messages.updated', { ...ids, messageUpdatedAt: at, messageStatus: 'delivered', message });
-    const wave = 1 + 0.4 * Math.sin(Date.now() / 1_000 / PACE_S);
-    await pause(700 * wave * (0.5 + Math.random()), undefined, { signal }).catch(() => {}); // it is over
+    const wave = 1 + 0.3 * Math.sin(Date.now() / 1_000 / WAVE_S);
+    await pause(MESSAGE_MS * wave, undefined, { signal }).catch(() => {}); // it is over
   }
 }
