@@ -213,6 +213,27 @@ test('--help lists every command, and every flag of a command; --version is the 
   assert.equal((await run(['--version'])).stdout, `${version}\n`);
 });
 
+test('a bridge that is not there: what to start, on every command', async () => {
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const says = `roomcast: cannot connect to ${url}; is the server running? start it with npx roomcast serve\n`;
+  for (const [args, code] of [
+    [['connections'], 1],
+    [['refusals'], 1],
+    [['revoke', 'list'], 1],
+    [['log'], 1],
+    [['trigger'], 1],
+    [['trigger', 'messages.new'], 1],
+    [['check', url, '--idle', '0'], 2],
+  ] as const) {
+    const result = await run(args, { env: { ROOMCAST_URL: url } });
+    assert.deepEqual([result.code, result.stderr], [code, says], args.join(' '));
+  }
+  const tail = start(['tail', 'ticket:1'], { env: { ROOMCAST_URL: url } });
+  await until('it says so, and retries', () => tail.stderr() === says.replace('\n', '; retrying\n'));
+  tail.child.kill('SIGTERM');
+  await tail.ended;
+});
+
 describe('with a bridge', () => {
   let bridge: TestBridge;
   let env: Record<string, string>;
@@ -710,15 +731,19 @@ describe('with tokens', () => {
     assert.equal((await as(admin, 'revoke', 'lift', id)).code, 0);
     assert.equal((await as(admin, 'revoke', 'lift', id)).code, 1);
     assert.deepEqual((await as(admin, 'revoke', 'list')).lines, []);
-    for (const token of ['', ana]) {
-      for (const command of ['connections', 'refusals', 'log']) {
-        const { code, stdout, stderr } = await as(token, command);
-        assert.deepEqual([code, stdout], [1, ''], command);
-        assert.match(
-          stderr,
-          /^roomcast: (unauthorized|forbidden): .*needs a token with the scope admin, in --token or/,
-        );
-      }
+    for (const command of ['connections', 'refusals', 'log']) {
+      const none = await as('', command);
+      assert.deepEqual([none.code, none.stdout], [1, ''], command);
+      assert.match(
+        none.stderr,
+        /^roomcast: unauthorized: .* \(this command takes a token with the scope admin, in --token or/,
+      );
+      const { code, stdout, stderr } = await as(ana, command);
+      assert.deepEqual([code, stdout], [1, ''], command);
+      assert.match(
+        stderr,
+        /^roomcast: forbidden: .*scope admin.* \(give another one in --token or ROOMCAST_TOKEN\)\n$/,
+      );
     }
   });
 

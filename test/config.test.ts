@@ -191,6 +191,7 @@ test('a bad value is refused in one line: the variable, its rule, the value', ()
     ['RATE_PUBLISH', '0'],
     ['RATE_READS', '0'],
     ['LOG_LEVEL', 'verbose'],
+    ['LOG_FORMAT', 'text'],
     ['METRICS_ROOM_LABEL', 'none'],
   ];
   for (const [variable, value] of cases) {

@@ -179,7 +179,7 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
       advise('allowWebsocket', { path: greeting.socketPath });
     }
     if (!isLive(sse.outcome) && !isExplained('buffered', 'compressed')) advise('letStreams');
-    if (longpoll.outcome !== 'passes' || (!isLive(polling.outcome) && !isExplained('notSticky'))) advise('letPolls');
+    if (!isLive(longpoll.outcome) || (!isLive(polling.outcome) && !isExplained('notSticky'))) advise('letPolls');
     if (cutMs !== null && !isExplained('idle')) advise('raiseIdle', { seconds: secondsOf(cutMs) });
   }
   if (isSkewed) advise('setClock');
@@ -226,11 +226,16 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
 }
 
 function transportVerdict(transport: TransportName, { frames, quiet }: TransportResult): TransportVerdict {
-  const outcome = frames === null ? 'fails' : outcomeOf(frames);
+  const measured = frames === null ? 'fails' : outcomeOf(frames);
+  // Polls are separate requests: none is held for another, so a delay is all that it can be.
+  const isPoll = transport === 'longpoll';
+  const outcome = isPoll && measured === 'held' ? 'late' : measured;
+  // Short polls still bring every update.
+  const isUsable = isLive(outcome) || (isPoll && outcome === 'stops');
   return {
     transport,
     outcome,
-    level: outcome === 'passes' && !isCut(quiet) ? 'good' : isLive(outcome) ? 'fair' : 'bad',
+    level: outcome === 'passes' && !isCut(quiet) ? 'good' : isUsable ? 'fair' : 'bad',
     connectMs: frames?.connectMs ?? null,
     firstMs: frames?.ticks[0]?.arrivedMs ?? null,
     heldMs: frames === null ? null : extraDelayMs(frames),

@@ -10,6 +10,7 @@ import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../check/run.ts
 import { causeText, LANGUAGES, type Language, languageOf, messageText, TEXTS, verdictText } from '../check/texts.ts';
 import { type Verdict, verdictOf } from '../check/verdict.ts';
 import { parseFlags, UsageError } from './arguments.ts';
+import { nothingAt } from './faults.ts';
 import { createNodeNetwork } from './network.ts';
 import { complain, printJson, printLine } from './output.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';
@@ -87,6 +88,7 @@ export async function check(argv: readonly string[]): Promise<number> {
   const verdict = verdictOf(result, base.origin);
   if (isJson) await printJson(jsonOf(verdict, result, facts, language), 2);
   else for (const line of reportText(verdict, facts, language).trimEnd().split('\n')) await printLine(line);
+  if (verdict.code === 'refused') complain(nothingAt(base.href.replace(/\/$/, '')));
   return EXIT_CODES[verdict.level];
 }
 

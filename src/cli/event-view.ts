@@ -6,7 +6,7 @@
 import { printable } from '../contract/printable.ts';
 import { kindOf, type Room } from '../contract/rooms.ts';
 import { printText } from './output.ts';
-import { columns, cut, fit, paint, type Style, visible } from './terminal.ts';
+import { columns, cut, fit, paint, type Style, visible, widthOf } from './terminal.ts';
 
 export interface Viewed {
   readonly id: string;
@@ -19,8 +19,8 @@ export interface Viewed {
 }
 
 const EVENT_COLUMNS = 16;
-/** A wide terminal shows the ids of real tickets whole. */
-const ROOM_COLUMNS = { narrow: 22, wide: 33 };
+/** It grows with the rooms that come. A wide terminal shows the ids of real tickets whole. */
+const ROOM_COLUMNS = { first: 12, narrow: 22, wide: 33 };
 const WIDE = 110;
 const TIME_COLUMNS = 8;
 
@@ -33,6 +33,7 @@ const STYLES: Readonly<Record<string, Style>> = {
 
 export function createEventPrinter(isPretty: boolean): (event: Viewed) => Promise<void> {
   let day = dayOf(new Date());
+  let roomColumns = ROOM_COLUMNS.first;
 
   return ({ id, event, payload, room: name, at }) => {
     const date = instantIn(at ?? timeOf(payload)) ?? new Date();
@@ -48,7 +49,8 @@ export function createEventPrinter(isPretty: boolean): (event: Viewed) => Promis
       lines.push(`${time}  ${paint(style, visible(event))}  ${room}  ${paint('dim', visible(id))}`);
       lines.push(...prettyJson(payload).map((line) => `  ${line}`));
     } else {
-      const roomColumns = columns() < WIDE ? ROOM_COLUMNS.narrow : ROOM_COLUMNS.wide;
+      const most = columns() < WIDE ? ROOM_COLUMNS.narrow : ROOM_COLUMNS.wide;
+      roomColumns = Math.min(most, Math.max(roomColumns, widthOf(room)));
       const rest = columns() - TIME_COLUMNS - EVENT_COLUMNS - roomColumns - 6;
       const shown = `${time}  ${paint(style, fit(visible(event), EVENT_COLUMNS))}  ${fit(room, roomColumns)}`;
       lines.push(`${shown}  ${cut(printable(summaryOf(event, payload)), rest)}`.trimEnd());

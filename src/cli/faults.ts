@@ -12,13 +12,15 @@ function systemCode(error: Error): string {
   return '';
 }
 
+/** Nothing listens there. */
+export const nothingAt = (url: string): string =>
+  `cannot connect to ${url}; is the server running? start it with npx roomcast serve`;
+
 /** @param url the bridge's address, as the command has it */
 export function faultOf(error: RoomcastError | PublishError, url: string): string {
   const code = systemCode(error);
   if (error.code !== 'unreachable' || code === '') return `${error.code}: ${error.message}${code && ` (${code})`}`;
-  if (code === 'ECONNREFUSED') {
-    return `cannot connect to ${url}; is the server running? start it with npx roomcast serve`;
-  }
+  if (code === 'ECONNREFUSED') return nothingAt(url);
   const { hostname } = new URL(url);
   if (code === 'ENOTFOUND') return `cannot connect to ${url}; no host has the name ${hostname} (${code})`;
   return `cannot connect to ${url} (${code})`;

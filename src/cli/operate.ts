@@ -83,7 +83,11 @@ export async function show<Item>(
   else for (const line of table(items, columns, below)) await printText(line);
 }
 
-const NEEDED = 'this command needs a token with the scope admin, in --token or ROOMCAST_TOKEN';
+/** Which token to give, by the status of the refusal. The sentence of a 403 says what the one that was given lacks. */
+function hintOf({ status, message }: RoomcastError): string {
+  if (status === 401) return ' (this command takes a token with the scope admin, in --token or ROOMCAST_TOKEN)';
+  return status === 403 && /token/i.test(message) ? ' (give another one in --token or ROOMCAST_TOKEN)' : '';
+}
 
 /** Runs a command. A refusal becomes one line, with the fields at fault below it, and exit code 1. */
 export async function orRefusal(url: string, run: () => Promise<number>): Promise<number> {
@@ -91,9 +95,8 @@ export async function orRefusal(url: string, run: () => Promise<number>): Promis
     return await run();
   } catch (error) {
     if (!(error instanceof RoomcastError)) throw error;
-    const isAboutToken = error.status === 401 || (error.status === 403 && /scope/.test(error.message));
     const [sentence, ...fields] = refusalOf(error, error.problem.errors, url);
-    complain(`${sentence}${isAboutToken ? ` (${NEEDED})` : ''}`, ...fields);
+    complain(`${sentence}${hintOf(error)}`, ...fields);
     return 1;
   }
 }

@@ -1,76 +1,12 @@
-/**
- * The port by which operators look at the log (protocol §15): any records, by tenant or room, by instant, by event or by a
- * text in the payload, forwards or backwards.
- *
- * A filter may match nothing in a million records. So a scan works in steps: each looks at a bounded number of rows, says
- * how far it came, and leaves it to the caller to go on.
- */
+/** What the engines share for the scan of the log (`LogScan` in store.ts): where its records are, and which contain a text. */
 import { audienceOf, type Keying } from '../contract/audiences.ts';
-import type { Cursor } from '../contract/cursor.ts';
-import type { LogRecord } from '../contract/frames.ts';
-import { formatRoom, type Room } from '../contract/rooms.ts';
-import type { LogBounds } from './store.ts';
+import { formatRoom } from '../contract/rooms.ts';
+import type { LogPart } from './store.ts';
 
-/** Rows that one step looks at: a few milliseconds of the engine. */
+/** Rows that one step looks at, at most: a few milliseconds of the engine. */
 export const SCAN_ROWS = 500;
 /** With more index ranges to merge, a scan looks at every record instead. */
 const MAX_LISTS = 500;
-
-/** Records of some tenants, by their room. */
-export interface LogPart {
-  /** Null: of every tenant. */
-  readonly tenants: readonly string[] | null;
-  /** Only records that went to this room; null: whatever their rooms are. */
-  readonly room: Room | null;
-}
-
-export interface ScanQuery {
-  readonly caller?: string;
-  /** At least one. Returns the records of any of them, each once. */
-  readonly parts: readonly LogPart[];
-  /** Only records of these events; null: of all. */
-  readonly events: readonly string[] | null;
-  /** Only records whose payload contains this text ({@link createContains}); null: all. */
-  readonly contains: string | null;
-  /** When the log accepted the record, both ends included; milliseconds since 1970, or null. */
-  readonly sinceMs: number | null;
-  readonly untilMs: number | null;
-  /** Cursors, both exclusive; null: from the oldest record, to the newest. */
-  readonly after: Cursor | null;
-  readonly before: Cursor | null;
-  /** `asc`: oldest first. `desc`: newest first. */
-  readonly order: 'asc' | 'desc';
-  /** The maximum number of records, 1 to 1000. */
-  readonly limit: number;
-  /** Ends with the record that brings the payloads that were looked at past this many characters. */
-  readonly maxChars: number;
-}
-
-export type ScanResult =
-  | {
-      readonly kind: 'ok';
-      /** In the `order` of the query. */
-      readonly records: readonly LogRecord[];
-      /**
-       * How far the scan came: every record of the range up to this one (`desc`: down to this one) was looked at. At the
-       * end of an `asc` scan without `before`, it is the head.
-       */
-      readonly position: Cursor;
-      /** The range does not end at `position`. What follows may hold no match. */
-      readonly more: boolean;
-    }
-  /** `cursor` is the one of the two that is expired or unknown. */
-  | ({ readonly kind: 'expired' | 'unknown'; readonly cursor: Cursor } & LogBounds);
-
-export interface LogScan {
-  /**
-   * One step through the log in its order. Returns the records of the query that it finds, and never one that was trimmed
-   * or erased. MUST look at no more than `SCAN_ROWS` rows, and MUST come further with each call, even if nothing matches.
-   * MUST read by tenant and room through the indexes where they have the answer. Instants are those of the clocks of the
-   * nodes, which may step back: a scan MAY skip a stretch of the log only if it knows the instants of all of it.
-   */
-  scan(query: ScanQuery): Promise<ScanResult>;
-}
 
 /** Index ranges: of audiences, and of tenants their records that did not go to the room of the tenant. */
 export interface ScanLists {

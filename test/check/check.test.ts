@@ -505,6 +505,19 @@ for (const [name, greeting, handshake, cause, proxies] of [
   });
 }
 
+test('the transport that is used never has a row that failed', () => {
+  const websocket = trial(failed('blocked'));
+  const used = (longpoll: TickDelivery) => {
+    const { transports } = verdictOf(
+      { ...GOOD, websocket, sse: trial(HELD), longpoll: trial(longpoll) },
+      'http://here',
+    );
+    return transports.find(({ transport }) => transport === 'longpoll');
+  };
+  assert.deepEqual([used(STOPS)?.outcome, used(STOPS)?.level], ['stops', 'fair']);
+  assert.deepEqual([used(HELD)?.outcome, used(HELD)?.level], ['late', 'fair']);
+});
+
 test('a cut of a connection without heartbeats is noted with the heartbeat that prevents it', () => {
   const { notes } = verdictOf({ ...GOOD, sse: { ...GOOD.sse, silent: CUT } }, 'https://bridge.example');
   assert.deepEqual(notes, [{ code: 'silentCut', values: { seconds: 10, heartbeat: 15 } }]);

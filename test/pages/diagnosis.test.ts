@@ -138,6 +138,13 @@ const ROWS: readonly Row[] = [
     next: 'signInAgain',
   },
   {
+    cause: 'a misspelt parameter of a stream',
+    evidence: { refusals: [refusal({ what: 'GET /sse', code: 'unknown_parameter' })] },
+    level: 'bad',
+    verdict: { code: 'refused' },
+    next: 'fixRoomName',
+  },
+  {
     cause: 'nobody, and every node answered',
     evidence: {},
     level: 'bad',
@@ -435,9 +442,10 @@ for (const [cause, given, about, codes] of [
 
 test('a fault of the bridge comes before any verdict', () => {
   const log = { healthy: true, reached: true };
-  const fault = (stats: object, state = 'live') =>
-    serverFault({ state, stats: { redis: null, node: {}, log, ...stats } as never });
+  const fault = (stats: object, state = 'live', isFailing = false) =>
+    serverFault({ state, stats: { redis: null, node: {}, log, ...stats } as never }, isFailing);
   assert.equal(fault({}), null);
+  assert.equal(fault({}, 'live', true), 'logFull', 'a disk that takes small writes only');
   assert.equal(fault({ log: { healthy: false, reached: true } }), 'logFull');
   assert.equal(fault({ log: { healthy: true, reached: false } }), 'logAway');
   assert.equal(

@@ -67,7 +67,7 @@ describeConsole('Find and Log in Chromium', ({ start, open, defer }: ConsoleSuit
       ['clara', 'joinRefused', 'may not join tickett:5'],
       ['davi ticket:5', 'otherTenant', 'belong to the tenant acme, but its token is for globex'],
       ['eva', 'refused', 'the token has expired'],
-      ['fabio ticket:5', 'joinRefused', 'the token does not allow it'],
+      ['fabio ticket:5', 'joinRefused', 'the token for acme does not allow it'],
       ['gil', 'noRooms', 'in no room'],
       ['nobody', 'absent', 'Nobody with this name is connected'],
     ] as const) {
@@ -122,7 +122,7 @@ describeConsole('Find and Log in Chromium', ({ start, open, defer }: ConsoleSuit
     // A link with a token in it shows nothing of it.
     await page.goto(`${bridge.url}/console?again#find?q=${pasted}`);
     await page.getByText('Why does this user see nothing?').waitFor();
-    assert.equal((await page.content()).includes(signature), false);
+    assert.equal(`${page.url()} ${await page.content()}`.includes(signature), false);
   });
 
   test('disconnect, revoke and lift say what will happen, and it happens', async () => {

@@ -1,5 +1,6 @@
 /** The schemas and examples of what operators see. TypeScript checks both against contract/operating.ts. */
 import { ERRORS } from '../../contract/errors.ts';
+import type { LogAnswer, LogEntry } from '../../contract/log.ts';
 import { TRANSPORTS } from '../../contract/names.ts';
 import {
   type ConnectionItem,
@@ -7,7 +8,18 @@ import {
   REFUSAL_TRANSPORTS,
   type RefusalItem,
 } from '../../contract/operating.ts';
-import { arrayOf, CURSOR, cursor, describe, ISO_INSTANT, type JsonObject, object, ref, string } from './parts.ts';
+import {
+  arrayOf,
+  boolean,
+  CURSOR,
+  cursor,
+  describe,
+  ISO_INSTANT,
+  type JsonObject,
+  object,
+  ref,
+  string,
+} from './parts.ts';
 
 const count: JsonObject = { type: 'integer', minimum: 0 };
 const number: JsonObject = { type: 'number', minimum: 0 };
@@ -72,6 +84,18 @@ export const operatingSchemas: Readonly<Record<string, JsonObject>> = {
     message: string,
   }),
   Refusals: pageOf('Refusal'),
+  LogEntry: object<LogEntry>({
+    id: cursor,
+    event: describe(string, 'A canonical event, or one of EXTRA_EVENTS.'),
+    rooms: describe(arrayOf(string), 'All rooms of the record.'),
+    at: describe(instant, 'When the bridge accepted the event, by the clock of the node that did.'),
+    payload: { type: 'object' },
+  }),
+  Log: object<LogAnswer>({
+    events: arrayOf(ref('LogEntry')),
+    scannedThrough: describe(cursor, 'How far the request came: the `before` (`asc`: `after`) of your next request.'),
+    more: describe(boolean, 'True if there is more of the log to look at. It may hold no match.'),
+  }),
 };
 
 export const CONNECTION_EXAMPLE: ConnectionItem & JsonObject = {

@@ -9,6 +9,7 @@ import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
 import { connectionsFilter, connectionsQuery } from '../routes/connections.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
+import { logQuery } from '../routes/log.ts';
 import { REFUSALS_QUERY } from '../routes/refusals.ts';
 import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
@@ -392,6 +393,32 @@ const statsHistory: Operation = {
   },
 };
 
+const log = ({ extraEvents, roomKinds }: Declared): Operation => ({
+  operationId: 'readLog',
+  tags: ['Operate'],
+  summary: 'Read the log: records of a room, a tenant, or all',
+  description:
+    'Returns records as the log holds them, newest first, each once and with all of its rooms. Name tenants or rooms, or ' +
+    'none for every record that you may read; all other parameters narrow the selection. A request looks at a part of the ' +
+    'log. While `more` is true, repeat it with `scannedThrough` as `before` (with `order=asc` as `after`); a page may hold ' +
+    'fewer records than `limit`, even none. To follow the log, use `order=asc` and repeat the request after `more` is ' +
+    'false, too. With tokens, you need the scope `admin`: a token for all tenants (`tenantId: "*"`) reads everything, a ' +
+    'token for certain tenants every record of these, whatever its rooms. Without tokens, the log is open if `HOST` is a ' +
+    'loopback address.',
+  parameters: parametersOf(logQuery(extraEvents, roomKinds)),
+  responses: {
+    200: ok(
+      'A page of records, in the order of the request.',
+      json(ref('Log'), 'log', {
+        events: [{ id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, at: ISO_INSTANT, payload: TICKET_PAYLOAD }],
+        scannedThrough: CURSOR,
+        more: false,
+      }),
+    ),
+    ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown', 'rate_limited']),
+  },
+});
+
 const REVOCATION = {
   id: '17-6f0c1d2e3a4b5c6d',
   sub: 'user-1',
@@ -633,6 +660,7 @@ export const pathsOf = (declared: Declared): Paths => ({
   '/pass': { post: pass },
   '/stats': { get: stats },
   '/stats/history': { get: statsHistory },
+  '/log': { get: log(declared) },
   '/connections': { get: connections(declared), delete: closeConnections(declared) },
   '/connections/{id}': { get: connection, delete: closeConnection },
   '/refusals': { get: refusals },

@@ -16,13 +16,13 @@ import {
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
 import { choice, cursor, integer, list, parseQuery } from '../../answers/query.ts';
-import { isLoopback } from '../../auth/hosts.ts';
 import { clientAddress } from '../../auth/limits.ts';
-import { callerKey, mayAdminister, type Principal } from '../../auth/principal.ts';
+import { type Reach, requireOperator } from '../../auth/operators.ts';
+import { callerKey, type Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
 import type { Cursor } from '../../contract/cursor.ts';
-import { BridgeError, fieldsError } from '../../contract/errors.ts';
+import { BridgeError } from '../../contract/errors.ts';
 import { LEGACY_NAMES, publishedNames } from '../../contract/events.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import { nearest } from '../../contract/nearest.ts';
@@ -39,7 +39,7 @@ import {
   type Room,
   type RoomKind,
 } from '../../contract/rooms.ts';
-import type { LogPart, LogScan, ScanQuery, ScanResult } from '../../store/scan.ts';
+import type { LogPart, LogScan, ScanQuery, ScanResult } from '../../store/store.ts';
 import type { Gate } from '../../transports/gate.ts';
 
 const MAX_LIMIT = 1000;
@@ -47,7 +47,7 @@ const DEFAULT_LIMIT = 100;
 /** The longest `contains`, in UTF-16 code units. */
 const MAX_CONTAINS = 200;
 /** One request takes at most this many steps of the store, each of at most SCAN_ROWS rows. */
-const MAX_STEPS = 32;
+const MAX_STEPS = 16;
 /** Payload text that one step looks at, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
 
@@ -138,16 +138,14 @@ interface LogRequest extends Omit<ScanQuery, 'parts' | 'maxChars'> {
 export function createLogRoute({ config, gate, store, revoked, authenticate, countRead }: LogDeps): Handler {
   const shape = logQuery(config.extraEvents, config.roomKinds);
   const kinds = allKinds(config.roomKinds);
+  const reachOf = (principal: Principal) => requireOperator(principal, config.host, 'read the log');
 
   return async (context) => {
     const principal = await authenticate(context);
     const caller = callerKey(principal, clientAddress(context.env.incoming, config.trustProxy));
     countRead(caller);
-    const reach = tenantsOf(principal);
+    const reach = reachOf(principal);
     const { since, until, event, room, ...query } = parseQuery(queryOf(context), shape);
-    if (since !== null && until !== null && until < since) {
-      throw fieldsError('invalid_request', [{ in: 'query', path: 'until', message: 'must not be earlier than since' }]);
-    }
     const idsOf = (kind: RoomKind) => (query as Record<string, unknown>)[idField(kind)] as readonly string[];
     const places: Places = {
       tenants: idsOf('tenant'),
@@ -158,7 +156,7 @@ export function createLogRoute({ config, gate, store, revoked, authenticate, cou
     return answerTexts(
       context,
       textsOf({
-        partsNow: () => partsOf(places, tenantsOf(revoked.current(principal))),
+        partsNow: () => partsOf(places, reachOf(revoked.current(principal))),
         caller,
         events: event.length === 0 ? null : event,
         contains: query.contains,
@@ -172,27 +170,8 @@ export function createLogRoute({ config, gate, store, revoked, authenticate, cou
     );
   };
 
-  /**
-   * The tenants of which the principal sees everything; null: all.
-   * @throws {BridgeError} `forbidden`
-   */
-  function tenantsOf(principal: Principal): readonly string[] | null {
-    if (principal.kind === 'anonymous' && !isLoopback(config.host)) {
-      throw forbidden(
-        'Without tokens (AUTH_MODE=none), the log is open only if HOST is a loopback address. Set AUTH_MODE=jwt.',
-      );
-    }
-    if (mayAdminister(principal, null)) return null;
-    const named = principal.kind === 'token' && principal.tenants !== '*' ? principal.tenants : [];
-    const tenants = named.filter((tenantId) => mayAdminister(principal, tenantId));
-    if (tenants.length > 0) return tenants;
-    throw forbidden(
-      'The token may not read the log. Use one with the scope admin that names a tenant and that no claim narrows to rooms.',
-    );
-  }
-
   /** @throws {BridgeError} `too_many_rooms` */
-  function requireFewRooms({ tenants, named, rooms }: Places, reach: readonly string[] | null): void {
+  function requireFewRooms({ tenants, named, rooms }: Places, reach: Reach): void {
     const count = tenants.length + named.length * Math.max(1, tenants.length) + rooms.length * (reach?.length ?? 1);
     if (count <= config.maxRooms) return;
     throw new BridgeError(
@@ -255,11 +234,8 @@ interface Places {
   readonly rooms: readonly Room[];
 }
 
-/**
- * @param reach the tenants that the token reaches; null: all
- * @throws {BridgeError} `forbidden`
- */
-function partsOf({ tenants, named, rooms }: Places, reach: readonly string[] | null): LogPart[] {
+/** @throws {BridgeError} `forbidden` */
+function partsOf({ tenants, named, rooms }: Places, reach: Reach): LogPart[] {
   const asked = [...tenants, ...named.filter((room) => kindOf(room) === 'tenant').map(idOf)];
   if (reach !== null && !asked.every((tenantId) => reach.includes(tenantId))) {
     throw forbidden('The token may not read the log of this tenant. Use one that names it and has the scope admin.');

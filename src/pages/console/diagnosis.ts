@@ -299,6 +299,8 @@ const NEXT: Readonly<Record<string, readonly NextCode[]>> = {
   unauthorized: ['checkKey', 'pasteToken'],
   forbidden: ['checkClaims', 'pasteToken'],
   invalid_room: ['fixRoomName'],
+  invalid_request: ['fixRoomName', 'readMessage'],
+  unknown_parameter: ['fixRoomName', 'readMessage'],
   rate_limited: ['raiseLimit'],
   too_many_connections: ['raiseLimit'],
   too_many_rooms: ['raiseLimit'],

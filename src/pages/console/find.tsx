@@ -14,7 +14,7 @@ import { count } from './format.ts';
 import { useModels } from './model.ts';
 import { TokenCard } from './pasted-token.tsx';
 import { nameOf, PersonView, TONES } from './person.tsx';
-import { goTo, hrefOf, route } from './route.ts';
+import { goTo, hrefOf, replaceParameters, route } from './route.ts';
 import { type ServerFault, serverFault } from './server-fault.ts';
 import type { StatsFeed } from './stats.ts';
 import { findTexts, verdictText } from './texts/find.ts';
@@ -37,10 +37,13 @@ export function Find({ access, feed, finder }: FindProps) {
 
   useEffect(() => finder.watch(), []);
   useEffect(() => {
-    // A link might bring a token along.
-    const known = holdsToken(q) ? '' : q;
-    setText(known);
-    finder.search(parseQuery(known, ROOM_KINDS));
+    // A link might bring a token along: it must not stay in the address.
+    if (holdsToken(q)) {
+      replaceParameters({});
+      return;
+    }
+    setText(q);
+    finder.search(parseQuery(q, ROOM_KINDS));
   }, [q]);
 
   function search(): void {
@@ -63,7 +66,7 @@ export function Find({ access, feed, finder }: FindProps) {
     if (claims !== null && claims.subject !== null) goTo('find', { q: `user:${claims.subject} ${about}`.trim() });
   }
 
-  const fault = serverFault(feed);
+  const fault = serverFault(feed, usePublishFailures(feed));
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: it passes the key on to the list
     <div class="find" onKeyDown={toResults}>
@@ -77,7 +80,7 @@ export function Find({ access, feed, finder }: FindProps) {
         onSearch={search}
         hasShortcut
       />
-      {fault !== null && <BridgeFault fault={fault} />}
+      {fault !== null && <BridgeFault fault={fault} reason={feed.stats?.log.fault ?? null} />}
       {pasted !== null && <TokenCard claims={pasted.claims} about={finder.dossier?.evidence.about ?? finder.about} />}
       <Found access={access} feed={feed} finder={finder} />
     </div>
@@ -93,11 +96,37 @@ function toResults(pressed: KeyboardEvent): void {
   results.focus();
 }
 
-function BridgeFault({ fault }: { readonly fault: ServerFault }) {
+/** For so long after the last one, publishes count as failing. */
+const FAILING_MS = 60_000;
+
+/** A disk that is almost full takes small writes and no large ones: then the log seems well, but publishes fail. */
+function usePublishFailures({ stats }: StatsFeed): boolean {
+  const seen = useRef({ node: '', failed: 0, lastAtMs: Number.NEGATIVE_INFINITY });
+  if (stats !== null) {
+    const { node, failed, lastAtMs } = seen.current;
+    const isMore = node === stats.node.id && stats.publishes.failed > failed;
+    const nextAtMs = isMore ? Date.now() : lastAtMs;
+    seen.current = { node: stats.node.id, failed: stats.publishes.failed, lastAtMs: nextAtMs };
+  }
+  return Date.now() - seen.current.lastAtMs < FAILING_MS;
+}
+
+interface BridgeFaultProps {
+  readonly fault: ServerFault;
+  /** The engine's own words. */
+  readonly reason: string | null;
+}
+
+function BridgeFault({ fault, reason }: BridgeFaultProps) {
   const { faults } = findTexts();
   return (
     <Notice tone={fault === 'draining' ? 'warn' : 'bad'} title={faults[fault]}>
       <p>{faults[`${fault}Text`]}</p>
+      {reason !== null && (
+        <p lang="en">
+          <code>{reason}</code>
+        </p>
+      )}
     </Notice>
   );
 }

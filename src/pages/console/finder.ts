@@ -85,6 +85,8 @@ const MAX_STRANGERS = 20;
 const MAX_TRAFFIC_ROOMS = 8;
 /** Requests of one look into the log. */
 const MAX_LOOKS = 4;
+/** The verdict waits no longer for what makes it better: the log may hang. */
+const PATIENCE_MS = 2_000;
 /** The longest time between two polls of a client that works. */
 const POLL_GAP_MS = 8_000;
 
@@ -241,7 +243,7 @@ export function createFinder(access: Access): Finder {
     const [listed, refusals, kept] = await Promise.all([
       connectionsOf(reading, limit),
       refusalsOf(reading),
-      isSlow ? revocationsKept() : revocations,
+      isSlow ? soon(revocationsKept(), revocations) : revocations,
     ]);
     const aboutTraffic = about === null ? null : await trafficOf(about, [], isSlow);
     if (!isCurrent()) return;
@@ -384,7 +386,9 @@ export function createFinder(access: Access): Finder {
     const known = traffic.get(key);
     if (known !== undefined && !isFresh) return known;
     const own = tenants.filter((tenantId) => tenantId !== ALL_TENANTS);
-    const [ofAny, ofOwn] = await Promise.all([newestIn(room, []), own.length === 0 ? null : newestIn(room, own)]);
+    const unknown: RoomTraffic = { room, last: null, isSearched: false, elsewhere: null };
+    const looks = Promise.all([newestIn(room, []), own.length === 0 ? null : newestIn(room, own)]);
+    const [ofAny, ofOwn] = await soon(looks, [unknown, null]);
     const isElsewhere = ofOwn !== null && ofOwn.last !== null && (ofAny.last?.id ?? '') > ofOwn.last.id;
     const found = { ...(ofOwn?.last ? ofOwn : ofAny), elsewhere: isElsewhere ? ofAny.last : null };
     traffic.set(key, found);
@@ -427,6 +431,11 @@ function worstFirst(people: readonly Person[], about: RoomTraffic | null): reado
       diagnosis: diagnose({ ...person, nowMs, traffic: [], about, revocation: null, missing: [] }),
     }))
     .toSorted((one, other) => RANKS[one.diagnosis.level] - RANKS[other.diagnosis.level]);
+}
+
+/** The value, or the other one if it takes too long. */
+function soon<T>(asked: Promise<T>, otherwise: NoInfer<T>): Promise<T> {
+  return Promise.race([asked, new Promise<T>((resolve) => setTimeout(resolve, PATIENCE_MS, otherwise))]);
 }
 
 /** A 404 is an answer, too: it is gone. */

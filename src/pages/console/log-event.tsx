@@ -5,7 +5,7 @@ import type { Access } from './access.ts';
 import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
 import { compare } from './difference.ts';
-import { Button, Card, CopyButton, EmptyState, Fact, Json, Scroll, Time } from './elements.tsx';
+import { Button, Card, CopyButton, Fact, Json, Scroll, Time } from './elements.tsx';
 import { bytes } from './format.ts';
 import { hrefOf } from './route.ts';
 import { openInPublish } from './test-events.ts';
@@ -13,7 +13,7 @@ import { logTexts } from './texts/log.ts';
 
 interface LogEventProps {
   readonly access: Access;
-  readonly entry: LogEntry | null;
+  readonly entry: LogEntry;
   /** The event to compare with. */
   readonly pinned: LogEntry | null;
   readonly pin: (entry: LogEntry | null) => void;
@@ -21,13 +21,6 @@ interface LogEventProps {
 
 export function LogEvent({ access, entry, pinned, pin }: LogEventProps) {
   const t = logTexts();
-  if (entry === null) {
-    return (
-      <Card title={t.details}>
-        <EmptyState title={t.choose} />
-      </Card>
-    );
-  }
   if (pinned !== null && pinned.id !== entry.id)
     return <Differences one={pinned} other={entry} stop={() => pin(null)} />;
   const { event, at, id, rooms, payload } = entry;

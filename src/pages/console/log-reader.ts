@@ -97,6 +97,7 @@ export function createLogReader(access: Access): LogReader {
     parameters: () => (reader.query === null ? {} : filtersOf(reader.query)),
     close() {
       generation++;
+      reader.query = null;
       reader.isFollowing = false;
       clearTimeout(timer);
     },

@@ -3,6 +3,7 @@
  * compare two, send one again, or follow the end of the log. The address of the page holds what is shown.
  */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { parseCursor } from '../../contract/cursor.ts';
 import type { LogEntry } from '../../contract/log.ts';
 import { language } from '../language.ts';
 import { type Access, NEEDS_TOKENS, ROOM_KINDS } from './access.ts';
@@ -46,7 +47,7 @@ export function Log({ access, feed, reader, eventNames }: LogProps) {
       <Refusal reader={reader} />
       <div class="log-columns">
         <Events access={access} feed={feed} reader={reader} selected={selected} pinned={pinned} select={setSelected} />
-        <LogEvent access={access} entry={selected} pinned={pinned} pin={setPinned} />
+        {selected !== null && <LogEvent access={access} entry={selected} pinned={pinned} pin={setPinned} />}
       </div>
     </>
   );
@@ -294,9 +295,10 @@ function OldEnd({ feed, reader }: Pick<LogProps, 'feed' | 'reader'>) {
     );
   }
   const oldest = feed.stats?.log.oldest ?? null;
+  const isTrimmed = oldest !== null && parseCursor(oldest.cursor)?.seq !== 1;
   return (
     <p class="note">
-      {t.begins(oldest === null ? '' : t.since(dateAndTime(Date.parse(oldest.at))))} {t.beginsNote}
+      {t.begins(oldest === null ? '' : t.since(dateAndTime(Date.parse(oldest.at))))} {isTrimmed && t.beginsNote}
     </p>
   );
 }

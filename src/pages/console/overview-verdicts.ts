@@ -68,6 +68,7 @@ export function adviceOf(fault: string | null): string {
   const t = overviewTexts().log;
   if (fault === null) return t.other;
   if (/disk is full|no space/i.test(fault)) return t.full;
+  if (/I\/O error|unable to open|readonly database|disk does not answer/i.test(fault)) return t.disk;
   if (/OOM|maxmemory/.test(fault)) return t.redisFull;
   if (/READONLY|replica/i.test(fault)) return t.readOnly;
   if (/^Redis .*(cannot be reached|does not answer)/.test(fault)) return t.redisAway;

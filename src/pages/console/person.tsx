@@ -1,6 +1,6 @@
 /** All about one person: the verdict and what to do, the connections, the refusals, and what the operator can do to them. */
 import { type ComponentChildren, Fragment } from 'preact';
-import { useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import type { RoomcastError } from '../../client/http.ts';
 import type { ConnectionItem, RefusalItem } from '../../contract/operating.ts';
 import type { Room } from '../../contract/rooms.ts';
@@ -52,6 +52,8 @@ export function PersonView({ access, finder, dossier, nodeName }: PersonViewProp
   const t = findTexts();
   const { person, diagnosis, evidence } = dossier;
   const { level, verdict, hints, next } = diagnosis;
+  // Its words change with the time; screen readers say it when the verdict itself does.
+  const announced = useMemo(() => verdictText(verdict), [verdict.code, language.current]);
   return (
     <div class="stack" data-verdict={verdict.code}>
       <Card
@@ -60,6 +62,7 @@ export function PersonView({ access, finder, dossier, nodeName }: PersonViewProp
         actions={<Actions access={access} finder={finder} dossier={dossier} />}
       >
         <Notice tone={TONES[level]} title={verdictText(verdict)} isAnnounced={false}>
+          {'refusal' in verdict && <p lang="en">{verdict.refusal.message}</p>}
           {hints.length > 0 && (
             <ul>
               {hints.map((hint, index) => (
@@ -69,7 +72,7 @@ export function PersonView({ access, finder, dossier, nodeName }: PersonViewProp
           )}
         </Notice>
         <span class="hidden" role="status">
-          {verdictText(verdict)}
+          {announced}
         </span>
         <h4>{t.next}</h4>
         <ol class="find-next">
@@ -86,7 +89,11 @@ export function PersonView({ access, finder, dossier, nodeName }: PersonViewProp
           connection={connection}
           refusals={person.refusals}
           traffic={evidence.traffic}
-          isOnly={person.connections.length === 1}
+          actions={
+            person.connections.length > 1 && (
+              <Disconnect finder={finder} who={connection.id} connections={[connection]} />
+            )
+          }
           nodeName={nodeName}
         />
       ))}
@@ -152,20 +159,21 @@ interface ConnectionProps {
   readonly connection: ConnectionItem;
   readonly refusals: readonly RefusalItem[];
   readonly traffic: readonly RoomTraffic[];
-  readonly isOnly: boolean;
+  /** Where there are others. */
+  readonly actions: ComponentChildren;
   readonly nodeName: (id: string) => string;
 }
 
 const BEHIND_MS = 1_000;
 
-function Connection({ connection, refusals, traffic, isOnly, nodeName }: ConnectionProps) {
+function Connection({ connection, refusals, traffic, actions, nodeName }: ConnectionProps) {
   const t = findTexts();
   const { id, transport, since, behindMs, pendingBytes, lastDeliveryAt, address, userAgent, node } = connection;
   const { tenantIds, expiresAt, rooms, roomCount, cursor } = connection;
   const f = t.facts;
   const refusal = refusals.find((one) => one.address === address) ?? refusals[0];
   return (
-    <Card title={isOnly ? t.connection : `${t.connection} ${TRANSPORT_LABELS[transport]}`} class="find-connection">
+    <Card title={t.connection} class="find-connection" actions={actions}>
       <dl class="facts">
         <Fact name={f.transport}>{TRANSPORT_LABELS[transport]}</Fact>
         <Fact name={f.since}>
@@ -242,6 +250,9 @@ function RoomItem({ room, traffic }: { readonly room: Room; readonly traffic: Ro
 
 const FIRST_REFUSALS = 10;
 
+/** Whether the page has words of its own, beside those of the bridge. */
+const isNamed = (refusal: RefusalItem): boolean => !refusal.message.startsWith(reasonText(refusal));
+
 function Refusals({ refusals }: { readonly refusals: readonly RefusalItem[] }) {
   const t = findTexts();
   const [shown, setShown] = useState(FIRST_REFUSALS);
@@ -257,7 +268,7 @@ function Refusals({ refusals }: { readonly refusals: readonly RefusalItem[] }) {
             <span>
               {reasonText(refusal)} <Badge tone="bad">{refusal.code}</Badge>
               <br />
-              <span class="note">{refusal.message}</span>
+              {isNamed(refusal) && <span class="note">{refusal.message}</span>}
             </span>
             <span class="note">
               <bdi>{refusal.address}</bdi>
@@ -270,7 +281,53 @@ function Refusals({ refusals }: { readonly refusals: readonly RefusalItem[] }) {
   );
 }
 
-type Asked = 'disconnect' | 'revoke' | 'lift';
+type Asked = 'revoke' | 'lift';
+
+interface DisconnectProps {
+  readonly finder: Finder;
+  readonly who: string;
+  readonly connections: readonly ConnectionItem[];
+}
+
+/** Closes one connection, or all of a person. */
+function Disconnect({ finder, who, connections }: DisconnectProps) {
+  const t = findTexts();
+  /** Those that the dialog asks about; others may come meanwhile. */
+  const [asked, setAsked] = useState<readonly ConnectionItem[] | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const [outcome, setOutcome] = useState('');
+
+  async function close(targets: readonly ConnectionItem[]): Promise<void> {
+    setBusy(true);
+    const text = await finder.disconnect(targets).then(t.disconnected, (error: Error) => t.failed(error.message));
+    setOutcome(text);
+    setBusy(false);
+    setAsked(null);
+  }
+
+  return (
+    <>
+      {connections.length > 0 && (
+        <Button onClick={() => setAsked(connections)}>{t.disconnect(connections.length)}</Button>
+      )}
+      <span class="note" role="status">
+        {outcome}
+      </span>
+      {asked !== null && (
+        <Dialog
+          title={t.disconnectTitle(who)}
+          action={t.disconnect(asked.length)}
+          isDangerous
+          isBusy={isBusy}
+          onClose={() => setAsked(null)}
+          onConfirm={() => void close(asked)}
+        >
+          <p>{t.disconnectText(asked.length)}</p>
+        </Dialog>
+      )}
+    </>
+  );
+}
 
 /** Buttons, each with a dialog that says what will happen. */
 function Actions({ access, finder, dossier }: PersonProps) {
@@ -301,18 +358,6 @@ function Actions({ access, finder, dossier }: PersonProps) {
 
   const close = (): void => setAsked(null);
   const dialogs: Readonly<Record<Asked, () => ComponentChildren>> = {
-    disconnect: () => (
-      <Dialog
-        title={t.disconnectTitle(nameOf(person))}
-        action={t.disconnect(connections.length)}
-        isDangerous
-        isBusy={isBusy}
-        onClose={close}
-        onConfirm={() => void act(async () => t.disconnected(await finder.disconnect(connections)))}
-      >
-        <p>{t.disconnectText(connections.length)}</p>
-      </Dialog>
-    ),
     revoke: () => (
       <Dialog
         title={t.revokeTitle(nameOf(person))}
@@ -362,9 +407,7 @@ function Actions({ access, finder, dossier }: PersonProps) {
   return (
     <Fragment>
       <div class="actions">
-        {connections.length > 0 && (
-          <Button onClick={() => setAsked('disconnect')}>{t.disconnect(connections.length)}</Button>
-        )}
+        <Disconnect finder={finder} who={nameOf(person)} connections={connections} />
         {sub !== null && <Button onClick={() => setAsked('revoke')}>{t.revoke}</Button>}
         {evidence.revocation !== null && <Button onClick={() => setAsked('lift')}>{t.lift}</Button>}
       </div>

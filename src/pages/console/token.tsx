@@ -1,5 +1,6 @@
 /** Asks for a token if the bridge needs one, and says what the token allows. */
 import { useState } from 'preact/hooks';
+import { ALL_TENANTS } from '../../contract/rooms.ts';
 import { type Access, type Claims, NEEDS_TOKENS } from './access.ts';
 import { Badge, Button, Card, Fault, Field, Notice, useNow } from './elements.tsx';
 import { duration } from './format.ts';
@@ -33,17 +34,33 @@ export function TokenPanel({ access, feed }: TokenPanelProps) {
       {t.forget}
     </Button>
   );
+  // A token that works takes one line; more on demand.
+  if (!isRefused) {
+    return (
+      <section class="token" aria-label={t.title}>
+        <details>
+          <summary>
+            {t.title}
+            {claims !== null && <bdi>{[namesOf(claims.tenants).join(', '), ...claims.scopes].join(' · ')}</bdi>}
+          </summary>
+          {claims === null ? <p>{t.unreadable}</p> : <Summary claims={claims} />}
+          {claims !== null && <Limits claims={claims} />}
+        </details>
+        {forget}
+      </section>
+    );
+  }
   return (
-    <Card title={t.title} class={isRefused ? 'token' : 'token slim'} actions={token !== null && forget}>
+    <Card title={t.title} actions={token !== null && forget}>
       {token === null && <p>{t.needed}</p>}
       {token !== null && (claims === null ? <p>{t.unreadable}</p> : <Summary claims={claims} />)}
       {claims !== null && <Limits claims={claims} />}
-      {isRefused && token !== null && error !== null && (
+      {token !== null && error !== null && (
         <Notice tone="bad" title={t.refused}>
           <Fault error={error} />
         </Notice>
       )}
-      {isRefused && <TokenForm access={access} label={token === null ? t.title : t.another} />}
+      <TokenForm access={access} label={token === null ? t.title : t.another} />
     </Card>
   );
 }
@@ -71,22 +88,27 @@ function TokenForm({ access, label }: { readonly access: Access; readonly label:
 
 const MAX_NAMED = 5;
 
+function namesOf(tenants: readonly string[]): readonly string[] {
+  const t = tokenTexts();
+  if (tenants.includes(ALL_TENANTS)) return [t.all];
+  return tenants.length === 0 ? [t.none] : tenants.slice(0, MAX_NAMED);
+}
+
 function Summary({ claims: { scopes, tenants, expiresAtMs } }: { readonly claims: Claims }) {
   const nowMs = useNow(1_000);
   const t = tokenTexts();
   const leftMs = expiresAtMs === null ? null : expiresAtMs - nowMs;
-  const named = tenants.includes('*') ? [t.all] : tenants.length === 0 ? [t.none] : tenants.slice(0, MAX_NAMED);
   return (
     <dl class="claims">
       <div>
         <dt>{t.tenants}</dt>
         <dd>
-          {named.map((id) => (
+          {namesOf(tenants).map((id) => (
             <Badge key={id}>
               <bdi>{id}</bdi>
             </Badge>
           ))}
-          {!tenants.includes('*') && tenants.length > MAX_NAMED && ` ${t.more(tenants.length - MAX_NAMED)}`}
+          {!tenants.includes(ALL_TENANTS) && tenants.length > MAX_NAMED && ` ${t.more(tenants.length - MAX_NAMED)}`}
         </dd>
       </div>
       <div>
@@ -112,7 +134,7 @@ const NEEDED = ['admin', 'subscribe', 'publish'] as const;
 function Limits({ claims: { scopes, tenants } }: { readonly claims: Claims }) {
   const t = tokenTexts();
   const missing = NEEDED.filter((scope) => !scopes.includes(scope));
-  const cannotListen = tenants.includes('*') && scopes.includes('subscribe');
+  const cannotListen = tenants.includes(ALL_TENANTS) && scopes.includes('subscribe');
   if (missing.length === 0 && !cannotListen) return null;
   return (
     <ul class="note">

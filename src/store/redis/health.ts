@@ -9,7 +9,7 @@ import { describeTarget } from './url.ts';
 
 const OPEN_MS = 5_000;
 /** When somebody who starts a node wants to know why nothing happens. */
-const QUIET_MS = 500;
+const QUIET_MS = 300;
 const PROBE_MS = 1_000;
 /** How often a node asks the Sentinels whether its master is still the master. */
 const SENTINEL_CHECK_MS = 5_000;

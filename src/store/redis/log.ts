@@ -4,8 +4,17 @@ import type { Keying } from '../../contract/audiences.ts';
 import { type CursorParts, formatCursor, parseCursor } from '../../contract/cursor.ts';
 import type { LogRecord } from '../../contract/frames.ts';
 import type { RoomKind } from '../../contract/rooms.ts';
-import { createContains, SCAN_ROWS, type ScanPlan, type ScanQuery, type ScanResult } from '../scan.ts';
-import type { LogBounds, NewestQuery, NewestResult, ReadQuery, ReadResult, StoreStats } from '../store.ts';
+import { createContains, SCAN_ROWS, type ScanPlan } from '../scan.ts';
+import type {
+  LogBounds,
+  NewestQuery,
+  NewestResult,
+  ReadQuery,
+  ReadResult,
+  ScanQuery,
+  ScanResult,
+  StoreStats,
+} from '../store.ts';
 import { decodeRecords, ownList, randomText } from './record.ts';
 import { defineScript } from './script.ts';
 

@@ -8,7 +8,7 @@ import type { Keying } from '../../contract/audiences.ts';
 import type { MessageFacts } from '../../contract/events.ts';
 import type { StateStep, StepRange } from '../page.ts';
 import type { NewRevocation, Revocation, RevocationKey, RevocationLimits, RevocationStep } from '../revocations.ts';
-import type { ScanPlan, ScanQuery } from '../scan.ts';
+import type { ScanPlan } from '../scan.ts';
 import type {
   EraseTarget,
   MessagesQuery,
@@ -16,6 +16,7 @@ import type {
   ReadQuery,
   Retention,
   SaveResult,
+  ScanQuery,
   Session,
   SessionChange,
   StoreStats,

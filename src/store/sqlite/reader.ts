@@ -22,7 +22,16 @@ import {
   type Resolved,
 } from './operations.ts';
 import { createRevocationReads } from './revocations.ts';
-import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
+import {
+  type Columns,
+  type LogState,
+  MAX_SKIPPED,
+  prepareLogState,
+  query,
+  STRETCH_RECORDS,
+  splitRooms,
+  stretchOf,
+} from './schema.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
 const CHUNK = { min: 8, max: 256 } as const;
@@ -42,6 +51,7 @@ interface Run<Row> {
 }
 
 type Seq = readonly [seq: number];
+type Stretch = readonly [number: number, earliestMs: number, latestMs: number];
 /** `shown` is null for a message that is not listed. */
 type MessageRow = readonly [seq: number, shown: number | null];
 type TicketRow = readonly [seq: number, updatedAt: string, agreement: string | null, status: string];
@@ -68,6 +78,13 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const selectFacts = select<[nonce: string, atMs: number, event: string, tenant: string, rooms: string]>(
     'SELECT nonce, at, event, tenant, rooms FROM records WHERE seq = ?',
   );
+  const stretchesFrom = select<Stretch>(
+    'SELECT number, earliest, latest FROM stretches WHERE number >= ? ORDER BY number LIMIT ?',
+  );
+  const stretchesTo = select<Stretch>(
+    'SELECT number, earliest, latest FROM stretches WHERE number <= ? ORDER BY number DESC LIMIT ?',
+  );
+  const earliestFrom = select<[number | null]>('SELECT min(at) FROM records WHERE seq >= ?');
   const recordsAfter = select<Seq>('SELECT seq FROM records WHERE seq > ? ORDER BY seq LIMIT ?');
   const recordsBefore = select<Seq>('SELECT seq FROM records WHERE seq < ? ORDER BY seq DESC LIMIT ?');
   const straysAfter = select<Seq>('SELECT seq FROM strays WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?');
@@ -207,8 +224,10 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     let last: Position | null = null;
     let chars = 0;
     let rows = 0;
-    for (const [seq] of mergeLists(args.lists, order === 'asc' ? after[0] : end, SCAN_ROWS, order)) {
-      if (order === 'asc' ? seq >= end : seq <= after[0]) break;
+    const low = skipEarly(after[0], sinceMs);
+    const high = skipLate(end, untilMs, log.head[0]);
+    for (const [seq] of mergeLists(args.lists, order === 'asc' ? low : high, SCAN_ROWS, order)) {
+      if (order === 'asc' ? seq >= high : seq <= low) break;
       if (last !== null && (rows === SCAN_ROWS || records.length === limit || chars > maxChars)) {
         return { kind: 'ok', records, position: last, more: true };
       }
@@ -224,6 +243,33 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     if (order === 'desc') return { kind: 'ok', records, position: after, more: false };
     const position = args.before == null ? log.head : positionBefore(end, after);
     return { kind: 'ok', records, position, more: false };
+  }
+
+  /** Skips the stretches after `seq` that are known to be earlier than an instant. */
+  function skipEarly(seq: number, sinceMs: number | null): number {
+    if (sinceMs === null) return seq;
+    let next = stretchOf(seq + 1);
+    for (const [number, , latestMs] of stretchesFrom.iterate(next, MAX_SKIPPED)) {
+      if (number !== next || latestMs >= sinceMs) break;
+      next++;
+    }
+    return Math.max(seq, next * STRETCH_RECORDS - 1);
+  }
+
+  /** Skips the stretches before `seq` that are known to be later than an instant. The last one is not whole. */
+  function skipLate(seq: number, untilMs: number | null, head: number): number {
+    if (untilMs === null) return seq;
+    let next = stretchOf(seq - 1);
+    if (next === stretchOf(head + 1)) {
+      const [earliestMs] = earliestFrom.get(next * STRETCH_RECORDS) as [number | null];
+      if (earliestMs !== null && earliestMs <= untilMs) return seq;
+      next--;
+    }
+    for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
+      if (number !== next || earliestMs <= untilMs) break;
+      next--;
+    }
+    return Math.min(seq, (next + 1) * STRETCH_RECORDS);
   }
 
   /** The newest record before `end`, if it comes after `after`. */

@@ -16,33 +16,33 @@ const over = (transports: readonly (keyof typeof TRANSPORT_LABELS)[], and: strin
   transports.map((one) => TRANSPORT_LABELS[one]).join(` ${and} `);
 
 /** Why, in words for people; a code without words has the message of the bridge. */
-const reasonEn = ({ code, message }: Refused): string =>
+const reasonEn = ({ code, message, tenantIds }: Refused): string =>
   ({
     token_expired: 'the token has expired',
     token_revoked: 'the token was revoked',
     unauthorized: 'the token is missing or not valid',
-    forbidden: 'the token does not allow it',
+    forbidden: `the token${tenantIds.length === 0 ? '' : ` for ${tenantIds.join(', ')}`} does not allow it`,
     invalid_room: 'this is not the name of a room',
     rate_limited: 'too many requests',
     too_many_connections: 'too many connections',
     too_many_rooms: 'too many rooms',
     host_not_allowed: 'the bridge does not answer to this host name',
     unavailable: 'the bridge was not available',
-  })[code as string] ?? message;
+  })[code as string] ?? message.replace(/[.?!]+$/, '');
 
-const reasonPt = ({ code, message }: Refused): string =>
+const reasonPt = ({ code, message, tenantIds }: Refused): string =>
   ({
     token_expired: 'o token expirou',
     token_revoked: 'o token foi revogado',
     unauthorized: 'o token está ausente ou é inválido',
-    forbidden: 'o token não permite',
+    forbidden: `o token${tenantIds.length === 0 ? '' : ` de ${tenantIds.join(', ')}`} não permite`,
     invalid_room: 'esse não é um nome de sala',
     rate_limited: 'requisições demais',
     too_many_connections: 'conexões demais',
     too_many_rooms: 'salas demais',
     host_not_allowed: 'o servidor não atende por esse nome de host',
     unavailable: 'o servidor não estava disponível',
-  })[code as string] ?? message;
+  })[code as string] ?? message.replace(/[.?!]+$/, '');
 
 export const findTexts = defineTexts(
   {
@@ -250,7 +250,8 @@ export const findTexts = defineTexts(
         'The person must sign in again; a token that is issued now is accepted. Was the revocation a mistake? Lift it below.',
       checkKey:
         'Ask the developers: is the token sent at all, and is it signed with the key, issuer and audience that the bridge expects?',
-      checkClaims: 'Compare the claims of the token (tenantId, scope, ticketIds) with what it asks for.',
+      checkClaims:
+        'The token is for another tenant, or limited to some rooms: compare its claims (tenantId, ticketIds, scope) with the room that it asks for.',
       pasteToken: 'Paste the token into the field above. The page reads its claims and says what it may hear.',
       fixRoomName:
         'Correct the name of the room in the application. Names are case-sensitive: ticket:5 is not Ticket:5.',
@@ -463,7 +464,8 @@ export const findTexts = defineTexts(
         'A pessoa precisa entrar de novo; um token emitido agora é aceito. A revogação foi um engano? Desfaça-a abaixo.',
       checkKey:
         'Pergunte aos desenvolvedores: o token é mesmo enviado, e está assinado com a chave, o emissor e a audiência que o servidor espera?',
-      checkClaims: 'Compare as claims do token (tenantId, scope, ticketIds) com o que ele pede.',
+      checkClaims:
+        'O token é de outro tenant, ou restrito a algumas salas: compare as claims (tenantId, ticketIds, scope) com a sala que ele pede.',
       pasteToken: 'Cole o token no campo acima. A página lê as claims e diz o que ele pode ouvir.',
       fixRoomName: 'Corrija o nome da sala no aplicativo. Maiúsculas contam: ticket:5 não é Ticket:5.',
       joinRoom: 'O aplicativo precisa entrar na sala depois de cada conexão. Diga aos desenvolvedores qual sala falta.',

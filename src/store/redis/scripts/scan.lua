@@ -21,6 +21,15 @@ if not low then low, lowNonce = log.trimmed, log.trimmedNonce end
 
 local since, till = tonumber(ARGV[10]), tonumber(ARGV[11])
 local events, rows, limit, maxChars = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+-- By the drift, the time in a seq tells which records are surely outside of the instants.
+local from, past = low, high or log.last + 1
+if log.drift and since and low >= log.driftFrom - 1 then
+  from = math.max(low, math.floor((since - log.drift) * 1000) - 1)
+end
+if log.drift and till then
+  past = math.min(past, math.max(log.driftFrom, math.ceil((till + log.drift + 1) * 1000)))
+end
+
 local parts = cjson.decode(ARGV[16])
 local isExact = #parts == 0 and events == '' and not since and not till
 if isExact then rows = math.min(rows, limit) end
@@ -33,16 +42,16 @@ end
 local FIRST_LIST = 18
 local seqs
 if ARGV[17] == 'all' then
-  seqs = isAscending and slotsAfter(low, rows + 1) or slotsBefore(high or log.last + 1, rows + 1)
+  seqs = isAscending and slotsAfter(from, rows + 1) or slotsBefore(past, rows + 1)
 elseif isAscending then
-  seqs = seqsAfter(FIRST_LIST, low, rows + 1)
+  seqs = seqsAfter(FIRST_LIST, from, rows + 1)
 else
-  seqs = newestSeqs(FIRST_LIST, rows + 1, high)
+  seqs = newestSeqs(FIRST_LIST, rows + 1, past <= log.last and past or nil)
 end
 local inRange = 0
 while inRange < #seqs do
   local seq = tonumber(seqs[inRange + 1])
-  if seq <= low or (high and seq >= high) then break end
+  if seq <= from or seq >= past then break end
   inRange = inRange + 1
 end
 
