@@ -31,10 +31,13 @@ test('without a number to begin with, the first one begins the count', () => {
   assert.deepEqual(countOf([5, 6, 8]), { lost: 1, doubled: 0, disordered: 0, received: 3 });
 });
 
-test('a publisher that starts again begins a new count; what was lost before stays lost', () => {
+test('each start of a publisher counts by itself, also when two overlap; what was lost stays lost', () => {
   const count = createCount({ run: 'a', number: 0 });
-  for (const [run, number] of [['a', 3], ['b', 1], ['b', 2], ['b', 2], ['b', 4]]) count.take({ run, number }); // biome-ignore format: a list
+  const events = 'a3 b1 b2 a4 b2 b4 a5'.split(' ').map((text) => ({ run: text[0], number: Number(text[1]) }));
+  for (const event of events) count.take(event);
   assert.deepEqual([count.lost, count.doubled], [3, 1]);
+  for (let index = 0; index < 30; index++) count.take({ run: `c${index}`, number: 1 });
+  assert.equal(count.lost, 3);
 });
 
 test('a gap lasts until a transport works; the events of its time that arrive later are replayed ones', () => {

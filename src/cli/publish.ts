@@ -140,7 +140,9 @@ export async function publish(argv: readonly string[]): Promise<number> {
       ...input.audience,
       ...(key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` }),
     };
-    waiting ??= setTimeout(() => complain(`no answer from ${url} yet; trying for ${values.retry}`), QUIET_MS);
+    if (retryMs > QUIET_MS) {
+      waiting ??= setTimeout(() => complain(`${url} has not taken an event yet; trying for ${values.retry}`), QUIET_MS);
+    }
     inFlight.push({
       source: input.source,
       done: publisher.publish(input.event, input.payload, options).catch((error: PublishError) => error),

@@ -262,12 +262,13 @@ describe('roomcast check', () => {
   }
 
   test('where no server listens, or the name is unknown: exit 2', async () => {
-    for (const [url, verdict] of [
-      [`http://127.0.0.1:${await freePort()}`, 'refused'],
-      ['http://bridge.invalid', 'dns'],
+    for (const [url, verdict, said] of [
+      [`http://127.0.0.1:${await freePort()}`, 'refused', /^roomcast: cannot connect to .*npx roomcast serve\n$/],
+      ['http://bridge.invalid', 'dns', /^$/],
     ] as const) {
-      const { code, document } = await documentOf([url, ...QUICK]);
-      assert.deepEqual([document.verdict.code, code], [verdict, 2]);
+      const { code, stdout, stderr } = await check([url, ...QUICK, '--json']);
+      assert.deepEqual([(JSON.parse(stdout) as Document).verdict.code, code], [verdict, 2]);
+      assert.match(stderr, said);
     }
   });
 

@@ -348,12 +348,13 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
 
   test('the counters count: a hole and a repeat, made on purpose, are on screen', async () => {
     const page = await open();
-    const event = (number: number) => ({
+    // Each is another event for the bridge, which recognises a repeat of its own.
+    const event = (number: number, index: number) => ({
       event: 'messages.deleted',
       payload: {
         tenantId: 'demo',
         ticketId: 'none',
-        messageId: 'none',
+        messageId: `none-${index}`,
         messageUpdatedAt: new Date().toISOString(),
         demo: { run: 'test', number, at: Date.now() },
       },

@@ -1,31 +1,42 @@
 // Counts what this page lost and what it received twice. The demo's publisher numbers every event, 1, 2, 3, …, in its
 // payload: a number that is skipped is lost, one that was here before is doubled.
 
+/** Runs that are remembered. */
+const MOST_RUNS = 20;
+
 /**
  * @param last `{ run, number }` of the newest event before the first one that should arrive; undefined: not known, and the
  * first one that arrives begins the count
  */
 export function createCount(last) {
-  let run = last?.run; // a publisher that starts again begins a new run, at any number
-  let next = last === undefined ? undefined : last.number + 1;
-  let holes = []; // [from, to]: numbers that were skipped
-  let lostBefore = 0; // in earlier runs
+  // Each start of a publisher is a run of its own, with numbers of its own. Runs may overlap.
+  const runs = new Map(); // run → { next, holes }; a hole is [from, to], numbers that were skipped
+  let lostBefore = 0; // in runs that are forgotten
   const count = { received: 0, doubled: 0, disordered: 0 };
-  const lost = () => holes.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+  const lostIn = ({ holes }) => holes.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+  if (last !== undefined) runs.set(last.run, { next: last.number + 1, holes: [] });
+
+  function begin(name, number) {
+    const run = { next: number, holes: [] };
+    runs.set(name, run);
+    if (runs.size > MOST_RUNS) {
+      const [oldest] = runs.keys();
+      lostBefore += lostIn(runs.get(oldest));
+      runs.delete(oldest);
+    }
+    return run;
+  }
 
   return {
-    take({ run: ofRun, number }) {
+    take({ run: name, number }) {
       count.received += 1;
-      if (ofRun !== run || next === undefined) {
-        lostBefore += lost();
-        [run, next, holes] = [ofRun, number, []];
-      }
-      if (number >= next) {
-        if (number > next) holes.push([next, number - 1]);
-        next = number + 1;
+      const run = runs.get(name) ?? begin(name, number);
+      if (number >= run.next) {
+        if (number > run.next) run.holes.push([run.next, number - 1]);
+        run.next = number + 1;
         return;
       }
-      const hole = holes.find(([from, to]) => from <= number && number <= to);
+      const hole = run.holes.find(([from, to]) => from <= number && number <= to);
       if (hole === undefined) {
         count.doubled += 1;
         return;
@@ -33,11 +44,14 @@ export function createCount(last) {
       // It was not lost, but it is late.
       count.disordered += 1;
       const [from, to] = hole;
-      const left = [[from, number - 1], [number + 1, to]].filter(([first, last]) => first <= last); // biome-ignore format: a pair
-      holes.splice(holes.indexOf(hole), 1, ...left);
+      const parts = [
+        [from, number - 1],
+        [number + 1, to],
+      ];
+      run.holes.splice(run.holes.indexOf(hole), 1, ...parts.filter(([first, last]) => first <= last));
     },
     get lost() {
-      return lostBefore + lost();
+      return [...runs.values()].reduce((sum, run) => sum + lostIn(run), lostBefore);
     },
     get received() {
       return count.received;
