@@ -14,7 +14,7 @@ export type Order = 'asc' | 'desc';
 export type OwnPlace = readonly [atMs: number, number: number];
 
 /** Items that become text in one turn of the event loop. */
-const PER_TURN = 100;
+const PER_TURN = 50;
 
 /** @throws {BridgeError} `invalid_request` */
 export function parsePage(page: string | null): Place | null {
@@ -91,7 +91,8 @@ export async function answerPage(
   }
   async function* pieces(): AsyncGenerator<string> {
     let before = '{"items":[';
-    for (const { json } of items) {
+    for (const [index, { json }] of items.entries()) {
+      if (index % PER_TURN === PER_TURN - 1) await nextTurn();
       yield `${before}${json}`;
       before = ',';
     }

@@ -17,9 +17,11 @@ import type { Room } from '../contract/rooms.ts';
 import type { Logger } from '../logger.ts';
 
 /** Connections that are looked at in one turn of the event loop: less than a millisecond. */
-const SLICE = 1_000;
+const SLICE = 250;
+/** Connections that are closed in one turn: a close ends a stream or a websocket, and what hangs on it. */
+const CLOSES_PER_TURN = 20;
 /** Rooms that are described in one turn. */
-const ROOMS_PER_TURN = 2_000;
+const ROOMS_PER_TURN = 500;
 /** Rooms of one item in a list, those that were joined first. */
 const MAX_ROOMS_LISTED = 100;
 const MAX_USER_AGENT_CHARACTERS = 256;
@@ -98,18 +100,29 @@ export function createConnected(logger: Logger): Connected {
     logger.debug({ connection: id, transport, address, ...who, ...fields }, message);
   }
 
-  /** Calls `visit` for each that matches, until it returns false. */
-  async function pass(query: ConnectionQuery, visit: (client: ConnectedClient, place: Listed[0]) => boolean) {
+  /** Calls `visit` for each that matches, until it returns false; for `most` of them in one turn. */
+  async function pass(
+    query: ConnectionQuery,
+    visit: (client: ConnectedClient, place: Listed[0]) => boolean,
+    most = SLICE,
+  ): Promise<void> {
     const before = passing;
     const turn = Promise.withResolvers<void>();
     passing = turn.promise;
     await before;
     try {
       let looked = 0;
+      let visited = 0;
       for (const [client, place] of places) {
-        if (++looked % SLICE === 0) await nextTurn();
+        if (++looked > SLICE || visited === most) {
+          looked = 1;
+          visited = 0;
+          await nextTurn();
+        }
         // It may have ended in between.
-        if (places.has(client) && matches(client, query) && !visit(client, place)) return;
+        if (!places.has(client) || !matches(client, query)) continue;
+        visited++;
+        if (!visit(client, place)) return;
       }
     } finally {
       turn.resolve();
@@ -158,15 +171,19 @@ export function createConnected(logger: Logger): Connected {
 
     async disconnect(query) {
       let closed = 0;
-      await pass(query, (client) => {
-        closed++;
-        try {
-          client.disconnect();
-        } catch (error) {
-          logger.error({ err: error, connection: client.id }, 'a connection could not be closed for an operator');
-        }
-        return true;
-      });
+      await pass(
+        query,
+        (client) => {
+          closed++;
+          try {
+            client.disconnect();
+          } catch (error) {
+            logger.error({ err: error, connection: client.id }, 'a connection could not be closed for an operator');
+          }
+          return true;
+        },
+        CLOSES_PER_TURN,
+      );
       return closed;
     },
   };

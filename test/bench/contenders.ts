@@ -122,7 +122,9 @@ async function startOnSqlite(options: ServerOptions, special?: Special): Promise
 const SIGNALLING: Special = { on: 'both', env: { SIGNALS: SIGNAL, RATE_SIGNALS: '1000000' } };
 const startSignalling = (options: ServerOptions): Promise<Server> => startOnSqlite(options, SIGNALLING);
 
-const startWatched = (options: ServerOptions): Promise<Server> => startOnSqlite(options, { watchTurns: true });
+/** Without heartbeats and pings: those of thousands that connected in one second come in one turn. */
+const WATCHED: Special = { watchTurns: true, env: { HEARTBEAT_MS: '600000', PING_MS: '600000' } };
+const startWatched = (options: ServerOptions): Promise<Server> => startOnSqlite(options, WATCHED);
 
 /** A Redis as durable as the SQLite file: it syncs before it answers. */
 async function startOnRedis(options: ServerOptions): Promise<Server> {

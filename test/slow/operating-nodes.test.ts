@@ -116,9 +116,9 @@ for (let n = 0; n < 50; n++) open(n);
 
 describe('an operator of many connections', () => {
   it('lists, filters and closes them in many turns', async (t) => {
-    const COUNT = 8_000;
+    const COUNT = 3_000;
     /** At most so many are looked at in one turn. */
-    const MOST = 1_000;
+    const MOST = 300;
     const bridge = await startBridge();
     t.after(() => bridge.close());
     /** Turns of the event loop that one request takes. */

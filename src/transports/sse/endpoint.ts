@@ -5,6 +5,7 @@
  * failures. One timer serves all streams: heartbeats, lifetimes and token expiry.
  */
 import type { IncomingMessage } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { nanoid } from 'nanoid';
 import { acceptsByName } from '../../answers/accept.ts';
@@ -61,6 +62,8 @@ const LINGER_MS = 30_000;
 /** Views whose encoders are kept and shared. Clients can invent any number of views. */
 const MAX_VIEWS = 100;
 const MAX_TICK_MS = 1_000;
+/** Streams that one turn of the event loop looks at, and sends their heartbeats: a few milliseconds if all are due. */
+const PER_TURN = 200;
 
 /** Polyfills of EventSource that cannot set headers resume by one of these. */
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
@@ -235,7 +238,7 @@ export function createSse(deps: SseDeps) {
       this.writer.write(chunkOf(`${padding}${retryBlock()}${reset}${cursorBlock(start.cursor)}`));
       streams.add(this);
       metrics.connected('sse', 1);
-      ticking ??= setInterval(tick, Math.min(MAX_TICK_MS, Math.ceil(config.heartbeatMs / 8)));
+      ticking ??= setInterval(() => void tick(), Math.min(MAX_TICK_MS, Math.ceil(config.heartbeatMs / 8)));
     }
 
     /** It has its subscription. */
@@ -311,12 +314,20 @@ export function createSse(deps: SseDeps) {
 
   const retryBlock = (): string => `retry: ${jitter(config.retryMs)}\n`;
 
-  function tick(): void {
+  let isTicking = false;
+  async function tick(): Promise<void> {
+    if (isTicking) return;
+    isTicking = true;
     const nowMs = performance.now();
     const wallMs = Date.now();
     // Nearly all streams are at the same cursor.
     const heartbeats = new Map<Cursor, Chunk>();
+    let looked = 0;
     for (const stream of streams) {
+      if (++looked % PER_TURN === 0) {
+        await nextTurn();
+        if (!streams.has(stream)) continue;
+      }
       if (hasExpired(stream.expiresAtMs, wallMs)) {
         stream.end('its token has expired', { after: errorBlock(tokenExpired()), lingerMs: EXPIRED_LINGER_MS });
       } else if (nowMs >= stream.endsAtMs) {
@@ -332,6 +343,7 @@ export function createSse(deps: SseDeps) {
         if (stream.pendingBytes() === 0) stream.writer.write(heartbeat);
       }
     }
+    isTicking = false;
   }
 
   return {
