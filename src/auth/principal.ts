@@ -96,7 +96,8 @@ const MAX_NAMED = 3;
 /** Why the principal may not join the room, for whom {@link audiencesFor} is empty. */
 export function whyUnheard(principal: Principal, room: Room): string {
   const sentence = `The token may not listen to ${room}`;
-  if (principal.kind === 'anonymous' || !mayListen(principal)) return whyDeaf(principal) ?? `${sentence}.`;
+  const deaf = whyDeaf(principal);
+  if (deaf !== null || principal.kind === 'anonymous') return deaf ?? `${sentence}.`;
   const { tenants, narrowing, claimed } = principal;
   const kind = kindOf(room);
   if (kind === 'user') return `${sentence}: only the user with this sub may.`;
