@@ -306,4 +306,4 @@ test('what is not run says why, and is little', (t) => {
 });
 
 /** Nothing to run: pictures made of text, answers, settings. */
-const DATA = ['', 'json', 'yaml', 'text'];
+const DATA = ['', 'json', 'yaml', 'text', 'nginx'];

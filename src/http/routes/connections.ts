@@ -19,6 +19,7 @@ import {
   ID_SCHEMA,
   type Room,
   type RoomKind,
+  roomSchema,
 } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import type { Connected, ConnectionQuery } from '../../transports/connected.ts';
@@ -47,7 +48,7 @@ const roomFilter = (kinds: readonly RoomKind[]) =>
     .transform((room) => room as Room)
     .nullable()
     .default(null)
-    .meta({ description: 'Only those in this room, by its name, such as `ticket:1`.', schema: { type: 'string' } });
+    .meta({ description: 'Only those in this room, by its name, such as `ticket:1`.', schema: roomSchema(kinds) });
 
 /** @param roomKinds those that the operator declares */
 export const connectionsFilter = (roomKinds: readonly RoomKind[] = []) => ({

@@ -38,6 +38,7 @@ import {
   kindOf,
   type Room,
   type RoomKind,
+  roomSchema,
 } from '../../contract/rooms.ts';
 import type { LogPart, LogScan, ScanQuery, ScanResult } from '../../store/store.ts';
 import type { Gate } from '../../transports/gate.ts';
@@ -97,7 +98,7 @@ export const logQuery = (extraEvents: readonly string[], roomKinds: readonly Roo
   ...roomsByKind(roomKinds),
   room: list(
     'Records in these rooms, by name, such as `ticket:123`: of the tenants of `tenantId` if it is given. Repeatable or comma-separated.',
-    { type: 'string' },
+    roomSchema(allKinds(roomKinds)),
     (name) => faultOfRoom(name, allKinds(roomKinds)),
   ),
   after: cursor('Only records after this cursor.'),
