@@ -44,10 +44,13 @@ export function ownPlace(place: Place | null, node: string, order: Order): OwnPl
 const edgeBefore = (order: Order): number => (order === 'asc' ? -1 : Number.MAX_SAFE_INTEGER);
 const edgeBehind = (order: Order): number => (order === 'asc' ? Number.MAX_SAFE_INTEGER : -1);
 
-/** The answer of a node: for each item its place, and its JSON. */
-export async function textsOf(node: string, items: readonly (readonly [OwnPlace, object])[]): Promise<string[]> {
+/** The answer of a node: for each item its place, and its JSON. Items become text one by one, so that few are in memory. */
+export async function textsOf(
+  node: string,
+  items: AsyncIterable<readonly [OwnPlace, object]> | readonly (readonly [OwnPlace, object])[],
+): Promise<string[]> {
   const texts: string[] = [];
-  for (const [[atMs, number], item] of items) {
+  for await (const [[atMs, number], item] of items) {
     if (texts.length % PER_TURN === PER_TURN - 1) await nextTurn();
     texts.push(`${atMs} ${node} ${number} ${JSON.stringify({ ...item, node })}`);
   }

@@ -71,7 +71,7 @@ export interface Connected {
   /** A `debug` line about the connection. */
   log(client: ConnectedClient, fields: object, message: string): void;
   /** Connections that match, oldest first, from the one behind `after` on. At most `limit`, and all rooms of a single one. */
-  list(query: ConnectionQuery, after: Listed[0] | null, limit: number): Promise<Listed[]>;
+  list(query: ConnectionQuery, after: Listed[0] | null, limit: number): AsyncIterable<Listed>;
   /** Ends those that match. Resolves to their number. */
   disconnect(query: ConnectionQuery): Promise<number>;
 }
@@ -149,13 +149,12 @@ export function createConnected(logger: Logger): Connected {
 
     log,
 
-    async list(query, after, limit) {
+    async *list(query, after, limit) {
       const found: (readonly [ConnectedClient, Listed[0]])[] = [];
       await pass(query, (client, place) => {
         if (after === null || isBehind(place, after)) found.push([client, place]);
         return found.length < limit;
       });
-      const listed: Listed[] = [];
       const maxRooms = (query.id ?? null) === null ? MAX_ROOMS_LISTED : Number.POSITIVE_INFINITY;
       let rooms = 0;
       for (const [client, place] of found) {
@@ -164,9 +163,8 @@ export function createConnected(logger: Logger): Connected {
           rooms = 0;
           await nextTurn();
         }
-        listed.push([place, itemOf(client, place[0], maxRooms)]);
+        yield [place, itemOf(client, place[0], maxRooms)];
       }
-      return listed;
     },
 
     async disconnect(query) {

@@ -75,7 +75,7 @@ interface ListQuestion {
 export function connectionAnswerers(connected: Connected, node: string): Readonly<Record<string, Answerer>> {
   return {
     async connections({ query, after, limit }: ListQuestion) {
-      return textsOf(node, await connected.list(query, ownPlace(after, node, ORDER), limit));
+      return textsOf(node, connected.list(query, ownPlace(after, node, ORDER), limit));
     },
     disconnect: async (query: ConnectionQuery) => [String(await connected.disconnect(query))],
   };
