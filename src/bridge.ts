@@ -7,9 +7,11 @@
 
 import { nanoid } from 'nanoid';
 import type { BridgeContext } from './answers/answer.ts';
+import { createRefusals } from './answers/refusals.ts';
 import { signalOf } from './answers/signals.ts';
 import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
+import { identityOf } from './auth/identity.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
 import { createMetricsAccess } from './auth/metrics-access.ts';
 import { createOrigins, pageFacts } from './auth/origins.ts';
@@ -23,14 +25,21 @@ import { BridgeError } from './contract/errors.ts';
 import { aliasesOf, createEventCatalog } from './contract/events.ts';
 import { allKinds } from './contract/rooms.ts';
 import { createSignalCatalog } from './contract/signals.ts';
+import { createAllNodes } from './http/all-nodes.ts';
 import { createApp, createMetricsApp } from './http/app.ts';
+import { createNodeMonitor } from './http/node-monitor.ts';
 import { createCheckRoutes } from './http/routes/check.ts';
+import { connectionAnswerers } from './http/routes/connections.ts';
+import { refusalAnswerers } from './http/routes/refusals.ts';
 import { createStats } from './http/routes/stats.ts';
 import { createHttpServer } from './http/server.ts';
 import { createLogger, createSparseWarning } from './logger.ts';
 import { createPrometheus } from './metrics/prometheus.ts';
 import { openStore } from './store/open.ts';
+import { createTopics } from './store/topics.ts';
+import { createCheckArrivals } from './transports/check-arrivals.ts';
 import { createCheckGate } from './transports/check-gate.ts';
+import { createConnected } from './transports/connected.ts';
 import { createGate } from './transports/gate.ts';
 import { createPolling } from './transports/longpoll.ts';
 import { createReaders } from './transports/readers.ts';
@@ -107,7 +116,7 @@ const HOUR_MS = 3_600_000;
  */
 export async function createBridge(options: Partial<Config> = {}): Promise<Bridge> {
   const config = configure(options);
-  const logger = createLogger(config.logLevel);
+  const logger = createLogger(config.logLevel, config.logFormat);
   const keying = keyingOf(config.authMode);
   const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
   const revoked = createRevoked(logger);
@@ -135,8 +144,10 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     dedupeMs: config.dedupeHours * HOUR_MS,
     revocationMs: config.revocationDays * 24 * HOUR_MS,
   };
+  const topicOf = createTopics(store);
   const bus = createBus({
     store,
+    nodes: topicOf('signals'),
     catalog,
     keying,
     aliases: aliasesOf(config),
@@ -154,8 +165,23 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
   const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
     credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
-  const authenticate = (acceptsPass: boolean) => (context: BridgeContext) =>
-    principalOf(credentialsOf(context, acceptsPass));
+  const refusals = createRefusals({
+    ...{ metrics, logger, trustProxy: config.trustProxy },
+    async readIdentity({ headers, url = '/' }) {
+      try {
+        const query = new URL(url, 'http://localhost').searchParams;
+        const principal = await auth.principalOf(credentialsOfRequest(headers, query, config.authCookie, true));
+        return principal.kind === 'token' ? principal : null;
+      } catch (error) {
+        return identityOf(error) ?? null;
+      }
+    },
+  });
+  const authenticate = (acceptsPass: boolean) => async (context: BridgeContext) => {
+    const principal = await principalOf(credentialsOf(context, acceptsPass));
+    refusals.identify(context.env.incoming, principal);
+    return principal;
+  };
   const mayScrape = createMetricsAccess(config, principalOf);
   const readers = createReaders({ metrics, logger });
   const gate = createGate({
@@ -167,30 +193,42 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   });
   const ready = () => !gate.draining && store.healthy();
   const countRead = createReadLimit(config.rateReads);
-  const common = { bus, store, config, metrics, logger, gate, revoked, countRead };
+  const connected = createConnected(logger);
+  const common = { bus, store, config, metrics, logger, gate, revoked, countRead, refusals, connected };
 
   const sse = createSse({ ...common, principalOf: authenticate(true) });
   const polling = createPolling({ ...common, principalOf: authenticate(true) });
   const checkGate = createCheckGate(config, gate);
-  const checkRoutes = createCheckRoutes({ config, metrics, gate: checkGate, ready });
+  const checkArrivals = createCheckArrivals();
+  const checkRoutes = createCheckRoutes({ config, metrics, gate: checkGate, arrivals: checkArrivals, ready });
   const socketio = createSocketIo({
     ...common,
     checkGate,
+    checkArrivals,
     principalOf: (handshake) =>
       principalOf(credentialsOfHandshake(handshake.auth, handshake.headers, handshake.query, config.authCookie)),
     origins,
     originRefusal: (request) => origins.refusal(pageFacts(request.headers)),
   });
+  const monitor = createNodeMonitor({ store, prometheus, logger });
+  const allNodes = createAllNodes({
+    channel: topicOf('operators'),
+    monitor,
+    answerers: { ...connectionAnswerers(connected, monitor.self.id), ...refusalAnswerers(refusals, monitor.self.id) },
+    logger,
+  });
   const stats = createStats({
     ...common,
     prometheus,
+    monitor,
     draining: () => gate.draining,
     authenticate: authenticate(false),
   });
   const app = createApp({
     ...common,
     prometheus,
-    stats: stats.handle,
+    stats,
+    allNodes,
     authenticate: authenticate(false),
     authenticateReader: authenticate(true),
     authorizeMetrics: (context) => mayScrape(credentialsOf(context, false)),
@@ -228,7 +266,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
     const drained = Promise.all([server.drain(cutAfterMs), metricsServer?.drain(cutAfterMs)]);
     for (const transport of [socketio, sse, polling, checkRoutes]) transport.drain();
     await drained;
-    await stats.close();
+    stats.close();
+    await monitor.close();
     await socketio.close();
     await bus.close();
     await store.close();

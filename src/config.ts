@@ -15,6 +15,7 @@ import { parameterFault, parseRedisUrl, REDIS_URL_RULE } from './store/redis/url
 
 const AUTH_MODES = ['none', 'jwt'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const LOG_FORMATS = ['pretty', 'json'] as const;
 const ROOM_LABELS = ['room', 'kind'] as const;
 /** The scopes that a token may get without naming them: to listen and to take part, never to administer. */
 const DEFAULT_SCOPES = ['subscribe', 'signal', 'publish'] as const;
@@ -72,6 +73,8 @@ export interface Config {
   readonly revocationDays: number;
   readonly drainMs: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** Null: pretty if standard output is a terminal, else json. */
+  readonly logFormat: (typeof LOG_FORMATS)[number] | null;
   readonly metricsRoomLabel: (typeof ROOM_LABELS)[number];
   readonly metricsMaxRooms: number;
   readonly metricsToken: string | null;
@@ -191,6 +194,7 @@ const SETTINGS: Settings = {
   revocationDays: decimal('REVOCATION_DAYS', 30, MAX_HOURS / 24, 'days'),
   drainMs: whole('DRAIN_MS', 5_000, 0, DAY_MS),
   logLevel: choice('LOG_LEVEL', LOG_LEVELS, 'info'),
+  logFormat: nullable(choice('LOG_FORMAT', LOG_FORMATS, 'json')),
   metricsRoomLabel: choice('METRICS_ROOM_LABEL', ROOM_LABELS, 'room'),
   metricsMaxRooms: whole('METRICS_MAX_ROOMS', 10_000, 0, 10_000_000),
   metricsToken: secret('METRICS_TOKEN', 'up to 1024 visible ASCII characters without spaces', (token) =>

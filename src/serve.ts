@@ -1,9 +1,10 @@
 /** The server as a process, for `npm start` and `roomcast serve`: start, serve, drain on SIGTERM or SIGINT. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
+import { bannerOf } from './banner.ts';
 import { type Bridge, createBridge } from './bridge.ts';
 import { type Config, parseConfig } from './config.ts';
-import { createLogger, type Logger } from './logger.ts';
+import { createLogger, isPretty, type Logger } from './logger.ts';
 import { withoutCredentials } from './store/open.ts';
 
 /** The share of DRAIN_MS after which the process exits. The bridge cuts connections after 0.8 of it (bridge.ts). */
@@ -17,7 +18,7 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
   // Keeps V8's young generation at its first size. Fully grown it takes 100 MB more, and this server gains nothing.
   setFlagsFromString('--semi-space-growth-factor=1');
   const config = parseConfig(env);
-  const logger = createLogger(config.logLevel);
+  const logger = createLogger(config.logLevel, config.logFormat);
   if (config.authMode === 'none' && (config.jwtSecret ?? config.jwtPublicKey ?? config.jwksUrl) !== null) {
     logger.warn('a key for tokens is set, but AUTH_MODE is none: everyone may do everything; set AUTH_MODE=jwt');
   }
@@ -43,9 +44,14 @@ export async function serve(env: Readonly<Record<string, string | undefined>>): 
 
 async function start(config: Config, logger: Logger): Promise<Bridge> {
   const bridge = await createBridge(config);
-  const { url, metricsUrl } = await bridge.listen().catch((cause: NodeJS.ErrnoException) => {
+  const listening = await bridge.listen().catch((cause: NodeJS.ErrnoException) => {
     throw new Error(listenFault(config, cause), { cause });
   });
+  if (process.stdout.isTTY && isPretty(config.logFormat) && logger.isLevelEnabled('info')) {
+    process.stdout.write(bannerOf(config, listening));
+    return bridge;
+  }
+  const { url, metricsUrl } = listening;
   logger.info({ url, store: withoutCredentials(config.storeUrl) }, `server up, listening on ${url}`);
   if (metricsUrl !== null) logger.info({ metricsUrl }, `metrics are at ${metricsUrl}, without a token`);
   return bridge;

@@ -9,12 +9,29 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type JWTPayload, jwtVerify } from 'jose';
+import { connections } from '../src/cli/connections.ts';
+import { log } from '../src/cli/log.ts';
+import { revoke } from '../src/cli/revoke.ts';
+import { trigger } from '../src/cli/trigger.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from './support/bridge.ts';
 import { startCutProxy } from './support/cut-proxy.ts';
 import { freePort } from './support/ports.ts';
 import { BARE_ENVIRONMENT } from './support/server.ts';
 import { until } from './support/until.ts';
 
+const COMMANDS = [
+  'serve',
+  'publish',
+  'trigger',
+  'signal',
+  'tail',
+  'log',
+  'connections',
+  'refusals',
+  'revoke',
+  'check',
+  'token',
+];
 const SECRET = 'a secret for tests, of 32 bytes or more';
 const directory = mkdtempSync(join(tmpdir(), 'roomcast-cli-'));
 /** A test that fails leaves none behind: the run would wait for it. */
@@ -75,7 +92,13 @@ describe('wrong usage: one line, exit code 2', () => {
   const secret = 'never-to-be-printed';
   for (const [args, says] of [
     [[], /^roomcast: missing command \(see roomcast --help\)$/],
-    [['sing'], /unknown command "sing"/],
+    [['sing'], /unknown command "sing" \(/],
+    [['conections'], /unknown command "conections"; did you mean connections\? \(see roomcast --help\)$/],
+    [['help', 'tial'], /unknown command "tial"; did you mean tail\?/],
+    [['tail', '--tenat', 't'], /Unknown option '--tenat'; did you mean --tenant\? \(see roomcast tail --help\)$/],
+    [['tail', 'ticket:1', '--since', 'yesterday'], /--since must be an instant such as .*, not "yesterday"/],
+    [['tail', 'ticket:1', '--since', '10m', '--after', 'start'], /give --since or --after, not both/],
+    [['tail', 'ticket:1', '--json', '--pretty'], /give --pretty or --json, not both/],
     [['constructor'], /unknown command/],
     [['tail', '--sing'], /Unknown option '--sing' \(see roomcast tail --help\)$/],
     [['tail'], /name at least one room, such as tenant:tenant-1 or queue:a/],
@@ -94,9 +117,7 @@ describe('wrong usage: one line, exit code 2', () => {
     [['signal', 'tickets.typing'], /name the signal and a room, such as: tickets.typing ticket:123/],
     [['signal', 'tickets.typing', '123'], /a room has a kind and an id, such as ticket:123, but got "123"/],
     [['signal', 'tickets.typing', 'ticket:1,ticket:2'], /a signal has one room/],
-    [['signal', 'tickets.typing', 'ticket:1', '{'], /the payload is not JSON/],
     [['signal', 'tickets.typing', 'ticket:1', '--ttl', '1.5'], /--ttl must be a whole number of seconds, not "1.5"/],
-    [['publish', 'a', '{'], /not JSON/],
     [['publish', 'a', '{}', '--room', 'ana'], /a room has a kind and an id, .*"ana"/],
     [['publish', 'a', '{}', '--room', ''], /--room is empty/],
     [['publish', 'a', '{}', '--file', 'x'], /a payload or --file, not both/],
@@ -127,24 +148,90 @@ describe('wrong usage: one line, exit code 2', () => {
   }
 });
 
+test('wrong usage of the commands for operators', async () => {
+  const commands = { log, trigger, connections, revoke };
+  for (const [[name, ...args], message] of [
+    [['log', '--limit', '0'], /--limit must be a whole number from 1 to 100000, not "0"/],
+    [['log', '--order', 'up'], /unknown --order "up": use asc, desc/],
+    [['log', '--follow', '--until', '1m'], /--follow goes with neither/],
+    [['log', '--after', 'two words'], /--after must be a cursor/],
+    [['trigger', 'messages.new', '--every', '0s'], /--every must be a time/],
+    [['trigger', 'messages.new', '--ticket', 'a,b'], /--ticket takes one id/],
+    [['connections', 'close'], /close takes the id of a connection, or a filter such as --sub user-1/],
+    [['connections', 'close', '--sub', 'u'], /close asks on a terminal; elsewhere, add --yes/],
+    [['connections', 'id-1', '--sub', 'u'], /give the id of a connection or filters, not both/],
+    [['connections', '--transport', 'pigeon'], /unknown --transport "pigeon": use websocket, polling, sse, longpoll/],
+    [['revoke'], /give at least one of --sub, --tenant, --jti/],
+    [['revoke', 'user-1'], /revoke takes list, lift or options such as --sub user-1, not "user-1"/],
+    [['revoke', 'lift'], /lift takes the id of a revocation/],
+    [['revoke', 'list', '--sub', 'u'], /list takes none of --sub/],
+    [['revoke', '--tenant', 't'], /a whole tenant is revoked after a question on a terminal; elsewhere, add --yes/],
+  ] as const) {
+    await assert.rejects(commands[name](args), { name: 'UsageError', command: name, message }, args.join(' '));
+  }
+});
+
+test('JSON that does not parse: its line and column, and the place shown; exit code 2', async () => {
+  const text = '{\n  "tenantId": "t",\n  "ticketId" "1"\n}';
+  for (const args of [
+    ['publish', 'tickets.updated', text],
+    ['signal', 'tickets.typing', 'ticket:1', text],
+  ]) {
+    const { code, stdout, stderr } = await run(args);
+    assert.deepEqual([code, stdout], [2, '']);
+    const [first = '', shown, mark] = stderr.split('\n');
+    assert.match(first, /^roomcast: the (input|payload) is not JSON at line 3, column 14: expected a colon \(see /);
+    assert.equal(shown, '    "ticketId" "1"');
+    assert.equal(mark, `${' '.repeat(15)}^`);
+  }
+  const long = await run(['publish', 'a', `{"a":"${'x'.repeat(500)}\u001b[2J" "b":1}`]);
+  const [, shown = '', mark = ''] = long.stderr.split('\n');
+  assert.ok(shown.length <= 80, shown);
+  assert.equal(shown.slice(mark.length - 1, mark.length), '\\', 'an escape stands for the character');
+});
+
 test('--help lists every command, and every flag of a command; --version is the package’s', async () => {
   const all = await run(['--help']);
   assert.equal(all.code, 0);
-  for (const name of ['serve', 'publish', 'signal', 'tail', 'check', 'token']) {
+  for (const name of COMMANDS) {
     assert.match(all.stdout, new RegExp(`^  ${name} `, 'm'));
     const { code, stdout } = await run([name, '--help']);
     assert.equal(code, 0, name);
     assert.match(stdout, new RegExp(`roomcast ${name}`));
-    assert.equal((await run(['help', name])).stdout, stdout);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 120, `${name}: ${line}`);
+    // Examples come first, and exit codes are told.
+    assert.match(stdout, /^.+\n\nExamples:\n {2}/);
+    assert.match(stdout, /\n\nExit codes: 0 /);
     // The help names every flag of the source.
     const source = readFileSync(`src/cli/${name}.ts`, 'utf8');
     const flags = [...source.matchAll(/^ {2}'?([a-z-]+)'?: \{ type: '(?:string|boolean)'/gm)].map(([, flag]) => flag);
     for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${name} --${flag}`);
   }
+  assert.equal((await run(['help', 'tail'])).stdout, (await run(['tail', '--help'])).stdout);
   assert.deepEqual(await run(['doctor', '--help']), await run(['check', '--help']), 'the older name');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
   assert.equal((await run(['--version'])).stdout, `${version}\n`);
+});
+
+test('a bridge that is not there: what to start, on every command', async () => {
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const says = `roomcast: cannot connect to ${url}; is the server running? start it with npx roomcast serve\n`;
+  for (const [args, code] of [
+    [['connections'], 1],
+    [['refusals'], 1],
+    [['revoke', 'list'], 1],
+    [['log'], 1],
+    [['trigger'], 1],
+    [['trigger', 'messages.new'], 1],
+    [['check', url, '--idle', '0'], 2],
+  ] as const) {
+    const result = await run(args, { env: { ROOMCAST_URL: url } });
+    assert.deepEqual([result.code, result.stderr], [code, says], args.join(' '));
+  }
+  const tail = start(['tail', 'ticket:1'], { env: { ROOMCAST_URL: url } });
+  await until('it says so, and retries', () => tail.stderr() === says.replace('\n', '; retrying\n'));
+  tail.child.kill('SIGTERM');
+  await tail.ended;
 });
 
 describe('with a bridge', () => {
@@ -183,7 +270,7 @@ describe('with a bridge', () => {
     const { code, lines, stderr } = await run(['publish', '--file', '-'], { env, input });
     assert.equal(code, 1);
     assert.match(stderr, /^roomcast: line 3: invalid_payload:\n {2}\/payload\/ticketId: must be/m);
-    assert.match(stderr, /^roomcast: line 5: not JSON$/m);
+    assert.match(stderr, /^roomcast: line 5: not JSON at column 1: expected a value\n {2}not json\n {2}\^$/m);
     assert.match(stderr, /^roomcast: line 6: not of the form \{"event": …, "payload": …\}/m);
     const answer = await fetch(`${bridge.url}/events?tenantId=order`);
     const page = (await answer.json()) as { events: { id: string; payload: { message: { content: string } } }[] };
@@ -204,7 +291,7 @@ describe('with a bridge', () => {
     assert.equal(marked.lines.length, 2);
     const broken = await run(['publish'], { env, input: `${event.slice(1)}\n${event}\n` });
     assert.deepEqual([broken.code, broken.stdout], [1, '']);
-    assert.match(broken.stderr, /the input is not JSON: neither its first line nor all of it/);
+    assert.match(broken.stderr, /the input is not JSON at line 1, column 8: expected the end of the text/);
   });
 
   test('publish: the example of the help works', async () => {
@@ -231,7 +318,7 @@ describe('with a bridge', () => {
     const input = `${JSON.stringify({ event: 'leads.updated', payload: { tenantId: 't' } })}\n`.repeat(3);
     const { code, stdout, stderr } = await run(['publish', '--url', url, '--retry', '1s'], { input });
     assert.deepEqual([code, stdout], [1, '']);
-    assert.match(stderr, /unreachable: The bridge cannot be reached\. \(ECONNREFUSED\)/);
+    assert.ok(stderr.includes(`cannot connect to ${url}; is the server running? start it with npx roomcast serve\n`));
     assert.match(stderr, /stopped; the remaining events were not published/);
     assert.doesNotMatch(stderr, / {4}at /);
   });
@@ -303,7 +390,10 @@ describe('with a bridge', () => {
     assert.equal(misspelt.code, 1);
     const url = `http://127.0.0.1:${await freePort()}`;
     const lost = await run(['signal', 'tickets.typing', 'ticket:1', '--url', url]);
-    assert.match(lost.stderr, /^roomcast: unreachable: .*ECONNREFUSED/);
+    assert.match(
+      lost.stderr,
+      /^roomcast: cannot connect to http:.*; is the server running\? start it with npx roomcast serve\n$/,
+    );
     assert.equal(lost.code, 1);
     const other = createServer((_, response) => response.setHeader('content-type', 'application/json').end('null'));
     await once(other.listen(0, '127.0.0.1'), 'listening');
@@ -312,6 +402,123 @@ describe('with a bridge', () => {
     other.close();
     assert.deepEqual([strange.stdout, strange.code], ['', 1]);
     assert.match(strange.stderr, /^roomcast: unreachable: This is not the bridge/);
+  });
+
+  test('trigger: what the bridge accepts, and samples that it takes, one dialogue in order', async () => {
+    const listed = await run(['trigger'], { env });
+    assert.equal(listed.code, 0, listed.stderr);
+    const names = listed.lines.map((line) => line.split(' ')[0] as string);
+    assert.deepEqual(names, [
+      'tickets.updated',
+      'messages.new',
+      'messages.updated',
+      'messages.deleted',
+      'leads.updated',
+    ]);
+    const ids = ['--tenant', 'samples', '--ticket', 'c8k6ictp7mxtifnlz6goff4fh', '--agreement', 'a-1'];
+    for (const name of names) {
+      const { code, lines, stderr } = await run(['trigger', name, ...ids, '--count', '2'], { env });
+      assert.deepEqual([code, stderr, lines.length], [0, '', 2], name);
+    }
+    const named = await run(['trigger', 'messages.new', ...ids, '--room', 'user:ana', '--json'], { env });
+    assert.deepEqual(JSON.parse(named.stdout).rooms, ['user:ana']);
+    const answer = await fetch(`${bridge.url}/events?agreementId=a-1&after=start`);
+    type Sample = Record<'messageId' | 'providerMessageId', string> & { message: Record<string, string> };
+    const { events } = (await answer.json()) as { events: { event: string; payload: Sample }[] };
+    const [first, second] = events.filter(({ event }) => event === 'messages.new').map(({ payload }) => payload);
+    assert.match(first?.messageId ?? '', /^c[a-z0-9]{24}$/);
+    assert.match(first?.providerMessageId ?? '', /^wamid\./);
+    assert.deepEqual([first?.message.direction, second?.message.direction], ['INBOUND', 'OUTBOUND']);
+  });
+
+  test('trigger: a name that the bridge does not accept, and --every until it is stopped', async () => {
+    const unknown = await run(['trigger', 'mesages.new'], { env });
+    assert.deepEqual([unknown.code, unknown.stdout], [1, '']);
+    assert.match(unknown.stderr, /did you mean messages\.new\?\n$/);
+    assert.equal(unknown.stderr.match(/did you mean/g)?.length, 1, 'once');
+    const every = start(['trigger', 'leads.updated', '--tenant', 'every', '--every', '1s'], { env });
+    await until('two are there', () => every.lines().length === 2);
+    every.child.kill('SIGINT');
+    assert.equal(await every.ended, 0);
+  });
+
+  test('connections and refusals: JSON lines in a pipe; close by id and by filter', async () => {
+    const rooms = ['tenant:who', 'ticket:who'];
+    const tails = ['websocket', 'sse'].map((one) => start(['tail', ...rooms, '--transport', one], { env }));
+    try {
+      await until('both are live', () => tails.every(({ stderr }) => stderr().includes('live over')));
+      const all = await run(['connections', '--room', 'ticket:who'], { env });
+      assert.equal(all.code, 0, all.stderr);
+      const items = all.lines.map((line) => JSON.parse(line) as { id: string; transport: string; rooms: string[] });
+      assert.deepEqual(items.map(({ transport }) => transport).sort(), ['sse', 'websocket']);
+      assert.deepEqual(items[0]?.rooms.sort(), [...rooms].sort());
+      const one = await run(['connections', items[0]?.id as string], { env });
+      assert.equal(JSON.parse(one.stdout).id, items[0]?.id);
+      const limited = await run(['connections', '--room', 'ticket:who', '--limit', '1'], { env });
+      assert.equal(limited.lines.length, 1);
+      assert.match(limited.stderr, /there are more than 1; --limit N prints more/);
+      const closed = await run(['connections', 'close', items[0]?.id as string, '--yes'], { env });
+      assert.deepEqual([closed.code, closed.stdout, closed.stderr], [0, '1\n', 'roomcast: closed 1 connection\n']);
+      await until('both are live again', async () => {
+        const { lines } = await run(['connections', '--room', 'ticket:who'], { env });
+        return lines.length === 2 && !lines.some((line) => line.includes(items[0]?.id as string));
+      });
+      const both = await run(['connections', 'close', '--room', 'ticket:who', '--yes'], { env });
+      assert.equal(both.stdout, '2\n');
+      const nobody = await run(['connections', 'close', '-an-id-with-a-dash-0', '--yes'], { env });
+      assert.deepEqual([nobody.code, nobody.stdout], [1, '']);
+      assert.match(nobody.stderr, /^roomcast: not_found: /);
+      await run(['tail', 'kueue:who'], { env });
+      const refused = await run(['refusals', '--limit', '1'], { env });
+      assert.match(JSON.parse(refused.stdout).message, /kueueId/);
+    } finally {
+      for (const { child } of tails) child.kill('SIGKILL');
+    }
+  });
+
+  test('log: the newest, oldest first, page by page; its filters; and what comes with --follow', async () => {
+    const publish = async (score: number) =>
+      (await bridge.publish('leads.updated', { tenantId: 'logged', ticketId: 'l1', score, name: `Zoë ${score}` })).id;
+    const ids: string[] = [];
+    for (let score = 1; score <= 5; score++) ids.push(await publish(score));
+    const read = async (...args: string[]) => {
+      const { code, lines, stderr } = await run(['log', 'ticket:l1', ...args], { env });
+      assert.equal(code, 0, stderr);
+      return { stderr, ids: lines.map((line) => (JSON.parse(line) as { id: string }).id) };
+    };
+    assert.deepEqual(await read(), { ids, stderr: '' });
+    const newest = await read('--limit', '2');
+    assert.deepEqual(newest.ids, ids.slice(-2));
+    assert.match(newest.stderr, /there are more than 2; --limit N prints more/);
+    assert.deepEqual((await read('--order', 'desc', '--limit', '2')).ids, ids.slice(-2).reverse());
+    assert.deepEqual((await read('--order', 'asc', '--limit', '2')).ids, ids.slice(0, 2));
+    const between = ['--after', ids[0] as string, '--before', ids[4] as string];
+    assert.deepEqual((await read(...between, '--contains', 'zoë 3', '--event', 'leads.updated')).ids, [ids[2]]);
+    assert.deepEqual((await read('--tenant', 'logged', '--since', '1h')).ids, ids);
+    assert.deepEqual((await read('--until', '1h')).ids, []);
+    const follow = start(['log', '--tenant', 'logged', '--limit', '1', '--follow'], { env });
+    await until('the newest is there', () => follow.lines().length === 1);
+    ids.push(await publish(6), await publish(7));
+    await until('the rest comes', () => follow.lines().length === 3);
+    follow.child.kill('SIGINT');
+    assert.equal(await follow.ended, 0);
+    assert.deepEqual(
+      follow.lines().map((line) => (JSON.parse(line) as { id: string }).id),
+      ids.slice(-3),
+    );
+  });
+
+  test('tail --since: from the instant of the acceptance', async () => {
+    await bridge.publish('leads.updated', { tenantId: 'since', score: 1 });
+    // The clock of the log has milliseconds.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const since = new Date().toISOString();
+    await bridge.publish('leads.updated', { tenantId: 'since', score: 2 });
+    const { code, lines, stderr } = await run(['tail', 'tenant:since', '--since', since, '--count', '1'], { env });
+    assert.equal(code, 0, stderr);
+    assert.match(lines[0] ?? '', /"score":2/);
+    const hour = await run(['tail', 'tenant:since', '--since', '1h', '--count', '2'], { env });
+    assert.equal(hour.lines.length, 2, hour.stderr);
   });
 
   test('publish reads the output of tail --json', async () => {
@@ -488,6 +695,56 @@ describe('with tokens', () => {
     const { code, stdout, stderr } = await run(['token', '--tenant', 'two words'], { env });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /tenantId claim must be/);
+  });
+
+  test('tail --since without the right to read the log: by the times in the payloads', async () => {
+    const times = ['2024-06-01T10:00:00Z', '2024-06-01T12:00:00Z', '2024-06-01T11:00:00Z'];
+    for (const ticketUpdatedAt of times) {
+      await bridge.publish('tickets.updated', ticketUpdated({ tenantId: 'since', ticketUpdatedAt }));
+    }
+    const token = await mint('--tenant', 'since');
+    const args = ['tail', 'tenant:since', '--since', '2024-06-01T11:30:00Z', '--count', '2', '--json'];
+    const { code, lines, stderr } = await run(args, { env: { ROOMCAST_URL: bridge.url, ROOMCAST_TOKEN: token } });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /this token may not read \/log, so --since goes by the times in the payloads/);
+    const seen = lines.map((line) => JSON.parse(line).payload.ticketUpdatedAt);
+    assert.deepEqual(seen, times.slice(1), 'an older one that came later is not lost');
+  });
+
+  test('revoke: a user is cut off, listed, and lifted; refusals say which token is needed', async () => {
+    const admin = await mint('--tenant', 'tenant-1', '--scope', 'admin');
+    const ana = await mint('--tenant', 'tenant-1', '--sub', 'ana');
+    const as = (token: string, ...args: string[]) =>
+      run(args, { env: { ROOMCAST_URL: bridge.url, ROOMCAST_TOKEN: token } });
+    const tail = start(['tail', 'tenant:tenant-1'], { env: { ROOMCAST_URL: bridge.url, ROOMCAST_TOKEN: ana } });
+    await until('it is live', () => tail.stderr().includes('live over'));
+    const { stdout } = await as(admin, 'connections', '--sub', 'ana');
+    assert.deepEqual(JSON.parse(stdout).tenantIds, ['tenant-1']);
+    const revoked = await as(admin, 'revoke', '--sub', 'ana', '--tenant', 'tenant-1');
+    assert.equal(revoked.code, 0, revoked.stderr);
+    const id = revoked.stdout.trim();
+    assert.ok(revoked.stderr.includes(`to lift it: roomcast revoke lift ${id}\n`), revoked.stderr);
+    assert.equal(await tail.ended, 1);
+    assert.match(tail.stderr(), /token_revoked/);
+    const [item = ''] = (await as(admin, 'revoke', 'list')).lines;
+    assert.deepEqual([JSON.parse(item).id, JSON.parse(item).sub], [id, 'ana']);
+    assert.equal((await as(admin, 'revoke', 'lift', id)).code, 0);
+    assert.equal((await as(admin, 'revoke', 'lift', id)).code, 1);
+    assert.deepEqual((await as(admin, 'revoke', 'list')).lines, []);
+    for (const command of ['connections', 'refusals', 'log']) {
+      const none = await as('', command);
+      assert.deepEqual([none.code, none.stdout], [1, ''], command);
+      assert.match(
+        none.stderr,
+        /^roomcast: unauthorized: .* \(this command takes a token with the scope admin, in --token or/,
+      );
+      const { code, stdout, stderr } = await as(ana, command);
+      assert.deepEqual([code, stdout], [1, ''], command);
+      assert.match(
+        stderr,
+        /^roomcast: forbidden: .*scope admin.* \(give another one in --token or ROOMCAST_TOKEN\)\n$/,
+      );
+    }
   });
 
   test('publish and tail with the tokens of token; a wrong token is one line', async () => {

@@ -87,6 +87,7 @@ test('an empty environment gives the defaults of the contract', () => {
     revocationDays: 30,
     drainMs: 5_000,
     logLevel: 'info',
+    logFormat: null,
     metricsRoomLabel: 'room',
     metricsMaxRooms: 10_000,
     metricsToken: null,
@@ -136,6 +137,7 @@ test('good values are taken as they mean', () => {
     [{ RATE_PUBLISH: '50' }, 'ratePublish', 50],
     [{ RATE_READS: '50' }, 'rateReads', 50],
     [{ LOG_LEVEL: 'silent' }, 'logLevel', 'silent'],
+    [{ LOG_FORMAT: 'pretty' }, 'logFormat', 'pretty'],
     [{ METRICS_ROOM_LABEL: 'kind' }, 'metricsRoomLabel', 'kind'],
     [{ METRICS_TOKEN: ' scraper\n' }, 'metricsToken', 'scraper'],
     [{ METRICS_PORT: '0' }, 'metricsPort', 0],
@@ -189,6 +191,7 @@ test('a bad value is refused in one line: the variable, its rule, the value', ()
     ['RATE_PUBLISH', '0'],
     ['RATE_READS', '0'],
     ['LOG_LEVEL', 'verbose'],
+    ['LOG_FORMAT', 'text'],
     ['METRICS_ROOM_LABEL', 'none'],
   ];
   for (const [variable, value] of cases) {

@@ -35,7 +35,7 @@ describe('the pages in Chromium', { skip: CHROMIUM === null ? 'chromium is not i
     return { page, faults };
   }
 
-  test('every view of the console loads, and the tail shows what is published', async () => {
+  test('every view of the console loads, and Live shows what is published', async () => {
     const { page, faults } = await open('/console');
     const links = page.locator('nav a[href^="#"]');
     await links.first().waitFor();
@@ -44,7 +44,7 @@ describe('the pages in Chromium', { skip: CHROMIUM === null ? 'chromium is not i
       await link.click();
       await page.locator(`nav a[href="${view}"][aria-current=page]`).waitFor();
     }
-    await page.locator('nav a[href="#tail"]').click();
+    await page.locator('nav a[href="#live"]').click();
     await page.locator('form input[list]').fill('tenant-1');
     await page.locator('form button[type=submit]').click();
     await until('the event is shown', async () => {

@@ -6,9 +6,9 @@ import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { BridgeError, ERRORS } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
-import type { Metrics } from '../metrics/metrics.ts';
 import { answer, type BridgeContext } from './answer.ts';
 import { REQUEST_ID, requestIdOf, SECURITY_HEADERS } from './headers.ts';
+import { type Refusals, type Refused, type Requester, requestLine } from './refusals.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 
@@ -16,25 +16,37 @@ export const PROBLEM_TYPE = 'application/problem+json';
 export const problemUrn = (code: string): string => `urn:roomcast:error:${code}`;
 
 export interface ProblemDeps {
-  readonly metrics: Metrics;
+  readonly refusals: Pick<Refusals, 'add'>;
   readonly logger: Logger;
 }
 
-/** The error to answer with, counted. An unexpected error is logged together with `context`. */
-export function refusalOf(error: unknown, { metrics, logger }: ProblemDeps, context: object): BridgeError {
+/** The error to answer with, counted and kept for operators. An unexpected error is logged together with `context`. */
+export function refusalOf(
+  error: unknown,
+  { refusals, logger }: ProblemDeps,
+  refused: Pick<Refused, 'transport' | 'what'>,
+  requester: Requester,
+  context: object = {},
+): BridgeError {
   const refusal =
     error instanceof BridgeError ? error : new BridgeError('internal', 'The bridge failed to process the request.');
   if (refusal !== error) logger.error({ err: error, ...context }, 'a request failed');
-  metrics.refused(refusal.code);
+  refusals.add(refusal, refused, requester);
   return refusal;
 }
 
-export function answerProblem(context: BridgeContext, error: unknown, deps: ProblemDeps): Response {
+/** @param transport of the route */
+export function answerProblem(
+  context: BridgeContext,
+  error: unknown,
+  transport: Refused['transport'],
+  deps: ProblemDeps,
+): Response {
   const { method, path } = context.req;
-  const { outgoing } = context.env;
+  const { incoming, outgoing } = context.env;
   const requestId = requestIdOf(outgoing);
-  const refusal = refusalOf(error, deps, { requestId, method, path });
-  deps.logger.debug({ requestId, method, path, code: refusal.code }, 'a request was refused');
+  const refused = { transport, what: requestLine(incoming) };
+  const refusal = refusalOf(error, deps, refused, incoming, { requestId, method, path });
   // After half an answer, only a cut connection shows the client that the answer is incomplete.
   if (outgoing.headersSent) outgoing.destroy();
   const { status, headers, body } = problemAnswer(refusal, requestId);

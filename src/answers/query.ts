@@ -37,13 +37,28 @@ export function flag(fallback: boolean, description: string) {
 }
 
 /** A text that is not empty. */
-export function text(description: string) {
+export function text(description: string, maxLength?: number) {
+  const length = maxLength ?? Number.POSITIVE_INFINITY;
   return z
     .string()
     .min(1, 'must not be empty')
+    .max(length, `must be at most ${length} characters long`)
     .nullable()
     .default(null)
-    .meta({ description, schema: { type: 'string', minLength: 1 } });
+    .meta({ description, schema: { type: 'string', minLength: 1, ...(maxLength && { maxLength }) } });
+}
+
+/** An ISO 8601 instant, as milliseconds since 1970. */
+export function instant(description: string) {
+  return z.iso
+    .datetime({
+      offset: true,
+      error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
+    })
+    .transform((instant) => Date.parse(instant))
+    .nullable()
+    .default(null)
+    .meta({ description, schema: { type: 'string', format: 'date-time' } });
 }
 
 /** Where to continue: a cursor, `start` or `now`. */
@@ -76,6 +91,15 @@ export function choice<const T extends readonly [string, ...string[]]>(
     .enum(values, `must be one of ${values.join(', ')}`)
     .default(fallback as never)
     .meta({ description, schema: { type: 'string', enum: values, default: fallback } });
+}
+
+/** One of some values. Default: null, for any. */
+export function oneOf<const T extends readonly [string, ...string[]]>(values: T, description: string) {
+  return z
+    .enum(values, `must be one of ${values.join(', ')}`)
+    .nullable()
+    .default(null)
+    .meta({ description, schema: { type: 'string', enum: values } });
 }
 
 /** The id of a room. Required. */

@@ -2,7 +2,7 @@
  * From a client's request to what it receives: the rooms that it names, the audiences that carry them to its principal,
  * and its view of each record. All transports share these rules (protocol §2, §6, §7, §11).
  */
-import { audiencesFor, hearingOf, type Principal, whyDeaf } from '../auth/principal.ts';
+import { audiencesFor, hearingOf, type Principal, whyDeaf, whyUnheard } from '../auth/principal.ts';
 import type { JoinedRoom } from '../bus/subscription.ts';
 import { createHears, parseAudience } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
@@ -142,8 +142,7 @@ export function requireHearing(principal: Principal): void {
  */
 export function audiencesToJoin(principal: Principal, room: Room): string[] {
   const audiences = audiencesFor(principal, room);
-  if (audiences.length === 0)
-    throw new BridgeError('forbidden', whyDeaf(principal) ?? `The token may not listen to ${room}.`);
+  if (audiences.length === 0) throw new BridgeError('forbidden', whyUnheard(principal, room));
   return audiences;
 }
 

@@ -3,6 +3,7 @@
  * refused at once. A connection ends within 5 s of `exp`: a grace, up to one tick, and the time to read the rest.
  */
 import { BridgeError } from '../contract/errors.ts';
+import { identify } from './identity.ts';
 import type { Principal, TokenHolder } from './principal.ts';
 
 const EXPIRY_GRACE_MS = 1_000;
@@ -25,6 +26,6 @@ export function hasExpired(expiresAtMs: number, nowMs: number): boolean {
 
 /** Returns the holder if its token has not expired. There is no grace. @throws {BridgeError} `token_expired` */
 export function unexpired(holder: TokenHolder, nowMs: number): TokenHolder {
-  if (expiryOf(holder) <= nowMs) throw tokenExpired();
+  if (expiryOf(holder) <= nowMs) throw identify(tokenExpired(), holder);
   return holder;
 }

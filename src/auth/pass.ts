@@ -13,6 +13,7 @@ import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
 import { idsClaim } from '../contract/rooms.ts';
 import { unexpired } from './expiry.ts';
+import { identify } from './identity.ts';
 import type { Principal, TokenHolder } from './principal.ts';
 import { type ClaimsConfig, holderOf, PASS_TYPE, refusalOf, unauthorized } from './tokens.ts';
 
@@ -97,11 +98,13 @@ export function createPasses(
       try {
         claims = await claimsOf(pass);
       } catch (error) {
-        throw error instanceof BridgeError ? error : refusalOf(error);
+        throw error instanceof BridgeError ? error : refusalOf(error, config);
       }
       const holder: TokenHolder = { ...holderOf(claims, config), scopes: new Set(['subscribe']), viaPass: true };
       const opens = now() < (claims.opensUntil as number) * 1000;
-      if (!opens && !reconnect) throw new BridgeError('token_expired', 'The pass has expired. Get a new one.');
+      if (!opens && !reconnect) {
+        throw identify(new BridgeError('token_expired', 'The pass has expired. Get a new one.'), holder);
+      }
       return unexpired(holder, now());
     },
   };

@@ -90,6 +90,26 @@ function mayHear(holder: TokenHolder, room: Room): boolean {
   return kind === 'tenant' ? holder.tenants.includes(id) : holder.openKinds.includes(kind);
 }
 
+/** Tenants that a sentence names. */
+const MAX_NAMED = 3;
+
+/** Why the principal may not join the room, for whom {@link audiencesFor} is empty. */
+export function whyUnheard(principal: Principal, room: Room): string {
+  const sentence = `The token may not listen to ${room}`;
+  const deaf = whyDeaf(principal);
+  if (deaf !== null || principal.kind === 'anonymous') return deaf ?? `${sentence}.`;
+  const { tenants, narrowing, claimed } = principal;
+  const kind = kindOf(room);
+  if (kind === 'user') return `${sentence}: only the user with this sub may.`;
+  if (claimed.has(kind)) return `${sentence}: its claim ${idsClaim(kind)} does not name it.`;
+  if (kind === 'tenant' && !tenants.includes(idOf(room))) {
+    const more = tenants.length > MAX_NAMED ? ', …' : '';
+    return `${sentence}: its claim tenantId names ${[...tenants].slice(0, MAX_NAMED).join(', ')}${more}.`;
+  }
+  if (narrowing === null) return `${sentence}: it lacks the claim ${idsClaim(kind)}.`;
+  return `${sentence}: its claim ${[...narrowing.keys()].map(idsClaim).join(', ')} limits it to other rooms.`;
+}
+
 export function mayPublish(principal: Principal, tenantId: string): boolean {
   if (principal.kind === 'anonymous') return true;
   return principal.scopes.has('publish') && (principal.tenants === '*' || principal.tenants.includes(tenantId));

@@ -10,6 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BridgeError } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
 import { erasedClaim, erasedTenant, isErased, type Revocation, type RevocationListener } from '../store/revocations.ts';
+import { identify } from './identity.ts';
 import type { Principal, TokenHolder } from './principal.ts';
 
 /** How long a client may read the rest of its events after its token was revoked. Then it is cut. */
@@ -134,7 +135,7 @@ export function createRevoked(logger: Logger): Revoked & RevocationListener {
     current(principal) {
       if (principal.kind === 'anonymous') return principal;
       const tenants = tenantsLeft(principal);
-      if (tenants === null) throw tokenRevoked();
+      if (tenants === null) throw identify(tokenRevoked(), principal);
       return tenants === principal.tenants ? principal : { ...principal, tenants };
     },
     watch(connection) {

@@ -11,6 +11,7 @@ import { type CryptoKey, createRemoteJWKSet, decodeProtectedHeader, errors, type
 import { BridgeError } from '../contract/errors.ts';
 import { ALL_TENANTS, idsClaim, type RoomKind, toId } from '../contract/rooms.ts';
 import { tokenExpired, unexpired } from './expiry.ts';
+import { identify } from './identity.ts';
 import type { TokenHolder } from './principal.ts';
 import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKeys } from './public-keys.ts';
 
@@ -121,7 +122,7 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
       } catch (error) {
         // Any other kind of error means an unusable key, such as a short one in a JWKS.
         if (!(error instanceof errors.JOSEError)) throw noKeys(error);
-        if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusalOf(error);
+        if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusalOf(error, config);
       }
     }
     return null;
@@ -211,8 +212,19 @@ function headerOf(token: string) {
   }
 }
 
-/** A refusal in a sentence that is safe to send and to log. */
-export function refusalOf(error: unknown): BridgeError {
+/** A refusal in a sentence that is safe to send and to log, and whose token it was if the signature was good. */
+export function refusalOf(error: unknown, config: ClaimsConfig): BridgeError {
+  const refusal = sentenceOf(error);
+  // jose looks at the claims only once the signature is verified.
+  if (!(error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed)) return refusal;
+  try {
+    return identify(refusal, holderOf(error.payload, config));
+  } catch {
+    return refusal; // malformed claims
+  }
+}
+
+function sentenceOf(error: unknown): BridgeError {
   if (error instanceof errors.JWTExpired) return tokenExpired();
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim } = error;

@@ -23,7 +23,9 @@ import { type BusPort, type Sink, type Subscriber, Subscription, stepBytesFor } 
 export type { LogPage } from './recent.ts';
 
 export interface BusOptions extends PublishDeps {
-  readonly store: Log & NodeChannel;
+  readonly store: Log;
+  /** For signals between the nodes. */
+  readonly nodes: NodeChannel;
   /** The names of SIGNALS. Default: none. */
   readonly signals?: readonly string[];
   readonly maxBufferBytes: number;
@@ -95,7 +97,7 @@ export function createBus(options: BusOptions): Bus {
   let closed = false;
 
   const signals = createSignalHub({
-    nodes: store,
+    nodes: options.nodes,
     names: new Set(signalNames),
     listenersOf: (audience) => listeners.get(audience) ?? NOBODY,
     metrics,

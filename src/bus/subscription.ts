@@ -19,6 +19,7 @@ import type { Room } from '../contract/rooms.ts';
 import { type ActiveSignal, type Signal, withTimeLeft } from '../contract/signals.ts';
 import type { Logger } from '../logger.ts';
 import type { LogBounds } from '../store/store.ts';
+import { Backlog } from './backlog.ts';
 import { type Batch, batchOf, GROUP_FACTOR } from './batch.ts';
 import type { Pacer } from './pacer.ts';
 import type { LogPage, Recent } from './recent.ts';
@@ -132,6 +133,9 @@ export class Subscription {
   #closed = false;
   /** Bytes that may wait beyond the limit before the client is a slow consumer (protocol, Slow consumers). */
   #toleratedBytes = 0;
+  /** When the record was accepted that the client waits, or waited, for: see {@link behindMs}. */
+  #awaitedAtMs: number;
+  #backlog: Backlog | null = null;
   /** Joins replay one after the other: each leaves out the records that earlier ones have brought (protocol §2, §5). */
   #replaying: Promise<void> | null = null;
   /** Each reset raises it, so that reads under way notice that their position is void. */
@@ -147,6 +151,8 @@ export class Subscription {
     this.#signals = signals;
     this.#rooms = new Map(rooms);
     this.#position = after ?? bus.head();
+    // Until the log is read, nobody knows which record comes next.
+    this.#awaitedAtMs = Date.now();
     for (const { audiences, start } of rooms.values()) {
       for (const audience of audiences) this.#startOf.set(audience, start);
     }
@@ -163,15 +169,19 @@ export class Subscription {
   deliver(batch: Batch): void {
     if (this.#closed) return;
     try {
-      if (this.cutIfSlow()) return;
+      const pending = this.#sink.pendingBytes();
+      if (this.#cutIfSlow(pending)) return;
+      const [{ acceptedAtMs }] = batch.records as readonly [LogRecord];
       // One commit larger than a step is read from the log instead, in steps, so that a burst alone cuts nobody.
       if (batch.records.length > 1 && batch.bytes > this.#bus.stepBytes) {
         this.#stopLive(this.#bus.head());
+        if (pending === 0) this.#awaitedAtMs = acceptedAtMs;
         this.#startCatchUp();
         return;
       }
       this.#tolerate(batch.largestGroupBytes);
       this.#sink.write(batch, 'live');
+      this.#noteWritten(pending, acceptedAtMs);
     } catch (error) {
       this.#fail(error);
     }
@@ -229,7 +239,10 @@ export class Subscription {
 
   /** Cuts a slow consumer. Transports call it when they write something other than records. */
   cutIfSlow(): boolean {
-    const pending = this.#sink.pendingBytes();
+    return this.#cutIfSlow(this.#sink.pendingBytes());
+  }
+
+  #cutIfSlow(pending: number): boolean {
     if (pending === 0) this.#toleratedBytes = 0;
     if (pending <= this.#bus.maxBufferBytes + this.#toleratedBytes) return false;
     this.cut();
@@ -408,16 +421,49 @@ export class Subscription {
     });
   }
 
+  /** Since the acceptance of the oldest record that was not written to the client, or waits for it; 0: none does. */
+  behindMs(): number {
+    const pending = this.#sink.pendingBytes();
+    if (this.#live && pending === 0) return 0;
+    const waitsForLog = pending === 0 || this.#backlog === null;
+    const oldestAtMs = waitsForLog ? this.#awaitedAtMs : (this.#backlog as Backlog).oldestAtMs(pending);
+    return Math.max(0, Date.now() - oldestAtMs);
+  }
+
+  #noteWritten(pendingBefore: number, acceptedAtMs: number): void {
+    if (pendingBefore === 0) {
+      this.#awaitedAtMs = acceptedAtMs;
+      this.#backlog = null;
+      return;
+    }
+    this.#backlog ??= new Backlog(pendingBefore, this.#awaitedAtMs);
+    this.#backlog.add(pendingBefore, this.#sink.pendingBytes(), acceptedAtMs);
+  }
+
+  get rooms(): Iterable<Room> {
+    return this.#rooms.keys();
+  }
+
+  get roomCount(): number {
+    return this.#rooms.size;
+  }
+
+  hasRoom(room: Room): boolean {
+    return this.#rooms.has(room);
+  }
+
   #tolerate(bytes: number): void {
     this.#toleratedBytes = Math.max(this.#toleratedBytes, bytes);
   }
 
   #write(records: readonly LogRecord[], mode: Mode, flushed?: () => void): void {
     const batch = batchOf(records);
-    if (this.#sink.pendingBytes() === 0) this.#toleratedBytes = 0;
+    const pending = this.#sink.pendingBytes();
+    if (pending === 0) this.#toleratedBytes = 0;
     // The events of one record alone never make a client slow (protocol, Slow consumers).
     this.#tolerate(batch.largestGroupBytes);
     this.#sink.write(batch, mode, flushed);
+    this.#noteWritten(pending, (records[0] as LogRecord).acceptedAtMs);
     // The bytes of a replay that still wait when the stream goes live do not either, up to one buffer.
     if (!this.#closed) this.#tolerate(Math.min(this.#sink.pendingBytes(), this.#bus.maxBufferBytes));
   }

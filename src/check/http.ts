@@ -8,6 +8,7 @@ import {
   type Fault,
   faultOf,
   type Greeting,
+  type Handshake,
   type QuietPeriod,
   type Tick,
   type TickDelivery,
@@ -22,15 +23,17 @@ const GREETINGS = 3;
 
 /** @throws {CheckError} if the server does not answer, or the answer is not Roomcast's */
 export async function greet(context: CheckContext): Promise<Greeting> {
-  let best = await greetOnce(context);
+  const nodes = new Set<unknown>();
+  let best = await greetOnce(context, nodes);
   for (let n = 1; n < GREETINGS; n++) {
-    const greeting = await greetOnce(context);
+    const greeting = await greetOnce(context, nodes);
     if (greeting.roundTripMs < best.roundTripMs) best = greeting;
   }
-  return best;
+  return { ...best, nodes: nodes.size };
 }
 
-async function greetOnce(context: CheckContext): Promise<Greeting> {
+/** @param nodes takes the node that answers */
+async function greetOnce(context: CheckContext, nodes: Set<unknown>): Promise<Omit<Greeting, 'nodes'>> {
   const startedAtMs = Date.now();
   const { facts, elapsedMs, response } = await poll(context, 0);
   const { timeMs, heartbeatMs, socketPath, ready, httpVersion, proxyHeaders } = facts;
@@ -42,6 +45,7 @@ async function greetOnce(context: CheckContext): Promise<Greeting> {
     // These texts reach a terminal and the report, so they must hold no control characters.
     [socketPath, httpVersion, ...proxyHeaders].every((text) => /^[\w./~-]{1,200}$/.test(String(text)));
   if (!isOurs) throw new CheckError('notOurs', describe(response));
+  nodes.add(facts.node);
   return {
     roundTripMs: Math.round(elapsedMs),
     skewMs: Math.round(Number(timeMs) - (startedAtMs + elapsedMs / 2)),
@@ -52,7 +56,35 @@ async function greetOnce(context: CheckContext): Promise<Greeting> {
     httpVersion: String(httpVersion),
     proxyHeaders: proxyHeaders.map(String),
     via: response.header('via'),
+    server: response.header('server'),
+    protocol: response.protocol,
   };
+}
+
+/**
+ * Asks how this check's websocket handshake arrived. Behind one address there may be several nodes, and one alone knows,
+ * so an answer of none counts only where one node has answered so far.
+ */
+export async function askHandshake(context: CheckContext, nodes: number): Promise<Handshake | null> {
+  try {
+    for (let asked = 0; asked < nodes * 2; asked++) {
+      const { websocket } = (await poll(context, 0, `&id=${context.id}`)).facts;
+      const { httpVersion, hasUpgrade, hasConnection } = Object(websocket) as Record<string, unknown>;
+      if (typeof httpVersion === 'string' && /^[\d.]{1,9}$/.test(httpVersion)) {
+        return {
+          kind: 'arrived',
+          httpVersion,
+          hasUpgrade: hasUpgrade === true,
+          hasConnection: hasConnection === true,
+        };
+      }
+      if (websocket === undefined) return null;
+    }
+  } catch (error) {
+    faultOf(error);
+    return null;
+  }
+  return nodes === 1 ? { kind: 'absent' } : null;
 }
 
 export async function pollTicks(context: CheckContext): Promise<TickDelivery> {
@@ -83,17 +115,22 @@ export async function quietPoll(context: CheckContext, seconds: number): Promise
   }
 }
 
-export async function streamTicks(context: CheckContext, { padding }: { readonly padding: number }) {
+export async function streamTicks(
+  context: CheckContext,
+  { padding }: { readonly padding: number },
+): Promise<{ readonly frames: TickDelivery; readonly encoding: string | null }> {
   const startedMs = performance.now();
   const elapsedMs = (): number => Math.round(performance.now() - startedMs);
   const ticks: Tick[] = [];
   let connectMs: number | null = null;
+  let encoding: string | null = null;
   let fault: Fault | null = null;
   try {
     const query = `ticks=${TICKS}&every=${TICK_MS}&padding=${padding}`;
     await readStream(context, query, TICKS * TICK_MS + context.timeoutMs, {
-      onOpen: () => {
+      onOpen: (response) => {
         connectMs = elapsedMs();
+        encoding = response.header('content-encoding');
       },
       onTick: (sentMs) => ticks.push({ sentMs, arrivedMs: elapsedMs() }) === TICKS,
     });
@@ -103,7 +140,7 @@ export async function streamTicks(context: CheckContext, { padding }: { readonly
     // The connection was accepted, so the delay is in the response.
     if (fault.kind === 'timeout' && connectMs !== null) fault = { kind: 'silent', detail: '' };
   }
-  return { connectMs, ticks, expected: TICKS, fault } satisfies TickDelivery;
+  return { frames: { connectMs, ticks, expected: TICKS, fault }, encoding };
 }
 
 /** Watches a stream that sends two ticks, with only heartbeats or nothing at all between them. */
@@ -133,7 +170,7 @@ export async function quietStream(
 }
 
 interface StreamHandler {
-  onOpen(): void;
+  onOpen(response: CheckResponse): void;
   /** @returns true to stop reading */
   onTick(sentMs: number): boolean;
 }
@@ -143,7 +180,7 @@ function readStream(context: CheckContext, query: string, timeoutMs: number, han
   return withTimeout(context, timeoutMs, async (signal) => {
     const response = await context.network.request(`check/stream?${query}`, { accept: 'text/event-stream', signal });
     await expectSuccess(response, 'text/event-stream');
-    handler.onOpen();
+    handler.onOpen(response);
     const decoder = new TextDecoder();
     let text = '';
     for await (const chunk of response.body) {
@@ -165,10 +202,13 @@ interface PollAnswer {
 }
 
 /** @throws {CheckError} */
-function poll(context: CheckContext, wait: number): Promise<PollAnswer> {
+function poll(context: CheckContext, wait: number, query = ''): Promise<PollAnswer> {
   const startedMs = performance.now();
   return withTimeout(context, wait * 1000 + context.timeoutMs, async (signal) => {
-    const response = await context.network.request(`check/poll?wait=${wait}`, { accept: 'application/json', signal });
+    const response = await context.network.request(`check/poll?wait=${wait}${query}`, {
+      accept: 'application/json',
+      signal,
+    });
     await expectSuccess(response, 'application/json');
     const facts = parseObject(await textOf(response));
     if (facts.roomcast !== 'check') throw new CheckError('notOurs', describe(response));
@@ -220,6 +260,7 @@ async function expectSuccess(response: CheckResponse, type: string): Promise<voi
     if (code === 'unavailable') throw new CheckError('draining');
     if (code === 'host_not_allowed') throw new CheckError('misdirected');
   }
+  if (status >= 502 && status <= 504) throw new CheckError('gateway', String(status));
   if (status >= 400) throw new CheckError(status === 404 ? 'notOurs' : 'blocked', describe(response));
   if (status !== 200 || !contentType.startsWith(type)) throw new CheckError('notOurs', describe(response));
 }

@@ -2,8 +2,21 @@
  * A verdict as plain text, for the terminal and to send to support: what a person needs who was not there. It holds no
  * cookies, no tokens and no address except the server's origin, and what a hostile server sent is safe to show.
  */
+
 import { printable } from '../contract/printable.ts';
-import { adviceTitle, fill, type Language, messageText, numberText, TEXTS, verdictText } from './texts.ts';
+import type { Cause } from './causes.ts';
+import {
+  adviceTitle,
+  causeText,
+  fill,
+  fixText,
+  type Language,
+  linesTitle,
+  messageText,
+  numberText,
+  TEXTS,
+  verdictText,
+} from './texts.ts';
 import { isCut, secondsOf, type TransportVerdict, type Verdict } from './verdict.ts';
 
 export interface ReportFacts {
@@ -15,7 +28,7 @@ export interface ReportFacts {
 
 export function reportText(verdict: Verdict, facts: ReportFacts, language: Language): string {
   const texts = TEXTS[language];
-  const { level, transport, advice, notes, transports } = verdict;
+  const { level, transport, causes, advice, notes, transports } = verdict;
   const list = (title: string, lines: readonly string[]): string[] =>
     lines.length === 0 ? [] : ['', `${title}:`, ...lines.map((line) => `- ${line}`)];
   return [
@@ -30,6 +43,11 @@ export function reportText(verdict: Verdict, facts: ReportFacts, language: Langu
       ? []
       : ['', ...table(transports, language)]),
     ...list(
+      texts.causeTitle,
+      causes.map((cause) => causeText(cause, language)),
+    ),
+    ...fixLines(causes, language),
+    ...list(
       adviceTitle(verdict, language),
       advice.map((message) => messageText(texts.advice, message, language)),
     ),
@@ -41,6 +59,25 @@ export function reportText(verdict: Verdict, facts: ReportFacts, language: Langu
   ]
     .map(printable)
     .join('\n');
+}
+
+/** What to change at the server's own proxy, with the lines to paste. */
+function fixLines(causes: readonly Cause[], language: Language): string[] {
+  const fixes = causes.flatMap((cause) => {
+    const fix = fixText(cause, language);
+    return fix === null ? [] : [{ fix, remedies: cause.remedies }];
+  });
+  if (fixes.length === 0) return [];
+  return [
+    ...['', `${TEXTS[language].fixTitle}:`],
+    ...fixes.flatMap(({ fix, remedies }) => [
+      `- ${fix}`,
+      ...remedies.flatMap(({ proxy, lines }) => [
+        `  ${linesTitle(proxy, language)}:`,
+        ...lines.split('\n').map((line) => `    ${line}`),
+      ]),
+    ]),
+  ];
 }
 
 /** One transport's result in a few words. */

@@ -25,9 +25,13 @@ export type FaultKind =
   | 'misdirected'
   /** An error status that Roomcast did not send. */
   | 'blocked'
+  /** A proxy answers that it cannot reach the server: 502, 503 or 504. */
+  | 'gateway'
   /** The server's limit of connections or checks is reached. */
   | 'busy'
   | 'draining'
+  /** The node that answered does not know the Socket.IO session: another one does. */
+  | 'otherNode'
   /** The connection opened, but nothing arrived. */
   | 'silent'
   /** The connection ended too early. */
@@ -89,7 +93,24 @@ export interface TransportResult {
   readonly isOver: boolean;
 }
 
+/** How the websocket handshake arrived at the server. */
+export type Handshake =
+  | { readonly kind: 'absent' }
+  | {
+      readonly kind: 'arrived';
+      readonly httpVersion: string;
+      readonly hasUpgrade: boolean;
+      readonly hasConnection: boolean;
+    };
+
+export interface WebsocketResult extends TransportResult {
+  /** Asked of the server where WebSocket fails; null if it works or the server did not say. */
+  readonly handshake: Handshake | null;
+}
+
 export interface SseResult extends TransportResult {
+  /** The `Content-Encoding` of the stream. The server sends none. */
+  readonly encoding: string | null;
   /** The ticks again, behind padding, if they were buffered without it. */
   readonly padded: TickDelivery | null;
   /** Without heartbeats: shows idle timeouts that heartbeats hide. */
@@ -110,6 +131,12 @@ export interface Greeting {
   readonly proxyHeaders: readonly string[];
   /** The response's `Via` header. */
   readonly via: string | null;
+  /** The response's `Server` header. Roomcast sends none. */
+  readonly server: string | null;
+  /** What this client speaks to its peer, as ALPN names it: `http/1.1`, `h2`, `h3`; null if unknown. */
+  readonly protocol: string | null;
+  /** How many nodes answered. */
+  readonly nodes: number;
 }
 
 export interface CheckResult {
@@ -118,7 +145,7 @@ export interface CheckResult {
   readonly fault: Fault | null;
   /** How long quiet connections are watched. */
   readonly quietMs: number;
-  readonly websocket: TransportResult;
+  readonly websocket: WebsocketResult;
   readonly polling: TransportResult;
   readonly sse: SseResult;
   readonly longpoll: TransportResult;
@@ -130,8 +157,8 @@ export const EMPTY_RESULT: CheckResult = {
   greeting: null,
   fault: null,
   quietMs: 0,
-  websocket: UNTRIED,
+  websocket: { ...UNTRIED, handshake: null },
   polling: UNTRIED,
-  sse: { ...UNTRIED, padded: null, silent: null },
+  sse: { ...UNTRIED, encoding: null, padded: null, silent: null },
   longpoll: UNTRIED,
 };

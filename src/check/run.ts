@@ -3,10 +3,20 @@
  * they are sent, then whether a quiet connection stays open. It never holds more than six connections, the number that
  * browsers allow to one origin over HTTP/1.1.
  */
+
+import { nanoid } from 'nanoid';
 import type { TransportName } from '../contract/names.ts';
-import { greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
+import { askHandshake, greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
 import type { CheckContext, Network } from './network.ts';
-import { type CheckResult, EMPTY_RESULT, faultOf, type SseResult, type TickDelivery } from './result.ts';
+import {
+  type CheckResult,
+  EMPTY_RESULT,
+  faultOf,
+  type Greeting,
+  type SseResult,
+  type TickDelivery,
+  type WebsocketResult,
+} from './result.ts';
 import { openCheckSocket } from './socketio.ts';
 import { isLive, outcomeOf } from './verdict.ts';
 
@@ -29,7 +39,7 @@ const SLACK_MS = 3_000;
 
 export async function runCheck(network: Network, options: CheckOptions): Promise<CheckResult> {
   const { timeoutMs, signal, onProgress } = options;
-  const context: CheckContext = { network, timeoutMs, signal };
+  const context: CheckContext = { network, id: nanoid(), timeoutMs, signal };
   let result: CheckResult = EMPTY_RESULT;
 
   function update(changed: Partial<CheckResult>): void {
@@ -37,7 +47,7 @@ export async function runCheck(network: Network, options: CheckOptions): Promise
     if (!signal.aborted) onProgress(result);
   }
 
-  function updateTransport(transport: TransportName, changed: Partial<SseResult>): void {
+  function updateTransport(transport: TransportName, changed: Partial<SseResult & WebsocketResult>): void {
     update({ [transport]: { ...result[transport], ...changed } });
   }
 
@@ -47,8 +57,8 @@ export async function runCheck(network: Network, options: CheckOptions): Promise
     const quietSeconds = options.quietSeconds ?? Math.min(MAX_DEFAULT_QUIET_SECONDS, Math.ceil(heartbeatMs / 1000));
     update({ greeting, quietMs: quietSeconds * 1000 });
     await Promise.all([
-      checkSocket('websocket', greeting.socketPath, quietSeconds),
-      checkSocket('polling', greeting.socketPath, quietSeconds),
+      checkSocket('websocket', greeting, quietSeconds),
+      checkSocket('polling', greeting, quietSeconds),
       checkSse(quietSeconds),
       checkLongPoll(quietSeconds),
     ]);
@@ -57,11 +67,14 @@ export async function runCheck(network: Network, options: CheckOptions): Promise
   }
   return result;
 
-  async function checkSocket(transport: 'websocket' | 'polling', socketPath: string, quietSeconds: number) {
-    const socket = openCheckSocket(context, transport, socketPath);
+  async function checkSocket(transport: 'websocket' | 'polling', greeting: Greeting, quietSeconds: number) {
+    const socket = openCheckSocket(context, transport, greeting.socketPath);
     try {
       const frames = await socket.ticks();
       updateTransport(transport, { frames });
+      if (transport === 'websocket' && !isLive(outcomeOf(frames))) {
+        updateTransport(transport, { handshake: await askHandshake(context, greeting.nodes) });
+      }
       if (isWatched(frames, quietSeconds)) updateTransport(transport, { quiet: await socket.quiet(quietSeconds) });
     } finally {
       socket.close();
@@ -70,11 +83,12 @@ export async function runCheck(network: Network, options: CheckOptions): Promise
   }
 
   async function checkSse(quietSeconds: number): Promise<void> {
-    const frames = await streamTicks(context, { padding: 0 });
-    updateTransport('sse', { frames });
+    const { frames, encoding } = await streamTicks(context, { padding: 0 });
+    updateTransport('sse', { frames, encoding });
     const outcome = outcomeOf(frames);
     if (outcome === 'held' || outcome === 'stops' || frames.fault?.kind === 'silent') {
-      updateTransport('sse', { padded: await streamTicks(context, { padding: 8192 }) });
+      const padded = await streamTicks(context, { padding: 8192 });
+      updateTransport('sse', { padded: padded.frames });
     } else if (isWatched(frames, quietSeconds)) {
       const [quiet, silent] = await Promise.all([
         quietStream(context, quietSeconds, { heartbeats: true }),

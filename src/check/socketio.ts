@@ -20,13 +20,13 @@ interface ConnectError extends Error {
 }
 
 export function openCheckSocket(
-  { network, timeoutMs, signal }: CheckContext,
+  { network, id, timeoutMs, signal }: CheckContext,
   transport: 'websocket' | 'polling',
   socketPath: string,
 ): CheckSocket {
   const startedMs = performance.now();
   const elapsedMs = (): number => Math.round(performance.now() - startedMs);
-  const socket = network.connect(transport, socketPath, timeoutMs);
+  const socket = network.connect(transport, { socketPath, timeoutMs, query: { check: id } });
   const abort = (): void => void socket.disconnect();
   signal.addEventListener('abort', abort);
 
@@ -54,7 +54,9 @@ export function openCheckSocket(
         if (arrived.length === TICKS) finish(null);
       });
       socket.on('connect_error', (error) => finish(connectFault(error, connectMs !== null)));
-      socket.on('disconnect', (reason) => finish({ kind: 'ended', detail: reason }));
+      socket.on('disconnect', (reason, details) => {
+        finish(isOtherNode(details as ConnectError | undefined) ? OTHER_NODE : { kind: 'ended', detail: reason });
+      });
     });
   }
 
@@ -88,7 +90,17 @@ export function openCheckSocket(
   };
 }
 
-function connectFault({ data, description, context, message }: ConnectError, wasAccepted: boolean): Fault {
+const OTHER_NODE: Fault = { kind: 'otherNode', detail: '' };
+/** Engine.IO's code of a session that this node does not have. */
+const UNKNOWN_SESSION = 1;
+
+function isOtherNode(error: ConnectError | undefined): boolean {
+  return problemCode(error?.context?.responseText) === UNKNOWN_SESSION;
+}
+
+function connectFault(error: ConnectError, wasAccepted: boolean): Fault {
+  const { data, description, context, message } = error;
+  if (isOtherNode(error)) return OTHER_NODE;
   const code = data?.code ?? problemCode(context?.responseText);
   if (code === 'too_many_connections') return { kind: 'busy', detail: '' };
   if (code === 'unavailable') return { kind: 'draining', detail: '' };
@@ -102,7 +114,7 @@ function connectFault({ data, description, context, message }: ConnectError, was
   return { kind: wasAccepted ? 'ended' : 'unreachable', detail: text };
 }
 
-/** The code of a problem document (RFC 9457). */
+/** The code of a problem document (RFC 9457), or of an error of Engine.IO. */
 function problemCode(body: string | undefined): unknown {
   try {
     return (JSON.parse(body ?? '') as { readonly code?: unknown }).code;

@@ -4,11 +4,15 @@
  */
 import type { TransportName as ClientTransport } from '../client/events.ts';
 import type { TransportName } from '../contract/names.ts';
+import type { Cause, CauseCode, ProxyName } from './causes.ts';
 import type { FaultKind } from './result.ts';
 import type { AdviceCode, Level, Message, NoteCode, Outcome, Values, Verdict, VerdictCode } from './verdict.ts';
 
 export const LANGUAGES = ['en', 'pt'] as const;
 export type Language = (typeof LANGUAGES)[number];
+
+/** The advice says what to ask the network's administrator. */
+type TheirCause = 'upgradeDroppedOnTheWay';
 
 /** The compiler checks that every code has its text. */
 interface TextsByCode {
@@ -19,6 +23,9 @@ interface TextsByCode {
   readonly outcomes: Readonly<Record<Outcome, string>>;
   readonly faults: Readonly<Record<FaultKind, string>>;
   readonly verdicts: Readonly<Record<VerdictCode, string>>;
+  readonly proxies: Readonly<Record<ProxyName, string>>;
+  readonly causes: Readonly<Record<CauseCode, string>>;
+  readonly fixes: Readonly<Record<Exclude<CauseCode, TheirCause>, string>>;
   readonly advice: Readonly<Record<AdviceCode, string>>;
   readonly notes: Readonly<Record<NoteCode, string>>;
 }
@@ -45,6 +52,13 @@ const en = {
   copied: 'Copied.',
   notCopied: 'Could not copy. The report is selected: copy it by hand.',
   waiting: 'waiting',
+  nothingArrived: 'No update arrived this way.',
+  untested: 'Not tested, because the server did not answer.',
+  causeTitle: 'The cause',
+  fixTitle: 'For the people who run the server',
+  linesOf: 'Lines for {proxy}',
+  someProxy: 'A proxy in front of the server',
+  namedProxy: 'A proxy in front of the server (it looks like {proxy})',
   columns: {
     transport: 'transport',
     connected: 'connected',
@@ -74,10 +88,10 @@ const en = {
     longpoll: 'Long polling',
   },
   about: {
-    websocket: 'The fastest transport and the first choice.',
+    websocket: 'The fastest transport, tried first.',
     polling: 'Socket.IO’s own fallback.',
-    sse: 'The second choice: one response that stays open.',
-    longpoll: 'The last resort: one request after another.',
+    sse: 'One response that stays open.',
+    longpoll: 'One request after another.',
   },
   outcomes: {
     passes: 'works',
@@ -99,8 +113,10 @@ const en = {
     notOurs: 'not a Roomcast server',
     misdirected: 'name refused',
     blocked: 'blocked on the way',
+    gateway: 'server not reachable for its proxy',
     busy: 'server full',
     draining: 'server restarting',
+    otherNode: 'answered by another server',
     silent: 'opens, but nothing arrives',
     ended: 'cut off',
   },
@@ -130,10 +146,36 @@ const en = {
     notOurs: 'Something other than Roomcast answers at this address ({detail}).',
     misdirected: 'The server does not answer to the name in this address (421).',
     blocked: 'Something between this device and the server rejects the request ({detail}).',
+    gateway: 'A proxy answers that it cannot reach the server behind it ({detail}).',
     busy: 'The server accepts no more connections or checks right now.',
     draining: 'The server is restarting, or it cannot reach its log.',
+    otherNode: 'Several servers share this address, and each request reaches another one.',
     silent: 'The server accepts the connection, but no data comes back.',
     ended: 'The connection to the server was cut off.',
+  },
+  proxies: { nginx: 'nginx', apache: 'Apache', caddy: 'Caddy', haproxy: 'HAProxy', traefik: 'Traefik' },
+  causes: {
+    upgradeDropped:
+      '{by} removed the upgrade from the WebSocket request: it reached the server as a plain HTTP/{http} request.',
+    upgradeDroppedOnTheWay: 'A proxy in this network ({via}) removed the upgrade from the WebSocket request.',
+    upgradeStopped:
+      'The WebSocket request did not reach the server. A proxy or a firewall in between rejected or dropped it.',
+    buffered: '{by} holds the event stream back until it ends.',
+    compressed: '{by} compresses the event stream ({encoding}) and holds it back. The server sends it uncompressed.',
+    notSticky:
+      'Several servers share this address, and the requests of one Socket.IO polling session reach different ones. A session needs the same server from start to end.',
+    idle: '{by} closes quiet connections after about {seconds} s.',
+  },
+  fixes: {
+    upgradeDropped:
+      'Let the proxy speak HTTP/1.1 to the server and pass the upgrade on. HAProxy, Caddy and Traefik do so by themselves, unless a rule removes or rejects the header Upgrade.',
+    upgradeStopped:
+      'If a proxy of yours is in front of the server, look there for a rule that rejects requests with the header Upgrade.',
+    buffered:
+      'Turn response buffering off. nginx does so by itself where it obeys the header X-Accel-Buffering: look for proxy_ignore_headers.',
+    compressed: 'Leave responses of type text/event-stream uncompressed.',
+    notSticky: 'Send all requests of a client to the same server, for example by the client’s address.',
+    idle: 'Raise the idle timeout above 60 s. For SSE, a lower HEARTBEAT_MS of the server helps, too.',
   },
   advice: {
     allowWebsocket:
@@ -142,7 +184,7 @@ const en = {
       'Pass responses of type text/event-stream from {origin} on as they arrive, without buffering them or scanning them to the end first. If your own reverse proxy is in front of the server, turn response buffering off there.',
     letPolls: 'Let requests to {origin} last at least 30 s.',
     raiseIdle:
-      'Raise the idle timeout for {origin} above 60 s. Something closed connections after {seconds} s of quiet.',
+      'Raise the idle timeout for {origin} above 60 s. Something closed connections after {seconds} s of quiet. If a proxy of your own is in front of the server, start there: proxy_read_timeout in nginx, timeout server and timeout tunnel in HAProxy.',
     setClock: 'Set this device’s clock, preferably with automatic time.',
     signIn:
       'Open any web page on this device. If the network asks you to sign in or to accept its terms, do that and run the check again. If only {origin} redirects, check that address: try https:// instead of http://.',
@@ -156,6 +198,8 @@ const en = {
     askServer:
       'Try another network, such as a phone’s. If the check works there, this network blocks {origin}. If it fails there too, the server may be down.',
     askOperator: 'Tell the people who run the server: /readyz reports that the log accepts no events.',
+    startServer:
+      'Tell the people who run the server: it is down or starting, or the proxy in front of it has a wrong address for it.',
     wait: 'Wait a minute, and run the check again.',
   },
   notes: {
@@ -165,6 +209,8 @@ const en = {
     via: 'A proxy names itself in the responses: {via}',
     proxyHeaders: 'Proxies added headers to the requests: {headers}',
     oldHttp: 'Requests reach the server as HTTP/1.0, which is what nginx sends by default.',
+    http2:
+      'This browser speaks {protocol} to {origin}. A WebSocket needs HTTP/1.1: check that the proxy there accepts it as well.',
     clock: 'The clocks of this device and the server are {minutes} min apart.',
   },
 } satisfies TextsByCode & Readonly<Record<string, string | Readonly<Record<string, string>>>>;
@@ -191,6 +237,13 @@ const pt: typeof en = {
   copied: 'Copiado.',
   notCopied: 'Não foi possível copiar. O relatório está selecionado: copie manualmente.',
   waiting: 'aguardando',
+  nothingArrived: 'Nenhuma atualização chegou por aqui.',
+  untested: 'Não testado, porque o servidor não respondeu.',
+  causeTitle: 'A causa',
+  fixTitle: 'Para quem cuida do servidor',
+  linesOf: 'Linhas para o {proxy}',
+  someProxy: 'Um proxy na frente do servidor',
+  namedProxy: 'Um proxy na frente do servidor (parece ser o {proxy})',
   columns: {
     transport: 'transporte',
     connected: 'conexão',
@@ -220,10 +273,10 @@ const pt: typeof en = {
     longpoll: 'Long polling',
   },
   about: {
-    websocket: 'O transporte mais rápido e a primeira escolha.',
+    websocket: 'O transporte mais rápido, tentado primeiro.',
     polling: 'A alternativa do próprio Socket.IO.',
-    sse: 'A segunda escolha: uma resposta que fica aberta.',
-    longpoll: 'O último recurso: uma requisição após a outra.',
+    sse: 'Uma resposta que fica aberta.',
+    longpoll: 'Uma requisição após a outra.',
   },
   outcomes: {
     passes: 'funciona',
@@ -245,8 +298,10 @@ const pt: typeof en = {
     notOurs: 'não é um servidor Roomcast',
     misdirected: 'nome recusado',
     blocked: 'bloqueado no caminho',
+    gateway: 'o proxy não alcança o servidor',
     busy: 'servidor lotado',
     draining: 'servidor reiniciando',
+    otherNode: 'respondido por outro servidor',
     silent: 'abre, mas nada chega',
     ended: 'interrompido',
   },
@@ -280,10 +335,36 @@ const pt: typeof en = {
     notOurs: 'Algo que não é o Roomcast responde neste endereço ({detail}).',
     misdirected: 'O servidor não atende pelo nome deste endereço (421).',
     blocked: 'Algo entre este dispositivo e o servidor rejeita a requisição ({detail}).',
+    gateway: 'Um proxy responde que não consegue acessar o servidor atrás dele ({detail}).',
     busy: 'O servidor não aceita mais conexões nem testes no momento.',
     draining: 'O servidor está reiniciando, ou não consegue acessar o log.',
+    otherNode: 'Vários servidores respondem neste endereço, e cada requisição cai em um diferente.',
     silent: 'O servidor aceita a conexão, mas nenhum dado volta.',
     ended: 'A conexão com o servidor foi interrompida.',
+  },
+  proxies: { nginx: 'nginx', apache: 'Apache', caddy: 'Caddy', haproxy: 'HAProxy', traefik: 'Traefik' },
+  causes: {
+    upgradeDropped:
+      '{by} removeu o upgrade da requisição de WebSocket: ela chegou ao servidor como uma requisição HTTP/{http} comum.',
+    upgradeDroppedOnTheWay: 'Um proxy desta rede ({via}) removeu o upgrade da requisição de WebSocket.',
+    upgradeStopped:
+      'A requisição de WebSocket não chegou ao servidor. Um proxy ou firewall no caminho a rejeitou ou descartou.',
+    buffered: '{by} segura o stream de eventos até o fim.',
+    compressed: '{by} comprime o stream de eventos ({encoding}) e o segura. O servidor o envia sem compressão.',
+    notSticky:
+      'Vários servidores respondem neste endereço, e as requisições de uma mesma sessão de polling do Socket.IO caem em servidores diferentes. Uma sessão precisa do mesmo servidor do começo ao fim.',
+    idle: '{by} encerra conexões em silêncio após cerca de {seconds} s.',
+  },
+  fixes: {
+    upgradeDropped:
+      'Faça o proxy falar HTTP/1.1 com o servidor e repassar o upgrade. HAProxy, Caddy e Traefik já fazem isso, a menos que uma regra remova ou rejeite o cabeçalho Upgrade.',
+    upgradeStopped:
+      'Se houver um proxy seu na frente do servidor, procure nele uma regra que rejeite requisições com o cabeçalho Upgrade.',
+    buffered:
+      'Desligue o buffer de respostas. O nginx já faz isso quando respeita o cabeçalho X-Accel-Buffering: procure por proxy_ignore_headers.',
+    compressed: 'Deixe sem compressão as respostas do tipo text/event-stream.',
+    notSticky: 'Envie todas as requisições de um cliente ao mesmo servidor, por exemplo pelo endereço do cliente.',
+    idle: 'Aumente o tempo limite de inatividade acima de 60 s. Para SSE, um HEARTBEAT_MS menor no servidor também ajuda.',
   },
   advice: {
     allowWebsocket:
@@ -292,7 +373,7 @@ const pt: typeof en = {
       'Deixe as respostas do tipo text/event-stream de {origin} passarem à medida que chegam, sem buffer e sem esperar a varredura completa. Se houver um proxy reverso seu na frente do servidor, desligue nele o buffer de respostas.',
     letPolls: 'Deixe as requisições a {origin} durarem pelo menos 30 s.',
     raiseIdle:
-      'Aumente o tempo limite de inatividade para {origin} acima de 60 s. Algo encerrou conexões após {seconds} s em silêncio.',
+      'Aumente o tempo limite de inatividade para {origin} acima de 60 s. Algo encerrou conexões após {seconds} s em silêncio. Se houver um proxy seu na frente do servidor, comece por ele: proxy_read_timeout no nginx, timeout server e timeout tunnel no HAProxy.',
     setClock: 'Acerte o relógio deste dispositivo, de preferência com o horário automático.',
     signIn:
       'Abra qualquer página neste dispositivo. Se a rede pedir login ou aceite de termos, conclua essa etapa e teste de novo. Se só {origin} redirecionar, confira esse endereço: experimente https:// em vez de http://.',
@@ -306,6 +387,8 @@ const pt: typeof en = {
     askServer:
       'Tente de outra rede, como a de um celular. Se lá funcionar, esta rede bloqueia {origin}. Se lá também falhar, o servidor pode estar fora do ar.',
     askOperator: 'Avise quem cuida do servidor: /readyz informa que o log não aceita eventos.',
+    startServer:
+      'Avise quem cuida do servidor: ele está fora do ar ou iniciando, ou o proxy na frente dele usa um endereço errado.',
     wait: 'Espere um minuto e teste de novo.',
   },
   notes: {
@@ -315,6 +398,8 @@ const pt: typeof en = {
     via: 'Um proxy se identifica nas respostas: {via}',
     proxyHeaders: 'Proxies acrescentaram cabeçalhos às requisições: {headers}',
     oldHttp: 'As requisições chegam ao servidor como HTTP/1.0, que é o padrão do nginx.',
+    http2:
+      'Este navegador fala {protocol} com {origin}. Um WebSocket precisa de HTTP/1.1: verifique se o proxy de lá também o aceita.',
     clock: 'Os relógios deste dispositivo e do servidor têm {minutes} min de diferença.',
   },
 };
@@ -352,6 +437,23 @@ export function verdictText({ code, values }: Verdict, language: Language): stri
   const named = names.map((name) => transports[name as TransportName]).join(', ');
   // A fault without a detail leaves empty parentheses.
   return messageText(verdicts, { code, values: { ...values, transports: named } }, language).replace(' ()', '');
+}
+
+export function causeText({ code, values, proxy }: Cause, language: Language): string {
+  const { causes, proxies, someProxy, namedProxy } = TEXTS[language];
+  const by = proxy === null ? someProxy : fill(namedProxy, { proxy: proxies[proxy] }, language);
+  return fill(causes[code], { ...values, by }, language);
+}
+
+/** What the people who run the server can do; null: the advice says what to ask of others. */
+export function fixText({ code }: Cause, language: Language): string | null {
+  return (TEXTS[language].fixes as Partial<Record<CauseCode, string>>)[code] ?? null;
+}
+
+/** The heading of a remedy's lines. */
+export function linesTitle(proxy: ProxyName, language: Language): string {
+  const { linesOf, proxies } = TEXTS[language];
+  return fill(linesOf, { proxy: proxies[proxy] }, language);
 }
 
 const FOR_NETWORK: ReadonlySet<AdviceCode> = new Set(['allowWebsocket', 'letStreams', 'letPolls', 'raiseIdle']);

@@ -6,6 +6,7 @@
  */
 import type { TransportName as ClientTransport } from '../client/events.ts';
 import type { TransportName } from '../contract/names.ts';
+import { type Cause, type CauseCode, causesOf } from './causes.ts';
 import type { CheckResult, Fault, FaultKind, QuietPeriod, TickDelivery, TransportResult } from './result.ts';
 
 /**
@@ -43,9 +44,10 @@ export type AdviceCode =
   | 'goOnline'
   | 'askServer'
   | 'askOperator'
+  | 'startServer'
   | 'wait';
 
-export type NoteCode = 'silentCut' | 'padding' | 'via' | 'proxyHeaders' | 'oldHttp' | 'clock';
+export type NoteCode = 'silentCut' | 'padding' | 'via' | 'proxyHeaders' | 'oldHttp' | 'http2' | 'clock';
 
 export type Values = Readonly<Record<string, string | number>>;
 
@@ -71,6 +73,8 @@ export interface Verdict extends Message<VerdictCode> {
   readonly level: Level;
   /** What an application would use here; null: nothing works. */
   readonly transport: ClientTransport | null;
+  /** Why, where the check knows it. */
+  readonly causes: readonly Cause[];
   readonly advice: readonly Message<AdviceCode>[];
   readonly notes: readonly Message<NoteCode>[];
   readonly transports: readonly TransportVerdict[];
@@ -95,8 +99,10 @@ const ADVICE_OF_FAULT: Readonly<Record<FaultKind, AdviceCode>> = {
   notOurs: 'fixAddress',
   misdirected: 'allowHost',
   blocked: 'askServer',
+  gateway: 'startServer',
   busy: 'wait',
   draining: 'wait',
+  otherNode: 'askServer',
   silent: 'askServer',
   ended: 'askServer',
 };
@@ -134,7 +140,7 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
     const code = fault?.kind ?? 'unreachable';
     const advice = [{ code: ADVICE_OF_FAULT[code], values: { origin } }];
     const values = { detail: fault?.detail ?? '', origin };
-    return { level: 'bad', transport: null, code, values, advice, notes: [], transports };
+    return { level: 'bad', transport: null, code, values, causes: [], advice, notes: [], transports };
   }
 
   const transport = isLive(websocket.outcome)
@@ -150,16 +156,31 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
   const minutes = Math.round(skewMs / 60_000);
   const busy = transports.find(({ fault }) => fault?.kind === 'busy' || fault?.kind === 'draining')?.fault?.kind;
 
+  const causes =
+    busy === undefined
+      ? causesOf(result, greeting, {
+          websocket: !isLive(websocket.outcome),
+          sse: !isLive(sse.outcome),
+          polling: !isLive(polling.outcome),
+          cutMs,
+        })
+      : [];
+  /** What a cause explains needs no further advice. */
+  const isExplained = (...codes: readonly CauseCode[]): boolean => causes.some(({ code }) => codes.includes(code));
+
   const advice: Message<AdviceCode>[] = [];
   const advise = (code: AdviceCode, values: Values = {}): void => {
     advice.push({ code, values: { origin, ...values } });
   };
   if (busy !== undefined) advise('wait');
   else {
-    if (!isLive(websocket.outcome)) advise('allowWebsocket', { path: greeting.socketPath });
-    if (!isLive(sse.outcome)) advise('letStreams');
-    if (!isLive(polling.outcome) || longpoll.outcome !== 'passes') advise('letPolls');
-    if (cutMs !== null) advise('raiseIdle', { seconds: secondsOf(cutMs) });
+    if (websocket.fault?.kind === 'proxy') advise('fixProxy');
+    else if (!isLive(websocket.outcome) && !isExplained('upgradeDropped')) {
+      advise('allowWebsocket', { path: greeting.socketPath });
+    }
+    if (!isLive(sse.outcome) && !isExplained('buffered', 'compressed')) advise('letStreams');
+    if (!isLive(longpoll.outcome) || (!isLive(polling.outcome) && !isExplained('notSticky'))) advise('letPolls');
+    if (cutMs !== null && !isExplained('idle')) advise('raiseIdle', { seconds: secondsOf(cutMs) });
   }
   if (isSkewed) advise('setClock');
   if (!greeting.isReady) advise('askOperator');
@@ -178,12 +199,14 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
   if (padded !== null && outcomeOf(padded) === 'passes') note('padding');
   if (greeting.via !== null) note('via', { via: greeting.via });
   if (greeting.proxyHeaders.length > 0) note('proxyHeaders', { headers: greeting.proxyHeaders.join(', ') });
-  if (greeting.httpVersion === '1.0') note('oldHttp');
+  if (greeting.httpVersion === '1.0' && !isExplained('upgradeDropped')) note('oldHttp');
+  const { protocol } = greeting;
+  if (isExplained('upgradeStopped') && (protocol === 'h2' || protocol === 'h3')) note('http2', { protocol, origin });
   if (isSkewed) note('clock', { minutes });
 
   const verdict = (code: VerdictCode, values: Values = {}): Verdict => {
     const level = transport === null ? 'bad' : code === 'good' ? 'good' : 'fair';
-    return { level, transport, code, values, advice, notes, transports };
+    return { level, transport, code, values, causes, advice, notes, transports };
   };
   if (busy !== undefined) return verdict(busy, { detail: '', origin });
   if (transport === null) return verdict('nothing');
@@ -203,11 +226,16 @@ export function verdictOf(result: CheckResult, origin: string): Verdict {
 }
 
 function transportVerdict(transport: TransportName, { frames, quiet }: TransportResult): TransportVerdict {
-  const outcome = frames === null ? 'fails' : outcomeOf(frames);
+  const measured = frames === null ? 'fails' : outcomeOf(frames);
+  // Polls are separate requests: none is held for another, so a delay is all that it can be.
+  const isPoll = transport === 'longpoll';
+  const outcome = isPoll && measured === 'held' ? 'late' : measured;
+  // Short polls still bring every update.
+  const isUsable = isLive(outcome) || (isPoll && outcome === 'stops');
   return {
     transport,
     outcome,
-    level: outcome === 'passes' && !isCut(quiet) ? 'good' : isLive(outcome) ? 'fair' : 'bad',
+    level: outcome === 'passes' && !isCut(quiet) ? 'good' : isUsable ? 'fair' : 'bad',
     connectMs: frames?.connectMs ?? null,
     firstMs: frames?.ticks[0]?.arrivedMs ?? null,
     heldMs: frames === null ? null : extraDelayMs(frames),

@@ -3,17 +3,21 @@
  * argument is a `UsageError` of one line, which never quotes a token or a secret.
  */
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import { nearest } from '../contract/nearest.ts';
 import { ID_RULE, isRoomId, KIND_NAME, type Room } from '../contract/rooms.ts';
 
 /** Wrong usage: main.ts adds a hint to the help, and exits with 2. */
 export class UsageError extends Error {
   /** The command whose help applies; null for the program's. */
   readonly command: string | null;
+  /** Further lines, such as the place of a fault. */
+  readonly details: readonly string[];
 
-  constructor(message: string, command: string | null = null) {
+  constructor(message: string, command: string | null = null, details: readonly string[] = []) {
     super(message);
     this.name = 'UsageError';
     this.command = command;
+    this.details = details;
   }
 }
 
@@ -43,8 +47,16 @@ export function parseFlags<T extends ParseArgsOptionsConfig>(
   } catch (error) {
     // Node explains at length; its first sentence says what is wrong.
     const [sentence = ''] = (error as Error).message.split(/[.\n]/);
-    throw new UsageError(sentence, command);
+    const [, unknown = ''] = /^Unknown option '--?([^']+)'/.exec(sentence) ?? [];
+    const near = nearest(unknown, Object.keys(options));
+    throw new UsageError(near === null ? sentence : `${sentence}; did you mean --${near}?`, command);
   }
+}
+
+/** Ids that the bridge makes are of 20 or 21 characters, and some begin with a dash. They are no flags. */
+export function withIds(argv: readonly string[]): readonly string[] {
+  const isId = (text: string): boolean => /^-[\w-]{19,20}$/.test(text);
+  return argv.some(isId) ? [...argv.filter((text) => !isId(text)), '--', ...argv.filter(isId)] : argv;
 }
 
 /** The values of a flag that may be repeated or hold several, comma-separated: ids cannot contain a comma. */
@@ -106,11 +118,23 @@ export function secondsOf(command: string, flag: string, text: string): number {
   throw new UsageError(`--${flag} must be a time such as 30s, 15m, 1h or 7d, not ${JSON.stringify(text)}`, command);
 }
 
-/** The system's code, such as ECONNREFUSED, which `fetch` nests in the cause of its own error. */
-export function causeOf(error: Error): string {
-  for (let cause = error.cause; cause instanceof Error; cause = cause.cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (typeof code === 'string') return ` (${code})`;
+const INSTANT_RULE = 'an instant such as 2024-06-01T12:00:00Z, or a time before now such as 10m, 2h or 7d';
+
+/** The instant of `2024-06-01T12:00:00Z`, `2024-06-01` (local), or `10m` (before now), in ISO 8601. */
+export function instantOf(command: string, flag: string, text: string): string {
+  if (/^\d{1,9}[smhd]$/.test(text)) {
+    return new Date(Date.now() - secondsOf(command, flag, text) * 1000).toISOString();
   }
-  return '';
+  // By itself, JavaScript takes a date for one in UTC.
+  const date = new Date(/^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00` : text);
+  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(date.getTime())) return date.toISOString();
+  throw new UsageError(`--${flag} must be ${INSTANT_RULE}, not ${JSON.stringify(text)}`, command);
+}
+
+/** @throws {UsageError} unless the text is a whole number from 1 to `max` */
+export function countOf(command: string, flag: string, text: string, max = 9_999_999_999): number {
+  const count = /^[1-9]\d{0,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (count <= max) return count;
+  const most = max === 9_999_999_999 ? 'of at least 1' : `from 1 to ${max}`;
+  throw new UsageError(`--${flag} must be a whole number ${most}, not ${JSON.stringify(text)}`, command);
 }

@@ -7,17 +7,22 @@ import { createProgress } from '../check/progress.ts';
 import { type ReportFacts, reportText } from '../check/report.ts';
 import { type CheckResult, EMPTY_RESULT } from '../check/result.ts';
 import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../check/run.ts';
-import { LANGUAGES, type Language, languageOf, messageText, TEXTS, verdictText } from '../check/texts.ts';
+import { causeText, LANGUAGES, type Language, languageOf, messageText, TEXTS, verdictText } from '../check/texts.ts';
 import { type Verdict, verdictOf } from '../check/verdict.ts';
 import { parseFlags, UsageError } from './arguments.ts';
+import { nothingAt } from './faults.ts';
 import { createNodeNetwork } from './network.ts';
 import { complain, printJson, printLine } from './output.ts';
 import { canUseProxies, proxyFor } from './proxy.ts';
 
 export const CHECK_HELP = `Tests every transport between this machine and a bridge, and reports which one an application would use.
 
+Examples:
+  roomcast check
+  HTTPS_PROXY=http://proxy:3128 roomcast check https://bridge.example --lang pt
+
 Usage: roomcast check [URL] [options]
-       roomcast doctor is the older name of this command.
+       roomcast doctor [URL] [options]   the same under another name
 
 URL is the bridge's address with its base path (default: ROOMCAST_URL, else http://127.0.0.1:4003).
 The check needs no token and reads no events.
@@ -33,8 +38,6 @@ Environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; NODE_EXTRA_CA_CERTS.
 
 Exit codes: 0 everything works; 1 something fails, but an application still gets updates;
 2 nothing works; 64 wrong usage.
-
-Example: HTTPS_PROXY=http://proxy:3128 roomcast check https://bridge.example --lang pt
 `;
 
 const WRONG_USAGE = 64;
@@ -85,6 +88,7 @@ export async function check(argv: readonly string[]): Promise<number> {
   const verdict = verdictOf(result, base.origin);
   if (isJson) await printJson(jsonOf(verdict, result, facts, language), 2);
   else for (const line of reportText(verdict, facts, language).trimEnd().split('\n')) await printLine(line);
+  if (verdict.code === 'refused') complain(nothingAt(base.href.replace(/\/$/, '')));
   return EXIT_CODES[verdict.level];
 }
 
@@ -125,7 +129,7 @@ function createProgressLine(language: Language): { show(result: CheckResult): vo
 
 /** The document of `--json`. Its keys are public (docs/check.md). */
 function jsonOf(verdict: Verdict, measurement: CheckResult, { atMs, ...facts }: ReportFacts, language: Language) {
-  const { level, code, transport, advice, notes, transports } = verdict;
+  const { level, code, transport, causes, advice, notes, transports } = verdict;
   const texts = TEXTS[language];
   return {
     time: new Date(atMs).toISOString(),
@@ -134,6 +138,7 @@ function jsonOf(verdict: Verdict, measurement: CheckResult, { atMs, ...facts }: 
     verdict: { code, text: verdictText(verdict, language) },
     transport,
     transports,
+    causes: causes.map((cause) => ({ code: cause.code, text: causeText(cause, language), remedies: cause.remedies })),
     advice: advice.map((message) => ({ code: message.code, text: messageText(texts.advice, message, language) })),
     notes: notes.map((message) => ({ code: message.code, text: messageText(texts.notes, message, language) })),
     measurement,

@@ -4,6 +4,7 @@
  * 1 failure, 2 wrong usage (`check` documents its own). It prints no stack trace, token or secret.
  */
 import { readFileSync } from 'node:fs';
+import { nearest } from '../contract/nearest.ts';
 import { UsageError } from './arguments.ts';
 import { complain } from './output.ts';
 
@@ -32,6 +33,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { help: PUBLISH_HELP, run: publish };
     },
   },
+  trigger: {
+    summary: 'publish realistic samples of an event',
+    async load() {
+      const { TRIGGER_HELP, trigger } = await import('./trigger.ts');
+      return { help: TRIGGER_HELP, run: trigger };
+    },
+  },
   signal: {
     summary: 'send a signal, such as "somebody is typing"',
     async load() {
@@ -44,6 +52,34 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     async load() {
       const { TAIL_HELP, tail } = await import('./tail.ts');
       return { help: TAIL_HELP, run: tail };
+    },
+  },
+  log: {
+    summary: 'read the log of a room, and follow it',
+    async load() {
+      const { LOG_HELP, log } = await import('./log.ts');
+      return { help: LOG_HELP, run: log };
+    },
+  },
+  connections: {
+    summary: 'list who is connected, and close connections',
+    async load() {
+      const { CONNECTIONS_HELP, connections } = await import('./connections.ts');
+      return { help: CONNECTIONS_HELP, run: connections };
+    },
+  },
+  refusals: {
+    summary: 'list who was refused, and why',
+    async load() {
+      const { REFUSALS_HELP, refusals } = await import('./refusals.ts');
+      return { help: REFUSALS_HELP, run: refusals };
+    },
+  },
+  revoke: {
+    summary: 'cut off a user, a token or a tenant',
+    async load() {
+      const { REVOKE_HELP, revoke } = await import('./revoke.ts');
+      return { help: REVOKE_HELP, run: revoke };
     },
   },
   check: {
@@ -67,15 +103,16 @@ const HELP = `roomcast: one event bus with one durable log, over Socket.IO, SSE 
 Usage: roomcast COMMAND [options]
 
 ${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(9)}${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(13)}${summary}`)
   .join('\n')}
 
-  roomcast COMMAND --help    show the options of a command
+  roomcast help COMMAND      show examples and options of a command
   roomcast --version         show the version
 
 Environment:
   ROOMCAST_URL      the bridge's address (default http://127.0.0.1:4003)
   ROOMCAST_TOKEN    the bearer token, if the bridge requires one
+  NO_COLOR          no colours; FORCE_COLOR: colours in a pipe, too
 
 Exit codes: 0 success, 1 failure, 2 wrong usage; check has its own (roomcast check --help).
 `;
@@ -88,7 +125,10 @@ async function main(argv: readonly string[]): Promise<number> {
   const name = word === 'doctor' ? 'check' : word;
   if (name === '--help' || name === '-h' || name === 'help') return print(HELP);
   if (name === '--version' || name === '-v') return print(`${version()}\n`);
-  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command ${JSON.stringify(name)}`);
+  if (!Object.hasOwn(COMMANDS, name)) {
+    const near = nearest(name, Object.keys(COMMANDS));
+    throw new UsageError(`unknown command ${JSON.stringify(name)}${near === null ? '' : `; did you mean ${near}?`}`);
+  }
   const { node } = process.versions;
   const [major = 0, minor = 0] = node.split('.').map(Number);
   if (major < 22 || (major === 22 && minor < 18)) throw new Error(`Node 22.18 or newer is required; this is ${node}`);
@@ -123,11 +163,13 @@ function endWithParent(): void {
   watch.unref();
 }
 
-// The program that reads the output may stop at any time, as `head` does.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
+// The program that reads the output may stop at any time, as `head` does; with `2>&1` it reads the errors, too.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+}
 
 if (process.env.npm_command === 'exec') endWithParent();
 
@@ -138,7 +180,7 @@ try {
   const isUsage = error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
   const hint = isUsage ? ` (see roomcast ${error.command === null ? '' : `${error.command} `}--help)` : '';
-  complain(`${message}${hint}`);
+  complain(`${message}${hint}`, ...(isUsage ? error.details : []));
   code = isUsage ? 2 : 1;
 }
 // When all output is written.

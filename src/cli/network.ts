@@ -1,6 +1,7 @@
 /** The `Network` of `roomcast check`: Node's own HTTP client, through a forward proxy if the environment names one. */
 import { type Agent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
+import { constants, createGunzip } from 'node:zlib';
 import { io } from 'socket.io-client';
 import type { CheckRequest, CheckResponse, Network } from '../check/network.ts';
 import { CheckError, type FaultKind } from '../check/result.ts';
@@ -20,7 +21,12 @@ export function createNodeNetwork(base: URL, proxy: URL | null, socketPath: stri
 
   function request(path: string, { accept, signal }: CheckRequest): Promise<CheckResponse> {
     return new Promise((resolve, reject) => {
-      const headers = { accept, 'user-agent': 'roomcast-check', 'cache-control': 'no-cache' };
+      const headers = {
+        accept,
+        'user-agent': 'roomcast-check',
+        'accept-encoding': 'gzip',
+        'cache-control': 'no-cache',
+      };
       const outgoing = send(new URL(path, base), { agent: agents.requests, headers, signal });
       outgoing.once('response', (incoming) => {
         // An error in the body also rejects the loop that reads it; without a listener it would end the process.
@@ -35,9 +41,10 @@ export function createNodeNetwork(base: URL, proxy: URL | null, socketPath: stri
 
   return {
     request,
-    connect(transport, reportedPath, timeoutMs) {
+    connect(transport, { socketPath: reportedPath, timeoutMs, query }) {
       return io(new URL('/check', base).href, {
         path: socketPath ?? reportedPath,
+        query,
         transports: [transport],
         forceNew: true,
         reconnection: false,
@@ -59,8 +66,17 @@ function responseOf(incoming: IncomingMessage): CheckResponse {
       const value = incoming.headers[name];
       return (Array.isArray(value) ? value.join(', ') : value) ?? null;
     },
-    body: incoming,
+    protocol: 'http/1.1',
+    body: plainBodyOf(incoming),
   };
+}
+
+/** Uncompressed, as it arrives. Browsers ask for compression, so this client does, too. */
+function plainBodyOf(incoming: IncomingMessage): AsyncIterable<Uint8Array> {
+  if (incoming.headers['content-encoding'] !== 'gzip') return incoming;
+  const plain = incoming.pipe(createGunzip({ flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH }));
+  incoming.on('error', (error) => plain.destroy(error)).on('aborted', () => plain.destroy());
+  return plain;
 }
 
 const KIND_OF_CODE: Readonly<Record<string, FaultKind>> = {

@@ -14,6 +14,11 @@ export function printLine(line: string): Promise<void> {
   return write(`${printable(line)}\n`);
 }
 
+/** Prints text that is safe already, because it holds colours. */
+export function printText(text: string): Promise<void> {
+  return write(`${text}\n`);
+}
+
 /** Prints a JSON document: on a terminal with escapes, into a file or a pipe as `JSON.stringify` makes it. */
 export function printJson(value: unknown, indent = 0): Promise<void> {
   const text = JSON.stringify(value, null, indent);

@@ -11,22 +11,30 @@ import {
   BRIDGE_HELP,
   bearerToken,
   bridgeUrl,
-  causeOf,
   parseFlags,
   roomsIn,
   secondsOf,
   UsageError,
 } from './arguments.ts';
+import { refusalOf } from './faults.ts';
+import { faultText, parseJson } from './json.ts';
 import { complain, printJson, printLine } from './output.ts';
 
 export const PUBLISH_HELP = `Publishes events, and prints the id (the cursor) of each when the log holds it.
+
+Examples:
+  roomcast publish tickets.updated '{"tenantId":"tenant-1","ticketId":"ticket-1","ticketStatus":"OPEN",
+    "ticketUpdatedAt":"2024-06-01T12:00:00Z","ticket":{"subject":"Hello"}}'
+  roomcast publish messages.new --file note.json --tenant tenant-1 --room user:ana --room user:bia
+  roomcast tail --tenant tenant-1 --after start --json | roomcast publish --url https://other.example
 
 Usage: roomcast publish EVENT PAYLOAD            one event; the payload is JSON text
        roomcast publish EVENT [--file FILE]      payloads: one JSON document, or one per line
        roomcast publish [--file FILE]            events, in the same form: {"event": …, "payload": …},
                                                  and "rooms" and "tenantId" if you like
 
-Without --file, or with --file -, the command reads standard input.
+Without --file, or with --file -, the command reads standard input; on a terminal, what you type until Ctrl-D.
+roomcast trigger publishes realistic samples.
 
   --file FILE      a JSON document, or NDJSON (one document per line)
   --room ROOM      who hears the events, such as user:ana or queue:a; repeat it, or separate rooms with
@@ -42,13 +50,8 @@ ${BRIDGE_HELP}
 An event of the input that has rooms or a tenantId of its own keeps them. The output of tail has none: a copy goes to
 the rooms of its payload, whatever the rooms of the original. For a repeated message of a ticket (the same messageId or
 providerMessageId) the command prints its first id.
-Exit codes: 0 the log holds all events, 1 some events failed (see standard error), 2 wrong usage.
 
-Examples:
-  roomcast publish tickets.updated '{"tenantId":"tenant-1","ticketId":"ticket-1","ticketStatus":"OPEN",
-    "ticketUpdatedAt":"2024-06-01T12:00:00Z","ticket":{"subject":"Hello"}}'
-  roomcast publish messages.new --file note.json --tenant tenant-1 --room user:ana --room user:bia
-  roomcast tail --tenant tenant-1 --after start --json | roomcast publish --url https://other.example
+Exit codes: 0 the log holds all events, 1 some events failed (see standard error), 2 wrong usage.
 `;
 
 const FLAGS = {
@@ -61,6 +64,8 @@ const FLAGS = {
   retry: { type: 'string', default: '5s' },
 } as const;
 
+/** A person who sees nothing for longer wants to know why. */
+const QUIET_MS = 1_000;
 /** Events in flight at a time: two full requests. */
 const MAX_IN_FLIGHT = 1_000;
 
@@ -86,9 +91,6 @@ export async function publish(argv: readonly string[]): Promise<number> {
     throw new UsageError('--idempotency-key must be 1 to 240 visible ASCII characters', 'publish');
   }
   const fromStdin = payload === undefined && (file === undefined || file === '-');
-  if (fromStdin && process.stdin.isTTY) {
-    throw new UsageError('nothing to publish: give a payload or --file, or pipe events to standard input', 'publish');
-  }
 
   const url = bridgeUrl('publish', values.url);
   const token = bearerToken('publish', values.token);
@@ -98,21 +100,26 @@ export async function publish(argv: readonly string[]): Promise<number> {
   let failed = 0;
   let isStopped = false;
 
+  let waiting: NodeJS.Timeout | undefined;
+
   /** Waits for the oldest event, so that ids are printed in the order of the events. */
   async function settleOldest(): Promise<void> {
     const { source, done } = inFlight.shift() as (typeof inFlight)[number];
     const outcome = await done;
+    clearTimeout(waiting);
     if (!(outcome instanceof PublishError)) {
       return json ? printJson(outcome) : printLine(outcome.id);
     }
     failed++;
     if (isStopped && outcome.code === 'closed') return;
-    printError(source, outcome);
+    const [sentence, ...fields] = refusalOf(outcome, outcome.errors, url);
+    complain(`${source}${sentence}`, ...fields);
     if (isAboutTheEvent(outcome)) return;
     isStopped = true;
     void publisher.close(0);
   }
 
+  if (fromStdin && process.stdin.isTTY) complain('reading JSON from the terminal; end with Ctrl-D');
   const inputs =
     payload === undefined
       ? inputsOf(event, fromStdin ? process.stdin : createReadStream(file as string))
@@ -120,10 +127,10 @@ export async function publish(argv: readonly string[]): Promise<number> {
   let count = 0;
   for await (const input of inputs) {
     if (isStopped) break;
-    if (input instanceof Error) {
-      if (payload !== undefined) throw new UsageError(input.message, 'publish');
+    if (input instanceof BadInput) {
+      if (payload !== undefined) throw new UsageError(input.message, 'publish', input.place);
       failed++;
-      complain(input.message);
+      complain(input.message, ...input.place);
       continue;
     }
     count++;
@@ -133,6 +140,9 @@ export async function publish(argv: readonly string[]): Promise<number> {
       ...input.audience,
       ...(key === undefined ? {} : { idempotencyKey: count === 1 ? key : `${key}:${count}` }),
     };
+    if (retryMs > QUIET_MS) {
+      waiting ??= setTimeout(() => complain(`${url} has not taken an event yet; trying for ${values.retry}`), QUIET_MS);
+    }
     inFlight.push({
       source: input.source,
       done: publisher.publish(input.event, input.payload, options).catch((error: PublishError) => error),
@@ -150,15 +160,18 @@ function isAboutTheEvent({ status }: PublishError): boolean {
   return status >= 400 && status < 500 && status !== 401 && status !== 429;
 }
 
-/** Prints the invalid fields if the bridge names them, else its message. */
-function printError(source: string, error: PublishError): void {
-  const fields = error.errors.map(({ path, message }) => `  ${path}: ${message}`);
-  if (fields.length === 0) complain(`${source}${error.code}: ${error.message}${causeOf(error)}`);
-  else complain(`${source}${error.code}:`, ...fields);
+/** An input that cannot be published, and the place of the fault, for the terminal. */
+class BadInput extends Error {
+  readonly place: readonly string[];
+
+  constructor(message: string, place: readonly string[] = []) {
+    super(message);
+    this.place = place;
+  }
 }
 
 /** One event per line; or one event in all lines, if the first line is not JSON by itself. */
-async function* inputsOf(event: string | undefined, stream: Readable): AsyncGenerator<Input | Error> {
+async function* inputsOf(event: string | undefined, stream: Readable): AsyncGenerator<Input | BadInput> {
   const whole: string[] = [];
   let number = 0;
   let isFirst = true;
@@ -166,14 +179,13 @@ async function* inputsOf(event: string | undefined, stream: Readable): AsyncGene
     number++;
     if (whole.length > 0) whole.push(line);
     if (whole.length > 0 || line.trim() === '') continue;
-    if (isFirst && parseJson(line) === undefined) whole.push(line);
+    if (isFirst && 'fault' in parseJson(line)) whole.push(line);
     else yield parseInput(event, line, `line ${number}: `);
     isFirst = false;
   }
   if (whole.length === 0) return;
   const text = whole.join('\n');
-  if (parseJson(text) === undefined) yield new Error('the input is not JSON: neither its first line nor all of it');
-  else yield parseInput(event, text, '');
+  yield parseInput(event, text, '');
 }
 
 /**
@@ -193,25 +205,20 @@ async function* linesOf(stream: Readable): AsyncGenerator<string> {
 }
 
 /** Checks only that there is a payload; the bridge checks the rest. */
-function parseInput(event: string | undefined, text: string, source: string): Input | Error {
-  const value = parseJson(text);
-  if (value === undefined) return new Error(`${source || 'the input is '}not JSON`);
+function parseInput(event: string | undefined, text: string, source: string): Input | BadInput {
+  const parsed = parseJson(text);
+  if ('fault' in parsed) {
+    return new BadInput(`${source || 'the input is '}${faultText(parsed.fault, source !== '')}`, parsed.place);
+  }
+  const { value } = parsed;
   if (event !== undefined) return { source, event, payload: value as object, audience: {} };
   const { event: name, payload, rooms, tenantId } = (value ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof name !== 'string' || payload === undefined) {
-    return new Error(
+    return new BadInput(
       `${source || 'the input is '}not of the form {"event": …, "payload": …}; or give the event's name as an argument`,
     );
   }
   // Null counts as absent (protocol §9).
   const audience = { ...(rooms != null && { rooms }), ...(tenantId != null && { tenantId }) };
   return { source, event: name, payload: payload as object, audience: audience as Input['audience'] };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -4,10 +4,14 @@ import { parseFlags } from './arguments.ts';
 
 export const SERVE_HELP = `Runs the bridge in the foreground. SIGTERM or SIGINT (Ctrl-C) drains it.
 
+Examples:
+  roomcast serve
+  EXTRA_EVENTS=leads.updated roomcast serve --port 8080 --store sqlite:/var/lib/roomcast/log.db
+
 Usage: roomcast serve [options]
 
   --host HOST      the address to listen on (HOST, default 127.0.0.1)
-  --port PORT      the port; 0 picks a free one, which the first log line names (PORT, default 4003)
+  --port PORT      the port; 0 picks a free one, which the start-up line names (PORT, default 4003)
   --store URL      the log: sqlite:FILE, sqlite::memory:, redis://… (STORE_URL, default sqlite:./data/roomcast.db)
 
 A flag has priority over its variable. The environment sets everything else, secrets above all:
@@ -18,10 +22,11 @@ A flag has priority over its variable. The environment sets everything else, sec
   CORS_ORIGINS     origins of your front ends, comma-separated
   RETENTION_HOURS  how long the log keeps an event (default 72)
   LOG_LEVEL        fatal, error, warn, info, debug, trace or silent
+  LOG_FORMAT       pretty or json (default: pretty on a terminal, else json)
 
 docs/operating.md describes every variable.
 
-Example: EXTRA_EVENTS=leads.updated roomcast serve --port 8080 --store sqlite:/var/lib/roomcast/log.db
+Exit codes: 0 drained, 1 the server could not start or drain, 2 wrong usage.
 `;
 
 /** Each flag sets the variable of the same meaning. */

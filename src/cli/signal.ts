@@ -3,19 +3,16 @@
  * that answered listen to its room. It does not retry: a signal that comes late is wrong.
  */
 import { createHttp, RoomcastError } from '../client/http.ts';
-import {
-  BRIDGE_FLAGS,
-  BRIDGE_HELP,
-  bearerToken,
-  bridgeUrl,
-  causeOf,
-  parseFlags,
-  roomsIn,
-  UsageError,
-} from './arguments.ts';
+import { BRIDGE_FLAGS, BRIDGE_HELP, bearerToken, bridgeUrl, parseFlags, roomsIn, UsageError } from './arguments.ts';
+import { faultOf, fieldsOf } from './faults.ts';
+import { faultText, parseJson } from './json.ts';
 import { complain, printLine } from './output.ts';
 
 export const SIGNAL_HELP = `Sends a signal, such as "somebody is typing", to the clients that are in a room now. It is not logged.
+
+Examples:
+  roomcast signal tickets.typing ticket:123 '{"name":"Ana"}'
+  roomcast signal tickets.typing ticket:123 --ttl 0
 
 Usage: roomcast signal EVENT ROOM [PAYLOAD] [options]
 
@@ -28,11 +25,8 @@ Usage: roomcast signal EVENT ROOM [PAYLOAD] [options]
 ${BRIDGE_HELP}
 
 It prints how many clients listen to the room, on the node that answered. roomcast tail --signals shows signals.
-Exit codes: 0 sent, 1 refused or not sent, 2 wrong usage.
 
-Examples:
-  roomcast signal tickets.typing ticket:123 '{"name":"Ana"}'
-  roomcast signal tickets.typing ticket:123 --ttl 0
+Exit codes: 0 sent, 1 refused or not sent, 2 wrong usage.
 `;
 
 const FLAGS = {
@@ -64,7 +58,8 @@ export async function signal(argv: readonly string[]): Promise<number> {
     ...(tenant === undefined ? {} : { tenantId: tenant }),
     ...(client === undefined ? {} : { client }),
   };
-  const http = createHttp(bridgeUrl('signal', values.url), bearerToken('signal', values.token));
+  const url = bridgeUrl('signal', values.url);
+  const http = createHttp(url, bearerToken('signal', values.token));
   try {
     const { listeners } = Object(
       await http.json('signals', {
@@ -81,19 +76,13 @@ export async function signal(argv: readonly string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (!(error instanceof RoomcastError)) throw error;
-    const errors = (error.problem.errors ?? []) as readonly { readonly path: string; readonly message: string }[];
-    complain(
-      `${error.code}: ${error.message}${causeOf(error)}`,
-      ...errors.map(({ path, message }) => `  ${path}: ${message}`),
-    );
+    complain(faultOf(error, url), ...fieldsOf(error.problem.errors));
     return 1;
   }
 }
 
 function parsePayload(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError('the payload is not JSON', 'signal');
-  }
+  const parsed = parseJson(text);
+  if ('value' in parsed) return parsed.value;
+  throw new UsageError(`the payload is ${faultText(parsed.fault)}`, 'signal', parsed.place);
 }

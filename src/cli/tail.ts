@@ -6,23 +6,34 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Live, type Reset, RoomcastError, type Status, type TransportName } from '../client/client.ts';
 import { isWellFormedCursor } from '../contract/cursor.ts';
-import { BUILT_IN_KINDS, formatRoom, idsByField, type Room } from '../contract/rooms.ts';
+import type { LogAnswer } from '../contract/log.ts';
+import { BUILT_IN_KINDS, formatRoom, idField, idsByField, kindOfField, type Room, toId } from '../contract/rooms.ts';
 import {
   BRIDGE_FLAGS,
   BRIDGE_HELP,
   bearerToken,
   bridgeUrl,
-  causeOf,
   checkNames,
+  countOf,
   idsIn,
+  instantOf,
   listOf,
   parseFlags,
   roomsIn,
   UsageError,
 } from './arguments.ts';
+import { createEventPrinter, timeOf } from './event-view.ts';
+import { faultOf } from './faults.ts';
+import { createOperator, type Operator } from './operate.ts';
 import { complain, printJson, printLine } from './output.ts';
 
 export const TAIL_HELP = `Prints each event of the rooms once and in order, until you stop it.
+
+Examples:
+  roomcast tail tenant:tenant-1
+  roomcast tail --ticket ticket-123 --since 10m --pretty
+  roomcast tail tenant:tenant-1 --after start --json | jq .payload.ticketId
+  roomcast tail --tenant tenant-1 --event messages.new --state ./tail.cursor >> messages.log
 
 Usage: roomcast tail ROOM … [options]
 
@@ -33,10 +44,12 @@ Usage: roomcast tail ROOM … [options]
   --agreement ID   agreement:ID
   --user ID        and user:ID
   --event NAME     print only these events; may be repeated
+  --since TIME     begin with the events since then: 10m, 2h, 7d, or an instant such as 2024-06-01T12:00:00Z
   --after WHERE    a cursor, start (the oldest record) or now (the default)
-  --state FILE     continue from the cursor in this file, and save it there; --after is for the first run
+  --state FILE     continue from the cursor in this file, and save it there; --after and --since are for the first run
   --count N        exit after N events
-  --json           print one JSON object per line: {"id", "event", "payload"}; default ID EVENT PAYLOAD
+  --pretty         print the time, the name and the room, and below them the payload, indented
+  --json           print one JSON object per line: {"id", "event", "payload"}
   --signals        also print signals as they begin and end, such as "somebody is typing":
                    signal begins EVENT ROOM SENDER PAYLOAD, with --json {"signal", "room", "from", "sender",
                    "payload", "active"}. A repeat prints nothing. They have no id, and count for neither
@@ -46,13 +59,17 @@ Usage: roomcast tail ROOM … [options]
   --quiet          do not report changes of the connection; resets are always reported
 ${BRIDGE_HELP}
 
-Events go to standard output, everything else to standard error. Ctrl-C stops the command. If the
-bridge cannot be reached, it retries. Exit codes: 0 stopped by you or --count, 1 refused, 2 wrong usage.
+On a terminal, an event is one line: time, name, room, and what matters of the payload. The time is the one in the
+payload, else that of the arrival. In a pipe it is ID EVENT PAYLOAD.
 
-Examples:
-  roomcast tail tenant:tenant-1 --after start --json | jq .payload.ticketId
-  roomcast tail queue:a queue:b
-  roomcast tail --tenant tenant-1 --event messages.new --state ./tail.cursor >> messages.log
+--since goes back as far as the log does (RETENTION_HOURS). The time is that of the acceptance, if the token may read
+/log (scope admin; without tokens, any may). Otherwise it is the time in the payload, and events that have none are all
+printed.
+
+Events go to standard output, everything else to standard error. Ctrl-C stops the command. If the
+bridge cannot be reached, it retries.
+
+Exit codes: 0 stopped by you or --count, 1 refused, 2 wrong usage.
 `;
 
 const FLAGS = {
@@ -62,9 +79,11 @@ const FLAGS = {
   agreement: { type: 'string', multiple: true },
   user: { type: 'string', multiple: true },
   event: { type: 'string', multiple: true },
+  since: { type: 'string' },
   after: { type: 'string' },
   state: { type: 'string' },
   count: { type: 'string' },
+  pretty: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
   signals: { type: 'boolean', default: false },
   transport: { type: 'string', multiple: true },
@@ -85,11 +104,19 @@ export async function tail(argv: readonly string[]): Promise<number> {
   checkNames('tail', 'transport', names, TRANSPORTS);
   const transports = names.length === 0 ? TRANSPORTS : (names as TransportName[]);
   const events = listOf(values.event);
-  const count = countOf(values.count);
+  const count = values.count === undefined ? Number.POSITIVE_INFINITY : countOf('tail', 'count', values.count);
   const { state, json, quiet } = values;
-  const after = (state === undefined ? null : readState(state)) ?? positionOf(values.after);
+  if (json && values.pretty) throw new UsageError('give --pretty or --json, not both', 'tail');
+  if (values.since !== undefined && values.after !== undefined) {
+    throw new UsageError('give --since or --after, not both', 'tail');
+  }
+  const since = values.since === undefined ? null : instantOf('tail', 'since', values.since);
+  const given = positionOf(values.after);
   const url = bridgeUrl('tail', values.url);
   const token = bearerToken('tail', values.token);
+  const saved = state === undefined ? null : readState(state);
+  const start = saved === null && since !== null ? await startOf(since, createOperator('tail', values)) : null;
+  const after = saved ?? start?.after ?? given;
 
   const live = connect<Record<string, unknown>, string>({
     url,
@@ -100,20 +127,28 @@ export async function tail(argv: readonly string[]): Promise<number> {
     ...(values['socket-path'] === undefined ? {} : { socketPath: values['socket-path'] }),
   });
   live.on('reset', printReset);
-  if (!quiet) live.on('status', createStatusPrinter());
+  if (!quiet) live.on('status', createStatusPrinter(url));
   if (values.signals) live.on('signals', createSignalPrinter(live, events, json));
   const stop = (): void => live.close();
   // A second signal ends the process at once, even if nothing reads the output.
   process.once('SIGINT', stop).once('SIGTERM', stop);
 
+  const isForPeople = !json && (values.pretty || process.stdout.isTTY);
+  const view = isForPeople ? createEventPrinter(values.pretty) : null;
+  const kinds = kindsOf(rooms);
+  let isOld = start?.notBefore ?? (() => false);
   let printed = 0;
   try {
     // After a stop, the loop still returns the events that had arrived.
     for await (const { event, cursor, payload } of live) {
+      // A hostile server may send a payload that is no object.
+      const facts = Object(payload) as Readonly<Record<string, unknown>>;
+      if (isOld(facts)) continue;
+      if (timeOf(facts) !== undefined) isOld = () => false;
       if (events.length > 0 && !events.includes(event)) continue;
-      await (json
-        ? printJson({ id: cursor, event, payload })
-        : printLine(`${cursor} ${event} ${JSON.stringify(payload)}`));
+      if (view !== null) await view({ id: cursor, event, payload: facts, room: roomOf(facts, kinds), at: null });
+      else if (json) await printJson({ id: cursor, event, payload });
+      else await printLine(`${cursor} ${event} ${JSON.stringify(payload)}`);
       if (state !== undefined) writeState(state, cursor);
       printed++;
       if (printed === count) return 0;
@@ -122,16 +157,54 @@ export async function tail(argv: readonly string[]): Promise<number> {
     if (state !== undefined && live.cursor !== null) writeState(state, live.cursor);
     return 0;
   } catch (error) {
-    throw error instanceof RoomcastError ? new Error(describe(error)) : error;
+    throw error instanceof RoomcastError ? new Error(faultOf(error, url)) : error;
   } finally {
     live.close();
   }
 }
 
-function countOf(text: string | undefined): number {
-  if (text === undefined) return Number.POSITIVE_INFINITY;
-  if (/^[1-9]\d{0,9}$/.test(text)) return Number(text);
-  throw new UsageError(`--count must be a whole number of at least 1, not ${JSON.stringify(text)}`, 'tail');
+interface Start {
+  /** A cursor, or `start`. */
+  readonly after: string;
+  /** Whether an event is older, where the cursor cannot say so. */
+  readonly notBefore?: (payload: Readonly<Record<string, unknown>>) => boolean;
+}
+
+/**
+ * The position of an instant in the log: after the newest record before it. A token that may not read /log starts at the
+ * oldest record, and skips what its payload says to be older, up to the first event that is not.
+ */
+async function startOf(since: string, operator: Operator): Promise<Start> {
+  try {
+    // What was accepted at the instant itself belongs to the answer.
+    const query = { until: new Date(Date.parse(since) - 1).toISOString(), order: 'desc', limit: 1 };
+    let page = (await operator.request('GET', 'log', { query })) as LogAnswer;
+    while (page.events.length === 0 && page.more) {
+      page = (await operator.request('GET', 'log', { query: { ...query, before: page.scannedThrough } })) as LogAnswer;
+    }
+    return { after: page.events[0]?.id ?? 'start' };
+  } catch (error) {
+    if (!(error instanceof RoomcastError)) throw error;
+    if (![401, 403, 404].includes(error.status)) throw new Error(faultOf(error, operator.url));
+    complain('this token may not read /log, so --since goes by the times in the payloads');
+    const sinceMs = Date.parse(since);
+    return { after: 'start', notBefore: (payload) => Date.parse(String(timeOf(payload))) < sinceMs };
+  }
+}
+
+/** The kinds whose rooms say most of an event, best first. */
+function kindsOf(rooms: Readonly<Record<string, unknown>>): readonly string[] {
+  const joined = Object.keys(rooms).map((field) => kindOfField(field) as string);
+  return [...new Set(['ticket', ...joined.filter((kind) => kind !== 'tenant'), 'agreement', 'user', 'tenant'])];
+}
+
+/** The room of the first kind of which the payload has an id. */
+function roomOf(payload: Readonly<Record<string, unknown>>, kinds: readonly string[]): string {
+  for (const kind of kinds) {
+    const id = toId(payload[idField(kind)]);
+    if (id !== null) return formatRoom(kind, id);
+  }
+  return '';
 }
 
 /** Null means now. */
@@ -199,18 +272,13 @@ function createSignalPrinter(
 }
 
 /** Prints each change: the transport that works, or why none does. */
-function createStatusPrinter(): (status: Status) => void {
+function createStatusPrinter(url: string): (status: Status) => void {
   let printed = '';
   return ({ state, transport, error }) => {
     if (state === 'closed') return;
-    const text = state === 'live' ? `live over ${transport}` : error === null ? '' : `${describe(error)} Retrying.`;
+    const text = state === 'live' ? `live over ${transport}` : error === null ? '' : `${faultOf(error, url)}; retrying`;
     if (text === '' || text === printed) return;
     printed = text;
     complain(text);
   };
-}
-
-function describe(error: Error): string {
-  const code = error instanceof RoomcastError ? `${error.code}: ` : '';
-  return `${code}${error.message}${causeOf(error)}`;
 }

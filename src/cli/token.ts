@@ -12,6 +12,10 @@ import { complain } from './output.ts';
 
 export const TOKEN_HELP = `Creates an HS256 token for tests, and prints it. Tokens for people come from an identity provider.
 
+Examples:
+  export JWT_SECRET=$(openssl rand -base64 32)
+  ROOMCAST_TOKEN=$(roomcast token --tenant tenant-1 --scope publish) roomcast publish …
+
 Usage: roomcast token --tenant TENANT [options]
 
   --tenant ID      the tenant; may be repeated. '*' is for a service that publishes for all tenants or reads metrics; it
@@ -27,8 +31,7 @@ Usage: roomcast token --tenant TENANT [options]
 
 JWT_ISSUER and JWT_AUDIENCE become iss and aud, as a server with the same environment requires.
 
-Example: export JWT_SECRET=$(openssl rand -base64 32)
-         ROOMCAST_TOKEN=$(roomcast token --tenant tenant-1 --scope publish) roomcast publish …
+Exit codes: 0 success, 1 failure, 2 wrong usage.
 `;
 
 const SCOPES = ['subscribe', 'publish', 'signal', 'metrics', 'admin'];

@@ -40,7 +40,7 @@ export class RoomcastError extends Error {
 export type Query = Readonly<Record<string, string | number | readonly string[] | undefined>>;
 
 export interface StreamRequest {
-  readonly method?: 'GET' | 'POST';
+  readonly method?: 'GET' | 'POST' | 'DELETE';
   readonly query?: Query;
   readonly body?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -58,7 +58,7 @@ export interface JsonRequest extends StreamRequest {
 
 export interface Http {
   readonly url: URL;
-  /** @throws {RoomcastError} */
+  /** Null after a `DELETE` that answers 204. @throws {RoomcastError} */
   json(path: string, request: JsonRequest): Promise<unknown>;
   /** Resolves when the headers arrive; the body continues until the signal aborts. @throws {RoomcastError} */
   open(path: string, request: StreamRequest): Promise<Response>;
@@ -148,7 +148,9 @@ export function createHttp(
       ...(body === undefined ? {} : { body }),
     });
     const type = headers?.accept ?? 'application/json';
-    if (!response.ok || !response.headers.get('content-type')?.startsWith(type)) throw await errorOf(response);
+    const isEmpty = method === 'DELETE' && response.status === 204;
+    const isOurs = response.ok && (isEmpty || response.headers.get('content-type')?.startsWith(type));
+    if (!isOurs) throw await errorOf(response);
     // The header has whole seconds, rounded down.
     clockAheadMs = Date.now() - 500 - Date.parse(response.headers.get('date') ?? '') || 0;
     return response;
@@ -191,7 +193,8 @@ export function createHttp(
         Math.min(MAX_TIMER_MS, timeoutMs),
       );
       try {
-        return await (await open(path, { ...request, signal: aborter.signal })).json();
+        const answer = await open(path, { ...request, signal: aborter.signal });
+        return request.method === 'DELETE' && answer.status === 204 ? null : await answer.json();
       } catch (cause) {
         const isOwn = cause instanceof RoomcastError;
         if (isLate && !(isOwn && cause.code === 'token')) {

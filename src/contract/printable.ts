@@ -27,6 +27,12 @@ export function printableJson(text: string): string {
   return text.replaceAll(UNSAFE, escaped);
 }
 
+/** A JSON Web Token (RFC 7519): its header is JSON, as base64url. */
+const TOKEN = /\beyJ[\w-]*\.[\w-]*\.[\w-]*/g;
+
+/** A text from outside, without tokens that stand in it by mistake. */
+export const withoutTokens = (text: string): string => text.replaceAll(TOKEN, '(a token)');
+
 /** For one line of text. */
 export function printable(text: string): string {
   return printableJson(text).replaceAll(C0_CONTROLS, escaped);

@@ -46,6 +46,12 @@ export const ID_SCHEMA = {
   pattern: '^[^\\s,\\u0000-\\u001f\\u007f-\\u009f]*$',
 } as const;
 
+/** The name of a room of these kinds, as JSON Schema. */
+export const roomSchema = (kinds: readonly RoomKind[]) => ({
+  type: 'string',
+  pattern: `^(${kinds.join('|')}):[^\\s,\\u0000-\\u001f\\u007f-\\u009f]{1,${MAX_ID_CHARACTERS}}$`,
+});
+
 const FORBIDDEN = /[\s\p{Cc},]/u;
 
 /** `ID_RULE`, where a character is a code point, and the text is well-formed Unicode. */

@@ -5,7 +5,7 @@ import { build } from 'esbuild';
 const out = 'dist/pages';
 
 await build({
-  entryPoints: ['console', 'check'].flatMap((name) => [
+  entryPoints: ['console', 'check', 'docs'].flatMap((name) => [
     `src/pages/${name}/${name}.tsx`,
     `src/pages/${name}/${name}.css`,
   ]),

@@ -8,6 +8,7 @@ import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
 import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
 import { answerProblem } from '../answers/problem.ts';
+import type { Refusals, Refused } from '../answers/refusals.ts';
 import type { Auth } from '../auth/auth.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { Revoked } from '../auth/revocations.ts';
@@ -17,29 +18,36 @@ import { BridgeError } from '../contract/errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus } from '../metrics/prometheus.ts';
 import type { Revocations } from '../store/revocations.ts';
-import type { Erasure, Secrets, TicketState } from '../store/store.ts';
+import type { Erasure, LogScan, Secrets, TicketState } from '../store/store.ts';
 import type { Gate } from '../transports/gate.ts';
+import type { AllNodes } from './all-nodes.ts';
 import { createReferenceRoutes } from './reference/routes.ts';
 import type { CheckRoutes } from './routes/check.ts';
+import { createConnectionRoutes } from './routes/connections.ts';
 import { createEraseRoutes } from './routes/erase.ts';
+import { createLogRoute } from './routes/log.ts';
 import { createOpsRoutes, type OpsDeps } from './routes/ops.ts';
 import { createPages } from './routes/pages.ts';
 import { createPassRoute } from './routes/pass.ts';
 import { createPublishRoute } from './routes/publish.ts';
+import { createRefusalsRoute } from './routes/refusals.ts';
 import { createRevocationRoutes } from './routes/revocations.ts';
 import { createSignalRoutes } from './routes/signals.ts';
 import { createStateRoutes } from './routes/state.ts';
+import type { StatsRoutes } from './routes/stats.ts';
 import { rawPathOf } from './target.ts';
 
 export interface AppDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly store: TicketState & Erasure & Secrets & Revocations;
+  readonly store: TicketState & Erasure & Secrets & Revocations & LogScan;
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
   readonly prometheus: Prometheus;
-  readonly stats: Handler;
+  readonly refusals: Refusals;
+  readonly allNodes: AllNodes;
+  readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
@@ -67,6 +75,7 @@ export function createApp(deps: AppDeps): BridgeApp {
   const erase = createEraseRoutes(deps);
   const signals = createSignalRoutes(deps);
   const revocations = createRevocationRoutes(deps);
+  const connections = createConnectionRoutes(deps);
   const ops = createOpsRoutes(deps);
   const reference = createReferenceRoutes(config);
   const pages = createPages(config);
@@ -93,7 +102,14 @@ export function createApp(deps: AppDeps): BridgeApp {
     // A token with the scope `admin`.
     ['DELETE', '/tickets/:ticketId', erase.ticket],
     ['DELETE', '/tenants/:tenantId', erase.tenant],
-    ['GET', '/stats', deps.stats],
+    ['GET', '/stats', deps.stats.stats],
+    ['GET', '/stats/history', deps.stats.statsHistory],
+    ['GET', '/connections', connections.list],
+    ['GET', '/connections/:id', connections.get],
+    ['DELETE', '/connections', connections.closeAll],
+    ['DELETE', '/connections/:id', connections.close],
+    ['GET', '/refusals', createRefusalsRoute(deps)],
+    ['GET', '/log', createLogRoute(deps)],
     ['POST', '/revocations', revocations.create],
     ['GET', '/revocations', revocations.list],
     ['DELETE', '/revocations/:id', revocations.lift],
@@ -125,18 +141,20 @@ export function createApp(deps: AppDeps): BridgeApp {
 }
 
 /** The app of METRICS_PORT. It answers with and without BASE_PATH, so that a scraper needs to know the port only. */
-export function createMetricsApp(deps: Pick<AppDeps, 'config' | 'prometheus' | 'logger' | 'ready'>): BridgeApp {
+export function createMetricsApp(
+  deps: Pick<AppDeps, 'config' | 'prometheus' | 'refusals' | 'logger' | 'ready'>,
+): BridgeApp {
   const { metrics } = createOpsRoutes({ ...deps, authorizeMetrics: async () => {} });
   const paths = new Set(['/metrics', `${deps.config.basePath}/metrics`]);
   const routes = [...paths].map((path) => ['GET', path, metrics] as const);
   return serveRoutes(routes, { ...deps, config: { basePath: '' } });
 }
 
-interface ServeDeps extends Pick<AppDeps, 'prometheus' | 'logger'> {
+interface ServeDeps extends Pick<AppDeps, 'refusals' | 'logger'> {
   readonly config: Pick<Config, 'basePath'>;
 }
 
-function serveRoutes(routes: readonly Route[], { config, prometheus, logger }: ServeDeps): BridgeApp {
+function serveRoutes(routes: readonly Route[], { config, refusals, logger }: ServeDeps): BridgeApp {
   const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>({
     getPath: (_request, options) => rawPathOf(options?.env?.incoming as IncomingMessage),
   }).basePath(config.basePath);
@@ -146,10 +164,20 @@ function serveRoutes(routes: readonly Route[], { config, prometheus, logger }: S
   }
   app.notFound((context: BridgeContext) => {
     const error = new BridgeError('not_found', `No route has this path. See ${config.basePath}/docs for all routes.`);
-    return answerProblem(context, error, { metrics: prometheus.metrics, logger });
+    return answerProblem(context, error, 'http', { refusals, logger });
   });
-  app.onError((error, context) => answerProblem(context, error, { metrics: prometheus.metrics, logger }));
+  app.onError((error, context) => {
+    return answerProblem(context, error, transportOf(context, config.basePath), { refusals, logger });
+  });
   return app;
+}
+
+/** A `GET /events` that does not wait is a plain request. */
+function transportOf({ req }: BridgeContext, basePath: string): Refused['transport'] {
+  const path = req.path.slice(basePath.length);
+  if (path === '/sse') return 'sse';
+  const waits = path === '/events' && req.method === 'GET' && Number(req.query('wait')) > 0;
+  return waits ? 'longpoll' : 'http';
 }
 
 /** Answers OPTIONS (also CORS preflights), and other methods with 405 and `Allow` (RFC 9110 §15.5.6). */

@@ -5,23 +5,28 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { TRANSPORTS } from '../contract/names.ts';
-import type { NodeFacts, Stats } from '../contract/stats.ts';
+import type { NodeFacts, SilentNode, Stats } from '../contract/stats.ts';
 import type { Logger } from '../logger.ts';
 import type { Prometheus, Totals } from '../metrics/prometheus.ts';
 import type { Nodes } from '../store/store.ts';
+import { createLoopLagMeter } from './loop-lag.ts';
 
 const BEAT_MS = 5_000;
 /** A node may miss two beats before the others drop it. */
 const NODE_TTL_MS = 3 * BEAT_MS + 1_000;
 const BEATS_A_MINUTE = 12;
-/** Longest that a shutdown waits to announce it. Without the announcement, the others notice after `NODE_TTL_MS`. */
+/** Longest that a shutdown waits to announce it. Without the announcement, the node counts as silent. */
 const LEAVE_MS = 500;
-/** Interval of the timer that measures the event loop's lag. */
-const LOOP_MS = 20;
+/** A node that leaves says so for this long, so that each other node reads it with its own next beat. */
+const LEAVING_TTL_MS = BEAT_MS + 1_000;
+/** Silent nodes are remembered as long as the history. The newest are kept. */
+const SILENT_MS = 60 * 60_000;
+const MAX_SILENT = 16;
+/** The longest wait for the nodes as of now. */
+const CURRENT_MS = 500;
 
 const nodeFacts = z.object({
   id: z.string(),
@@ -30,11 +35,15 @@ const nodeFacts = z.object({
   version: z.string(),
   startedAt: z.string(),
   connections: z.record(z.enum(TRANSPORTS), z.number()),
-}) satisfies z.ZodType<NodeFacts>;
+  leaving: z.boolean().default(false),
+});
+type Announced = z.output<typeof nodeFacts>;
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
 };
+
+const NONE: NodeFacts['connections'] = { websocket: 0, polling: 0, sse: 0, longpoll: 0 };
 
 export interface Reading {
   readonly atMs: number;
@@ -43,8 +52,14 @@ export interface Reading {
 
 export interface NodeMonitor {
   readonly self: Omit<NodeFacts, 'connections'>;
-  /** The live nodes of the log, this one included. */
+  /** The live nodes of the log, this one included, as of a few seconds ago. */
   readonly nodes: readonly NodeFacts[];
+  /** The same as of now, unless the log does not answer. */
+  current(): Promise<readonly NodeFacts[]>;
+  /** Nodes that this node saw, and that stopped to announce themselves without a shutdown. */
+  readonly silentNodes: readonly SilentNode[];
+  /** When this node last announced itself; null if it never could. ISO 8601. */
+  readonly announcedAt: string | null;
   readonly eventLoopLag: Stats['node']['eventLoopLag'];
   /** The oldest reading of the last minute; undefined right after the start. */
   readonly oldest: Reading | undefined;
@@ -60,11 +75,14 @@ export interface NodeMonitorDeps {
 export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps): NodeMonitor {
   const startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString();
   const self = { id: randomUUID(), host: hostname(), pid: process.pid, version, startedAt };
-  const delay = monitorEventLoopDelay({ resolution: LOOP_MS });
-  delay.enable();
+  const meter = createLoopLagMeter();
   let eventLoopLag = { meanSeconds: 0, p99Seconds: 0 };
   const readings: Reading[] = [];
   let nodes: readonly NodeFacts[] = [];
+  let silentNodes: readonly SilentNode[] = [];
+  let announcedAtMs = Number.NEGATIVE_INFINITY;
+  let connections: NodeFacts['connections'] = NONE;
+  let closed = false;
   let beating = beat();
   const timer = setInterval(() => {
     beating = beat();
@@ -74,19 +92,36 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     const totals = await prometheus.totals();
     readings.push({ atMs: Date.now(), totals });
     if (readings.length > BEATS_A_MINUTE) readings.shift();
-    if (delay.count > 0) eventLoopLag = { meanSeconds: lagOf(delay.mean), p99Seconds: lagOf(delay.percentile(99)) };
-    delay.reset();
-    await announce(totals.connections, NODE_TTL_MS);
+    const lag = meter.take();
+    if (lag !== null) eventLoopLag = { meanSeconds: lag.meanSeconds, p99Seconds: lag.p99Seconds };
+    connections = totals.connections;
+    await announce(false);
   }
 
-  async function announce(connections: NodeFacts['connections'], ttlMs: number): Promise<void> {
-    const facts: NodeFacts = { ...self, connections };
+  async function announce(leaving: boolean): Promise<void> {
+    const facts: Announced = { ...self, connections, leaving };
+    const ttlMs = leaving ? LEAVING_TTL_MS : NODE_TTL_MS;
     try {
       const announced = await store.announce({ id: self.id, facts: JSON.stringify(facts), ttlMs });
-      nodes = announced.flatMap((text) => parseNode(text) ?? []);
+      note(announced.flatMap((text) => parseNode(text) ?? []));
     } catch (error) {
       logger.debug({ err: error }, 'could not announce this node to the others; the next attempt is in 5 s');
     }
+  }
+
+  function note(announced: readonly Announced[]): void {
+    const nowMs = Date.now();
+    const ids = new Set(announced.map(({ id }) => id));
+    const isGone = ({ id }: NodeFacts): boolean => !ids.has(id);
+    const isDue = ({ silentSince }: SilentNode): boolean => nowMs - Date.parse(silentSince) < SILENT_MS;
+    // After a time without Redis, every node is missing until its next beat.
+    const wasHere = nowMs - announcedAtMs < 2 * BEAT_MS;
+    const fallen = wasHere ? nodes.filter(isGone) : [];
+    const silentSince = new Date(nowMs).toISOString();
+    silentNodes = [...fallen.map((node) => ({ ...node, silentSince })), ...silentNodes.filter(isGone).filter(isDue)];
+    silentNodes = silentNodes.slice(0, MAX_SILENT);
+    nodes = announced.filter(({ leaving }) => !leaving).map(({ leaving, ...facts }) => facts);
+    announcedAtMs = nowMs;
   }
 
   return {
@@ -94,28 +129,42 @@ export function createNodeMonitor({ store, prometheus, logger }: NodeMonitorDeps
     get nodes() {
       return nodes;
     },
+    get silentNodes() {
+      return silentNodes;
+    },
+    get announcedAt() {
+      return Number.isFinite(announcedAtMs) ? new Date(announcedAtMs).toISOString() : null;
+    },
     get eventLoopLag() {
       return eventLoopLag;
     },
     get oldest() {
       return readings[0];
     },
+    async current() {
+      if (!closed) await within(CURRENT_MS, announce(false));
+      return nodes;
+    },
     async close() {
+      closed = true;
       clearInterval(timer);
-      delay.disable();
-      // A lifetime of 0 removes the node at once.
-      const leaving = beating.then(() => announce({ websocket: 0, polling: 0, sse: 0, longpoll: 0 }, 0));
-      const patience = new AbortController();
-      await Promise.race([leaving, sleep(LEAVE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
-      patience.abort();
+      meter.close();
+      const leaving = beating.then(() => {
+        connections = NONE;
+        return announce(true);
+      });
+      await within(LEAVE_MS, leaving);
     },
   };
 }
 
-/** Node measures nanoseconds between two runs of the timer; the lag is the time beyond the timer's interval. */
-const lagOf = (nanoseconds: number): number => Math.max(0, nanoseconds / 1e6 - LOOP_MS) / 1000;
+async function within(ms: number, task: Promise<void>): Promise<void> {
+  const patience = new AbortController();
+  await Promise.race([task, sleep(ms, undefined, { signal: patience.signal }).catch(() => {})]);
+  patience.abort();
+}
 
-function parseNode(text: string): NodeFacts | null {
+function parseNode(text: string): Announced | null {
   try {
     return nodeFacts.parse(JSON.parse(text));
   } catch {

@@ -11,6 +11,7 @@ import { nanoid } from 'nanoid';
 import { onExchangeEnd } from '../answers/exchange.ts';
 import { requestIdFor, requestIdOf, setRequestId, setSharedHeaders } from '../answers/headers.ts';
 import { endWithProblem, type ProblemDeps, problemAnswer, refusalOf } from '../answers/problem.ts';
+import { type Requester, requestLine } from '../answers/refusals.ts';
 import type { HostRule } from '../auth/hosts.ts';
 import type { Origins } from '../auth/origins.ts';
 import type { Config } from '../config.ts';
@@ -62,7 +63,7 @@ export interface HttpServer {
 }
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
-  const { config, hostRule, origins, gate, readers, socketio, app, metrics, logger } = options;
+  const { config, hostRule, origins, gate, readers, socketio, app, refusals, logger } = options;
   // Node's default of 16 KB is less than a query with MAX_ROOMS rooms takes.
   const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
   const server = createServer({
@@ -78,7 +79,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const probes = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
   let opening: Promise<unknown> | null = null;
 
-  const refused = (error: unknown): BridgeError => refusalOf(error, { metrics, logger }, {});
+  const refused = (error: unknown, request: IncomingMessage): BridgeError =>
+    refusedAs(requestLine(request), error, request);
+  const refusedAs = (what: string, error: unknown, requester: Requester): BridgeError =>
+    refusalOf(error, { refusals, logger }, { transport: 'http', what }, requester);
   const warnOfHost = createSparseWarning(logger);
 
   /** Why the request is for no address of this bridge; null if it is. Afterwards its target has one form. */
@@ -86,13 +90,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     try {
       unifyTarget(request);
     } catch (error) {
-      return refused(error);
+      return refused(error, request);
     }
     const refusal = hostRule?.(request.headers.host) ?? null;
     // Orchestrators and load balancers probe by names of their own.
     if (refusal === null || probes.includes(rawPathOf(request))) return null;
     warnOfHost(refusal.message);
-    return refused(refusal);
+    return refused(refusal, request);
   }
 
   const logsRequests = logger.isLevelEnabled('debug');
@@ -119,7 +123,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   server.on('request', (request, response) => {
     const { socket } = request;
     if (connections.serveInTurn(socket, response, () => serve(request, response))) return;
-    refused(invalidRequest('Too many pipelined requests.'));
+    refused(invalidRequest('Too many pipelined requests.'), request);
     logger.info({ address: socket.remoteAddress }, 'a connection with too many pipelined requests was cut');
   });
 
@@ -137,7 +141,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     else if (socketio?.owns(request)) socketio.handleRequest(request, response);
     else {
       const error = 'The request target or the Host header is not valid.';
-      handleHttp(request, response).catch(() => endResponse(response, refused(invalidRequest(error))));
+      handleHttp(request, response).catch(() => endResponse(response, refused(invalidRequest(error), request)));
     }
   }
 
@@ -155,7 +159,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     try {
       gate.admitAnswer(request, response);
     } catch (error) {
-      refusalOf(error, { metrics, logger }, {});
+      refused(error, request);
       logger.info(
         { path: rawPathOf(request) },
         'an answer was cut: it would wait, and no further connection is allowed',
@@ -174,15 +178,17 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const misdirected = misdirection(request);
     if (misdirected !== null) refuse(misdirected);
     else if (socketio?.owns(request)) socketio.handleUpgrade(request, socket, head);
-    else refuse(refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.')));
+    else refuse(refused(new BridgeError('not_found', 'This path accepts no WebSocket connections.'), request));
   });
   // Node's default does the same, but without a problem document and a metric (protocol §10).
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Duplex & { readonly _httpMessage?: ServerResponse }) => {
-      if (socket.writable && !socket._httpMessage?.headersSent)
-        endWithProblem(socket, refused(clientFault(error, maxHeadBytes)), nanoid());
-      else socket.destroy();
+      if (socket.writable && !socket._httpMessage?.headersSent) {
+        const requester = { headers: {}, socket: socket as Socket };
+        const fault = refusedAs('an unreadable request', clientFault(error, maxHeadBytes), requester);
+        endWithProblem(socket, fault, nanoid());
+      } else socket.destroy();
     },
   );
 

@@ -30,6 +30,7 @@ export interface Totals {
   readonly replayed: number;
   readonly resets: number;
   readonly slowConsumers: number;
+  readonly refused: number;
   readonly deliveryLag: Readonly<Record<TransportName, BucketCounts>>;
   readonly tailLag: BucketCounts;
 }
@@ -233,6 +234,7 @@ export function createPrometheus({ roomLabel, maxRooms, sampleStore }: Prometheu
       replayed: replayed.sum(all),
       resets: resets.sum(all),
       slowConsumers: slow.sum(all),
+      refused: refused.sum(all),
       ...(await lags()),
     };
   }

@@ -287,6 +287,68 @@ export interface Log {
   stats(): Promise<StoreStats>;
   /** Whether the log accepts events, judged by the latest attempts. */
   healthy(): boolean;
+  /** Why it does not, in the words of the engine; null if it does. For operators only: it may name a host. */
+  fault(): string | null;
+}
+
+/** Records of some tenants, by their room. */
+export interface LogPart {
+  /** Null: of every tenant. */
+  readonly tenants: readonly string[] | null;
+  /** Only records that went to this room; null: whatever their rooms are. */
+  readonly room: Room | null;
+}
+
+export interface ScanQuery {
+  readonly caller?: string;
+  /** At least one. Returns the records of any of them, each once. */
+  readonly parts: readonly LogPart[];
+  /** Only records of these events; null: of all. */
+  readonly events: readonly string[] | null;
+  /** Only records whose payload contains this text (`createContains` in scan.ts); null: all. */
+  readonly contains: string | null;
+  /** When the log accepted the record, both ends included; milliseconds since 1970, or null. */
+  readonly sinceMs: number | null;
+  readonly untilMs: number | null;
+  /** Cursors, both exclusive; null: from the oldest record, to the newest. */
+  readonly after: Cursor | null;
+  readonly before: Cursor | null;
+  /** `asc`: oldest first. `desc`: newest first. */
+  readonly order: 'asc' | 'desc';
+  /** The maximum number of records, 1 to 1000. */
+  readonly limit: number;
+  /** Ends with the record that brings the payloads that were looked at past this many characters. */
+  readonly maxChars: number;
+}
+
+export type ScanResult =
+  | {
+      readonly kind: 'ok';
+      /** In the `order` of the query. */
+      readonly records: readonly LogRecord[];
+      /**
+       * How far the scan came: every record of the range up to this one (`desc`: down to this one) was looked at. At the
+       * end of an `asc` scan without `before`, it is the head.
+       */
+      readonly position: Cursor;
+      /** The range does not end at `position`. What follows may hold no match. */
+      readonly more: boolean;
+    }
+  /** `cursor` is the one of the two that is expired or unknown. */
+  | ({ readonly kind: 'expired' | 'unknown'; readonly cursor: Cursor } & LogBounds);
+
+/**
+ * How operators look at the log (protocol §15): at any records, by tenant or room, instant, event or a text in the payload,
+ * forwards or backwards. A filter may match nothing in a million records, so a scan works in steps.
+ */
+export interface LogScan {
+  /**
+   * One step through the log in its order. Returns the records of the query that it finds, and never one that was trimmed
+   * or erased. MUST look at no more than `SCAN_ROWS` rows, and MUST come further with each call, even if nothing matches.
+   * MUST read by tenant and room through the indexes where they have the answer. Instants are those of the clocks of the
+   * nodes, which may step back: a scan MAY skip a stretch of the log only if it knows the instants of all of it.
+   */
+  scan(query: ScanQuery): Promise<ScanResult>;
 }
 
 /**
@@ -377,7 +439,7 @@ export interface Erasure {
 }
 
 /** All ports of one engine. */
-export interface Store extends Log, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
+export interface Store extends Log, LogScan, TicketState, Sessions, Secrets, Nodes, NodeChannel, Erasure, Revocations {
   /** Rejects new calls, waits for the calls under way, and releases files and connections. */
   close(): Promise<void>;
 }

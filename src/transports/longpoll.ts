@@ -3,6 +3,7 @@
  * next record. The wait continues from the page through a subscription, as streams do (design law 3).
  */
 import { createHash } from 'node:crypto';
+import { nanoid } from 'nanoid';
 import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
@@ -24,6 +25,7 @@ import type { Reset } from '../contract/reset.ts';
 import type { Room, RoomKind } from '../contract/rooms.ts';
 import { type Signal, signalPayload } from '../contract/signals.ts';
 import type { Metrics } from '../metrics/metrics.ts';
+import { type Connected, type ConnectedClient, originOf } from './connected.ts';
 import { createDeliveryCounter } from './delivery-counter.ts';
 import type { Gate } from './gate.ts';
 import { createSignalCounter } from './signals.ts';
@@ -61,6 +63,7 @@ export interface PollingDeps {
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
   readonly revoked: Revoked;
+  readonly connected: Connected;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }
@@ -79,6 +82,7 @@ interface EventsPage extends Omit<LogPage, 'records'> {
 interface EventsRequest {
   readonly caller: string;
   readonly claims: TokenClaims;
+  readonly expiresAtMs: number;
   /** @throws {BridgeError} `token_revoked`, or `forbidden` if the token lost a tenant that a room needs */
   readonly requireToken: () => void;
   /** Before the answer is found to be large. @throws {BridgeError} `too_many_connections` */
@@ -94,7 +98,8 @@ interface EventsRequest {
   readonly roomsHeard: (record: LogRecord) => readonly Room[];
 }
 
-export function createPolling({ bus, config, metrics, gate, principalOf, revoked, countRead }: PollingDeps) {
+export function createPolling(deps: PollingDeps) {
+  const { bus, config, metrics, gate, principalOf, revoked, connected, countRead } = deps;
   const waiting = new Set<() => void>();
   const countSignals = createSignalCounter(metrics, 'longpoll');
   const shape = eventsQuery([...publishedNames(config.extraEvents), ...config.signals], config.roomKinds);
@@ -110,6 +115,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
     const request: EventsRequest = {
       caller,
       claims: claimsOf(principal),
+      expiresAtMs: expiryOf(principal),
       requireToken() {
         const current = revoked.current(principal);
         if (current !== principal) roomsToJoin(current, query, config);
@@ -222,7 +228,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
     after: Cursor,
     waitMs: number,
   ): Promise<EventsPage> {
-    const { caller, claims, rooms, view, limit } = request;
+    const { caller, claims, expiresAtMs, rooms, view, limit } = request;
     const { incoming, outgoing } = context.env;
     const signals = { names: request.signals, sender: null, active: false };
     const release = await gate.admit(incoming);
@@ -244,6 +250,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
       revoked.watch(connection);
       metrics.connected('longpoll', 1);
       let subscription: Subscription | null = null;
+      let client: ConnectedClient | null = null;
       let settled = false;
       /** Between `after` and here, no record is for this client. */
       let position = after;
@@ -255,6 +262,7 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
         removeListener();
         revoked.unwatch(connection);
         subscription?.close();
+        if (client !== null) connected.remove(client, 'it was answered');
         metrics.connected('longpoll', -1);
         finish();
       };
@@ -293,7 +301,17 @@ export function createPolling({ bus, config, metrics, gate, principalOf, revoked
           cut: answerEmpty,
         },
       );
-      if (settled) subscription.close();
+      if (settled) {
+        subscription.close();
+        return;
+      }
+      client = {
+        ...{ id: nanoid(), transport: 'longpoll', origin: originOf(incoming, config.trustProxy) },
+        ...{ claims, expiresAtMs, subscription, deliveredAtMs: null },
+        pendingBytes: () => 0,
+        disconnect: answerEmpty,
+      };
+      connected.add(client);
     });
   }
 

@@ -14,6 +14,7 @@ import {
   sessionHolder,
   type TokenHolder,
   whyDeaf,
+  whyUnheard,
 } from '../../src/auth/principal.ts';
 import { audienceOf, createHears, HEARS_ALL } from '../../src/contract/audiences.ts';
 import { BUILT_IN_KINDS, formatRoom, type Room } from '../../src/contract/rooms.ts';
@@ -56,6 +57,24 @@ test('who listens to nothing, and why', () => {
   assert.match(whyDeaf(holder({ tenants: [] })) ?? '', /lacks the claim tenantId/);
   const deaf = holder({ subject: null, ...narrowedTo([]) });
   assert.match(whyDeaf(deaf) ?? '', /claim ticketIds names none, and it has no sub/);
+});
+
+test('why a room is not heard', () => {
+  const team = holder({ claimed: new Map([['team', new Set(['a'])]]) });
+  for (const [principal, room, reason] of [
+    [whole, 'tenant:t2', /tenant:t2: its claim tenantId names t1\.$/],
+    [holder({ tenants: ['a', 'b', 'c', 'd'] }), 'tenant:t2', /names a, b, c, …\.$/],
+    [narrowed, 'tenant:t1', /tenant:t1: its claim ticketIds, agreementIds limits it to other rooms\.$/],
+    [byTicket, 'ticket:2', /ticket:2: its claim ticketIds limits it/],
+    [whole, 'user:u2', /user:u2: only the user with this sub may\.$/],
+    [whole, 'team:a', /team:a: it lacks the claim teamIds\.$/],
+    [team, 'team:b', /team:b: its claim teamIds does not name it\.$/],
+    [service, 'tenant:t1', /Use one that names its tenants/],
+    [mute, 'tenant:t1', /lacks the scope subscribe/],
+  ] as const) {
+    assert.deepEqual(audiencesFor(principal, room as Room), []);
+    assert.match(whyUnheard(principal, room as Room), reason);
+  }
 });
 
 test('which rooms are heard', () => {

@@ -2,7 +2,8 @@
  * Who takes part: this bridge, on SQLite and on Redis, and its peers. Each is started as a process of its own, pinned to
  * the server's core, and says on which port it listens.
  */
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -16,6 +17,8 @@ import { end, makeDirectory, removeDirectory, type StartOptions, start } from '.
 export interface Server {
   readonly port: number;
   usage(): Usage;
+  /** The longest turn of its event loop since the last call, in milliseconds; null: it is not watched. */
+  longestTurnMs(): Promise<number | null>;
   stop(): Promise<void>;
 }
 
@@ -44,6 +47,8 @@ export interface ServerOptions {
 
 const START_MS = 15_000;
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const WATCH_TURNS = ['--import', fileURLToPath(new URL('turns.preload.ts', import.meta.url))];
+const unwatched = async (): Promise<null> => null;
 const { PATH } = process.env;
 
 /** Resolves once it prints a line of JSON with its `port` or its `url`. */
@@ -68,6 +73,7 @@ async function startNode(
     return {
       port: port ?? Number(new URL(url as string).port),
       usage: () => usageOf(child.pid as number),
+      longestTurnMs: args.includes('--import') ? () => askTurns(child) : unwatched,
       stop: () => end(child),
     };
   }
@@ -75,20 +81,29 @@ async function startNode(
   throw new Error(`${args.at(-1)} did not start: ${complaints.replace(/\s+/g, ' ').slice(0, 300)}`);
 }
 
+async function askTurns(child: ChildProcess): Promise<number> {
+  child.send('longest turn');
+  const [answer] = (await once(child, 'message')) as [{ longestTurnMs: number }];
+  return answer.longestTurnMs;
+}
+
 // ---- this bridge
 
 interface Special {
   readonly env?: Readonly<Record<string, string>>;
   readonly on?: StartOptions['on'];
+  readonly watchTurns?: boolean;
 }
 
 async function startBridge(
   storeUrl: string,
   { bridge, profileTo }: ServerOptions,
-  { env, on = 'server' }: Special = {},
+  { env, on = 'server', watchTurns = false }: Special = {},
 ): Promise<Server> {
   const profiling = profileTo === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileTo}`];
-  return startNode([...profiling, bridge], { PORT: '0', STORE_URL: storeUrl, ...env }, { on });
+  const args = [...profiling, ...(watchTurns ? WATCH_TURNS : []), bridge];
+  const stdio: StartOptions['stdio'] = ['ignore', 'pipe', 'pipe', ...(watchTurns ? (['ipc'] as const) : [])];
+  return startNode(args, { PORT: '0', STORE_URL: storeUrl, ...env }, { on, stdio });
 }
 
 async function startOnSqlite(options: ServerOptions, special?: Special): Promise<Server> {
@@ -106,6 +121,10 @@ async function startOnSqlite(options: ServerOptions, special?: Special): Promise
 /** On both cores, and without a limit that the load could reach. */
 const SIGNALLING: Special = { on: 'both', env: { SIGNALS: SIGNAL, RATE_SIGNALS: '1000000' } };
 const startSignalling = (options: ServerOptions): Promise<Server> => startOnSqlite(options, SIGNALLING);
+
+/** Without heartbeats and pings: those of thousands that connected in one second come in one turn. */
+const WATCHED: Special = { watchTurns: true, env: { HEARTBEAT_MS: '600000', PING_MS: '600000' } };
+const startWatched = (options: ServerOptions): Promise<Server> => startOnSqlite(options, WATCHED);
 
 /** A Redis as durable as the SQLite file: it syncs before it answers. */
 async function startOnRedis(options: ServerOptions): Promise<Server> {
@@ -141,6 +160,7 @@ const redisMissing = (): string | null => (isOnPath('redis-server') ? null : 're
 export const ours = {
   sse: bridge('roomcast, SSE', 'sse', startOnSqlite, present),
   websocket: bridge('roomcast, Socket.IO', 'websocket', startOnSqlite, present),
+  watchedSse: bridge('roomcast', 'sse', startWatched, present),
   signalling: bridge('roomcast, Socket.IO', 'websocket', startSignalling, present),
   sseOnRedis: bridge('roomcast on Redis, SSE', 'sse', startOnRedis, redisMissing),
 } as const;
@@ -236,6 +256,7 @@ http {
   return {
     port,
     usage: () => usageOf(nginx.pid as number),
+    longestTurnMs: unwatched,
     async stop() {
       await end(nginx);
       removeDirectory(directory);

@@ -20,6 +20,7 @@ import { socketIoFanOut, sseFanOut } from './scenarios/fan-out.ts';
 import { idle } from './scenarios/idle.ts';
 import { latency } from './scenarios/latency.ts';
 import type { Size } from './scenarios/measures.ts';
+import { operators } from './scenarios/operating.ts';
 import { publish } from './scenarios/publish.ts';
 import { redis } from './scenarios/redis.ts';
 import { rooms } from './scenarios/rooms.ts';
@@ -51,6 +52,7 @@ const SCENARIOS = {
   g: catchUp,
   h: redis,
   i: signals,
+  j: operators,
 } as const;
 /** Besides its connections a process has its log, its threads and its libraries open. */
 const FILES_BESIDES = 500;

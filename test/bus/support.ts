@@ -30,6 +30,7 @@ export async function openBus(context: TestContext, options: BusOptions = {}): P
   const { metrics } = createPrometheus({ roomLabel: 'kind', maxRooms: 0, sampleStore: () => store.stats() });
   const bus = createBus({
     store: around(store),
+    nodes: store,
     catalog: createEventCatalog(),
     keying: 'room',
     aliases: LEGACY_NAMES,

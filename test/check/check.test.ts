@@ -9,11 +9,12 @@ import { type TestContext, test } from 'node:test';
 import { Server } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
 import { reportText } from '../../src/check/report.ts';
-import type { CheckResult, QuietPeriod, TickDelivery } from '../../src/check/result.ts';
-import { LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
+import type { CheckResult, Greeting, Handshake, QuietPeriod, TickDelivery } from '../../src/check/result.ts';
+import { causeText, LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
 import { verdictOf } from '../../src/check/verdict.ts';
 import type { Config } from '../../src/config.ts';
 import { TRANSPORTS } from '../../src/contract/names.ts';
+import { createCheckArrivals } from '../../src/transports/check-arrivals.ts';
 import { openCheckNamespace } from '../../src/transports/socketio/check.ts';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
@@ -77,7 +78,8 @@ test('the poll reveals the server’s clock and what a check needs, and no more'
   const bridge = await start(t, { ...JWT, socketPath: '/live', heartbeatMs: 1234 });
   const beforeMs = Date.now();
   const response = await fetch(`${bridge.url}/check/poll?wait=1`, { headers: { via: '1.1 secret-name' } });
-  const { timeMs, ...facts } = (await response.json()) as { timeMs: number };
+  const { timeMs, node, ...facts } = (await response.json()) as { timeMs: number; node: string };
+  assert.match(node, /^[\w-]{8}$/);
   assert.ok(timeMs >= beforeMs + 1000 && timeMs <= Date.now());
   assert.deepEqual(facts, {
     roomcast: 'check',
@@ -87,6 +89,37 @@ test('the poll reveals the server’s clock and what a check needs, and no more'
     httpVersion: '1.1',
     proxyHeaders: ['via'],
   });
+});
+
+test('the poll says how a check’s websocket handshake arrived, and forgets it in time', async (t) => {
+  const bridge = await start(t);
+  const { hostname, port } = new URL(bridge.url);
+  const ask = async (id: string): Promise<unknown> => {
+    const response = await fetch(`${bridge.url}/check/poll?id=${id}`);
+    return ((await response.json()) as { websocket: unknown }).websocket;
+  };
+  async function handshake(id: string, version: string, ...headers: readonly string[]): Promise<void> {
+    const socket = connect(Number(port), hostname);
+    const path = `/socket.io/?EIO=4&transport=websocket&check=${id}`;
+    socket.write([`GET ${path} HTTP/${version}`, 'Host: localhost', ...headers, '', ''].join('\r\n'));
+    await once(socket, 'data');
+    socket.destroy();
+  }
+  assert.equal(await ask('no-such-check'), null);
+  await handshake('check-one', '1.0', 'Connection: close');
+  assert.deepEqual(await ask('check-one'), { httpVersion: '1.0', hasUpgrade: false, hasConnection: false });
+  await handshake('check-two', '1.1', 'Connection: close', 'Upgrade: websocket');
+  assert.deepEqual(await ask('check-two'), { httpVersion: '1.1', hasUpgrade: true, hasConnection: false });
+  const socket = await connected(t, bridge.url, { transports: ['websocket'], query: { check: 'check-ok' } });
+  assert.deepEqual(await ask('check-ok'), { httpVersion: '1.1', hasUpgrade: true, hasConnection: true });
+  socket.disconnect();
+  await handshake('short', '1.1');
+  assert.equal(await ask('short'), null, 'no id of a check');
+
+  const arrivals = createCheckArrivals();
+  for (let n = 0; n <= 1000; n++) arrivals.note(`check-${n}-of-many`, { httpVersion: '1.1', headers: {} });
+  assert.equal(arrivals.find('check-0-of-many'), null);
+  assert.notEqual(arrivals.find('check-1-of-many'), null);
 });
 
 test('values out of range get a 400 that names them; other methods get a 405', async (t) => {
@@ -336,21 +369,26 @@ const GREETING = {
   httpVersion: '1.1',
   proxyHeaders: [],
   via: null,
+  server: null,
+  protocol: 'http/1.1',
+  nodes: 1,
 };
 const FINE = { frames: PASSES, quiet: STAYS, isOver: true };
 const GOOD: CheckResult = {
   greeting: GREETING,
   fault: null,
   quietMs: 28_000,
-  websocket: FINE,
+  websocket: { ...FINE, handshake: null },
   polling: FINE,
-  sse: { ...FINE, padded: null, silent: STAYS },
+  sse: { ...FINE, encoding: null, padded: null, silent: STAYS },
   longpoll: FINE,
 };
 const trial = (frames: TickDelivery, quiet: QuietPeriod | null = null) => ({
   frames,
   quiet,
   isOver: true,
+  handshake: null,
+  encoding: null,
   padded: null,
   silent: null,
 });
@@ -375,7 +413,7 @@ for (const [name, result, code, level, transport] of [
   ],
   ['stream held', { ...GOOD, sse: trial(HELD) }, 'fallbackFails', 'fair', 'websocket'],
   ['a frame comes late', { ...GOOD, websocket: trial(LATE, STAYS) }, 'late', 'fair', 'websocket'],
-  ['cut when idle', { ...GOOD, websocket: { ...FINE, quiet: CUT } }, 'cut', 'fair', 'websocket'],
+  ['cut when idle', { ...GOOD, websocket: { ...FINE, handshake: null, quiet: CUT } }, 'cut', 'fair', 'websocket'],
   [
     'gone dead when idle',
     { ...GOOD, polling: { ...FINE, quiet: { ...STAYS, isDead: true } } },
@@ -383,7 +421,7 @@ for (const [name, result, code, level, transport] of [
     'fair',
     'websocket',
   ],
-  ['cut when silent only', { ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'good', 'good', 'websocket'],
+  ['cut when silent only', { ...GOOD, sse: { ...GOOD.sse, silent: CUT } }, 'good', 'good', 'websocket'],
   ['a wrong clock', { ...GOOD, greeting: { ...GREETING, skewMs: -600_000 } }, 'clock', 'fair', 'websocket'],
   [
     'a slow way is no wrong clock',
@@ -423,8 +461,65 @@ for (const [name, result, code, level, transport] of [
   });
 }
 
+const DROPPED = { kind: 'arrived', httpVersion: '1.0', hasUpgrade: false, hasConnection: false } as const;
+const TINYPROXY = '1.1 vm (tinyproxy/1.11.1)';
+for (const [name, greeting, handshake, cause, proxies] of [
+  ['an upgrade that nginx dropped', { httpVersion: '1.0', server: 'nginx' }, DROPPED, 'upgradeDropped', ['nginx']],
+  ['by HTTP/1.0 alone', { httpVersion: '1.0' }, DROPPED, 'upgradeDropped', ['nginx']],
+  ['by an unknown proxy', {}, { ...DROPPED, httpVersion: '1.1' }, 'upgradeDropped', ['nginx', 'apache']],
+  ['by Apache', { proxyHeaders: ['x-forwarded-server'] }, DROPPED, 'upgradeDropped', ['apache']],
+  ['by Traefik', { proxyHeaders: ['x-forwarded-server', 'x-real-ip'] }, DROPPED, 'upgradeDropped', []],
+  ['by Caddy', { via: '1.1 Caddy' }, DROPPED, 'upgradeDropped', []],
+  ['only Connection is lost', {}, { ...DROPPED, hasUpgrade: true }, 'upgradeDropped', ['nginx', 'apache']],
+  ['by the reader’s network', { httpVersion: '1.0', via: TINYPROXY }, DROPPED, 'upgradeDroppedOnTheWay', []],
+  [
+    'nginx behind the reader’s proxy',
+    { httpVersion: '1.0', server: 'nginx', via: TINYPROXY },
+    DROPPED,
+    'upgradeDropped',
+    ['nginx'],
+  ],
+  ['a handshake that never arrives', { protocol: 'h2' }, { kind: 'absent' }, 'upgradeStopped', []],
+  ['a handshake of which nothing is known', {}, null, undefined, []],
+  ['a whole handshake', {}, { ...DROPPED, hasUpgrade: true, hasConnection: true }, undefined, []],
+] as readonly [string, Partial<Greeting>, Handshake | null, string | undefined, string[]][]) {
+  test(`the cause: ${name}`, () => {
+    const websocket = { ...trial(failed('blocked')), handshake };
+    const { causes, advice, notes } = verdictOf(
+      { ...GOOD, greeting: { ...GREETING, ...greeting }, websocket },
+      'https://bridge.example',
+    );
+    assert.deepEqual([causes[0]?.code, causes[0]?.remedies.map(({ proxy }) => proxy) ?? []], [cause, proxies]);
+    assert.equal(
+      advice.some(({ code }) => code === 'allowWebsocket'),
+      cause !== 'upgradeDropped',
+      'the network’s administrator is asked only if the fault may be theirs',
+    );
+    assert.equal(
+      notes.some(({ code }) => code === 'http2'),
+      cause === 'upgradeStopped',
+    );
+    for (const language of LANGUAGES) {
+      for (const one of causes) assert.doesNotMatch(causeText(one, language), /[{}]/);
+    }
+  });
+}
+
+test('the transport that is used never has a row that failed', () => {
+  const websocket = trial(failed('blocked'));
+  const used = (longpoll: TickDelivery) => {
+    const { transports } = verdictOf(
+      { ...GOOD, websocket, sse: trial(HELD), longpoll: trial(longpoll) },
+      'http://here',
+    );
+    return transports.find(({ transport }) => transport === 'longpoll');
+  };
+  assert.deepEqual([used(STOPS)?.outcome, used(STOPS)?.level], ['stops', 'fair']);
+  assert.deepEqual([used(HELD)?.outcome, used(HELD)?.level], ['late', 'fair']);
+});
+
 test('a cut of a connection without heartbeats is noted with the heartbeat that prevents it', () => {
-  const { notes } = verdictOf({ ...GOOD, sse: { ...FINE, padded: null, silent: CUT } }, 'https://bridge.example');
+  const { notes } = verdictOf({ ...GOOD, sse: { ...GOOD.sse, silent: CUT } }, 'https://bridge.example');
   assert.deepEqual(notes, [{ code: 'silentCut', values: { seconds: 10, heartbeat: 15 } }]);
 });
 
@@ -436,7 +531,7 @@ test('a wrong clock does not change how ticks are judged', () => {
 
 test('each language writes fractions of seconds in its own way', () => {
   const quiet = { ...CUT, cutMs: 4_800 };
-  const verdict = verdictOf({ ...GOOD, websocket: { ...FINE, quiet } }, 'http://here');
+  const verdict = verdictOf({ ...GOOD, websocket: { ...GOOD.websocket, quiet } }, 'http://here');
   const facts = { atMs: 0, origin: 'http://here', from: 'a test' };
   assert.match(reportText(verdict, facts, 'en'), /about 4\.8 s[\s\S]*✗ 4\.8 s[\s\S]*after 4\.8 s of quiet/);
   assert.match(reportText(verdict, facts, 'pt'), /cerca de 4,8 s[\s\S]*✗ 4,8 s[\s\S]*após 4,8 s em silêncio/);

@@ -44,6 +44,11 @@ interface Document {
   readonly origin: string;
   readonly transport: string | null;
   readonly verdict: { readonly code: string; readonly text: string };
+  readonly causes: readonly {
+    readonly code: string;
+    readonly text: string;
+    readonly remedies: readonly { readonly proxy: string; readonly lines: string }[];
+  }[];
   readonly advice: readonly { readonly code: string; readonly text: string }[];
   readonly notes: readonly { readonly code: string; readonly text: string }[];
   readonly transports: readonly {
@@ -102,10 +107,10 @@ describe('roomcast check', () => {
     assert.equal(portuguese.code, 0);
   });
 
-  test('doctor, its older name, still works', async () => {
-    const [older, newer] = [await check(['--help'], {}, 'doctor'), await check(['--help'])];
-    assert.deepEqual(older, newer);
-    assert.match(older.stdout, /^Usage: roomcast check /m);
+  test('doctor is another name of it', async () => {
+    const [doctor, own] = [await check(['--help'], {}, 'doctor'), await check(['--help'])];
+    assert.deepEqual(doctor, own);
+    assert.match(doctor.stdout, /^Usage: roomcast check /m);
   });
 
   test('--json: one document, and nothing else', async () => {
@@ -119,6 +124,7 @@ describe('roomcast check', () => {
       'verdict',
       'transport',
       'transports',
+      'causes',
       'advice',
       'notes',
       'measurement',
@@ -256,12 +262,13 @@ describe('roomcast check', () => {
   }
 
   test('where no server listens, or the name is unknown: exit 2', async () => {
-    for (const [url, verdict] of [
-      [`http://127.0.0.1:${await freePort()}`, 'refused'],
-      ['http://bridge.invalid', 'dns'],
+    for (const [url, verdict, said] of [
+      [`http://127.0.0.1:${await freePort()}`, 'refused', /^roomcast: cannot connect to .*npx roomcast serve\n$/],
+      ['http://bridge.invalid', 'dns', /^$/],
     ] as const) {
-      const { code, document } = await documentOf([url, ...QUICK]);
-      assert.deepEqual([document.verdict.code, code], [verdict, 2]);
+      const { code, stdout, stderr } = await check([url, ...QUICK, '--json']);
+      assert.deepEqual([(JSON.parse(stdout) as Document).verdict.code, code], [verdict, 2]);
+      assert.match(stderr, said);
     }
   });
 
@@ -291,18 +298,86 @@ describe('roomcast check', () => {
   });
 
   // Real intermediaries.
-  for (const [name, verdict, transport] of [
-    ['nginx', 'websocketBlocked', 'sse'],
-    ['nginx, buffering', 'onlyPoll', 'poll'],
-    ['haproxy', 'websocketBlocked', 'sse'],
-  ] as readonly [ProxyName, string, string][]) {
+  for (const [name, verdict, transport, causes, advice] of [
+    ['nginx', 'websocketBlocked', 'sse', ['upgradeDropped'], []],
+    ['nginx, buffering', 'onlyPoll', 'poll', ['upgradeDropped', 'buffered'], []],
+    ['apache2', 'websocketBlocked', 'sse', ['upgradeDropped'], []],
+    ['haproxy', 'websocketBlocked', 'sse', ['upgradeStopped'], ['allowWebsocket']],
+  ] as readonly [ProxyName, string, string, string[], string[]][]) {
     test(`behind ${name}`, { skip: missing(name) }, async (t) => {
       const proxy = await startProxy(name, bridge.url);
       t.after(() => proxy.close());
       const { code, document } = await documentOf([proxy.url, ...QUICK]);
       assert.deepEqual([document.verdict.code, document.transport, code], [verdict, transport, 1]);
+      assert.deepEqual([codesOf(document.causes), codesOf(document.advice)], [causes, advice]);
+      for (const { code, remedies } of document.causes) {
+        const named = code === 'upgradeStopped' ? [] : [name.replace(/2|,.*/, '')];
+        assert.deepEqual(
+          remedies.map(({ proxy }) => proxy),
+          named,
+        );
+      }
     });
   }
+
+  test('the lines that it names for nginx mend nginx', { skip: missing('nginx') }, async (t) => {
+    let lines = '';
+    const named: string[] = [];
+    // Whoever pastes the lines of one cause runs the check again.
+    for (let runs = 0; runs < 3; runs++) {
+      const proxy = await startProxy('nginx, buffering', bridge.url, lines);
+      t.after(() => proxy.close());
+      const { document } = await documentOf([proxy.url, ...QUICK]);
+      if (document.level === 'good') break;
+      for (const { code, remedies } of document.causes) {
+        named.push(code);
+        lines += remedies[0]?.lines ?? '';
+      }
+    }
+    assert.deepEqual(named, ['upgradeDropped', 'buffered']);
+  });
+
+  test('behind an nginx with a short timeout', { skip: missing('nginx') }, async (t) => {
+    const proxy = await startProxy('nginx, impatient', bridge.url);
+    t.after(() => proxy.close());
+    const { document } = await documentOf([proxy.url, '--idle', '2', '--timeout', '2']);
+    assert.deepEqual(codesOf(document.causes), ['upgradeDropped', 'idle']);
+    assert.match(document.causes[1]?.remedies[0]?.lines ?? '', /^proxy_read_timeout 75s;$/m);
+  });
+
+  test('behind a balancer that sends one client to two nodes', { skip: missing('haproxy') }, async (t) => {
+    const other = await startBridge({ heartbeatMs: 200 });
+    t.after(() => other.close());
+    const proxy = await startProxy('haproxy, two nodes', `${bridge.url},${other.url}`);
+    t.after(() => proxy.close());
+    const { document, of } = await documentOf([proxy.url, ...QUICK]);
+    assert.equal(document.verdict.code, 'fallbackFails');
+    assert.deepEqual(of('polling').fault, { kind: 'otherNode', detail: '' });
+    assert.deepEqual(codesOf(document.causes), ['notSticky']);
+    assert.deepEqual(document.advice, []);
+  });
+
+  test('where a proxy compresses the stream, or answers for a server that is down', async (t) => {
+    const { document } = await documentOf([await obstacle(t, { sse: 'compress' }), ...QUICK]);
+    assert.deepEqual(codesOf(document.causes), ['compressed']);
+    const proxy = createServer((_, response) =>
+      response.writeHead(502, { server: 'nginx' }).end('<h1>Bad Gateway</h1>'),
+    );
+    const down = await documentOf([`http://127.0.0.1:${await listen(t, proxy)}`, ...QUICK]);
+    assert.equal(down.document.verdict.code, 'gateway');
+    assert.deepEqual(codesOf(down.document.advice), ['startServer']);
+  });
+
+  test('the report names the cause and the lines to paste, in each language', { skip: missing('nginx') }, async (t) => {
+    const proxy = await startProxy('nginx', bridge.url);
+    t.after(() => proxy.close());
+    const { stdout } = await check([proxy.url, ...QUICK]);
+    assert.match(stdout, /^The cause:\n- A proxy in front of the server \(it looks like nginx\) removed the upgrade/m);
+    assert.match(stdout, /^ {2}Lines for nginx:\n {4}proxy_http_version 1\.1;\n {4}proxy_set_header Upgrade/m);
+    assert.doesNotMatch(stdout, /first choice|network administrator/);
+    const portuguese = await check([proxy.url, ...QUICK, '--lang', 'pt']);
+    assert.match(portuguese.stdout, /^A causa:\n- Um proxy na frente do servidor \(parece ser o nginx\)/m);
+  });
 
   for (const name of ['squid', 'tinyproxy'] as const) {
     test(`through ${name} as HTTP_PROXY, which tunnels no websocket here`, { skip: missing(name) }, async (t) => {
@@ -399,6 +474,8 @@ test('which proxy the environment names', () => {
     [false, true, false, true, true],
   );
 });
+
+const codesOf = (messages: readonly { readonly code: string }[]): string[] => messages.map(({ code }) => code);
 
 const HOSTILE = JSON.stringify({
   roomcast: 'check',

@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import { pino } from 'pino';
 import { SECURITY_HEADERS, setRequestId } from '../../src/answers/headers.ts';
+import { createRefusals } from '../../src/answers/refusals.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
 import { createRevoked } from '../../src/auth/revocations.ts';
 import { configure } from '../../src/config.ts';
@@ -22,18 +23,22 @@ import { until } from '../support/until.ts';
 async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ url: string; lines: string[] }> {
   const lines: string[] = [];
   const unused = () => assert.fail('not used here');
+  const prometheus = createPrometheus({
+    roomLabel: 'room',
+    maxRooms: 1,
+    sampleStore: async () => ({ records: 0, oldestAcceptedAtMs: null }),
+  });
+  const logger = pino({ level: 'info' }, { write: (line: string) => lines.push(line) });
   const app = createApp({
     config: configure(),
     bus: {} as never,
     gate: { admitAnswer: () => {} },
     store: {} as never,
     revoked: createRevoked(createLogger('silent')),
-    logger: pino({ level: 'info' }, { write: (line: string) => lines.push(line) }),
-    prometheus: createPrometheus({
-      roomLabel: 'room',
-      maxRooms: 1,
-      sampleStore: async () => ({ records: 0, oldestAcceptedAtMs: null }),
-    }),
+    logger,
+    prometheus,
+    refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0, readIdentity: async () => null }),
+    allNodes: { ask: unused },
     authenticate: async () => ANONYMOUS,
     authenticateReader: async () => ANONYMOUS,
     authorizeMetrics: async () => {},
@@ -41,7 +46,7 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     mintPass: unused,
     ready: () => true,
     transports: { sse: unused, events: unused },
-    stats: unused,
+    stats: { stats: unused, statsHistory: unused },
     check: { stream: unused, poll: unused },
     ...deps,
   });
@@ -173,10 +178,12 @@ test('the links of the reference resolve, also behind a proxy that strips a pref
   const bridge = await startBridge({ basePath: '/a/b' });
   try {
     const page = await (await fetch(`${bridge.url}/docs`)).text();
-    const links = [...page.matchAll(/href="([^#"]+)"/g)].map(([, link]) => link as string);
+    const links = [...page.matchAll(/(?:href|src)="(?!data:)([^#"]+)"/g)].map(([, link]) => link as string);
     assert.deepEqual(
       links.map((link) => new URL(link, 'https://proxy/prefix/docs').pathname),
-      ['openapi.json', 'openapi.yaml', 'asyncapi.yaml', 'console', 'check'].map((name) => `/prefix/${name}`),
+      ['assets/docs.css', 'assets/docs.js', 'openapi.json', 'openapi.yaml', 'asyncapi.yaml', 'console', 'check'].map(
+        (name) => `/prefix/${name}`,
+      ),
     );
   } finally {
     await bridge.close();

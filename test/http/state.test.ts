@@ -1,4 +1,5 @@
 /** protocol §7: the state of tickets and messages, page by page, only for tokens that may read it. */
+
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
+import { createRefusals } from '../../src/answers/refusals.ts';
 import type { Principal } from '../../src/auth/principal.ts';
 import { createRevoked } from '../../src/auth/revocations.ts';
 import { createBus } from '../../src/bus/bus.ts';
@@ -317,6 +319,7 @@ describe('state routes and tokens', () => {
     const prometheus = createPrometheus({ roomLabel: 'room', maxRooms: 10, sampleStore: () => store.stats() });
     const bus = createBus({
       store,
+      nodes: store,
       catalog,
       keying: 'tenant',
       aliases: LEGACY_NAMES,
@@ -339,6 +342,8 @@ describe('state routes and tokens', () => {
       store,
       logger,
       prometheus,
+      refusals: createRefusals({ metrics: prometheus.metrics, logger, trustProxy: 0, readIdentity: async () => null }),
+      allNodes: { ask: unused },
       revoked: createRevoked(logger),
       authenticate: async () => principal,
       authenticateReader: async () => principal,
@@ -347,7 +352,7 @@ describe('state routes and tokens', () => {
       mintPass: unused,
       ready: () => true,
       transports: { sse: unused, events: unused },
-      stats: unused,
+      stats: { stats: unused, statsHistory: unused },
       check: { stream: unused, poll: unused },
     });
     const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));

@@ -1,9 +1,13 @@
 /** `GET /stats` (openapi.yaml): its counts are right, it is bounded, and it shows no other tenant's rooms. */
 import assert from 'node:assert/strict';
-import { afterEach, describe, test } from 'node:test';
+import { afterEach, describe, mock, test } from 'node:test';
 import { SignJWT } from 'jose';
 import type { Config } from '../../src/config.ts';
 import type { Stats } from '../../src/contract/stats.ts';
+import { createNodeMonitor, type NodeMonitor } from '../../src/http/node-monitor.ts';
+import { createLogger } from '../../src/logger.ts';
+import { createPrometheus } from '../../src/metrics/prometheus.ts';
+import { openStore } from '../../src/store/open.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { missing, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
@@ -151,6 +155,30 @@ test('lists at most `limit` rooms and sums up the others', async () => {
   assert.equal(now.rooms.byEvents.others.events, 2 * ((30 * 31) / 2) - 30 - 30 - 29);
 });
 
+test('`rooms` finds a room among all, in any case, and counts the others that match', async () => {
+  const bridge = await start();
+  const events = Array.from({ length: 600 }, (_, n) => ({
+    event: 'tickets.updated',
+    payload: ticketUpdated({ ticketId: n === 500 ? 'Needle/ça' : `k-${n}`, agreementId: null }),
+  }));
+  await bridge.post({ events });
+  await listen(bridge, 'ticketId=needle-2');
+  let now = await stats(bridge, '?rooms=NEEDLE');
+  await until('both', async () => {
+    now = await stats(bridge, '?rooms=NEEDLE');
+    return now.rooms.byListeners.top.length === 1 && now.rooms.byEvents.top.length === 1;
+  });
+  assert.deepEqual(now.rooms.byEvents.top, [{ room: 'ticket:Needle/ça', tenantId: null, listeners: 0, events: 1 }]);
+  assert.deepEqual(now.rooms.byListeners.top, [{ room: 'ticket:needle-2', tenantId: null, listeners: 1, events: 0 }]);
+  const tickets = await stats(bridge, `?rooms=${encodeURIComponent('ticket:k-')}&limit=7`);
+  assert.equal(tickets.rooms.byEvents.top.length, 7);
+  assert.deepEqual(tickets.rooms.byEvents.others, { rooms: 592, events: 592 });
+  assert.deepEqual((await stats(bridge, '?rooms=.*')).rooms.byEvents.top, [], 'a text and no pattern');
+  for (const query of ['?rooms=', `?rooms=${'x'.repeat(162)}`, '?rooms=a&rooms=b']) {
+    assert.equal((await ask(bridge, query)).status, 400, query);
+  }
+});
+
 describe('with tokens', () => {
   const jwt = { authMode: 'jwt', jwtSecret: SECRET } as const;
 
@@ -214,6 +242,16 @@ describe('with tokens', () => {
     assert.equal(own.nodes, null);
     assert.equal(own.node.host, null);
     assert.equal(own.node.pid, null);
+    assert.equal(own.silentNodes, null);
+    const found = await stats(bridge, '?rooms=ticket:', ofA);
+    assert.deepEqual(
+      found.rooms.byListeners.top.map(({ room, tenantId }) => [room, tenantId]),
+      [['ticket:shared', 'a']],
+    );
+    assert.deepEqual((await stats(bridge, '?rooms=secret-b', ofA)).rooms.byListeners, {
+      top: [],
+      others: { rooms: 0, listeners: 0 },
+    });
   });
 
   test('contains no payload, token or address', async () => {
@@ -234,6 +272,7 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
     closing.push(redis.stop);
     const one = await start({ storeUrl: redis.url });
     const two = await startBridge({ storeUrl: redis.url });
+    assert.ok(Date.parse((await stats(one)).node.announcedAt ?? '') <= Date.now());
     await listen(two, 'tenantId=tenant-1');
     await one.publish('tickets.updated', ticketUpdated());
     // Each node announces itself every five seconds.
@@ -252,14 +291,53 @@ describe('on Redis', { skip: missing('redis-server') }, () => {
     assert.equal(other.publishes.accepted, 0);
 
     await two.close();
-    await statsOnce(one, 'the other has left', ({ nodes }) => nodes?.length === 1);
+    const alone = await statsOnce(one, 'the other has left', ({ nodes }) => nodes?.length === 1);
+    assert.deepEqual(alone.silentNodes, []);
+    assert.equal(alone.log.fault, null);
 
     await redis.kill();
     const away = await statsOnce(one, 'Redis is unreachable', ({ log }) => !log.reached);
     assert.equal(away.log.healthy, false);
+    assert.match(away.log.fault ?? '', /^Redis at 127\.0\.0\.1:\d+ cannot be reached: /);
     assert.equal(away.log.records, null);
     assert.equal(away.redis?.reached, false);
     await redis.restart();
     await statsOnce(one, 'Redis is back', ({ log }) => log.reached && log.healthy && log.records === 1);
+  });
+
+  test('a node that dies is silent, and one that shuts down is not', async () => {
+    const redis = await startRedis();
+    closing.push(redis.stop);
+    const store = await openStore(redis.url, 'room', createLogger('silent'));
+    closing.push(() => store.close());
+    const prometheus = createPrometheus({ roomLabel: 'kind', maxRooms: 0, sampleStore: () => store.stats() });
+    mock.timers.enable({ apis: ['setInterval'] });
+    closing.push(() => mock.timers.reset());
+    const [one, two] = [1, 2].map(() => createNodeMonitor({ store, prometheus, logger: createLogger('silent') })) as [
+      NodeMonitor,
+      NodeMonitor,
+    ];
+    closing.push(() => one.close());
+    /** The beats of both, which are five seconds apart. */
+    const seen = (what: string, holds: () => boolean): Promise<void> =>
+      until(what, () => {
+        mock.timers.tick(5_000);
+        return holds();
+      });
+    const connections = { websocket: 7, polling: 0, sse: 0, longpoll: 0 };
+    const announce = (id: string, ttlMs: number): Promise<unknown> =>
+      store.announce({ id, facts: JSON.stringify({ ...two.self, id, connections }), ttlMs });
+    await announce('dead', 60_000);
+    await seen('all', () => one.nodes.length === 3);
+    assert.deepEqual(one.silentNodes, []);
+    await announce('dead', 1);
+    await seen('it is silent', () => one.silentNodes.length === 1);
+    assert.partialDeepStrictEqual(one.silentNodes, [{ id: 'dead', connections }]);
+    assert.equal(one.nodes.length, 2);
+    await two.close();
+    await seen('the other has left', () => one.nodes.length === 1);
+    assert.equal(one.silentNodes.length, 1);
+    await announce('dead', 60_000);
+    await seen('it is back', () => one.silentNodes.length === 0 && one.nodes.length === 2);
   });
 });

@@ -568,8 +568,11 @@ describe('a revocation', () => {
     const seen = openSocket(t, first, 'websocket', { token });
     await until('connected', () => seen.connects === 1);
     await joined(seen.socket, 'join-tenant', 't1');
+    // It must not come back before the revocation.
+    seen.socket.io.reconnection(false);
     seen.socket.io.engine.close();
     await revoke(first, { sub: 'u1' });
+    seen.socket.connect();
     await until('refused', () => seen.refusals.length > 0);
     assert.equal(seen.refusals[0], 'token_revoked');
     await first.close();

@@ -134,6 +134,56 @@ test('publish: ids, refusals, invalid fields, and a page of another program', as
   );
 });
 
+test('the commands for operators: items, refusals, and what a terminal shows of them', async (t) => {
+  const at = new Date().toISOString();
+  const connection = {
+    id: EVIL,
+    node: EVIL,
+    transport: EVIL,
+    since: EVIL,
+    address: EVIL,
+    userAgent: EVIL,
+    rooms: [EVIL],
+  };
+  const who = { ...connection, tenantIds: [EVIL], sub: EVIL, roomCount: 1, behindMs: 0 };
+  const refused = { at, node: EVIL, address: EVIL, transport: EVIL, sub: EVIL, what: EVIL, code: EVIL, message: EVIL };
+  const revoked = { id: EVIL, sub: EVIL, tenantId: EVIL, jti: EVIL, before: EVIL, createdAt: at };
+  const page = (item: object): string => JSON.stringify({ items: [item], nextPage: null, missing: [EVIL] });
+  const logged = JSON.stringify({ events: [{ ...record, at: EVIL }], scannedThrough: EVIL, more: false });
+  const commands: [args: string[], body: string][] = [
+    [['connections'], page(who)],
+    [['connections', 'some-id'], JSON.stringify({ [EVIL]: EVIL, ...who })],
+    [['refusals'], page(refused)],
+    [['revoke', 'list'], page(revoked)],
+    [['revoke', '--sub', 'a'], JSON.stringify(revoked)],
+    [['log'], logged],
+    [['log', '--pretty'], logged],
+    [['trigger', 'leads.updated'], published],
+  ];
+  if (programPath('script') === null) return t.skip('script is not installed');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are escape sequences
+  const withoutColours = (text: string): string => text.replaceAll(/\u001b\[\d+m|\r/g, '');
+  for (const [args, body] of commands) {
+    answer = [200, JSON_TYPE, body];
+    const { stdout } = await run([
+      'script',
+      '-qec',
+      [...NODE, ...args].map((word) => `'${word}'`).join(' '),
+      '/dev/null',
+    ]);
+    assert.ok(stdout.length > 20, args.join(' '));
+    assert.doesNotMatch(withoutColours(stdout), OBEYED, args.join(' '));
+    assert.doesNotMatch(stdout, /^roomcast: forged/m, args.join(' '));
+  }
+  for (const [args] of commands) {
+    answer = [403, PROBLEM_TYPE, JSON.stringify({ code: EVIL, detail: EVIL, status: 403 })];
+    const { code, stderr } = await roomcast(args);
+    assert.equal(code, 1, args.join(' '));
+    assert.doesNotMatch(stderr, OBEYED);
+    assert.match(stderr, /^(roomcast: .*\n)+$/);
+  }
+});
+
 test('check: the headers of another program', async () => {
   const facts = { roomcast: 'check', timeMs: Date.now(), heartbeatMs: 1000, socketPath: '/s', httpVersion: '1.1' };
   for (const given of [
@@ -170,14 +220,20 @@ test('tail --state: only its owner may read the file, whatever was there before'
 });
 
 test('the log of the server', async () => {
-  const lines = await run([
-    process.execPath,
-    '--input-type=module-typescript',
-    '--disable-warning=ExperimentalWarning',
-    '-e',
-    `import { createLogger } from './src/logger.ts';
-     createLogger('info').info({ origin: ${JSON.stringify(EVIL)} }, 'refused');`,
-  ]);
-  assert.doesNotMatch(lines.stdout, OBEYED);
-  assert.equal((JSON.parse(lines.stdout) as { origin: string }).origin, EVIL);
+  const log = (format: string) =>
+    run([
+      process.execPath,
+      '--input-type=module-typescript',
+      '--disable-warning=ExperimentalWarning',
+      '-e',
+      `import { createLogger } from './src/logger.ts';
+       createLogger('info', '${format}').info({ origin: ${JSON.stringify(EVIL)}, err: new Error(${JSON.stringify(EVIL)}) }, 'refused');`,
+    ]);
+  const json = await log('json');
+  assert.doesNotMatch(json.stdout, OBEYED);
+  assert.equal((JSON.parse(json.stdout) as { origin: string }).origin, EVIL);
+  const pretty = await log('pretty');
+  assert.doesNotMatch(pretty.stdout, OBEYED);
+  assert.match(pretty.stdout, /^\d\d:\d\d:\d\d INFO {2}refused: .*gnp\.exe.* origin=/m);
+  assert.doesNotMatch(pretty.stdout, /^roomcast: forged/m);
 });

@@ -1,6 +1,6 @@
 /**
- * `npm run demo` runs: its page, in a real browser, fills with tickets and shows a conversation that grows, and agents in
- * several windows see each other.
+ * `npm run demo` runs: its page, in a real browser, opens with a conversation that grows, agents in several windows see each
+ * other, and after each button of the panel nothing is lost and nothing doubled, which the page is seen to notice.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -23,7 +23,7 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
 
   before(async () => {
     demo = spawn('npm', ['run', '--silent', 'demo'], {
-      env: { ...process.env, BRIDGE_PORT: '0', PAGE_PORT: '0' },
+      env: { ...process.env, BRIDGE_PORT: '0', PAGE_PORT: '0', PACE: '0.3' },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';
@@ -52,9 +52,12 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     const page = await (await browser.newContext(options)).newPage();
     page.on('pageerror', (error) => faults.push(error.message));
     await page.goto(inbox);
-    await page.locator('#status[data-state=live]').waitFor();
+    await live(page);
     return page;
   }
+
+  const live = (page: Page) => page.locator('#status[data-state=live]').waitFor();
+  const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true };
 
   async function publish(event: string, payload: object): Promise<void> {
     const body = JSON.stringify({ event, payload: { tenantId: 'demo', ...payload } });
@@ -63,16 +66,11 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     assert.equal(response.status, 201);
   }
 
-  test('it fills with tickets, and a conversation grows', async () => {
+  test('it opens with a conversation, which grows, and its ticks never go back', async () => {
     const page = await open();
-    await page.locator('#tickets button').nth(2).waitFor();
-    await page.locator('#tickets button').first().click();
-    await page.locator('#messages li').first().waitFor();
-    const shown = await page.locator('#messages li').count();
-    await until('the conversation grows', async () => {
-      await page.locator('#tickets button').first().click();
-      return (await page.locator('#messages li').count()) > shown;
-    });
+    await page.locator('#messages li').nth(3).waitFor();
+    assert.ok((await page.locator('#tickets a').count()) >= 8);
+    assert.equal(await page.locator('#tickets a[aria-current=true]').count(), 1);
 
     // Ticks: each status that a message shows is higher than the one before.
     await page.evaluate(`{
@@ -81,20 +79,13 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
         for (const { target, oldValue } of changes) steps.push([oldValue ?? '', target.dataset.status]);
       }).observe(document.getElementById('messages'), { subtree: true, attributeFilter: ['data-status'], attributeOldValue: true });
     }`);
-    await until(
-      'an answer that was read',
-      async () => {
-        await page.locator('#tickets button').first().click();
-        return (await page.locator('#messages li[data-status=read]').count()) > 0;
-      },
-      60_000,
-    );
+    const shown = await page.locator('#messages li').count();
+    await until('it grows', async () => (await page.locator('#messages li').count()) > shown + 1, 60_000);
+    await until('ticks', async () => (await page.evaluate<number>('steps.length')) > 3, 60_000);
     const read = page.locator('#messages li[data-status=read]').first();
     const id = (await read.getAttribute('id')) as string;
     const messageId = id.slice('message-'.length);
-    const ticketId = await page.evaluate<string>(
-      'document.querySelector("#tickets [aria-current=true]").dataset.ticket',
-    );
+    const ticketId = await page.evaluate<string>('location.hash.slice(1)');
     const ids = { ticketId, messageId, messageUpdatedAt: '2024-06-01T12:00:00Z' };
     await publish('messages.updated', {
       ...ids,
@@ -105,7 +96,6 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     await page.locator(`[id="${id}"].deleted`).waitFor();
     const ranks = ['', 'queued', 'sent', 'delivered', 'read'];
     const steps = await page.evaluate<[string, string][]>('steps');
-    assert.ok(steps.length > 0);
     for (const [from, to] of steps) assert.ok(to === '' || ranks.indexOf(to) >= ranks.indexOf(from), `${from} → ${to}`);
   });
 
@@ -113,7 +103,7 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
   async function openThree(): Promise<{ pages: Page[]; names: string[] }> {
     const pages: Page[] = [];
     const names: string[] = [];
-    for (const options of [{}, {}, { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }]) {
+    for (const options of [{}, {}, PHONE]) {
       const page = await open(options);
       const name = (await page.locator('#me').textContent()) as string;
       // From here on, the page notes where its agent sees himself.
@@ -134,9 +124,13 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     return { pages, names };
   }
 
-  const show = (page: Page, ticketId: string) => page.locator(`[data-ticket="${ticketId}"]`).click();
-  const back = (page: Page) => page.getByRole('button', { name: 'Voltar para a lista' }).click();
-  const draft = (page: Page) => page.getByLabel('Resposta');
+  const entry = (page: Page, ticketId: string) => page.locator(`[data-ticket="${ticketId}"]`);
+  const back = (page: Page) => page.getByRole('link', { name: 'Back to the list' }).click();
+  const show = async (page: Page, ticketId: string) => {
+    if (await page.getByRole('link', { name: 'Back to the list' }).isVisible()) await back(page);
+    await entry(page, ticketId).click();
+  };
+  const draft = (page: Page) => page.getByLabel('Reply');
   const textOf = (page: Page, id: string): Promise<string> => page.locator(`#${id}`).textContent() as Promise<string>;
   const focusOf = (page: Page) =>
     page.evaluate<string>('document.activeElement.dataset.ticket ?? document.activeElement.id');
@@ -155,16 +149,15 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     await names(a, 'online', [nameB, nameC], all);
     await names(phone, 'online', [nameA, nameB], all);
 
-    await a.locator('[data-ticket=ticket-2]').waitFor();
     await show(a, 'ticket-1');
     await show(b, 'ticket-1');
     await names(a, 'viewing', [nameB], all);
     await names(b, 'viewing', [nameA], all);
-    assert.equal(await textOf(a, 'notice'), '');
+    await names(a, 'notice', [], all);
 
     await draft(b).fill('Vou verificar');
     await names(a, 'notice', [nameB], all);
-    assert.equal(await textOf(a, 'notice'), `${nameB} já está respondendo. Que tal combinar antes de enviar?`);
+    assert.match(await textOf(a, 'notice'), /(is|are) already replying\. Agree on it before you send\.$/);
     await draft(a).fill('Já respondo');
     await names(b, 'notice', [nameA], all);
     // Somebody who opens the ticket now learns of both.
@@ -179,7 +172,7 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     // Sent: it ends, and the others have the answer, with its author.
     await draft(a).press('Enter');
     await names(phone, 'notice', [], all);
-    await phone.getByText(`${nameA}Já respondo`).waitFor();
+    await phone.locator('#messages li', { hasText: nameA }).getByText('Já respondo').waitFor();
     assert.equal(await draft(a).inputValue(), '');
 
     // Another ticket: only what is on screen is sent. A draft waits for its agent, and nobody hears of it meanwhile.
@@ -242,35 +235,39 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     await names(page, 'online', [await textOf(copy, 'me')], [name, await textOf(copy, 'me')]);
   });
 
-  test('the customers of the day type before they write', async () => {
+  test('the people of the day type before they write, in the conversation on screen', async () => {
     const page = await open();
-    const tickets = Array.from({ length: 8 }, (_, index) => `ticket-${index + 1}`);
-    await until(
-      'a customer types',
-      async () => {
-        const { signals } = (await (await fetch(`${bridge}/signals?ticketId=${tickets}`)).json()) as {
-          signals: { room: string; payload: { by: string } }[];
-        };
-        const customer = signals.find(({ payload }) => payload.by === 'customer');
-        if (customer !== undefined) await show(page, customer.room.slice('ticket:'.length));
-        return / está digitando…$/.test(await textOf(page, 'typing'));
-      },
-      60_000,
-    );
-    assert.equal(await textOf(page, 'notice'), '');
-    await until('it has ended', async () => (await textOf(page, 'typing')) === '');
+    await until('a customer types', async () => / is typing…$/.test(await textOf(page, 'typing')), 60_000);
+    await until('an agent looks', async () => /^Also here: /.test(await textOf(page, 'viewing')), 60_000);
+    await until('and replies', async () => / is already replying/.test(await textOf(page, 'notice')), 60_000);
+    await until('it has ended', async () => (await textOf(page, 'notice')) === '');
+  });
+
+  test('on a phone: the conversation, the list, and back, also with the browser’s own Back', async () => {
+    const page = await open(PHONE);
+    await page.locator('#messages li').first().waitFor();
+    assert.equal(await page.locator('#tickets').isVisible(), false);
+    await back(page);
+    await page.locator('#tickets').waitFor();
+    assert.equal(await page.locator('#conversation').isVisible(), false);
+    await entry(page, 'ticket-3').tap();
+    await page.locator('#messages li').first().waitFor();
+    assert.equal(await textOf(page, 'contact'), 'Elisa');
+    await page.goBack();
+    await page.locator('#tickets').waitFor();
+    assert.equal(await page.locator('#conversation').isVisible(), false);
   });
 
   test('a ticket keeps the focus when it moves in the list', async () => {
     const page = await open();
-    const write = async (ticketId: string, lastMessage: string) => {
+    const write = async (ticketId: string, text: string) => {
       const ticketUpdatedAt = new Date().toISOString();
-      const ticket = { contact: ticketId, lastMessage };
+      const ticket = { subject: 'Teste', contact: { name: ticketId }, lastMessagePreview: text };
       await publish('tickets.updated', { ticketId, ticketStatus: 'OPEN', ticketUpdatedAt, ticket });
-      await page.getByText(lastMessage).waitFor();
+      await entry(page, ticketId).getByText(text, { exact: true }).waitFor();
     };
     await write('moving', 'Primeira');
-    await page.locator('[data-ticket=moving]').focus();
+    await entry(page, 'moving').focus();
     await write('other', 'Outra');
     await write('moving', 'Segunda');
     assert.equal(await focusOf(page), 'moving');
@@ -278,10 +275,9 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
 
   test('the keyboard is enough', async () => {
     const page = await open();
-    await page.locator('[data-ticket=ticket-1]').waitFor();
-    await page.locator('[data-ticket=ticket-1]').focus();
+    await entry(page, 'ticket-1').focus();
     await page.keyboard.press('Enter');
-    assert.equal(await focusOf(page), 'contact');
+    await until('it is open', async () => (await focusOf(page)) === 'contact');
     await page.keyboard.press('Tab');
     await page.keyboard.press('Tab');
     assert.equal(await focusOf(page), 'draft');
@@ -289,28 +285,122 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     await page.keyboard.press('Shift+Enter');
     await page.keyboard.type('outra');
     await page.keyboard.press('Enter');
-    await page.locator('#messages li[data-from=us]').getByText('Uma linha\noutra').waitFor();
+    await page.locator('#messages li[data-from=us][data-status=read]').getByText('Uma linha\noutra').waitFor();
+  });
+
+  test('the browser’s language chooses the texts; the dialogue stays as it is', async () => {
+    const page = await open({ locale: 'pt-BR' });
+    assert.equal(await page.evaluate('document.documentElement.lang'), 'pt-BR');
+    await page.getByRole('button', { name: 'Enviar' }).waitFor();
+    await page.getByRole('button', { name: 'Derrubar o servidor' }).waitFor();
+    assert.equal(await page.locator('#messages').getAttribute('lang'), 'pt-BR');
+  });
+
+  const figure = (page: Page, name: string) => page.locator(`#panel [data-count=${name}]`).textContent();
+  const press = (page: Page, name: string) => page.locator(`[data-button=${name}]`).click();
+  const story = (page: Page, text: string | RegExp) => page.locator('#story li', { hasText: text }).first().waitFor();
+  /** This transport brings events, and none was lost, doubled or out of order. */
+  async function whole(page: Page, transport: string): Promise<void> {
+    await until(`events by ${transport}`, async () => (await textOf(page, 'transport')) === transport, 60_000);
+    assert.equal(await textOf(page, 'status'), transport);
+    const received = Number(await figure(page, 'received'));
+    await until('events arrive', async () => Number(await figure(page, 'received')) > received + 2, 30_000);
+    for (const name of ['lost', 'doubled', 'disordered']) assert.equal(await figure(page, name), '0', name);
+  }
+
+  test('after each button of the panel: lost 0, doubled 0, and the transport in use', async () => {
+    const page = await open();
+    await whole(page, 'WebSocket');
+    await press(page, 'cut');
+    await story(page, 'The websocket was cut');
+    await story(page, 'No connection');
+    await story(page, /after [\d.]+ m?s · \d+ events? replayed/);
+    await whole(page, 'WebSocket');
+    await press(page, 'websocket');
+    await whole(page, 'SSE');
+    await press(page, 'sse');
+    await whole(page, 'Polling');
+    await press(page, 'sse');
+    await whole(page, 'SSE');
+    await press(page, 'websocket');
+    await whole(page, 'WebSocket');
+
+    await press(page, 'kill');
+    await page.locator('#status[data-state=reconnecting]').waitFor();
+    assert.equal(await textOf(page, 'transport'), '–');
+    // What you send meanwhile is on screen, and is published when the server is back.
+    await draft(page).fill('Enviada sem servidor');
+    await draft(page).press('Enter');
+    const sent = page.locator('#messages li', { hasText: 'Enviada sem servidor' });
+    await sent.and(page.locator('[data-status=queued]')).waitFor();
+    await page.getByText(/events? waits? at the publisher/).waitFor();
+    // A page that is opened now waits for the server, and works then.
+    const late = await (await browser.newContext()).newPage();
+    await late.goto(inbox);
+    await late.getByRole('button', { name: 'Start the server' }).click();
+    await live(late);
+    await live(page);
+    await sent.and(page.locator('[data-status=read]')).waitFor({ timeout: 60_000 });
+    assert.equal(await sent.count(), 1);
+    assert.notEqual(await textOf(page, 'replayed'), '0');
+    for (const one of [page, late]) await whole(one, 'WebSocket');
+  });
+
+  test('the counters count: a hole and a repeat, made on purpose, are on screen', async () => {
+    const page = await open();
+    // Each is another event for the bridge, which recognises a repeat of its own.
+    const event = (number: number, index: number) => ({
+      event: 'messages.deleted',
+      payload: {
+        tenantId: 'demo',
+        ticketId: 'none',
+        messageId: `none-${index}`,
+        messageUpdatedAt: new Date().toISOString(),
+        demo: { run: 'test', number, at: Date.now() },
+      },
+    });
+    const body = JSON.stringify({ events: [1, 2, 6, 2].map(event) });
+    const headers = { 'content-type': 'application/json' };
+    assert.equal((await fetch(`${bridge}/events`, { method: 'POST', headers, body })).status, 201);
+    await until('lost 3', async () => (await figure(page, 'lost')) === '3');
+    await until('doubled 1', async () => (await figure(page, 'doubled')) === '1');
+  });
+
+  test('the panel’s buttons take no orders from another website', async () => {
+    const headers = { origin: 'https://example.com' };
+    assert.equal((await fetch(`${inbox}/buttons/kill`, { method: 'POST', headers, body: '{}' })).status, 403);
+    assert.equal((await fetch(`${bridge}/healthz`)).status, 200);
   });
 
   for (const colorScheme of ['light', 'dark'] as const) {
     test(`the accessibility audit finds nothing, ${colorScheme}; no horizontal scrolling`, async () => {
-      const [page, other] = [await open({ colorScheme }), await open()];
+      const [page, other] = [await open({ colorScheme, locale: 'pt-BR' }), await open()];
       await show(page, 'ticket-1');
       await show(other, 'ticket-1');
       await draft(other).fill('Vou verificar');
       await page.locator('#notice:not(:empty)').waitFor();
       await page.evaluate(AXE);
-      for (const width of [360, 768, 1440]) {
-        await page.setViewportSize({ width, height: 740 });
-        assert.equal(await page.evaluate('document.documentElement.scrollWidth - innerWidth'), 0, `${width}`);
+      const audit = async (what: string) => {
+        assert.equal(await page.evaluate('document.documentElement.scrollWidth - innerWidth'), 0, what);
         const { violations } = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>(
           'axe.run()',
         );
         assert.deepEqual(
           violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`),
           [],
-          `${width}`,
+          what,
         );
+      };
+      for (const width of [360, 768, 1440]) {
+        await page.setViewportSize({ width, height: 740 });
+        await audit(`${width}`);
+        const opener = page.locator('#break');
+        if (!(await opener.isVisible())) continue;
+        await opener.click();
+        await page.locator('#panel:popover-open').waitFor();
+        await audit(`${width}, the panel`);
+        await page.keyboard.press('Escape');
+        await page.locator('#panel').waitFor({ state: 'hidden' });
       }
     });
   }

@@ -52,6 +52,7 @@ const SECRET = 'a secret of the docs, of 32 bytes or more';
 /** What a page supposes of the bridge that it talks of. */
 const BRIDGES: Readonly<Record<string, Partial<Config>>> = {
   'README.md': { signals: ['tickets.typing'], rateSignals: 1_000 },
+  'docs/cli.md': { signals: ['tickets.typing'], rateSignals: 1_000 },
   'docs/console.md': { authMode: 'jwt', jwtSecret: SECRET },
   // The tests send more than the people of the page.
   'docs/presence.md': { signals: ['tickets.viewing', 'tickets.typing', 'agents.online'], rateSignals: 1_000 },
@@ -305,4 +306,4 @@ test('what is not run says why, and is little', (t) => {
 });
 
 /** Nothing to run: pictures made of text, answers, settings. */
-const DATA = ['', 'json', 'yaml', 'text'];
+const DATA = ['', 'json', 'yaml', 'text', 'nginx'];

@@ -28,6 +28,7 @@ import {
 } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
 import { revocationConformance } from './revocations.ts';
+import { scanConformance } from './scan.ts';
 
 /** A log that can be opened again after its store was closed. */
 export interface TestLog {
@@ -194,6 +195,7 @@ export async function caughtUp(store: Store, { records }: Tail): Promise<void> {
 
 export function storeConformance(name: string, engine: Engine): void {
   revocationConformance(name, engine);
+  scanConformance(name, engine);
 
   /** Opens a store on a new log. The end of the test closes and removes it. `reopen` closes it first. */
   async function setUp(t: TestContext, keying: Keying = 'room') {

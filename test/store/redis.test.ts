@@ -13,6 +13,8 @@ import { createLogger } from '../../src/logger.ts';
 import { withoutCredentials } from '../../src/store/open.ts';
 import { openRedisStore } from '../../src/store/redis/store.ts';
 import { parseRedisUrl } from '../../src/store/redis/url.ts';
+import { SCAN_ROWS } from '../../src/store/scan.ts';
+import type { ScanQuery } from '../../src/store/store.ts';
 import {
   type AppendEvent,
   type AppendResult,
@@ -29,15 +31,18 @@ import {
   append,
   declared,
   type Engine,
+  HOUR,
   message,
   readAll,
   refusedAs,
   request,
   sessionChange,
   storeConformance,
+  tailOf,
   ticket,
 } from './conformance.ts';
 import { messageConformance } from './message-conformance.ts';
+import { step } from './scan.ts';
 
 const logger = createLogger('silent');
 const absent = missing('redis-server');
@@ -209,6 +214,40 @@ describe('a Redis URL', () => {
   for (const url of ['redis://', 'redis://a,b', 'redis://h:0', 'redis://h/x', 'redis+sentinel://h', 'http://h', '']) {
     it(`is not ${url || 'empty'}`, () => assert.equal(parseRedisUrl(url), null));
   }
+});
+
+describe('a scan of the log in Redis', { skip: absent }, () => {
+  const redis = useRedis();
+
+  it('goes to an instant by the time in the cursors, as far as the clocks agree', async (t) => {
+    const store = await openRedisStore({ url: redis.url, keying: 'room', logger });
+    t.after(() => store.close());
+    tailOf(store);
+    // More than one step looks at.
+    const fill = (atMs: number) =>
+      append(
+        store,
+        Array.from({ length: SCAN_ROWS + 10 }, () => declared()),
+        atMs,
+      );
+    await fill(Date.now());
+    const sinceMs = Date.now() + 1;
+    await until('the clock moves on', () => Date.now() > sinceMs);
+    const late = await fill(sinceMs);
+    const found = async (query: Partial<ScanQuery>) =>
+      (await step(store, { ...query, limit: 1 })).records.map(({ id }) => id);
+    const [key = ''] = (await redis.command('KEYS', '*log')) as string[];
+    const drift = Number(await redis.command('HGET', key, 'drift'));
+    assert.ok(drift >= 0 && drift < 60_000, `${drift} ms between acceptance and append`);
+    await redis.command('HSET', key, 'drift', '0');
+    assert.deepEqual(await found({ sinceMs }), [late[0]], 'the first step finds it');
+    // A clock is an hour wrong: nothing is skipped any more, and nothing is lost.
+    await append(store, [declared()], Date.now() - HOUR);
+    assert.deepEqual(await found({ sinceMs }), [], 'it is on the way');
+    const untilMs = Date.now() - HOUR;
+    const { records } = await step(store, { untilMs, order: 'desc' });
+    assert.equal(records.length, 1);
+  });
 });
 
 describe('many nodes on one Redis', { skip: absent }, () => {

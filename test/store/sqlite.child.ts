@@ -49,11 +49,11 @@ async function fillTheDisk(folder: string): Promise<void> {
   const next = () => tryAppend(store, `k${acknowledged.length}`);
   let result = await next();
   for (; 'cursor' in result; result = await next()) acknowledged.push(result.cursor);
-  const full = { code: result.code, healthy: store.healthy(), read: await count(store) };
+  const full = { code: result.code, healthy: store.healthy(), fault: store.fault(), read: await count(store) };
   rmSync(filler);
   result = await next();
   if ('cursor' in result) acknowledged.push(result.cursor);
-  const after = { ...result, healthy: store.healthy() };
+  const after = { ...result, healthy: store.healthy(), fault: store.fault() };
   await store.close();
   const reopened = await open(file);
   const rooms = acknowledged.map((_, n) => `ticket:k${n}`);

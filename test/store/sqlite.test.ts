@@ -24,8 +24,9 @@ import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { createLogger } from '../../src/logger.ts';
+import { STRETCH_RECORDS } from '../../src/store/sqlite/schema.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/store.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { ScanQuery, Store } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
 import {
   ALL_MESSAGES,
@@ -33,7 +34,9 @@ import {
   append,
   declared,
   type Engine,
+  KEEP,
   message,
+  NOW,
   readAll,
   refusedAs,
   request,
@@ -42,6 +45,7 @@ import {
   ticket,
 } from './conformance.ts';
 import { messageConformance } from './message-conformance.ts';
+import { step } from './scan.ts';
 
 const logger = createLogger('silent');
 const CHILD = fileURLToPath(import.meta.resolve('./sqlite.child.ts'));
@@ -106,6 +110,42 @@ describe('a log in a file', () => {
     t.after(() => other.isOpen && other.close());
     return { release: () => other.close() };
   }
+
+  it('is scanned from an instant without a look at what is known to be outside, also after a trim and a restart', async (t) => {
+    const { open } = setUp(t);
+    let { store } = await open();
+    const total = 6 * STRETCH_RECORDS;
+    const fill = async (from: number, to: number) => {
+      for (let n = from; n < to; n += 128) {
+        await append(
+          store,
+          Array.from({ length: 128 }, (_, k) => declared({ n: n + k })),
+          NOW + n,
+        );
+      }
+    };
+    await fill(0, total / 2);
+    await store.close();
+    ({ store } = await open());
+    await fill(total / 2, total);
+    // Only the first step: it looks at SCAN_ROWS at most.
+    const numbers = async (query: Partial<ScanQuery>) => {
+      const { records, more } = await step(store, query);
+      return [records.map(({ payload }) => (JSON.parse(payload) as { n: number }).n), more] as const;
+    };
+    const check = async () => {
+      const late = total - STRETCH_RECORDS;
+      assert.deepEqual((await numbers({ sinceMs: NOW + late, limit: 1 }))[0], [late]);
+      assert.deepEqual(await numbers({ sinceMs: NOW + 2 * total }), [[], false], 'nothing is that late');
+      assert.deepEqual((await numbers({ untilMs: NOW + total / 3 - 130, order: 'desc', limit: 1 }))[0], [
+        total / 3 - 129,
+      ]);
+      assert.deepEqual(await numbers({ untilMs: NOW - 1, order: 'desc' }), [[], false], 'nothing is that early');
+    };
+    await check();
+    await store.trim({ ...KEEP, maxRecords: total - 700 });
+    await check();
+  });
 
   function start(t: TestContext, mode: string, path: string): { child: ChildProcess; lines: AsyncIterator<string> } {
     const child = spawn(process.execPath, [CHILD, mode, path], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -426,8 +466,9 @@ describe('a log in a file', () => {
     assert.equal(run.status, 0, run.stderr);
     const { full, after, acknowledged, logged, tailed } = JSON.parse(run.stdout);
     assert.ok(acknowledged.length > 3);
-    assert.deepEqual(full, { code: 'unavailable', healthy: false, read: acknowledged.length - 1 });
-    assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true });
+    const fault = 'database or disk is full';
+    assert.deepEqual(full, { code: 'unavailable', healthy: false, fault, read: acknowledged.length - 1 });
+    assert.deepEqual(after, { cursor: acknowledged.at(-1), healthy: true, fault: null });
     assert.deepEqual(logged, acknowledged);
     assert.deepEqual(tailed, acknowledged);
   });

@@ -4,13 +4,14 @@
  */
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { gzipSync } from 'node:zlib';
 import { until } from './until.ts';
 
 export interface Habits {
   /** `swallow`: the handshake passes, what the server sends after it does not. */
   upgrade: 'pass' | 'refuse' | 'swallow';
-  /** `hold`: nothing more of the answer passes before it has ended. */
-  sse: 'pass' | 'hold' | 'refuse';
+  /** `hold`: nothing more of the answer passes before it has ended. `compress`: the same, and then compressed. */
+  sse: 'pass' | 'hold' | 'compress' | 'refuse';
   /** `hold`: no answer passes while it is so. */
   polls: 'pass' | 'hold' | 'refuse';
   /** A poll's answer that is longer is cut off in the middle. */
@@ -60,7 +61,7 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
         // What is held stays held, also when the habit is given up.
         let isCaught = false;
         const isHeld = (): boolean => {
-          isCaught ||= isSse && habits.sse === 'hold';
+          isCaught ||= isSse && (habits.sse === 'hold' || habits.sse === 'compress');
           return isCaught;
         };
         const begin = (): void => {
@@ -76,8 +77,10 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
           else outgoing.write(chunk);
         });
         answer.on('end', () => {
+          const isCompressed = isSse && habits.sse === 'compress';
+          if (isCompressed) answer.headers['content-encoding'] = 'gzip';
           begin();
-          outgoing.end(Buffer.concat(held));
+          outgoing.end(isCompressed ? gzipSync(Buffer.concat(held)) : Buffer.concat(held));
         });
       },
     );

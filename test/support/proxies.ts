@@ -1,6 +1,6 @@
 /**
  * Real intermediaries in front of a bridge, each configured as people have them: nginx with its defaults and with one
- * that ignores what the answer says of buffering, haproxy that refuses upgrades, squid and tinyproxy as forward proxies.
+ * that ignores what the answer says of buffering, or with a short timeout; Apache without `upgrade=`; haproxy that refuses upgrades, or goes round two nodes; squid and tinyproxy as forward proxies.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,15 @@ import { delimiter, join } from 'node:path';
 import { freePort } from './ports.ts';
 import { until } from './until.ts';
 
-export type ProxyName = 'nginx' | 'nginx, buffering' | 'haproxy' | 'squid' | 'tinyproxy';
+export type ProxyName =
+  | 'nginx'
+  | 'nginx, buffering'
+  | 'nginx, impatient'
+  | 'apache2'
+  | 'haproxy'
+  | 'haproxy, two nodes'
+  | 'squid'
+  | 'tinyproxy';
 
 /** The program's path, or null when it is not installed. */
 export function programPath(name: string): string | null {
@@ -42,14 +50,26 @@ function isListening(port: number): Promise<boolean> {
   });
 }
 
-/** @param upstreamUrl the bridge; forward proxies do not need it */
-export async function startProxy(name: ProxyName, upstreamUrl: string): Promise<Proxy> {
+/**
+ * @param upstreamUrl the bridge, or several nodes with commas between them; forward proxies do not need it
+ * @param lines in addition, for nginx's `location`
+ */
+export async function startProxy(name: ProxyName, upstreamUrl: string, lines = ''): Promise<Proxy> {
   const directory = mkdtempSync(join(tmpdir(), 'roomcast-proxy-'));
   // Proxies give up root for a user of their own.
   chmodSync(directory, 0o777);
   const port = await freePort();
   const file = join(directory, 'proxy.conf');
-  const { text, args } = CONFIGS[name](port, new URL(upstreamUrl).host, directory, file);
+  const { text, args } = CONFIGS[name](
+    port,
+    upstreamUrl
+      .split(',')
+      .map((url) => new URL(url).host)
+      .join(','),
+    directory,
+    file,
+    lines,
+  );
   writeFileSync(file, text);
   const child: ChildProcess = spawn(programPath(programOf(name)) as string, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -77,7 +97,7 @@ export async function startProxy(name: ProxyName, upstreamUrl: string): Promise<
   };
 }
 
-const nginx = (ignored: string) => (port: number, upstream: string, directory: string, file: string) => ({
+const nginx = (own: string) => (port: number, upstream: string, directory: string, file: string, more: string) => ({
   text: `
     daemon off; master_process off; pid ${directory}/pid; error_log ${directory}/error warn;
     events { worker_connections 512; }
@@ -86,19 +106,55 @@ const nginx = (ignored: string) => (port: number, upstream: string, directory: s
       client_body_temp_path ${directory}/1; proxy_temp_path ${directory}/2; fastcgi_temp_path ${directory}/3;
       uwsgi_temp_path ${directory}/4; scgi_temp_path ${directory}/5;
       gzip on; gzip_types text/event-stream application/json; gzip_proxied any;
-      server { listen 127.0.0.1:${port}; location / { proxy_pass http://${upstream}; ${ignored} } }
+      server { listen 127.0.0.1:${port}; location / { proxy_pass http://${upstream}; ${own} ${more} } }
     }`,
   args: ['-p', directory, '-c', file],
+});
+
+const apache = (port: number, upstream: string, directory: string, file: string) => ({
+  text: `
+    ServerRoot ${directory}
+    PidFile ${directory}/pid
+    ErrorLog ${directory}/error
+    ServerName localhost
+    Listen 127.0.0.1:${port}
+    ${['mpm_event', 'authz_core', 'proxy', 'proxy_http']
+      .map((module) => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`)
+      .join('\n')}
+    ProxyPass "/" "http://${upstream}/"
+  `,
+  args: ['-X', '-f', file],
 });
 
 const CONFIGS: Readonly<
   Record<
     ProxyName,
-    (port: number, upstream: string, directory: string, file: string) => { text: string; args: string[] }
+    (port: number, upstream: string, directory: string, file: string, more: string) => { text: string; args: string[] }
   >
 > = {
   nginx: nginx(''),
   'nginx, buffering': nginx('proxy_ignore_headers X-Accel-Buffering;'),
+  'nginx, impatient': nginx('proxy_read_timeout 1s;'),
+  apache2: apache,
+  'haproxy, two nodes': (port, upstream, _directory, file) => ({
+    text: `
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 50s
+  timeout server 50s
+frontend front
+  bind 127.0.0.1:${port}
+  default_backend back
+backend back
+  balance roundrobin
+${upstream
+  .split(',')
+  .map((host, n) => `  server node${n} ${host}`)
+  .join('\n')}
+`,
+    args: ['-db', '-f', file],
+  }),
   haproxy: (port, upstream, _directory, file) => ({
     text: `
 defaults

@@ -2,6 +2,7 @@
  * No cursor is ahead of what was written before it (protocol §5, §6), while the log is slow to answer: the transports run
  * over HTTP on a bus whose reads of the store wait until the test lets them go.
  */
+
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,6 +10,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
+import { createRefusals } from '../../src/answers/refusals.ts';
 import { createConnectionLimits } from '../../src/auth/limits.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
 import { createRevoked } from '../../src/auth/revocations.ts';
@@ -18,6 +20,7 @@ import { createHttpServer } from '../../src/http/server.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createPrometheus } from '../../src/metrics/prometheus.ts';
 import type { Store } from '../../src/store/store.ts';
+import { createConnected } from '../../src/transports/connected.ts';
 import { createGate } from '../../src/transports/gate.ts';
 import { createPolling } from '../../src/transports/longpoll.ts';
 import { createReaders } from '../../src/transports/readers.ts';
@@ -71,7 +74,9 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     readers,
   });
   const revoked = createRevoked(logger);
-  const deps = { bus, config, metrics, logger, gate, revoked, countRead: () => {}, principalOf: async () => ANONYMOUS };
+  const refusals = createRefusals({ metrics, logger, trustProxy: 0, readIdentity: async () => null });
+  const common = { bus, config, metrics, logger, gate, revoked, refusals, connected: createConnected(logger) };
+  const deps = { ...common, countRead: () => {}, principalOf: async () => ANONYMOUS };
   const app = new Hono<{ Bindings: HttpBindings }>();
   app.get('/sse', createSse(deps).handle).get('/events', createPolling(deps).handle);
   const socketio = { owns: () => false, handleRequest: () => {}, handleUpgrade: () => {} };
@@ -83,7 +88,7 @@ async function serveHeld(context: TestContext, messages: readonly number[], free
     readers,
     socketio,
     app,
-    metrics,
+    refusals,
     logger,
   });
   const port = await server.listen();

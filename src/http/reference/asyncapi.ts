@@ -289,7 +289,13 @@ const BRIDGE_MESSAGES: Record<string, Message> = {
     title: 'An error: a refused join without a callback, a refused stream, or an expired token',
     payload: ref('Refusal'),
     examples: [
-      { payload: { code: 'forbidden', message: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+      {
+        payload: {
+          code: 'forbidden',
+          message: 'The token may not listen to tenant:t2: its claim tenantId names t1.',
+          room: 'tenant:t2',
+        },
+      },
     ],
   },
 };
@@ -374,7 +380,14 @@ const ACK: Message = {
   examples: [
     { payload: { ok: true, room: 'tenant:tenant-1', cursor: CURSOR } },
     { payload: { ok: true, rooms: ['ticket:ticket-1', 'agreement:agreement-9'], cursor: CURSOR } },
-    { payload: { ok: false, code: 'forbidden', error: 'The token may not listen to tenant:t2.', room: 'tenant:t2' } },
+    {
+      payload: {
+        ok: false,
+        code: 'forbidden',
+        error: 'The token may not listen to tenant:t2: its claim tenantId names t1.',
+        room: 'tenant:t2',
+      },
+    },
   ],
 };
 

@@ -7,10 +7,14 @@ import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { eventsQuery } from '../../transports/longpoll.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
 import { CHECK_POLL_QUERY, CHECK_STREAM_QUERY } from '../routes/check.ts';
+import { connectionsFilter, connectionsQuery } from '../routes/connections.ts';
 import { ERASE_TICKET_QUERY } from '../routes/erase.ts';
+import { logQuery } from '../routes/log.ts';
+import { REFUSALS_QUERY } from '../routes/refusals.ts';
 import { REVOCATIONS_QUERY } from '../routes/revocations.ts';
 import { MESSAGES_QUERY, TICKET_QUERY, TICKETS_QUERY } from '../routes/state.ts';
-import { STATS_QUERY } from '../routes/stats.ts';
+import { HISTORY_QUERY, STATS_QUERY } from '../routes/stats.ts';
+import { CONNECTION_EXAMPLE, REFUSAL_EXAMPLE } from './operating.ts';
 import {
   CHANGE_PAYLOAD,
   type Content,
@@ -37,7 +41,7 @@ import {
   text,
 } from './parts.ts';
 import type { Declared } from './schemas.ts';
-import { STATS_EXAMPLE } from './stats.ts';
+import { STATS_EXAMPLE, STATS_HISTORY_EXAMPLE } from './stats.ts';
 
 const PAGE = text('text/html');
 /** Without a type: some tools check the text, others each event as an object. */
@@ -372,6 +376,49 @@ const stats: Operation = {
   responses: { 200: ok('The figures.', json(ref('Stats'), 'stats', STATS_EXAMPLE)), ...problems(STATE_PROBLEMS) },
 };
 
+const statsHistory: Operation = {
+  operationId: 'statsHistory',
+  tags: ['Operate'],
+  summary: 'Get the last 60 minutes of a node',
+  description:
+    'Returns what the node that answers did, as columns with one value per point: one point a second for the last ' +
+    '5 minutes (`step=1`), or one per 10 seconds for the last 60 (`step=10`). To follow it, ask again with `since`. The ' +
+    'node keeps the points in memory, so they begin anew with it (`node`). There is no point for a time in which the ' +
+    'machine slept, the process was stopped, or the clock was set. The columns hold counts and measurements of the whole ' +
+    'node, and no names. With tokens, you need the scope `admin`, as for `GET /stats`.',
+  parameters: parametersOf(HISTORY_QUERY),
+  responses: {
+    200: ok('The points.', json(ref('StatsHistory'), 'history', STATS_HISTORY_EXAMPLE)),
+    ...problems(STATE_PROBLEMS),
+  },
+};
+
+const log = ({ extraEvents, roomKinds }: Declared): Operation => ({
+  operationId: 'readLog',
+  tags: ['Operate'],
+  summary: 'Read the log: records of a room, a tenant, or all',
+  description:
+    'Returns records as the log holds them, newest first, each once and with all of its rooms. Name tenants or rooms, or ' +
+    'none for every record that you may read; all other parameters narrow the selection. A request looks at a part of the ' +
+    'log. While `more` is true, repeat it with `scannedThrough` as `before` (with `order=asc` as `after`); a page may hold ' +
+    'fewer records than `limit`, even none. To follow the log, use `order=asc` and repeat the request after `more` is ' +
+    'false, too. With tokens, you need the scope `admin`: a token for all tenants (`tenantId: "*"`) reads everything, a ' +
+    'token for certain tenants every record of these, whatever its rooms. Without tokens, the log is open if `HOST` is a ' +
+    'loopback address.',
+  parameters: parametersOf(logQuery(extraEvents, roomKinds)),
+  responses: {
+    200: ok(
+      'A page of records, in the order of the request.',
+      json(ref('Log'), 'log', {
+        events: [{ id: CURSOR, event: TICKETS_UPDATED, rooms: ROOMS, at: ISO_INSTANT, payload: TICKET_PAYLOAD }],
+        scannedThrough: CURSOR,
+        more: false,
+      }),
+    ),
+    ...problems([...LISTEN_PROBLEMS, 'cursor_expired', 'cursor_unknown', 'rate_limited']),
+  },
+});
+
 const REVOCATION = {
   id: '17-6f0c1d2e3a4b5c6d',
   sub: 'user-1',
@@ -436,6 +483,78 @@ const liftRevocation: Operation = {
   },
 };
 
+const ADMIN_OF_CONNECTIONS =
+  'With tokens, you need the scope `admin`. A token for certain tenants reaches connections all of whose tenants it ' +
+  'names. Without tokens, the route is open only if `HOST` is a loopback address.';
+const CONNECTION_ID = { ...pathParameter('id', 'The id of the connection.'), schema: NOT_EMPTY };
+
+const connections = ({ roomKinds }: Declared): Operation => ({
+  operationId: 'listConnections',
+  tags: ['Operate'],
+  summary: 'List who is connected, to any node, oldest first',
+  description: `All filters that you give must match. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: parametersOf(connectionsQuery(roomKinds)),
+  responses: {
+    200: ok(
+      'A page of connections.',
+      json(ref('Connections'), 'connections', { items: [CONNECTION_EXAMPLE], nextPage: null, missing: [] }),
+    ),
+    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
+  },
+});
+
+const connection: Operation = {
+  operationId: 'getConnection',
+  tags: ['Operate'],
+  summary: 'Read one connection, with all its rooms',
+  description: ADMIN_OF_CONNECTIONS,
+  parameters: [CONNECTION_ID],
+  responses: {
+    200: ok('The connection.', json(ref('Connection'), 'connection', CONNECTION_EXAMPLE)),
+    ...problems([...STATE_PROBLEMS, 'not_found']),
+  },
+};
+
+const CLOSED = ok('They end now. Stock clients come back by themselves.', json(ref('Closed'), 'closed', { closed: 1 }));
+
+const closeConnections = ({ roomKinds }: Declared): Operation => ({
+  operationId: 'closeConnections',
+  tags: ['Operate'],
+  summary: 'Close the connections that match',
+  description:
+    'Give at least one filter; all that you give must match. Clients come back by themselves, and resume from their ' +
+    `cursor; to keep somebody out, revoke the token. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: parametersOf(connectionsFilter(roomKinds)),
+  responses: { 200: CLOSED, ...problems(STATE_PROBLEMS) },
+});
+
+const closeConnection: Operation = {
+  operationId: 'closeConnection',
+  tags: ['Operate'],
+  summary: 'Close one connection',
+  description: `The client comes back by itself, and resumes from its cursor. ${ADMIN_OF_CONNECTIONS}`,
+  parameters: [CONNECTION_ID],
+  responses: { 200: CLOSED, ...problems([...STATE_PROBLEMS, 'not_found']) },
+};
+
+const refusals: Operation = {
+  operationId: 'listRefusals',
+  tags: ['Operate'],
+  summary: 'List what the nodes refused, newest first',
+  description:
+    'Each node keeps its newest 1,000 refusals in memory. With tokens, you need the scope `admin`. A token for certain ' +
+    'tenants sees refusals of tokens all of whose tenants it names. Without tokens, the route is open only if `HOST` is a ' +
+    'loopback address.',
+  parameters: parametersOf(REFUSALS_QUERY),
+  responses: {
+    200: ok(
+      'A page of refusals.',
+      json(ref('Refusals'), 'refusals', { items: [REFUSAL_EXAMPLE], nextPage: null, missing: [] }),
+    ),
+    ...problems([...STATE_PROBLEMS, 'too_many_connections']),
+  },
+};
+
 const CHECK_PROBLEMS = ['invalid_request', 'unknown_parameter', 'unavailable', 'too_many_connections'] as const;
 
 const checkStream: Operation = {
@@ -464,6 +583,7 @@ const CHECK_FACTS = {
   socketPath: '/socket.io',
   httpVersion: '1.1',
   proxyHeaders: ['via'],
+  node: 'V1StGXR8',
 };
 const checkPoll: Operation = {
   operationId: 'checkPoll',
@@ -472,7 +592,8 @@ const checkPoll: Operation = {
   description:
     'To an intermediary, this looks like a long poll. The response also has the facts that a check needs: whether the log ' +
     'accepts events, the Socket.IO path, the heartbeat interval in milliseconds, the HTTP version of your request as it ' +
-    'arrived, and the names of the headers that proxies added. You need no token.',
+    'arrived, the names of the headers that proxies added, and a random name of the node. With `id`, `websocket` says how ' +
+    'the websocket handshake with that `check` in its query arrived; it is null if none did. You need no token.',
   security: [{}],
   parameters: parametersOf(CHECK_POLL_QUERY),
   responses: {
@@ -538,6 +659,11 @@ export const pathsOf = (declared: Declared): Paths => ({
   '/tenants/{tenantId}': { delete: eraseTenant },
   '/pass': { post: pass },
   '/stats': { get: stats },
+  '/stats/history': { get: statsHistory },
+  '/log': { get: log(declared) },
+  '/connections': { get: connections(declared), delete: closeConnections(declared) },
+  '/connections/{id}': { get: connection, delete: closeConnection },
+  '/refusals': { get: refusals },
   '/revocations': { post: revoke, get: revocations },
   '/revocations/{id}': { delete: liftRevocation },
   '/metrics': { get: metrics },

@@ -19,6 +19,7 @@ import {
   MAX_TTL_SECONDS,
 } from '../../contract/signals.ts';
 import { MAX_CLAIM_CHARACTERS } from '../routes/revocations.ts';
+import { operatingSchemas } from './operating.ts';
 import {
   arrayOf,
   boolean,
@@ -208,6 +209,7 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
       ),
     }),
     ...statsSchemas,
+    ...operatingSchemas,
     NewRevocation: {
       ...object({ sub: CLAIM, tenantId: ID_OR_INTEGER, jti: CLAIM, before: BEFORE }, []),
       ...NO_OTHERS,

@@ -8,12 +8,14 @@
 import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { nanoid } from 'nanoid';
 import { answer, type BridgeContext, type Handler, JSON_TYPE, queryOf } from '../../answers/answer.ts';
 import { endExchange, hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { STREAM_HEADERS } from '../../answers/headers.ts';
-import { flag, integer, parseQuery } from '../../answers/query.ts';
+import { flag, integer, parseQuery, text } from '../../answers/query.ts';
 import type { Config } from '../../config.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
+import type { CheckArrivals } from '../../transports/check-arrivals.ts';
 import type { CheckGate } from '../../transports/check-gate.ts';
 
 /** How long a client may take to read the rest of an ended stream. After that, its connection is cut. */
@@ -28,15 +30,22 @@ export const CHECK_STREAM_QUERY = {
   heartbeats: flag(true, 'Whether to send heartbeats during `hold`. Without them, the stream is silent.'),
 } as const;
 
-export const CHECK_POLL_QUERY = { wait: integer(0, 25, 0, 'Seconds to wait before the response.') } as const;
+export const CHECK_POLL_QUERY = {
+  wait: integer(0, 25, 0, 'Seconds to wait before the response.'),
+  id: text('The `check` of a websocket handshake: the response then says how that handshake arrived at this node.'),
+} as const;
 
 /** Headers that proxies add. The answer names those it got and never quotes them: their values describe internal networks. */
-const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-bluecoat-via'];
+const PROXY_HEADERS = [
+  ...['via', 'forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-server', 'x-real-ip'],
+  ...['x-bluecoat-via', 'cf-ray'],
+];
 
 export interface CheckDeps {
   readonly config: Config;
   readonly metrics: Metrics;
   readonly gate: CheckGate;
+  readonly arrivals: Pick<CheckArrivals, 'find'>;
   readonly ready: () => boolean;
 }
 
@@ -47,7 +56,9 @@ export interface CheckRoutes {
   drain(): void;
 }
 
-export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): CheckRoutes {
+export function createCheckRoutes({ config, metrics, gate, arrivals, ready }: CheckDeps): CheckRoutes {
+  /** Tells the nodes behind one address apart, and nothing else. */
+  const node = nanoid(8);
   const open = new Set<AbortController>();
 
   /** Counts the exchange as a connection while `act` runs. The signal aborts when the client disconnects or on a drain. */
@@ -96,7 +107,7 @@ export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): 
 
   async function poll(context: BridgeContext): Promise<Response> {
     const { incoming } = context.env;
-    const { wait } = parseQuery(queryOf(context), CHECK_POLL_QUERY);
+    const { wait, id } = parseQuery(queryOf(context), CHECK_POLL_QUERY);
     if (wait > 0 && incoming.method !== 'HEAD') {
       await runCounted(context.env, 'longpoll', (signal) => sleep(wait * 1000, undefined, { signal }));
     }
@@ -108,6 +119,8 @@ export function createCheckRoutes({ config, metrics, gate, ready }: CheckDeps): 
       socketPath: config.socketPath,
       httpVersion: incoming.httpVersion,
       proxyHeaders: PROXY_HEADERS.filter((name) => incoming.headers[name] !== undefined),
+      node,
+      ...(id === null ? {} : { websocket: arrivals.find(id) }),
     };
     const headers = { 'Content-Type': JSON_TYPE, 'Cache-Control': 'private, no-cache' };
     return answer(context, 200, headers, JSON.stringify(body));

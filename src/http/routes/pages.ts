@@ -38,8 +38,10 @@ interface Asset {
 
 type Pages = Readonly<Record<'home' | 'console' | 'check' | 'withoutSlash' | 'asset', Handler>>;
 
-export function createPages({ socketPath, roomKinds }: Pick<Config, 'socketPath' | 'roomKinds'>): Pages {
-  const assets = readAssets({ SOCKET_PATH: socketPath, ROOM_KINDS: roomKinds.join(',') });
+type PagesConfig = Pick<Config, 'socketPath' | 'roomKinds' | 'authMode'>;
+
+export function createPages({ socketPath, roomKinds, authMode }: PagesConfig): Pages {
+  const assets = readAssets({ SOCKET_PATH: socketPath, ROOM_KINDS: roomKinds.join(','), AUTH_MODE: authMode });
   const serve = (context: BridgeContext, name: string): Response => {
     const asset = assets.get(name);
     if (asset === undefined) {

@@ -7,9 +7,9 @@ import { answer, answerJson, type BridgeContext, type Handler, queryOf } from '.
 import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requestIdOf } from '../../answers/headers.ts';
 import { integer, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
-import { isLoopback } from '../../auth/hosts.ts';
 import { clientAddress } from '../../auth/limits.ts';
-import { callerKey, mayAdminister, type Principal } from '../../auth/principal.ts';
+import { type Reach, requireOperator } from '../../auth/operators.ts';
+import { callerKey, type Principal } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError, type FieldError, fieldsError, MAX_BODY_FAULTS } from '../../contract/errors.ts';
@@ -55,22 +55,8 @@ type RevocationRoutes = Readonly<Record<'create' | 'list' | 'lift', Handler>>;
 export function createRevocationRoutes(deps: RevocationDeps): RevocationRoutes {
   const { config, store, revoked, logger, authenticate } = deps;
 
-  /**
-   * The tenants of whose tokens the principal may dispose; null: of all tokens.
-   * @throws {BridgeError} `forbidden`
-   */
-  function tenantsOf(principal: Principal): readonly string[] | null {
-    if (principal.kind === 'anonymous' && !isLoopback(config.host)) {
-      throw forbidden('Without tokens (AUTH_MODE=none), revocations are open only if HOST is a loopback address.');
-    }
-    if (mayAdminister(principal, null)) return null;
-    const named = principal.kind === 'token' && principal.tenants !== '*' ? principal.tenants : [];
-    const tenants = named.filter((tenantId) => mayAdminister(principal, tenantId));
-    if (tenants.length > 0) return tenants;
-    throw forbidden(
-      'The token may not revoke tokens. Use one with the scope admin that names a tenant and that no claim narrows to rooms.',
-    );
-  }
+  /** @throws {BridgeError} `forbidden` */
+  const tenantsOf = (principal: Principal): Reach => requireOperator(principal, config.host, 'revoke tokens');
 
   return {
     async create(context) {
@@ -116,7 +102,7 @@ export function createRevocationRoutes(deps: RevocationDeps): RevocationRoutes {
   };
 }
 
-const isWithin = (tenants: readonly string[] | null, { tenantId }: Pick<Revocation, 'tenantId'>): boolean =>
+const isWithin = (tenants: Reach, { tenantId }: Pick<Revocation, 'tenantId'>): boolean =>
   tenants === null || tenants.some((own) => own === tenantId || erasedTenant(own) === tenantId);
 
 const itemOf = ({ id, sub, tenantId, jti, beforeMs, createdAtMs }: Revocation): object => ({

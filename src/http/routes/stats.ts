@@ -1,31 +1,55 @@
 /**
  * `GET /stats`: what the bridge does now, for people and for `/console`: figures and the names of rooms, but no payload, no
- * secret and no client address.
+ * secret and no client address. `GET /stats/history`: what this node did in the last 60 minutes (history.ts).
  *
  * The figures come from what is counted anyway (metrics, the bus's audiences, records in memory), so events cost nothing
- * more. Rooms are read in slices, and all requests within half a second share one answer, however many consoles are open.
+ * more. Rooms are read in slices, one reader at a time, and all requests within half a second share one answer, however
+ * many consoles are open.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
-import { integer, parseQuery } from '../../answers/query.ts';
-import { mayAdminister, type Principal } from '../../auth/principal.ts';
+import { choice, instant, integer, parseQuery, text } from '../../answers/query.ts';
+import { tenantsAdministered } from '../../auth/operators.ts';
+import type { Principal } from '../../auth/principal.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Config } from '../../config.ts';
 import { parseAudience } from '../../contract/audiences.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { TRANSPORTS } from '../../contract/names.ts';
-import type { LagFigures, LogEdge, RoomFigures, Stats } from '../../contract/stats.ts';
-import type { Logger } from '../../logger.ts';
+import {
+  HISTORY_STEPS,
+  type HistoryStep,
+  type LagFigures,
+  type LogEdge,
+  type RoomFigures,
+  type Stats,
+  type StatsHistory,
+} from '../../contract/stats.ts';
 import { type Prometheus, SECONDS_BUCKETS, type Totals } from '../../metrics/prometheus.ts';
 import { quantile, since } from '../../metrics/quantile.ts';
-import type { Log, LogBounds, Nodes, StoreStats } from '../../store/store.ts';
-import { createNodeMonitor } from '../node-monitor.ts';
+import type { Log, LogBounds, StoreStats } from '../../store/store.ts';
+import { createHistory } from '../history.ts';
+import type { NodeMonitor } from '../node-monitor.ts';
 
 const MAX_LIMIT = 200;
 const DEFAULT_LIMIT = 20;
+/** Characters of the longest room name, of a kind and an id (protocol §2). */
+const MAX_SEARCH = 161;
 
 export const STATS_QUERY = {
   limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of rooms in each list. `others` sums up the rest.'),
+  rooms: text(
+    'Only rooms whose name contains this text, in any case. All rooms are searched, and `others` counts those beyond ' +
+      '`limit` that match.',
+    MAX_SEARCH,
+  ),
+} as const;
+
+export const HISTORY_QUERY = {
+  step: choice(['1', '10'], '10', 'Seconds of each point: 1 for the last 5 minutes, 10 for the last 60.'),
+  since: instant(
+    'Only points that ended after this instant, the last `atMs` that you have. All points if it lies in the future.',
+  ),
 } as const;
 
 /** An answer is at most this old. */
@@ -40,60 +64,68 @@ const SLICE = 2_000;
 export interface StatsDeps {
   readonly config: Config;
   readonly bus: Bus;
-  readonly store: Log & Nodes;
+  readonly store: Log;
   readonly prometheus: Prometheus;
-  readonly logger: Logger;
+  readonly monitor: NodeMonitor;
   readonly draining: () => boolean;
   readonly authenticate: (context: BridgeContext) => Promise<Principal>;
 }
 
-export interface StatsRoute {
-  readonly handle: Handler;
-  close(): Promise<void>;
+export interface StatsRoutes {
+  readonly stats: Handler;
+  readonly statsHistory: Handler;
+  close(): void;
 }
 
 /** The whole bridge, or the tenants whose rooms the caller may see. */
 type Scope = '*' | ReadonlySet<string>;
 
-/** An answer whose lists of rooms are not cut to a `limit` yet. */
-interface SharedStats extends Omit<Stats, 'rooms'> {
-  readonly rooms: (limit: number) => Stats['rooms'];
-}
+/** Lists of rooms that are not cut to a `limit` yet. */
+type Rooms = (limit: number) => Stats['rooms'];
 
-export function createStats(deps: StatsDeps): StatsRoute {
-  const { config, bus, store, prometheus, draining, authenticate } = deps;
+export function createStats(deps: StatsDeps): StatsRoutes {
+  const { config, bus, store, prometheus, monitor, draining, authenticate } = deps;
   const engine = config.storeUrl.startsWith('redis') ? 'redis' : 'sqlite';
-  const monitor = createNodeMonitor(deps);
-  const answers = new Map<string, { readonly madeAtMs: number; readonly stats: Promise<SharedStats> }>();
+  const history = createHistory({ prometheus, isLogHealthy: () => store.healthy() });
+  const figures = createShared((scope: Scope) => readFigures(scope));
+  let readingRooms: Promise<unknown> = Promise.resolve();
+  const rooms = createShared((scope: Scope, search: string | null) => {
+    const read = readingRooms.then(() => readRooms(scope, search));
+    readingRooms = read.catch(() => {});
+    return read;
+  });
 
-  async function handle(context: BridgeContext): Promise<Response> {
+  async function stats(context: BridgeContext): Promise<Response> {
     const scope = scopeOf(await authenticate(context));
-    const { limit } = parseQuery(queryOf(context), STATS_QUERY);
-    const { rooms, ...stats } = await sharedStats(scope);
-    return answerJson(context, 200, JSON.stringify({ ...stats, rooms: rooms(limit) } satisfies Stats));
-  }
-
-  /** One answer for all requests of the same scope at about the same time. */
-  function sharedStats(scope: Scope): Promise<SharedStats> {
-    const nowMs = Date.now();
-    for (const [key, { madeAtMs }] of answers) if (Math.abs(nowMs - madeAtMs) > ANSWER_MS) answers.delete(key);
-    const key = scope === '*' ? scope : JSON.stringify([...scope].sort());
-    const shared = answers.get(key);
-    if (shared !== undefined) return shared.stats;
-    const stats = readStats(scope);
-    answers.set(key, { madeAtMs: nowMs, stats });
-    return stats;
-  }
-
-  async function readStats(scope: Scope): Promise<SharedStats> {
-    const [totals, { reached, bounds, stats }, rooms] = await Promise.all([
-      prometheus.totals(),
-      readLog(),
-      readRooms(scope),
+    const { limit, rooms: search } = parseQuery(queryOf(context), STATS_QUERY);
+    const [found, lists] = await Promise.all([
+      figures(keyOf(scope), scope),
+      rooms(JSON.stringify([keyOf(scope), search]), scope, search),
     ]);
+    return answerJson(context, 200, JSON.stringify({ ...found, rooms: lists(limit) } satisfies Stats));
+  }
+
+  /** Of the node as a whole, like the counts of `GET /stats`, whatever tenants the caller may see. */
+  async function statsHistory(context: BridgeContext): Promise<Response> {
+    scopeOf(await authenticate(context));
+    const { step, since } = parseQuery(queryOf(context), HISTORY_QUERY);
+    const stepSeconds = HISTORY_STEPS.find((known) => String(known) === step) as HistoryStep;
+    const { id, startedAt } = monitor.self;
+    const answer: StatsHistory = {
+      at: new Date().toISOString(),
+      node: { id, startedAt },
+      stepSeconds,
+      points: history.points(stepSeconds, since),
+    };
+    return answerJson(context, 200, JSON.stringify(answer));
+  }
+
+  async function readFigures(scope: Scope): Promise<Omit<Stats, 'rooms'>> {
+    const [totals, { reached, bounds, stats }] = await Promise.all([prometheus.totals(), readLog()]);
     const { rss, heapUsed } = process.memoryUsage();
-    const { connections, publishes, deliveries, replayed, resets, slowConsumers, deliveryLag, tailLag } = totals;
-    const { self, nodes, eventLoopLag, oldest } = monitor;
+    const { connections, publishes, deliveries, replayed, resets, slowConsumers, refused, deliveryLag, tailLag } =
+      totals;
+    const { self, nodes, silentNodes, announcedAt, eventLoopLag, oldest } = monitor;
     const isWhole = scope === '*';
     return {
       at: new Date().toISOString(),
@@ -103,6 +135,7 @@ export function createStats(deps: StatsDeps): StatsRoute {
         pid: isWhole ? self.pid : null,
         uptimeSeconds: process.uptime(),
         draining: draining(),
+        announcedAt,
         eventLoopLag,
         memory: { rssBytes: rss, heapUsedBytes: heapUsed },
       },
@@ -112,6 +145,7 @@ export function createStats(deps: StatsDeps): StatsRoute {
       replayed,
       resets,
       slowConsumers,
+      refused,
       deliveryLag: {
         boundsSeconds: SECONDS_BUCKETS,
         counts: deliveryLag,
@@ -120,11 +154,11 @@ export function createStats(deps: StatsDeps): StatsRoute {
           ...percentiles(sumOf(deliveryLag), oldest && sumOf(oldest.totals.deliveryLag)),
         },
       },
-      rooms,
       log: {
         engine,
         healthy: store.healthy(),
         reached,
+        fault: isWhole ? store.fault() : null,
         records: stats?.records ?? null,
         bytes: stats?.bytes ?? null,
         oldest: edge(bounds?.oldest, stats?.oldestAcceptedAtMs),
@@ -135,6 +169,7 @@ export function createStats(deps: StatsDeps): StatsRoute {
           ? { reached, takesWrites: store.healthy(), tailLag: percentiles(tailLag, oldest?.totals.tailLag) }
           : null,
       nodes: isWhole ? nodes : null,
+      silentNodes: isWhole ? silentNodes : null,
     };
   }
 
@@ -155,7 +190,8 @@ export function createStats(deps: StatsDeps): StatsRoute {
     }
   }
 
-  async function readRooms(scope: Scope): Promise<SharedStats['rooms']> {
+  async function readRooms(scope: Scope, search: string | null): Promise<Rooms> {
+    const wanted = search?.toLowerCase() ?? '';
     const { sinceMs, audiences } = bus.activity(TRAFFIC_MS);
     const byListeners = createTop((room) => room.listeners);
     const byEvents = createTop((room) => room.events);
@@ -164,6 +200,7 @@ export function createStats(deps: StatsDeps): StatsRoute {
       if (++count % SLICE === 0) await nextTurn();
       const { tenantId, room } = parseAudience(audience);
       if (scope !== '*' && (tenantId === null || !scope.has(tenantId))) continue;
+      if (wanted !== '' && !room.toLowerCase().includes(wanted)) continue;
       const figures: RoomFigures = { room, tenantId, listeners, events: records };
       byListeners.add(figures);
       byEvents.add(figures);
@@ -179,13 +216,28 @@ export function createStats(deps: StatsDeps): StatsRoute {
     };
   }
 
-  return { handle, close: monitor.close };
+  return { stats, statsHistory, close: history.close };
 }
 
+/** One answer for all requests with the same key at about the same time. */
+function createShared<Of extends readonly unknown[], Answer>(read: (...of: Of) => Promise<Answer>) {
+  const answers = new Map<string, { readonly madeAtMs: number; readonly answer: Promise<Answer> }>();
+  return (key: string, ...of: Of): Promise<Answer> => {
+    const nowMs = Date.now();
+    for (const [old, { madeAtMs }] of answers) if (Math.abs(nowMs - madeAtMs) > ANSWER_MS) answers.delete(old);
+    const shared = answers.get(key);
+    if (shared !== undefined) return shared.answer;
+    const answer = read(...of);
+    answers.set(key, { madeAtMs: nowMs, answer });
+    return answer;
+  };
+}
+
+const keyOf = (scope: Scope): string => (scope === '*' ? scope : JSON.stringify([...scope].sort()));
+
 function scopeOf(principal: Principal): Scope {
-  if (mayAdminister(principal, null)) return '*';
-  const named = principal.kind === 'token' && principal.tenants !== '*' ? principal.tenants : [];
-  const tenants = named.filter((tenantId) => mayAdminister(principal, tenantId));
+  const tenants = tenantsAdministered(principal);
+  if (tenants === null) return '*';
   if (tenants.length > 0) return new Set(tenants);
   throw new BridgeError(
     'forbidden',

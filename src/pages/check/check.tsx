@@ -6,23 +6,26 @@
  */
 import { render } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { Cause } from '../../check/causes.ts';
 import { createProgress, type Progress } from '../../check/progress.ts';
 import { factTexts, reportText, resultText } from '../../check/report.ts';
 import { type CheckResult, EMPTY_RESULT } from '../../check/result.ts';
 import { DEFAULT_TIMEOUT_MS, MAX_QUIET_SECONDS, runCheck } from '../../check/run.ts';
 import {
   adviceTitle,
+  causeText,
+  fixText,
   LANGUAGES,
-  type Language,
-  languageOf,
+  linesTitle,
   messageText,
   TEXTS,
   verdictText,
 } from '../../check/texts.ts';
 import { type Level, type TransportVerdict, type Verdict, verdictOf } from '../../check/verdict.ts';
+import { useModels } from '../console/model.ts';
+import { LANGUAGE_NAMES, LANGUAGE_TAGS, type Language, language as pageLanguage } from '../language.ts';
 import { browserNetwork } from './network.ts';
 
-const LANGUAGE_NAMES: Readonly<Record<Language, string>> = { en: 'English', pt: 'Português' };
 const MARKS: Readonly<Record<Level, string>> = { good: '✓', fair: '!', bad: '✕' };
 /** The row of the transport that `roomcast/client` would use. */
 const ROW_OF_CLIENT_TRANSPORT = { websocket: 'websocket', sse: 'sse', poll: 'longpoll' } as const;
@@ -77,23 +80,24 @@ function quietSeconds(): number | null {
 }
 
 function Page() {
-  const [language, setLanguage] = useState(() => languageOf([query.get('lang') ?? '', ...navigator.languages]));
+  useModels(pageLanguage);
+  const language = pageLanguage.current;
   const { result, progress, finished, again } = useCheck();
   const texts = TEXTS[language];
   useLayoutEffect(() => {
-    document.documentElement.lang = language === 'pt' ? 'pt-BR' : language;
     document.title = `${texts.title} · Roomcast`;
-  }, [language, texts]);
+  }, [texts]);
   const verdict = finished?.verdict ?? verdictOf(result, location.origin);
 
   return (
     <main>
       <header>
         <h1>{texts.title}</h1>
-        <LanguageSwitch language={language} choose={setLanguage} />
+        <LanguageSwitch language={language} choose={pageLanguage.choose} />
       </header>
       <p class="intro">{texts.intro}</p>
       <VerdictPanel verdict={finished?.verdict ?? null} progress={progress} language={language} again={again} />
+      {finished !== null && <Causes causes={verdict.causes} language={language} />}
       <section aria-labelledby="tested">
         <h2 id="tested">{texts.tested}</h2>
         <ul class="transports">
@@ -143,6 +147,36 @@ function List({ id, title, children }: { id: string; title: string; children: re
   );
 }
 
+function Causes({ causes, language }: { causes: readonly Cause[]; language: Language }) {
+  if (causes.length === 0) return null;
+  const { causeTitle, fixTitle } = TEXTS[language];
+  return (
+    <section aria-labelledby="causes">
+      <h2 id="causes">{causeTitle}</h2>
+      {causes.map((cause) => {
+        const fix = fixText(cause, language);
+        return (
+          <div key={cause.code} class="cause" data-cause={cause.code}>
+            <p>{causeText(cause, language)}</p>
+            {fix !== null && (
+              <>
+                <h3>{fixTitle}</h3>
+                <p>{fix}</p>
+              </>
+            )}
+            {cause.remedies.map(({ proxy, lines }) => (
+              <figure key={proxy}>
+                <figcaption>{linesTitle(proxy, language)}</figcaption>
+                <pre>{lines}</pre>
+              </figure>
+            ))}
+          </div>
+        );
+      })}
+    </section>
+  );
+}
+
 function LanguageSwitch({ language, choose }: { language: Language; choose: (language: Language) => void }) {
   return (
     <fieldset class="languages">
@@ -151,7 +185,7 @@ function LanguageSwitch({ language, choose }: { language: Language; choose: (lan
         <button
           key={one}
           type="button"
-          lang={one === 'pt' ? 'pt-BR' : one}
+          lang={LANGUAGE_TAGS[one]}
           aria-pressed={one === language}
           onClick={() => choose(one)}
         >
@@ -217,6 +251,8 @@ function TransportRow({ verdict, isTested, isFinished, isUsed, language }: Trans
   const texts = TEXTS[language];
   const { transport, outcome, level } = verdict;
   const facts = isTested ? factTexts(verdict, language) : [];
+  let about = isFinished ? texts.untested : texts.about[transport];
+  if (isTested) about = facts.length === 0 ? texts.nothingArrived : unbroken(facts.join('\u00a0· '));
   let result = isFinished ? '–' : texts.waiting;
   if (isTested) result = `${resultText(verdict, language)}${isFinished ? '' : '…'}`;
   return (
@@ -229,7 +265,7 @@ function TransportRow({ verdict, isTested, isFinished, isUsed, language }: Trans
         {isTested && <Mark level={level} />}
         {result}
       </p>
-      <p class="facts">{facts.length === 0 ? texts.about[transport] : unbroken(facts.join('\u00a0· '))}</p>
+      <p class="facts">{about}</p>
     </li>
   );
 }

@@ -9,7 +9,8 @@ const BASE = new URL('.', location.href);
 export const browserNetwork: Network = {
   async request(path, { accept, signal }) {
     try {
-      const response = await fetch(new URL(path, BASE), {
+      const url = new URL(path, BASE);
+      const response = await fetch(url, {
         headers: { accept },
         cache: 'no-store',
         redirect: 'manual',
@@ -19,15 +20,17 @@ export const browserNetwork: Network = {
         status: response.status,
         wasRedirected: response.type === 'opaqueredirect',
         header: (name) => response.headers.get(name),
+        protocol: protocolOf(url.href),
         body: chunksOf(response),
       };
     } catch (cause) {
       throw new CheckError(navigator.onLine ? 'unreachable' : 'offline', '', { cause });
     }
   },
-  connect(transport, socketPath, timeoutMs) {
+  connect(transport, { socketPath, timeoutMs, query }) {
     return io(new URL('/check', BASE).href, {
       path: socketPath,
+      query,
       transports: [transport],
       forceNew: true,
       reconnection: false,
@@ -36,6 +39,12 @@ export const browserNetwork: Network = {
     });
   },
 };
+
+/** What the newest request to the URL was sent over, as far as the browser tells. */
+function protocolOf(url: string): string | null {
+  const [newest] = performance.getEntriesByName(url, 'resource').slice(-1) as PerformanceResourceTiming[];
+  return newest?.nextHopProtocol || null;
+}
 
 /** Not every browser can iterate over a ReadableStream. */
 async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {

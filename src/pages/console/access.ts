@@ -4,6 +4,7 @@
  * explain refusals; the bridge decides whether the token is good.
  */
 import { createHttp, type Http } from '../../client/http.ts';
+import { ALL_TENANTS } from '../../contract/rooms.ts';
 import { createChanges, type Model, storedValue } from './model.ts';
 
 /** The page is `{base}/console`, and every URL that it uses is relative to the base. */
@@ -13,6 +14,8 @@ const setting = (name: string): string | undefined =>
 export const SOCKET_PATH = setting('socket-path') ?? '/socket.io';
 /** The kinds that the bridge declares. */
 export const ROOM_KINDS = (setting('room-kinds') ?? '').split(',').filter((kind) => kind !== '');
+/** Whether the bridge asks for tokens at all (`AUTH_MODE`). */
+export const NEEDS_TOKENS = setting('auth-mode') !== 'none';
 
 /** Longest wait for an answer. The bridge answers within 5 s even if its log hangs. */
 const TIMEOUT_MS = 8_000;
@@ -60,6 +63,7 @@ export function createAccess(): Access {
           .trim()
           .replace(/^bearer\s+/i, '') || null;
       stored.set(token);
+      lastTenant = null;
       http = createHttp(BASE, token ?? undefined);
       changes.notify();
     },
@@ -81,7 +85,24 @@ function claimsOf(token: string): Claims | null {
   }
 }
 
-/** The tenant that a form starts with: the token's, if it names one. */
+/** Whether this operator can listen to rooms, as far as the page can tell: a token for all tenants cannot. */
+export function canListen({ claims }: Access): boolean {
+  return claims === null || (claims.scopes.includes('subscribe') && !claims.tenants.includes(ALL_TENANTS));
+}
+
+let lastTenant: string | null = null;
+
+/** Keeps the tenant of a form for the next one, until the token changes. */
+export function rememberTenant(id: string): void {
+  lastTenant = id;
+}
+
+/**
+ * The tenant that a form starts with: the token's, if it names one, else the one of the form before. The first is
+ * `console`, which is nobody's: a test event must not reach customers because somebody pressed a button to see it work.
+ */
 export function defaultTenant({ claims }: Access): string {
-  return claims?.tenants.find((id) => id !== '*') ?? 'console';
+  const own = claims?.tenants.filter((id) => id !== ALL_TENANTS) ?? [];
+  if (own.length > 0) return own.find((id) => id === lastTenant) ?? (own[0] as string);
+  return lastTenant ?? 'console';
 }

@@ -1,15 +1,16 @@
 /**
- * The model of the parity view: compares what four stock clients receive of one room, event by event.
+ * The model of the view Compare: compares what four stock clients receive of one room, event by event.
  *
  * All clients start after the same cursor, so their counts compare: an event that one of them has not received, it has
  * missed; a missed event that arrives after a cut, it has caught up. An event agrees when all four clients received the
  * same bytes of it, exactly once.
  */
+import type { RoomcastError } from '../../client/http.ts';
 import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
 import { idField, idOf, kindOf, type Room } from '../../contract/rooms.ts';
 import type { Access } from './access.ts';
 import { createChanges, type Model, type Mutable } from './model.ts';
-import { type ClientState, createPasses, openStockClient, type StockClient } from './stock-clients.ts';
+import { type ClientState, createPasses, openStockClient, type ResumeKind, type StockClient } from './stock-clients.ts';
 import { publish, sampleTicket, TICKETS_UPDATED } from './test-events.ts';
 
 export interface Arrival {
@@ -42,13 +43,13 @@ export interface ClientSummary {
   readonly duplicates: number;
   readonly outOfOrder: number;
   readonly resets: number;
-  readonly lastResume: { readonly missed: number; readonly caughtUp: number; readonly how: string } | null;
+  readonly lastResume: { readonly missed: number; readonly caughtUp: number; readonly how: ResumeKind | null } | null;
 }
 
 export interface Comparison extends Model {
   /** Null while the clients are closed. */
   readonly room: Room | null;
-  readonly error: Error | null;
+  readonly error: RoomcastError | null;
   readonly clients: readonly ClientSummary[];
   /** Newest first. */
   readonly events: readonly ComparedEvent[];
@@ -80,7 +81,7 @@ interface Tally {
   lastCursor: string;
   isAway: boolean;
   wasOpen: boolean;
-  resume: { missed: number; receivedBefore: number; how: string } | null;
+  resume: { missed: number; receivedBefore: number; how: ResumeKind | null } | null;
   client: StockClient | null;
 }
 
@@ -147,7 +148,9 @@ export function createComparison(access: Access): Comparison {
       for (const [transport, tally] of tallies) {
         tally.client = openStockClient(transport, options, {
           onEvent: (event, at, text) => addArrival(transport, tally, event, at, text),
-          onState: (state, detail) => setState(tally, state, detail),
+          onOpen: (how) => opened(tally, how),
+          onCut: () => away(tally, 'cut', ''),
+          onDown: (reason = '') => away(tally, 'down', reason),
           onReset: () => {
             tally.resets++;
             changes.notify();
@@ -157,7 +160,7 @@ export function createComparison(access: Access): Comparison {
     } catch (problem) {
       if (signal.aborted) return;
       stop();
-      model.error = problem as Error;
+      model.error = problem as RoomcastError;
     }
     changes.notify();
   }
@@ -212,21 +215,26 @@ export function createComparison(access: Access): Comparison {
     changes.notify();
   }
 
-  function setState(tally: Tally, state: ClientState, detail: string | undefined): void {
-    if (state === 'open') {
-      if (tally.isAway) resumed(tally);
-      if (tally.resume !== null && detail !== undefined) tally.resume.how = detail;
-      tally.wasOpen = true;
-    } else if (tally.wasOpen) tally.isAway = true;
+  function opened(tally: Tally, how: ResumeKind | null): void {
+    if (tally.isAway) resumed(tally);
+    if (tally.resume !== null && how !== null) tally.resume.how = how;
+    tally.wasOpen = true;
+    tally.state = 'open';
+    tally.reason = '';
+    changes.notify();
+  }
+
+  function away(tally: Tally, state: 'cut' | 'down', reason: string): void {
+    if (tally.wasOpen) tally.isAway = true;
     // After a cut the client also reports that it is down; the cut is the better word.
     if (!(state === 'down' && tally.state === 'cut')) tally.state = state;
-    tally.reason = state === 'down' ? (detail ?? '') : '';
+    tally.reason = reason;
     changes.notify();
   }
 
   function resumed(tally: Tally): void {
     tally.isAway = false;
-    tally.resume = { missed: Math.max(0, seen - tally.received), receivedBefore: tally.received, how: '' };
+    tally.resume = { missed: Math.max(0, seen - tally.received), receivedBefore: tally.received, how: null };
   }
 
   function stop(): void {
@@ -250,7 +258,7 @@ export function createComparison(access: Access): Comparison {
     changes.notify();
     // Only the compared room hears the test events.
     const rooms = [room];
-    const ids = { tenantId, ticketId: 'parity-test' };
+    const ids = { tenantId, ticketId: 'compare-test' };
     try {
       while (progress.sent < progress.of && !signal.aborted) {
         const sentAtMs = performance.now();
@@ -264,7 +272,7 @@ export function createComparison(access: Access): Comparison {
         await new Promise((resolve) => setTimeout(resolve, TEST_EVENT_MS));
       }
     } catch (problem) {
-      if (!signal.aborted) model.error = problem as Error;
+      if (!signal.aborted) model.error = problem as RoomcastError;
     }
     if (model.publishing === progress) model.publishing = null;
     changes.notify();

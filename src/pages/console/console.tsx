@@ -1,145 +1,201 @@
 /**
- * `/console`: what the bridge does right now, for the people who run it. It is a client of the bridge like any other:
- * statistics from `GET /stats`, events through `roomcast/client`, and nothing from any other origin.
+ * `/console`: why a user sees nothing, and what the bridge does right now, for the people who support and run it. It is a
+ * client of the bridge like any other: it reads the bridge's routes, receives events through `roomcast/client`, and loads
+ * nothing from any other origin.
  */
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Room } from '../../contract/rooms.ts';
+import { LANGUAGES } from '../../check/texts.ts';
+import { LANGUAGE_NAMES, language } from '../language.ts';
 import { createAccess } from './access.ts';
+import { Compare } from './compare.tsx';
 import { createComparison } from './comparison.ts';
-import { State } from './elements.tsx';
-import { TRANSPORT_LABELS } from './format.ts';
-import { createLiveTail, isRefused, type TailEvent } from './live-tail.ts';
+import { Notice, Select, State, useNow } from './elements.tsx';
+import { Find } from './find.tsx';
+import { createFinder } from './finder.ts';
+import { dateAndTime, relativeTime, TRANSPORT_LABELS } from './format.ts';
+import { Icon } from './icons.tsx';
+import { Live } from './live.tsx';
+import { createLiveTail, isRefused } from './live-tail.ts';
+import { Log } from './log.tsx';
+import { createLogReader } from './log-reader.ts';
 import { useModels } from './model.ts';
 import { Overview } from './overview.tsx';
-import { Parity } from './parity.tsx';
 import { Publish } from './publish.tsx';
+import { goTo, route, VIEWS } from './route.ts';
+import { createServerState } from './server-state.ts';
 import { createStatsFeed } from './stats.ts';
-import { Tail, TailList, TailRooms } from './tail.tsx';
 import { CANONICAL, readEventNames } from './test-events.ts';
-import { createThemeChoice, THEMES, type Theme } from './theme.ts';
+import { frameTexts } from './texts/frame.ts';
+import { createThemeChoice, THEMES } from './theme.ts';
 import { TokenPanel } from './token.tsx';
-
-const VIEWS = { overview: 'Overview', tail: 'Tail', publish: 'Publish', parity: 'Parity' } as const;
-type View = keyof typeof VIEWS;
 
 const theme = createThemeChoice();
 const access = createAccess();
 const feed = createStatsFeed(access);
+const server = createServerState(feed);
 const tail = createLiveTail(access);
 const comparison = createComparison(access);
-
-const viewOf = (hash: string): View => (Object.keys(VIEWS) as View[]).find((name) => hash === `#${name}`) ?? 'overview';
+const finder = createFinder(access);
+const logReader = createLogReader(access);
 
 function Console() {
-  useModels(access);
-  const [view, setView] = useState(viewOf(location.hash));
+  useModels(access, language, route, server);
   const [eventNames, setEventNames] = useState<readonly string[]>(CANONICAL);
   const heading = useRef<HTMLHeadingElement>(null);
+  const t = frameTexts();
+  const { view } = route.current;
 
+  const shown = useRef(view);
   useEffect(() => {
-    const follow = (): void => {
-      setView(viewOf(location.hash));
-      heading.current?.focus();
-    };
-    addEventListener('hashchange', follow);
-    return () => removeEventListener('hashchange', follow);
-  }, []);
+    if (shown.current !== view) ((startsInSearch ? searchField() : null) ?? heading.current)?.focus();
+    shown.current = view;
+    startsInSearch = false;
+  }, [view]);
+  useEffect(() => {
+    document.title = `${t.views[view]} · Roomcast`;
+  }, [view, t]);
   useEffect(() => {
     // Should this fail, the names that every bridge accepts remain.
     readEventNames(access).then(setEventNames, () => {});
   }, []);
+  useEffect(focusSearchOnSlash, []);
 
   return (
     <>
+      {/* No link: the address names a view. */}
+      <button type="button" class="skip" onClick={() => heading.current?.focus()}>
+        {t.skip}
+      </button>
       <Header />
-      <nav aria-label="Views">
-        {Object.entries(VIEWS).map(([name, label]) => (
+      <nav aria-label={t.navigation}>
+        {VIEWS.map((name) => (
           <a key={name} href={`#${name}`} aria-current={view === name ? 'page' : undefined}>
-            {label}
+            <Icon of={name} />
+            {t.views[name]}
           </a>
         ))}
       </nav>
-      <main>
-        <h2 ref={heading} tabIndex={-1} class="hidden">
-          {VIEWS[view]}
+      <main data-view={view} data-away={server.isAway}>
+        <h2 ref={heading} tabIndex={-1}>
+          {t.views[view]}
         </h2>
+        {server.isAway && <Away />}
         <TokenPanel access={access} feed={feed} />
-        {view === 'overview' && <Overview feed={feed} theme={theme} openTail={openTail} />}
-        {view === 'tail' && <Tail tail={tail} feed={feed} eventNames={eventNames} />}
-        {view === 'publish' && <PublishView eventNames={eventNames} />}
-        {view === 'parity' && <Parity access={access} comparison={comparison} eventNames={eventNames} />}
+        {view === 'find' && <Find access={access} feed={feed} finder={finder} />}
+        {view === 'log' && <Log access={access} feed={feed} reader={logReader} eventNames={eventNames} />}
+        {view === 'overview' && <Overview access={access} feed={feed} theme={theme} />}
+        {view === 'live' && <Live tail={tail} feed={feed} eventNames={eventNames} />}
+        {view === 'publish' && <Publish access={access} feed={feed} tail={tail} eventNames={eventNames} />}
+        {view === 'compare' && <Compare access={access} comparison={comparison} eventNames={eventNames} />}
+        <footer class="note">
+          <p>
+            <a href="check">{t.check}</a> {t.checkNote}
+          </p>
+          <p>
+            <a href="docs">{t.reference}</a>
+          </p>
+        </footer>
       </main>
-      <footer class="note">
-        A customer gets no updates? Open the <a href="check">connection check</a> on their device. For developers: the
-        API <a href="docs">reference</a>.
-      </footer>
     </>
   );
+}
+
+const searchField = (): HTMLElement | null => document.querySelector('[data-shortcut="/"]');
+/** Whether the next view starts in its search. */
+let startsInSearch = false;
+
+/** The key `/` brings the focus to the field that has it as its shortcut, or to Find, which has such a field. */
+function focusSearchOnSlash(): () => void {
+  const onKey = (event: KeyboardEvent): void => {
+    const { key, ctrlKey, metaKey, altKey, target } = event;
+    const isTyping = (target as Element).closest('input, textarea, select, dialog, [contenteditable]') !== null;
+    if (key !== '/' || ctrlKey || metaKey || altKey || isTyping) return;
+    event.preventDefault();
+    const search = searchField();
+    search?.focus();
+    startsInSearch = search === null;
+    if (startsInSearch) goTo('find');
+  };
+  addEventListener('keydown', onKey);
+  return () => removeEventListener('keydown', onKey);
 }
 
 /** On every view; screen readers announce changes of the two states. */
 function Header() {
   useModels(feed, tail, theme);
+  const t = frameTexts();
   return (
     <header>
       <h1>
-        Roomcast <span class="note">console</span>
+        <a href="#find">Roomcast</a>
       </h1>
-      <p class="statuses" role="status">
-        <ServerState />
-        <TailState />
+      <p class="statuses" role="status" data-server={feed.state}>
+        <ServerStatus />
+        <TailStatus />
       </p>
-      <label class="theme">
-        <span class="hidden">Theme</span>
-        <select value={theme.theme} onChange={(event) => theme.choose(event.currentTarget.value as Theme)}>
-          {THEMES.map((name) => (
-            <option key={name} value={name}>
-              {name === 'system' ? 'System theme' : name === 'light' ? 'Light' : 'Dark'}
-            </option>
-          ))}
-        </select>
-      </label>
+      <div class="settings">
+        <Select
+          label={t.language}
+          isLabelHidden
+          value={language.current}
+          onChoose={language.choose}
+          options={LANGUAGES.map((value) => ({ value, name: LANGUAGE_NAMES[value] }))}
+        />
+        <Select
+          label={t.theme}
+          isLabelHidden
+          value={theme.theme}
+          onChoose={theme.choose}
+          options={THEMES.map((value) => ({ value, name: t.themes[value] }))}
+        />
+      </div>
     </header>
   );
 }
 
-function ServerState() {
+function ServerStatus() {
   const { state, stats } = feed;
-  if (state === 'loading') return <State isGood={null}>Contacting the server</State>;
-  if (state === 'unreachable') return <State isGood={false}>Server does not answer, retrying</State>;
-  if (state === 'refused') return <State isGood={null}>Server up, no access to statistics</State>;
-  if (stats?.node.draining) return <State isGood={false}>Server is shutting down</State>;
-  if (stats?.log.healthy === false) return <State isGood={false}>Server up, but its log accepts no events</State>;
-  return <State isGood>Server up</State>;
+  const t = frameTexts().server;
+  if (state === 'loading') return <State tone="neutral">{t.loading}</State>;
+  if (state === 'unreachable') return <State tone="bad">{t.unreachable}</State>;
+  if (state === 'refused') return <State tone="neutral">{t.noAccess}</State>;
+  if (stats?.node.draining) return <State tone="bad">{t.draining}</State>;
+  if (stats?.log.healthy === false) return <State tone="bad">{t.logFailed}</State>;
+  return <State tone="good">{t.up}</State>;
 }
 
-function TailState() {
+/** Only while rooms are tailed: on another view it says that the tail goes on. */
+function TailStatus() {
   const { rooms, status } = tail;
   const { state, transport } = status;
-  if (rooms.length === 0) return <State isGood={null}>Tail: no rooms</State>;
-  if (rooms.every(isRefused)) return <State isGood={false}>Tail: refused</State>;
-  if (state !== 'live') return <State isGood={state === 'connecting' ? null : false}>Tail: {state}</State>;
-  const label = transport === null ? '' : ` over ${TRANSPORT_LABELS[transport === 'poll' ? 'longpoll' : transport]}`;
-  return <State isGood>Tail: live{label}</State>;
-}
-
-function PublishView({ eventNames }: { readonly eventNames: readonly string[] }) {
-  const [selected, setSelected] = useState<TailEvent | null>(null);
+  const t = frameTexts().tail;
+  if (rooms.length === 0) return null;
+  if (rooms.every(isRefused)) return <State tone="bad">{t.refused}</State>;
+  if (state !== 'live') return <State tone={state === 'connecting' ? 'neutral' : 'bad'}>{t[state]}</State>;
   return (
-    <div class="columns even">
-      <Publish access={access} tail={tail} eventNames={eventNames} />
-      <div class="stack">
-        <TailRooms tail={tail} feed={feed} />
-        <TailList tail={tail} eventNames={eventNames} selected={selected} select={setSelected} />
-      </div>
-    </div>
+    <State tone="good">
+      {t.live(transport === null ? '' : TRANSPORT_LABELS[transport === 'poll' ? 'longpoll' : transport])}
+    </State>
   );
 }
 
-function openTail(room: Room): void {
-  tail.add(room);
-  location.hash = '#tail';
+/** While the server is away, everything below is grey: it is old. */
+function Away() {
+  const nowMs = useNow(1_000);
+  const { answeredAtMs } = server;
+  const t = frameTexts();
+  const since =
+    answeredAtMs === null
+      ? t.neverAnswered
+      : t.away(relativeTime(answeredAtMs, nowMs), dateAndTime(answeredAtMs, nowMs));
+  return (
+    <Notice tone="bad" title={t.server.unreachable} isAnnounced={false}>
+      <p>
+        {since} {answeredAtMs !== null && t.awayNote}
+      </p>
+    </Notice>
+  );
 }
 
 render(<Console />, document.getElementById('page') as HTMLElement);

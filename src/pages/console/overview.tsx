@@ -1,358 +1,333 @@
-/** The overview: who is connected, how many events flow and how fast, and the state of the log, Redis and the nodes. */
+/**
+ * The Overview: what matters first (does the log take writes, are deliveries up to date, who is connected, are refusals
+ * rising), then the last minutes as charts, then the rooms, the refusals, the log and the nodes.
+ */
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
-import { TRANSPORTS } from '../../contract/names.ts';
-import type { Room } from '../../contract/rooms.ts';
-import type { RoomFigures, Stats } from '../../contract/stats.ts';
-import { Chart } from './chart.tsx';
-import { Fact, Scroll, State } from './elements.tsx';
-import { bytes, count, duration, milliseconds, NOTHING, rate, TRANSPORT_LABELS, timeOfDay } from './format.ts';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { TRANSPORTS, type TransportName } from '../../contract/names.ts';
+import type { OperatorPage, RefusalItem } from '../../contract/operating.ts';
+import type { Stats } from '../../contract/stats.ts';
+import { language } from '../language.ts';
+import type { Access } from './access.ts';
+import { Chart, type Series } from './chart.tsx';
+import { Badge, Button, Card, DataTable, EmptyState, Notice, Scroll, State, Time } from './elements.tsx';
+import { count, dateAndTime, milliseconds, rate, TRANSPORT_LABELS } from './format.ts';
+import { createHistoryFeed, type HistoryFeed, type Sample } from './history.ts';
 import { useModels } from './model.ts';
+import { LogCard, NodesCard } from './overview-nodes.tsx';
+import { Rooms } from './overview-rooms.tsx';
+import {
+  connectedVerdict,
+  deliveryVerdict,
+  logVerdict,
+  outages,
+  refusalVerdict,
+  type Verdict,
+} from './overview-verdicts.ts';
+import { hrefOf, replaceParameters, route } from './route.ts';
 import type { StatsFeed } from './stats.ts';
+import { overviewTexts } from './texts/overview.ts';
 import type { ThemeChoice } from './theme.ts';
 
 interface OverviewProps {
+  readonly access: Access;
   readonly feed: StatsFeed;
   readonly theme: ThemeChoice;
-  readonly openTail: (room: Room) => void;
 }
 
-export function Overview({ feed, theme, openTail }: OverviewProps) {
-  useModels(feed);
-  const { stats, history, state, error } = feed;
+/** Minutes that the charts show. */
+const RANGES = [5, 15, 60] as const;
+type Range = (typeof RANGES)[number];
+
+export function Overview({ access, feed, theme }: OverviewProps) {
+  useModels(feed, language, route);
+  const [hour] = useState(() => createHistoryFeed(access, 10));
+  useEffect(() => hour.follow(), [hour]);
+  useModels(hour);
+  const { stats, state } = feed;
+  const failedAtMs = useRef<number | null>(null);
   if (stats === null) return <NoStats state={state} />;
-  const now = history.at(-1);
-  const instants = history.map(({ atMs }) => atMs);
+  if (stats.log.healthy && stats.log.reached) failedAtMs.current = null;
+  else failedAtMs.current ??= Date.parse(stats.at);
+  const { samples } = hour;
+  const log = logVerdict(stats, samples, failedAtMs.current);
   return (
     <>
-      {state === 'unreachable' && (
-        <p class="fault">
-          These numbers are from {timeOfDay(Date.parse(stats.at))}. {error?.message}
-        </p>
-      )}
-      <Tiles stats={stats} published={now?.published ?? null} delivered={now?.delivered ?? null} />
-      <div class="charts">
-        <Chart
-          title="Events per second"
-          instants={instants}
-          series={[
-            { label: 'Published', color: '--series-1', values: history.map(({ published }) => published) },
-            { label: 'Delivered', color: '--series-2', values: history.map(({ delivered }) => delivered) },
-          ]}
-          format={rate}
-          empty="Waiting for data…"
-          theme={theme}
-        />
-        <Chart
-          title="Delivery lag"
-          instants={instants}
-          series={[
-            { label: 'Median', color: '--series-1', values: history.map(({ p50 }) => p50) },
-            { label: '99th percentile', color: '--series-2', values: history.map(({ p99 }) => p99) },
-          ]}
-          format={milliseconds}
-          empty="No deliveries to show"
-          theme={theme}
-        />
-      </div>
-      <div class="columns">
-        <Rooms rooms={stats.rooms} openTail={openTail} />
+      <Verdicts stats={stats} samples={samples} log={log} />
+      <Charts access={access} hour={hour} stats={stats} theme={theme} />
+      <div class="columns even details">
+        <Rooms access={access} rooms={stats.rooms} />
         <div class="stack">
-          <Log log={stats.log} />
-          {stats.redis !== null && <Redis redis={stats.redis} />}
-          <Node stats={stats} />
+          <Refusals access={access} />
+          <LogCard stats={stats} verdict={log} />
+          <NodesCard stats={stats} samples={samples} />
         </div>
       </div>
-      {stats.nodes !== null && stats.nodes.length > 1 && <Nodes nodes={stats.nodes} here={stats.node.id} />}
     </>
   );
 }
 
 function NoStats({ state }: { readonly state: StatsFeed['state'] }) {
-  if (state === 'loading') return <p class="empty">Loading statistics…</p>;
-  if (state === 'unreachable') return <p class="empty">The server does not answer. The page keeps trying.</p>;
-  return (
-    <p class="empty">
-      Statistics need a token with the scope <code>admin</code>. The other views work without it: the tail needs{' '}
-      <code>subscribe</code>, publishing needs <code>publish</code>.
-    </p>
-  );
+  const t = overviewTexts();
+  if (state === 'loading') return <EmptyState title={t.loading} />;
+  if (state === 'unreachable') return <EmptyState title={t.away}>{t.awayNext}</EmptyState>;
+  return <EmptyState title={t.refused}>{t.refusedNext}</EmptyState>;
 }
 
-interface TilesProps {
+interface VerdictsProps {
   readonly stats: Stats;
-  readonly published: number | null;
-  readonly delivered: number | null;
+  readonly samples: readonly Sample[];
+  readonly log: Verdict;
 }
 
-function Tiles({ stats, published, delivered }: TilesProps) {
-  const { connections, publishes, deliveryLag, log } = stats;
-  const all = TRANSPORTS.reduce((sum, name) => sum + connections[name], 0);
-  const { failed, rejected, duplicate } = publishes;
+function Verdicts({ stats, samples, log }: VerdictsProps) {
+  const t = overviewTexts();
+  const { connections } = stats;
+  const refusals = refusalVerdict(samples);
   return (
-    <div class="tiles">
-      <section class="tile wide" aria-labelledby="tile-connections">
-        <h3 id="tile-connections">Connections</h3>
-        <p class="figure">{count(all)}</p>
-        <dl class="row">
-          {TRANSPORTS.map((name) => (
+    <section aria-label={t.state} class="verdicts">
+      <VerdictCard title={t.log.title} verdict={log} />
+      <VerdictCard title={t.fanout.title} verdict={deliveryVerdict(stats, samples)} />
+      <VerdictCard title={t.connected.title} verdict={connectedVerdict(stats, samples)}>
+        <dl class="shares">
+          {TRANSPORTS.filter((name) => connections[name] > 0).map((name) => (
             <div key={name}>
               <dt>{TRANSPORT_LABELS[name]}</dt>
               <dd>{count(connections[name])}</dd>
             </div>
           ))}
         </dl>
-      </section>
-      <Tile title="Published" figure={rate(published)}>
-        {count(publishes.accepted)} accepted
-        {duplicate > 0 && `, ${count(duplicate)} duplicate`}
-        {rejected > 0 && `, ${count(rejected)} rejected`}
-        {failed > 0 && <strong class="bad">, {count(failed)} failed</strong>}
-      </Tile>
-      <Tile title="Delivered" figure={rate(delivered)}>
-        {count(TRANSPORTS.reduce((sum, name) => sum + stats.deliveries[name], 0))} since start
-        {stats.slowConsumers > 0 && `, ${count(stats.slowConsumers)} slow consumers cut`}
-      </Tile>
-      <Tile title="Delivery lag, p99" figure={milliseconds(deliveryLag.recent.p99Seconds)}>
-        {deliveryLag.recent.count === 0
-          ? 'no deliveries in the last minute'
-          : `median ${milliseconds(deliveryLag.recent.p50Seconds)}, last minute`}
-      </Tile>
-      <Tile title="Records kept" figure={log.records === null ? NOTHING : count(log.records)}>
-        {log.bytes === null ? 'in the log' : `${bytes(log.bytes)} in the log`}
-      </Tile>
-    </div>
-  );
-}
-
-interface TileProps {
-  readonly title: string;
-  readonly figure: string;
-  readonly children: ComponentChildren;
-}
-
-function Tile({ title, figure, children }: TileProps) {
-  const id = `tile-${title.toLowerCase().replaceAll(/[^a-z]+/g, '-')}`;
-  return (
-    <section class="tile" aria-labelledby={id}>
-      <h3 id={id}>{title}</h3>
-      <p class="figure">{figure}</p>
-      <p class="note">{children}</p>
+      </VerdictCard>
+      <VerdictCard title={t.refusals.title} verdict={refusals}>
+        {refusals.tone !== 'good' && <a href={hrefOf('find')}>{t.refusals.find}</a>}
+      </VerdictCard>
     </section>
   );
 }
 
-function Rooms({ rooms, openTail }: Pick<OverviewProps, 'openTail'> & { readonly rooms: Stats['rooms'] }) {
-  const [order, setOrder] = useState<'listeners' | 'events'>('events');
-  const { byListeners, byEvents } = rooms;
-  const { top } = order === 'listeners' ? byListeners : byEvents;
-  const others = order === 'listeners' ? byListeners.others : byEvents.others;
-  const hasTenants = top.some(({ tenantId }) => tenantId !== null);
-  const span = duration(byEvents.seconds + 0.5);
-  const header = (name: 'listeners' | 'events', label: string) => (
-    <th scope="col" class="number" aria-sort={order === name ? 'descending' : 'none'}>
-      <button type="button" class="sort" onClick={() => setOrder(name)}>
-        {label}
-        <span aria-hidden="true">{order === name ? ' ▾' : ''}</span>
-      </button>
-    </th>
-  );
+interface VerdictCardProps {
+  readonly title: string;
+  readonly verdict: Verdict;
+  readonly children?: ComponentChildren;
+}
+
+function VerdictCard({ title, verdict: { tone, says, remark }, children }: VerdictCardProps) {
   return (
-    <section class="panel" aria-labelledby="rooms">
-      <h3 id="rooms">Rooms</h3>
-      {top.length === 0 ? (
-        <p class="empty">
-          {order === 'listeners' ? 'No listeners on this node.' : `No events in the last ${span}.`}{' '}
-          <button type="button" class="link" onClick={() => setOrder(order === 'listeners' ? 'events' : 'listeners')}>
-            {order === 'listeners' ? 'Show rooms with traffic' : 'Show rooms with listeners'}
-          </button>
-        </p>
-      ) : (
-        <Scroll label="Rooms">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Room</th>
-                {hasTenants && <th scope="col">Tenant</th>}
-                {header('listeners', 'Listeners')}
-                {header('events', `Events, last ${span}`)}
-              </tr>
-            </thead>
-            <tbody>
-              {top.map((room) => (
-                <RoomRow
-                  key={`${room.tenantId}\n${room.room}`}
-                  figures={room}
-                  hasTenants={hasTenants}
-                  openTail={openTail}
-                />
-              ))}
-            </tbody>
-          </table>
+    <Card title={title} class="verdict-card">
+      <p class="says">
+        <State tone={tone}>{says}</State>
+      </p>
+      <p class="note">{remark}</p>
+      {children}
+    </Card>
+  );
+}
+
+interface ChartsProps {
+  readonly access: Access;
+  readonly hour: HistoryFeed;
+  readonly stats: Stats;
+  readonly theme: ThemeChoice;
+}
+
+function Charts({ access, hour, stats, theme }: ChartsProps) {
+  const texts = overviewTexts();
+  const t = texts.charts;
+  const range: Range = RANGES.find((minutes) => String(minutes) === route.current.parameters.range) ?? 15;
+  const [minutes] = useState(() => createHistoryFeed(access, 1));
+  useEffect(() => (range === 5 ? minutes.follow() : undefined), [minutes, range]);
+  useModels(minutes);
+  const [quantile, setQuantile] = useState<'p99' | 'p50'>('p99');
+  const { samples, node } = range === 5 ? minutes : hour;
+  const spanMs = range * 60_000;
+  const instants = samples.map(({ atMs }) => atMs);
+  const marks = outages(samples);
+  const isShort = node !== null && Date.parse(node.startedAt) > Date.now() - spanMs;
+  const host = stats.nodes !== null && stats.nodes.length > 1 ? nameOf(stats, node?.id) : null;
+  const shared = { instants, spanMs, marks, theme };
+  const series = (label: string, color: string, value: (sample: Sample) => number | null): Series => ({
+    label,
+    color,
+    values: samples.map(value),
+  });
+  return (
+    <section class="history" aria-labelledby="history">
+      <div class="bar">
+        <h3 id="history">{host === null ? t.title : t.titleOf(host)}</h3>
+        {/* biome-ignore lint/a11y/useSemanticElements: a fieldset is no flex item in every browser */}
+        <div class="ranges" role="group" aria-label={texts.range}>
+          {RANGES.map((minutes) => (
+            <Button
+              key={minutes}
+              isPressed={minutes === range}
+              onClick={() => replaceParameters({ ...route.current.parameters, range: String(minutes) })}
+            >
+              {texts.minutes(minutes)}
+            </Button>
+          ))}
+        </div>
+      </div>
+      <p class="note">
+        {isShort && node !== null && t.began(dateAndTime(Date.parse(node.startedAt)))} {marks.length > 0 && t.marked}
+      </p>
+      <div class="charts">
+        <Chart
+          {...shared}
+          title={t.accepted}
+          note={t.acceptedNote}
+          series={[series(t.accepted, '--series-1', ({ accepted }) => accepted)]}
+          format={rate}
+          empty={t.waiting}
+        />
+        <Chart
+          {...shared}
+          title={t.delivered}
+          note={t.deliveredNote}
+          series={byTransport(samples, ({ delivered }) => delivered)}
+          format={rate}
+          empty={samples.length === 0 ? t.waiting : t.noDeliveries}
+        />
+        <Chart
+          {...shared}
+          title={t.lag}
+          note={
+            <>
+              {quantile === 'p99' ? t.lagP99 : t.lagP50}{' '}
+              <button type="button" class="link" onClick={() => setQuantile(quantile === 'p99' ? 'p50' : 'p99')}>
+                {quantile === 'p99' ? t.showP50 : t.showP99}
+              </button>
+            </>
+          }
+          series={byTransport(samples, (sample) => sample[quantile])}
+          format={milliseconds}
+          empty={samples.length === 0 ? t.waiting : t.noLag}
+        />
+        <Chart
+          {...shared}
+          title={t.connections}
+          series={byTransport(samples, ({ connections }) => connections)}
+          format={whole}
+          isCount
+          empty={samples.length === 0 ? t.waiting : t.noConnections}
+        />
+        <Chart
+          {...shared}
+          title={t.trouble}
+          note={t.perPoint(range === 5 ? 1 : 10)}
+          series={[
+            series(t.refused, '--series-2', ({ refused }) => refused),
+            series(t.slowConsumers, '--series-4', ({ slowConsumers }) => slowConsumers),
+            series(t.resets, '--series-1', ({ resets }) => resets),
+          ]}
+          format={whole}
+          isCount
+          empty={t.waiting}
+        />
+        <Chart
+          {...shared}
+          title={t.loop}
+          note={t.loopNote}
+          series={[series(t.longestTurn, '--series-1', ({ loopMaxSeconds }) => loopMaxSeconds)]}
+          format={milliseconds}
+          empty={t.waiting}
+        />
+      </div>
+    </section>
+  );
+}
+
+const whole = (value: number | null): string => (value === null ? '–' : count(value));
+
+/** Only the transports that were used, so that a quiet chart stays quiet; each always has its own colour. */
+function byTransport(
+  samples: readonly Sample[],
+  of: (sample: Sample) => Readonly<Record<TransportName, number | null>>,
+): Series[] {
+  return TRANSPORTS.map((name, index) => ({
+    label: TRANSPORT_LABELS[name],
+    color: `--series-${index + 1}`,
+    values: samples.map((sample) => of(sample)[name]),
+  })).filter(({ values }) => values.some((value) => value !== null && value > 0));
+}
+
+function nameOf({ nodes }: Stats, id: string | undefined): string | null {
+  const node = nodes?.find((other) => other.id === id);
+  return node === undefined ? null : `${node.host} ${node.pid}`;
+}
+
+const REFUSALS_MS = 5_000;
+const MAX_REFUSALS = 100;
+const MAX_GROUPS = 6;
+
+function Refusals({ access }: { readonly access: Access }) {
+  const t = overviewTexts().refusals;
+  const [page, setPage] = useState<OperatorPage<RefusalItem> | null>(null);
+  const [fault, setFault] = useState<string | null>(null);
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let isOver = false;
+    async function ask(): Promise<void> {
+      try {
+        const next = await access.request<OperatorPage<RefusalItem>>('refusals', { query: { limit: MAX_REFUSALS } });
+        if (isOver) return;
+        setPage(next);
+        setFault(null);
+      } catch (error) {
+        if (isOver) return;
+        // While the server is away, the frame says so.
+        const { status, message } = error as { readonly status: number | null; readonly message: string };
+        setFault(status === 403 ? message : null);
+      }
+      timer = setTimeout(() => void ask(), REFUSALS_MS);
+    }
+    void ask();
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [access]);
+  return (
+    <Card title={t.newest} note={t.newestNote} class="refusals">
+      {fault !== null && <Notice tone="warn">{fault}</Notice>}
+      {page !== null && page.items.length === 0 && <EmptyState title={t.empty}>{t.emptyNote}</EmptyState>}
+      {page !== null && page.items.length > 0 && (
+        <Scroll label={t.newest}>
+          <DataTable
+            label={t.newest}
+            columns={[
+              { title: t.who, value: ({ item }) => <Who of={item} /> },
+              { title: t.what, value: ({ item }) => <bdi>{item.what}</bdi> },
+              {
+                title: t.why,
+                value: ({ item, times }) => (
+                  <span title={item.message}>
+                    <Badge tone="warn">{item.code}</Badge> {times > 1 && `× ${count(times)}`}
+                  </span>
+                ),
+              },
+              { title: t.when, value: ({ item }) => <Time at={item.at} /> },
+            ]}
+            rows={groupsOf(page.items)}
+            keyOf={({ key }) => key}
+          />
         </Scroll>
       )}
-      {others.rooms > 0 && (
-        <p class="note">
-          and {count(others.rooms)} more rooms with{' '}
-          {'listeners' in others ? `${count(others.listeners)} listeners` : `${count(others.events)} events`}
-        </p>
-      )}
-    </section>
+    </Card>
   );
 }
 
-interface RoomRowProps {
-  readonly figures: RoomFigures;
-  readonly hasTenants: boolean;
-  readonly openTail: (room: Room) => void;
+/** The same refusals of the same person are one row, with the newest of them. */
+function groupsOf(items: readonly RefusalItem[]) {
+  const groups = Map.groupBy(items, ({ sub, address, what, code }) => JSON.stringify([sub ?? address, what, code]));
+  return [...groups]
+    .slice(0, MAX_GROUPS)
+    .map(([key, same]) => ({ key, item: same[0] as RefusalItem, times: same.length }));
 }
 
-function RoomRow({ figures: { room, tenantId, listeners, events }, hasTenants, openTail }: RoomRowProps) {
+function Who({ of: { sub, address } }: { readonly of: RefusalItem }) {
   return (
-    <tr>
-      <th scope="row" class="name">
-        <button type="button" class="link" title={`Tail ${room}`} onClick={() => openTail(room as Room)}>
-          <bdi>{room}</bdi>
-        </button>
-      </th>
-      {hasTenants && (
-        <td class="name">
-          <bdi>{tenantId}</bdi>
-        </td>
-      )}
-      <td class="number">{count(listeners)}</td>
-      <td class="number">{count(events)}</td>
-    </tr>
-  );
-}
-
-function Log({ log }: { readonly log: Stats['log'] }) {
-  const { engine, healthy, reached, records, oldest, newest } = log;
-  return (
-    <section class="panel" aria-labelledby="log">
-      <h3 id="log">Log</h3>
-      <dl class="facts">
-        <Fact name="Engine">{engine === 'redis' ? 'Redis' : 'SQLite'}</Fact>
-        <Fact name="State">
-          <State isGood={healthy && reached}>
-            {!reached ? 'does not answer' : healthy ? 'accepts events' : 'accepts no events'}
-          </State>
-        </Fact>
-        <Fact name="Records">{records === null ? NOTHING : count(records)}</Fact>
-        <Fact name={engine === 'redis' ? 'Redis memory' : 'File size'}>{bytes(log.bytes)}</Fact>
-        <Fact name="Oldest">
-          <Edge edge={oldest} />
-        </Fact>
-        <Fact name="Newest">
-          <Edge edge={newest} />
-        </Fact>
-      </dl>
-    </section>
-  );
-}
-
-function Edge({ edge }: { readonly edge: Stats['log']['oldest'] }) {
-  if (edge === null) return <>{NOTHING}</>;
-  return (
-    <>
-      <time dateTime={edge.at} title={edge.at}>
-        {duration((Date.now() - Date.parse(edge.at)) / 1000)} ago
-      </time>{' '}
-      <code>{edge.cursor}</code>
-    </>
-  );
-}
-
-function Redis({ redis: { reached, takesWrites, tailLag } }: { readonly redis: NonNullable<Stats['redis']> }) {
-  return (
-    <section class="panel" aria-labelledby="redis">
-      <h3 id="redis">Redis</h3>
-      <dl class="facts">
-        <Fact name="Connection">
-          <State isGood={reached}>{reached ? 'answers' : 'does not answer'}</State>
-        </Fact>
-        <Fact name="Writes">
-          <State isGood={takesWrites}>{takesWrites ? 'accepted' : 'refused'}</State>
-        </Fact>
-        <Fact name="Tail lag, last minute">
-          {tailLag.count === 0
-            ? 'no records'
-            : `median ${milliseconds(tailLag.p50Seconds)}, 99th percentile ${milliseconds(tailLag.p99Seconds)}`}
-        </Fact>
-      </dl>
-    </section>
-  );
-}
-
-function Node({ stats: { node, replayed, resets } }: { readonly stats: Stats }) {
-  return (
-    <section class="panel" aria-labelledby="node">
-      <h3 id="node">This node</h3>
-      <dl class="facts">
-        {node.host !== null && (
-          <Fact name="Host">
-            <bdi>{node.host}</bdi>, process {node.pid}
-          </Fact>
-        )}
-        <Fact name="Version">{node.version}</Fact>
-        <Fact name="Uptime">
-          {duration(node.uptimeSeconds)}
-          {node.draining && <strong class="bad">, draining</strong>}
-        </Fact>
-        <Fact name="Event-loop lag">
-          mean {milliseconds(node.eventLoopLag.meanSeconds)}, 99th percentile{' '}
-          {milliseconds(node.eventLoopLag.p99Seconds)}
-        </Fact>
-        <Fact name="Memory">
-          {bytes(node.memory.rssBytes)}, heap {bytes(node.memory.heapUsedBytes)}
-        </Fact>
-        <Fact name="Replayed records">{count(replayed)}</Fact>
-        <Fact name="Resets sent">{count(resets)}</Fact>
-      </dl>
-    </section>
-  );
-}
-
-function Nodes({ nodes, here }: { readonly nodes: NonNullable<Stats['nodes']>; readonly here: string }) {
-  const inOrder = [...nodes].sort((a, b) => (`${a.host} ${a.pid}` < `${b.host} ${b.pid}` ? -1 : 1));
-  return (
-    <section class="panel" aria-labelledby="nodes">
-      <h3 id="nodes">Nodes that share this log</h3>
-      <Scroll label="Nodes">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Node</th>
-              <th scope="col">Version</th>
-              {TRANSPORTS.map((name) => (
-                <th key={name} scope="col" class="number">
-                  {TRANSPORT_LABELS[name]}
-                </th>
-              ))}
-              <th scope="col" class="number">
-                Uptime
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {inOrder.map(({ id, host, pid, version, connections, startedAt }) => (
-              <tr key={id}>
-                <th scope="row" class="name">
-                  <bdi>{host}</bdi> {pid}
-                  {id === here && ' (this node)'}
-                </th>
-                <td>{version}</td>
-                {TRANSPORTS.map((name) => (
-                  <td key={name} class="number">
-                    {count(connections[name])}
-                  </td>
-                ))}
-                <td class="number">{duration((Date.now() - Date.parse(startedAt)) / 1000)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </Scroll>
-    </section>
+    <a href={hrefOf('find', { q: sub === null ? address : `user:${sub}` })}>
+      <bdi>{sub ?? address}</bdi>
+    </a>
   );
 }

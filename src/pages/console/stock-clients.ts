@@ -11,11 +11,17 @@ import { type Access, BASE, SOCKET_PATH } from './access.ts';
 /** `cut`: by the button. `down`: for another reason. */
 export type ClientState = 'connecting' | 'open' | 'cut' | 'down';
 
+/** How a client continued after it was away. */
+export type ResumeKind = 'recovered' | 'rejoined' | 'lastId' | 'cursor';
+
 export interface ClientEvents {
   /** `text` is the payload's JSON text, byte for byte. */
   onEvent(event: string, cursor: string, text: string): void;
-  /** `detail` says how the client resumed, or why it is down. */
-  onState(state: ClientState, detail?: string): void;
+  /** Null at the first connection. */
+  onOpen(how: ResumeKind | null): void;
+  onCut(): void;
+  /** The words of the client or of the bridge, if it has any. */
+  onDown(reason?: string): void;
   /** The log no longer holds the events that the client missed. */
   onReset(): void;
 }
@@ -80,19 +86,19 @@ function openSocket(transport: 'websocket' | 'polling', options: ClientOptions, 
   socket.on('connect', () => {
     manager.reconnectionDelay(RETRY_MS);
     if (socket.recovered && hasJoined) {
-      events.onState('open', 'recovered by Socket.IO');
+      events.onOpen('recovered');
       return;
     }
-    const how = hasJoined ? 'rejoined with its cursor' : undefined;
+    const how = hasJoined ? 'rejoined' : null;
     socket.emit(`join-${kindOf(room)}`, idOf(room), { after }, ({ ok, error }: { ok: boolean; error?: string }) => {
       hasJoined = ok;
-      if (ok) events.onState('open', how);
-      else events.onState('down', error);
+      if (ok) events.onOpen(how);
+      else events.onDown(error);
     });
   });
-  socket.on('disconnect', () => events.onState('down'));
+  socket.on('disconnect', () => events.onDown());
   socket.on('connect_error', (error) => {
-    events.onState('down', error.message);
+    events.onDown(error.message);
     // After a refusal a stock client stays down; the next attempt may have a better pass.
     if (!socket.active) setTimeout(() => socket.connect(), 2 * RETRY_MS);
   });
@@ -113,7 +119,7 @@ function openSocket(transport: 'websocket' | 'polling', options: ClientOptions, 
       manager.reconnectionDelayMax(CUT_MS);
       manager.randomizationFactor(0);
       manager.engine.close();
-      events.onState('cut');
+      events.onCut();
     },
     close() {
       socket.disconnect();
@@ -147,11 +153,11 @@ function openEventSource(options: ClientOptions, events: ClientEvents): StockCli
     for (const name of [...options.eventNames, BRIDGE_CURSOR, BRIDGE_RESET]) opened.addEventListener(name, onMessage);
     opened.onopen = () => {
       failures = 0;
-      events.onState('open', wasOpen ? 'resumed from the last id' : undefined);
+      events.onOpen(wasOpen ? 'lastId' : null);
       wasOpen = true;
     };
     opened.onerror = () => {
-      events.onState('down');
+      events.onDown();
       // Closed for good: refused, as with an expired pass, or cut in the head of an answer. A new one gets a new pass.
       if (opened.readyState !== EventSource.CLOSED) return;
       reopen(Math.min(MAX_BACKOFF_MS, RETRY_MS * 2 ** failures++) * Math.random());
@@ -168,7 +174,7 @@ function openEventSource(options: ClientOptions, events: ClientEvents): StockCli
   return {
     cut() {
       reopen(CUT_MS);
-      events.onState('cut');
+      events.onCut();
     },
     close() {
       isClosed = true;
@@ -220,13 +226,13 @@ function openLongPoll(options: ClientOptions, events: ClientEvents): StockClient
       try {
         // The first request does not wait, so it shows at once that polling works.
         await poll(isOpen ? WAIT_SECONDS : 0);
-        if (!isOpen) events.onState('open', wasOpen ? 'resumed from its cursor' : undefined);
+        if (!isOpen) events.onOpen(wasOpen ? 'cursor' : null);
         isOpen = true;
         wasOpen = true;
       } catch (error) {
         if (isClosed) return;
         isOpen = false;
-        if (!isCut) events.onState('down', (error as Error).message);
+        if (!isCut) events.onDown((error as Error).message);
         await pause(isCut ? CUT_MS : RETRY_MS);
         isCut = false;
         request = new AbortController();
@@ -238,7 +244,7 @@ function openLongPoll(options: ClientOptions, events: ClientEvents): StockClient
   return {
     cut() {
       isCut = true;
-      events.onState('cut');
+      events.onCut();
       request.abort();
     },
     close() {

@@ -1,15 +1,12 @@
 /** Asks for a token if the bridge needs one, and says what the token allows. */
 import { useState } from 'preact/hooks';
-import type { Access, Claims } from './access.ts';
+import { ALL_TENANTS } from '../../contract/rooms.ts';
+import { type Access, type Claims, NEEDS_TOKENS } from './access.ts';
+import { Badge, Button, Card, Fault, Field, Notice, useNow } from './elements.tsx';
 import { duration } from './format.ts';
 import { useModels } from './model.ts';
 import type { StatsFeed } from './stats.ts';
-
-const NEEDS = [
-  ['admin', 'no statistics'],
-  ['subscribe', 'no tail and no parity view'],
-  ['publish', 'no publishing'],
-] as const;
+import { tokenTexts } from './texts/token.ts';
 
 interface TokenPanelProps {
   readonly access: Access;
@@ -18,92 +15,135 @@ interface TokenPanelProps {
 
 export function TokenPanel({ access, feed }: TokenPanelProps) {
   useModels(access, feed);
-  const [typed, setTyped] = useState('');
   const { token, claims } = access;
-  const { state, error } = feed;
-  if (token === null && state !== 'refused') return null;
-
-  function submit(event: Event): void {
-    event.preventDefault();
-    if (typed.trim() === '') return;
-    access.setToken(typed);
-    setTyped('');
+  const { error } = feed;
+  const t = tokenTexts();
+  const isRefused = feed.state === 'refused';
+  if (!NEEDS_TOKENS) {
+    // No token helps here; the bridge's message says what does.
+    if (!isRefused || error === null) return null;
+    return (
+      <Notice tone="warn" title={t.closed}>
+        <Fault error={error} />
+      </Notice>
+    );
   }
-
+  if (token === null && !isRefused) return null;
+  const forget = (
+    <Button kind="quiet" onClick={() => access.setToken(null)}>
+      {t.forget}
+    </Button>
+  );
+  // A token that works takes one line; more on demand.
+  if (!isRefused) {
+    return (
+      <section class="token" aria-label={t.title}>
+        <details>
+          <summary>
+            {t.title}
+            {claims !== null && <bdi>{[namesOf(claims.tenants).join(', '), ...claims.scopes].join(' · ')}</bdi>}
+          </summary>
+          {claims === null ? <p>{t.unreadable}</p> : <Summary claims={claims} />}
+          {claims !== null && <Limits claims={claims} />}
+        </details>
+        {forget}
+      </section>
+    );
+  }
   return (
-    <section class="panel token" aria-labelledby="token">
-      <h3 id="token">Token</h3>
-      {token === null ? (
-        <p>
-          This server needs a token. The page keeps it in this tab until you close the tab, and sends it in a header
-          only.
-        </p>
-      ) : (
-        <div class="bar">
-          <p>{claims === null ? 'A token is in use, but this page cannot read its claims.' : summaryOf(claims)}</p>
-          <button type="button" onClick={() => access.setToken(null)}>
-            Forget token
-          </button>
-        </div>
-      )}
-      {state === 'refused' && error !== null && (
-        <p class="fault">
-          Statistics refused: {error.message} <code>{error.code}</code>
-        </p>
-      )}
+    <Card title={t.title} actions={token !== null && forget}>
+      {token === null && <p>{t.needed}</p>}
+      {token !== null && (claims === null ? <p>{t.unreadable}</p> : <Summary claims={claims} />)}
       {claims !== null && <Limits claims={claims} />}
-      {state === 'refused' && (
-        <form class="inline" onSubmit={submit}>
-          <label class="grow">
-            {token === null ? 'Token' : 'Another token'}
-            <input
-              type="password"
-              value={typed}
-              autocomplete="off"
-              spellcheck={false}
-              onInput={(event) => setTyped(event.currentTarget.value)}
-            />
-          </label>
-          <button type="submit" class="primary">
-            Use token
-          </button>
-        </form>
+      {token !== null && error !== null && (
+        <Notice tone="bad" title={t.refused}>
+          <Fault error={error} />
+        </Notice>
       )}
-    </section>
+      <TokenForm access={access} label={token === null ? t.title : t.another} />
+    </Card>
+  );
+}
+
+function TokenForm({ access, label }: { readonly access: Access; readonly label: string }) {
+  const [typed, setTyped] = useState('');
+  const t = tokenTexts();
+  return (
+    <form
+      class="inline"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (typed.trim() === '') return;
+        access.setToken(typed);
+        setTyped('');
+      }}
+    >
+      <Field type="password" label={label} value={typed} onInput={setTyped} isWide />
+      <Button kind="primary" type="submit">
+        {t.use}
+      </Button>
+    </form>
   );
 }
 
 const MAX_NAMED = 5;
 
-function summaryOf({ scopes, tenants, expiresAtMs }: Claims): string {
-  const leftMs = expiresAtMs === null ? null : expiresAtMs - Date.now();
-  const expiry =
-    leftMs === null
-      ? 'It does not expire'
-      : leftMs <= 0
-        ? 'It has expired'
-        : `It expires in ${duration(leftMs / 1000)}`;
-  const more = tenants.length - MAX_NAMED;
-  const named = `${tenants.slice(0, MAX_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
-  const whose = tenants.includes('*') ? 'all' : tenants.length === 0 ? 'none' : named;
-  return `Tenants: ${whose}. Scopes: ${scopes.length === 0 ? 'none' : scopes.join(', ')}. ${expiry}.`;
+function namesOf(tenants: readonly string[]): readonly string[] {
+  const t = tokenTexts();
+  if (tenants.includes(ALL_TENANTS)) return [t.all];
+  return tenants.length === 0 ? [t.none] : tenants.slice(0, MAX_NAMED);
 }
 
-function Limits({ claims: { scopes, tenants } }: { readonly claims: Claims }) {
-  const missing = NEEDS.filter(([scope]) => !scopes.includes(scope));
-  const cannotListen = tenants.includes('*') && scopes.includes('subscribe');
+function Summary({ claims: { scopes, tenants, expiresAtMs } }: { readonly claims: Claims }) {
+  const nowMs = useNow(1_000);
+  const t = tokenTexts();
+  const leftMs = expiresAtMs === null ? null : expiresAtMs - nowMs;
   return (
-    <>
-      {missing.length > 0 && (
-        <ul class="note">
-          {missing.map(([scope, effect]) => (
-            <li key={scope}>
-              Without <code>{scope}</code>: {effect}.
-            </li>
+    <dl class="claims">
+      <div>
+        <dt>{t.tenants}</dt>
+        <dd>
+          {namesOf(tenants).map((id) => (
+            <Badge key={id}>
+              <bdi>{id}</bdi>
+            </Badge>
           ))}
-        </ul>
-      )}
-      {cannotListen && <p class="note">A token for all tenants cannot listen: no tail and no parity view.</p>}
-    </>
+          {!tenants.includes(ALL_TENANTS) && tenants.length > MAX_NAMED && ` ${t.more(tenants.length - MAX_NAMED)}`}
+        </dd>
+      </div>
+      <div>
+        <dt>{t.scopes}</dt>
+        <dd>
+          {(scopes.length === 0 ? [t.none] : scopes).map((scope) => (
+            <Badge key={scope}>{scope}</Badge>
+          ))}
+        </dd>
+      </div>
+      <div>
+        <dt>{t.expires}</dt>
+        <dd class={leftMs !== null && leftMs <= 0 ? 'bad' : ''}>
+          {leftMs === null ? t.never : leftMs <= 0 ? t.expired : t.in(duration(leftMs / 1000))}
+        </dd>
+      </div>
+    </dl>
+  );
+}
+
+const NEEDED = ['admin', 'subscribe', 'publish'] as const;
+
+function Limits({ claims: { scopes, tenants } }: { readonly claims: Claims }) {
+  const t = tokenTexts();
+  const missing = NEEDED.filter((scope) => !scopes.includes(scope));
+  const cannotListen = tenants.includes(ALL_TENANTS) && scopes.includes('subscribe');
+  if (missing.length === 0 && !cannotListen) return null;
+  return (
+    <ul class="note">
+      {missing.map((scope) => (
+        <li key={scope}>
+          {t.without(scope)} {t.lacks[scope]}
+        </li>
+      ))}
+      {cannotListen && <li>{t.allTenants}</li>}
+    </ul>
   );
 }

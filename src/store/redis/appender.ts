@@ -30,7 +30,8 @@ const MAX_PENDING = { events: 20_000, characters: 64 * 1024 * 1024 };
 export interface Appender {
   append(request: AppendRequest): Promise<AppendResult>;
   /** Whether Redis refused the latest write. */
-  isRefused(): boolean;
+  /** Why Redis refuses events, in its own words; null if it accepts them. */
+  refusal(): string | null;
   /** For writes outside of `append`, such as the test writes of health.ts. */
   noteAccepted(): void;
   noteRefused(cause: string): void;
@@ -61,7 +62,7 @@ export function createAppender({ writer, settings, logger }: Context): Appender 
   let events = 0;
   let characters = 0;
   let flushing = false;
-  let isRefused = false;
+  let refusal: string | null = null;
   let onIdle: (() => void) | null = null;
 
   const sweeping = setInterval(sweep, SWEEP_MS);
@@ -127,13 +128,15 @@ export function createAppender({ writer, settings, logger }: Context): Appender 
   }
 
   function noteAccepted(): void {
-    if (isRefused) logger.info({}, 'Redis accepts events again');
-    isRefused = false;
+    if (refusal !== null) logger.info({}, 'Redis accepts events again');
+    refusal = null;
   }
 
   function noteRefused(cause: string): void {
-    if (!isRefused) logger.error({ cause }, 'Redis refuses events; publishers get 503 until it accepts them again');
-    isRefused = true;
+    if (refusal === null) {
+      logger.error({ cause }, 'Redis refuses events; publishers get 503 until it accepts them again');
+    }
+    refusal = cause;
   }
 
   function end(pending: PendingRequest, outcome: AppendResult | BridgeError): void {
@@ -164,7 +167,7 @@ export function createAppender({ writer, settings, logger }: Context): Appender 
         scheduleFlush();
       });
     },
-    isRefused: () => isRefused,
+    refusal: () => refusal,
     noteAccepted,
     noteRefused,
     async close() {

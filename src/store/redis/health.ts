@@ -8,15 +8,21 @@ import { LIVE_MS, mismatch, OPEN } from './log.ts';
 import { describeTarget } from './url.ts';
 
 const OPEN_MS = 5_000;
+/** When somebody who starts a node wants to know why nothing happens. */
+const QUIET_MS = 300;
 const PROBE_MS = 1_000;
 /** How often a node asks the Sentinels whether its master is still the master. */
 const SENTINEL_CHECK_MS = 5_000;
 
 /** @throws {Error} of one line if Redis cannot be reached, or cannot hold the log of this node */
-export async function openLog({ target, settings, writer }: Context) {
+export async function openLog({ target, settings, writer, logger }: Context) {
   const where = `STORE_URL: Redis at ${describeTarget(target)}`;
   const deadlineMs = performance.now() + OPEN_MS;
   const settledMs = performance.now() + LIVE_MS;
+  if (!(await writer.whenReady(QUIET_MS))) {
+    const until = new Date(Date.now() + deadlineMs - performance.now()).toISOString();
+    logger.warn(`waiting until ${until} for Redis at ${describeTarget(target)} (${writer.lastError()})`);
+  }
   for (;;) {
     if (!(await writer.whenReady(deadlineMs - performance.now()))) {
       throw new Error(`${where} cannot be reached (${writer.lastError()})`);

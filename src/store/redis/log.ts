@@ -2,9 +2,20 @@
 
 import type { Keying } from '../../contract/audiences.ts';
 import { type CursorParts, formatCursor, parseCursor } from '../../contract/cursor.ts';
+import type { LogRecord } from '../../contract/frames.ts';
 import type { RoomKind } from '../../contract/rooms.ts';
-import type { LogBounds, NewestQuery, NewestResult, ReadQuery, ReadResult, StoreStats } from '../store.ts';
-import { decodeRecords, randomText } from './record.ts';
+import { createContains, SCAN_ROWS, type ScanPlan } from '../scan.ts';
+import type {
+  LogBounds,
+  NewestQuery,
+  NewestResult,
+  ReadQuery,
+  ReadResult,
+  ScanQuery,
+  ScanResult,
+  StoreStats,
+} from '../store.ts';
+import { decodeRecords, ownList, randomText } from './record.ts';
 import { defineScript } from './script.ts';
 
 /** An answer about the log; `fields` are the values that a script adds. */
@@ -107,6 +118,63 @@ export const NEWEST = defineScript(
     return { records: decodeRecords(head.epoch, fields).reverse(), head: bounds.head };
   }),
 );
+
+export interface ScanArguments {
+  readonly query: ScanQuery;
+  readonly plan: ScanPlan;
+}
+
+export const SCAN = defineScript(
+  'scan',
+  ({
+    query: { events, contains, sinceMs, untilMs, after, before, order, limit, maxChars },
+    plan: { lists, filter },
+  }: ScanArguments) => [
+    order,
+    ...[after, before].flatMap((cursor) => (cursor === null ? ['', '', '', ''] : ['1', ...cursorArgv(cursor)])),
+    ...[sinceMs, untilMs].map((atMs) => (atMs === null ? '' : String(atMs))),
+    eventsArgv(events),
+    String(SCAN_ROWS),
+    // The text is looked for on this side: Redis serves everyone else meanwhile.
+    String(contains === null ? limit : SCAN_ROWS),
+    String(maxChars),
+    JSON.stringify(filter.map(({ tenants, room }) => ({ tenants: tenants ?? false, room: room ?? false }))),
+    lists === null ? 'all' : 'lists',
+    ...(lists?.audiences ?? []),
+    ...(lists?.tenants ?? []).map((tenantId) => ownList(tenantId, null)),
+  ],
+  ofLog(
+    ({
+      kind,
+      head,
+      bounds,
+      fields,
+    }: LogAnswer<[which: 'after' | 'before', position: string, more: string, ...string[]]>) => {
+      const [which, position, more, ...values] = fields;
+      if (kind !== 'ok') return { kind, which, bounds };
+      const [seq = '', nonce = ''] = position.split(' ');
+      return {
+        kind,
+        records: decodeRecords(head.epoch, values),
+        position: formatCursor({ ...head, seq: Number(seq), nonce }),
+        more: more === '1',
+      };
+    },
+  ),
+);
+
+/** Keeps the records of a step that contain the text, up to the limit. */
+export function keepContaining({ contains, limit }: ScanQuery, step: Extract<ScanResult, { kind: 'ok' }>): ScanResult {
+  if (contains === null) return step;
+  const isWanted = createContains(contains);
+  const records: LogRecord[] = [];
+  for (const record of step.records) {
+    if (isWanted(record.payload)) records.push(record);
+    if (records.length === limit && record !== step.records.at(-1))
+      return { ...step, records, position: record.id, more: true };
+  }
+  return { ...step, records };
+}
 
 export const STATS = defineScript(
   'stats',

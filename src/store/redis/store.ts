@@ -5,20 +5,22 @@
  * what it says to other nodes (channel.ts). Each atomic step is one script (scripts/). Redis may be away, slow or
  * replaced at any time: calls end within their deadlines, and the store recovers by itself.
  */
+import type { Cursor } from '../../contract/cursor.ts';
 import type { Logger } from '../../logger.ts';
+import { planScan } from '../scan.ts';
 import type { Store } from '../store.ts';
 import { createAppender } from './appender.ts';
 import { createCalls, READ_MS, unavailable } from './calls.ts';
 import { createChannel } from './channel.ts';
 import { type Context, createConnection, RedisFailure, readInfo } from './connection.ts';
 import { openLog, watchHealth } from './health.ts';
-import { NEWEST, READ, RESOLVE, type Settings, STATS } from './log.ts';
+import { keepContaining, NEWEST, READ, RESOLVE, SCAN, type Settings, STATS } from './log.ts';
 import { createRetention } from './retention.ts';
 import { createRevocations } from './revocations.ts';
 import { createSessions } from './sessions.ts';
 import { runTail } from './tail.ts';
 import { createTicketState } from './tickets.ts';
-import { parseRedisUrl, REDIS_URL_RULE } from './url.ts';
+import { describeTarget, parseRedisUrl, REDIS_URL_RULE } from './url.ts';
 
 export interface RedisOptions extends Pick<Settings, 'keying'> {
   /** See REDIS_URL_RULE. */
@@ -68,6 +70,12 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
   });
   watchHealth(context, appender);
 
+  const fault = (): string | null => {
+    if (closing.signal.aborted) return 'The log is closed.';
+    if (!writer.ready()) return `Redis at ${describeTarget(target)} cannot be reached: ${writer.lastError()}`;
+    return appender.refusal() ?? (writer.waitingForMs() < SLOW_MS ? null : 'Redis does not answer.');
+  };
+
   return {
     ...createTicketState(calls),
     ...createSessions(calls),
@@ -87,6 +95,11 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
     },
     read: ({ caller, ...query }) => read(READ, query, caller),
     newest: ({ caller, ...query }) => read(NEWEST, query, caller),
+    async scan({ caller, ...query }) {
+      const step = await read(SCAN, { query, plan: planScan(query.parts, keying) }, caller);
+      if (step.kind === 'ok') return keepContaining(query, step);
+      return { kind: step.kind, cursor: query[step.which] as Cursor, ...step.bounds };
+    },
     async stats() {
       const stats = await read(STATS, undefined);
       const { used_memory = '0' } = await readInfo(reader, 'memory', READ_MS).catch((error) => {
@@ -94,8 +107,8 @@ export async function openRedisStore({ url, keying, claimedRoomKinds = [], logge
       });
       return { ...stats, bytes: Number(used_memory) };
     },
-    healthy: () =>
-      !closing.signal.aborted && writer.ready() && !appender.isRefused() && writer.waitingForMs() < SLOW_MS,
+    healthy: () => fault() === null,
+    fault,
     close,
   };
 }

@@ -10,7 +10,16 @@ import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { createBulkInsert } from './bulk.ts';
 import { createMessages, type Meaning, namesOf } from './messages.ts';
 import type { AppendArgs, AppendedRow, AppendReply, EventRow } from './operations.ts';
-import { type Columns, type LogState, prepareLogState, query, ROOM_SEPARATOR, splitRooms } from './schema.ts';
+import {
+  type Columns,
+  type LogState,
+  prepareLogState,
+  query,
+  ROOM_SEPARATOR,
+  STRETCH_RECORDS,
+  splitRooms,
+  stretchOf,
+} from './schema.ts';
 
 export type Appender = ReturnType<typeof createAppender>;
 
@@ -97,8 +106,14 @@ export function createAppender(db: DatabaseSync, keying: Keying) {
   );
   const insertIdempotency = sql('INSERT INTO idempotency VALUES (?, ?, ?, ?, ?, ?)');
 
+  const insertStretches = sql(`
+    INSERT OR REPLACE INTO stretches SELECT seq / ${STRETCH_RECORDS}, min(at), max(at) FROM records
+    WHERE seq >= ? AND seq < ? GROUP BY 1`);
+
   const log = readLog();
   let isLogChanged = false;
+  /** Of the next record. */
+  let stretch = 0;
   let nextTicketId = 1;
   const audienceIds = new Map<string, number>();
   const tickets = new Map<string, Ticket>();
@@ -130,6 +145,7 @@ export function createAppender(db: DatabaseSync, keying: Keying) {
   function reset(): void {
     Object.assign(log, readLog());
     isLogChanged = false;
+    stretch = stretchOf(log.head[0] + 1);
     nextTicketId = (maxTicketId.get()?.[0] ?? 0) + 1;
     audienceIds.clear();
     tickets.clear();
@@ -159,6 +175,9 @@ export function createAppender(db: DatabaseSync, keying: Keying) {
     dirtyTickets.clear();
     messages.flush();
     flushRecords();
+    const next = stretchOf(log.head[0] + 1);
+    if (next > stretch) insertStretches.run(stretch * STRETCH_RECORDS, next * STRETCH_RECORDS);
+    stretch = next;
     // By audience, so that neighbours in the index are written together.
     for (const id of [...unindexed.keys()].sort((a, b) => a - b)) {
       for (const seq of unindexed.get(id) as number[]) index.add(id, seq);

@@ -8,6 +8,7 @@ import type { Keying } from '../../contract/audiences.ts';
 import type { MessageFacts } from '../../contract/events.ts';
 import type { StateStep, StepRange } from '../page.ts';
 import type { NewRevocation, Revocation, RevocationKey, RevocationLimits, RevocationStep } from '../revocations.ts';
+import type { ScanPlan } from '../scan.ts';
 import type {
   EraseTarget,
   MessagesQuery,
@@ -15,6 +16,7 @@ import type {
   ReadQuery,
   Retention,
   SaveResult,
+  ScanQuery,
   Session,
   SessionChange,
   StoreStats,
@@ -125,6 +127,17 @@ export interface ReadOperations {
   newest: {
     args: Omit<NewestQuery, 'caller' | 'before'> & { readonly beforeSeq: number | null };
     reply: { records: readonly RecordRow[]; head: Position };
+  };
+  scan: {
+    args: Omit<ScanQuery, 'caller' | 'parts' | 'after' | 'before'> &
+      ScanPlan & {
+        /** Undefined: the query has none. Null: it is of another log. */
+        readonly after: Position | null | undefined;
+        readonly before: Position | null | undefined;
+      };
+    reply:
+      | { kind: 'ok'; records: readonly RecordRow[]; position: Position; more: boolean }
+      | (Missed & { readonly which: 'after' | 'before' });
   };
   tickets: Step<TicketsQuery>;
   ticket: { args: Omit<TicketQuery, 'caller'>; reply: { payload: string | null; head: Position } };

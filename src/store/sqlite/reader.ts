@@ -8,6 +8,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { createHears } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import { formatRoom, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
+import { createContains, SCAN_ROWS, type ScanLists } from '../scan.ts';
 import type { NewestQuery, StoreStats } from '../store.ts';
 import {
   type Bounds,
@@ -21,7 +22,16 @@ import {
   type Resolved,
 } from './operations.ts';
 import { createRevocationReads } from './revocations.ts';
-import { type Columns, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
+import {
+  type Columns,
+  type LogState,
+  MAX_SKIPPED,
+  prepareLogState,
+  query,
+  STRETCH_RECORDS,
+  splitRooms,
+  stretchOf,
+} from './schema.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
 const CHUNK = { min: 8, max: 256 } as const;
@@ -41,6 +51,7 @@ interface Run<Row> {
 }
 
 type Seq = readonly [seq: number];
+type Stretch = readonly [number: number, earliestMs: number, latestMs: number];
 /** `shown` is null for a message that is not listed. */
 type MessageRow = readonly [seq: number, shown: number | null];
 type TicketRow = readonly [seq: number, updatedAt: string, agreement: string | null, status: string];
@@ -64,6 +75,20 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const selectRecord = select<RecordRow>(
     'SELECT seq, nonce, at, event, tenant, rooms, payload FROM records WHERE seq = ?',
   );
+  const selectFacts = select<[nonce: string, atMs: number, event: string, tenant: string, rooms: string]>(
+    'SELECT nonce, at, event, tenant, rooms FROM records WHERE seq = ?',
+  );
+  const stretchesFrom = select<Stretch>(
+    'SELECT number, earliest, latest FROM stretches WHERE number >= ? ORDER BY number LIMIT ?',
+  );
+  const stretchesTo = select<Stretch>(
+    'SELECT number, earliest, latest FROM stretches WHERE number <= ? ORDER BY number DESC LIMIT ?',
+  );
+  const earliestFrom = select<[number | null]>('SELECT min(at) FROM records WHERE seq >= ?');
+  const recordsAfter = select<Seq>('SELECT seq FROM records WHERE seq > ? ORDER BY seq LIMIT ?');
+  const recordsBefore = select<Seq>('SELECT seq FROM records WHERE seq < ? ORDER BY seq DESC LIMIT ?');
+  const straysAfter = select<Seq>('SELECT seq FROM strays WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?');
+  const straysBefore = select<Seq>('SELECT seq FROM strays WHERE tenant = ? AND seq < ? ORDER BY seq DESC LIMIT ?');
   const selectEvent = select<[nonce: string, event: string]>('SELECT nonce, event FROM records WHERE seq = ?');
   const selectItem = select<[rooms: string, payload: string]>('SELECT rooms, payload FROM records WHERE seq = ?');
   const selectAudience = select<[id: number]>('SELECT id FROM audiences WHERE name = ?');
@@ -120,18 +145,21 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     return expected === undefined ? 'unknown' : 'ok';
   }
 
-  /** The sequence numbers of all audiences, each once, in order, from after (descending: before) `from`. */
-  function mergeAudiences(
-    audiences: readonly string[],
-    from: number,
-    wanted: number,
-    order: 'asc' | 'desc',
-  ): Generator<Seq> {
-    const [statement, sign] = order === 'asc' ? [ascending, 1] : [descending, -1];
+  /** The sequence numbers of all lists, each once, in order, from after (descending: before) `from`; null: of all records. */
+  function mergeLists(lists: ScanLists | null, from: number, wanted: number, order: 'asc' | 'desc'): Generator<Seq> {
+    const isAscending = order === 'asc';
+    const sign = isAscending ? 1 : -1;
+    const [all, ofAudience, ofTenant] = isAscending
+      ? [recordsAfter, ascending, straysAfter]
+      : [recordsBefore, descending, straysBefore];
     const sources: Source<Seq>[] = [];
-    for (const name of new Set(audiences)) {
+    if (lists === null) sources.push((after, size) => all.all(after?.[0] ?? from, size));
+    for (const name of new Set(lists?.audiences)) {
       const [id] = selectAudience.get(name) ?? [];
-      if (id !== undefined) sources.push((after, size) => statement.all(id, after?.[0] ?? from, size));
+      if (id !== undefined) sources.push((after, size) => ofAudience.all(id, after?.[0] ?? from, size));
+    }
+    for (const tenant of lists?.tenants ?? []) {
+      sources.push((after, size) => ofTenant.all(tenant, after?.[0] ?? from, size));
     }
     return merge(sources, wanted, ([a], [b]) => sign * (a - b));
   }
@@ -169,13 +197,97 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     const resolved = resolve(log, args.after);
     if (resolved.kind !== 'ok') return resolved;
     const wanted = wantedOf(args);
-    const { records, last } = load(mergeAudiences(args.audiences, (args.after as Position)[0], wanted, 'asc'), args);
+    const seqs = mergeLists({ ...args, tenants: [] }, (args.after as Position)[0], wanted, 'asc');
+    const { records, last } = load(seqs, args);
     return { kind: 'ok', records, position: last ?? log.head, more: last !== null };
   }
 
   function newest(args: Args<'newest'>): ReplyOf<'newest'> {
-    const { records } = load(mergeAudiences(args.audiences, args.beforeSeq ?? BEYOND, wantedOf(args), 'desc'), args);
+    const seqs = mergeLists({ ...args, tenants: [] }, args.beforeSeq ?? BEYOND, wantedOf(args), 'desc');
+    const { records } = load(seqs, args);
     return { records: records.reverse(), head: readLog().head };
+  }
+
+  function scan(args: Args<'scan'>): ReplyOf<'scan'> {
+    const log = readLog();
+    for (const which of ['after', 'before'] as const) {
+      const position = args[which];
+      const kind = position === undefined ? 'ok' : resolutionOf(log, position);
+      if (kind !== 'ok') return { kind, which, ...boundsOf(log) };
+    }
+    const { order, filter, events, sinceMs, untilMs, limit, maxChars } = args;
+    const after = args.after ?? log.trimmed;
+    const [end] = args.before ?? [log.head[0] + 1];
+    const isWanted = createIsWanted(filter);
+    const contains = createContains(args.contains);
+    const records: RecordRow[] = [];
+    let last: Position | null = null;
+    let chars = 0;
+    let rows = 0;
+    const low = skipEarly(after[0], sinceMs);
+    const high = skipLate(end, untilMs, log.head[0]);
+    for (const [seq] of mergeLists(args.lists, order === 'asc' ? low : high, SCAN_ROWS, order)) {
+      if (order === 'asc' ? seq >= high : seq <= low) break;
+      if (last !== null && (rows === SCAN_ROWS || records.length === limit || chars > maxChars)) {
+        return { kind: 'ok', records, position: last, more: true };
+      }
+      const [nonce, atMs, event, tenant, rooms] = selectFacts.get(seq) as [string, number, string, string, string];
+      last = [seq, nonce];
+      rows++;
+      if ((sinceMs !== null && atMs < sinceMs) || (untilMs !== null && atMs > untilMs)) continue;
+      if ((events !== null && !events.includes(event)) || !isWanted(tenant, rooms)) continue;
+      const record = recordAt(seq);
+      chars += record[6].length;
+      if (contains(record[6])) records.push(record);
+    }
+    if (order === 'desc') return { kind: 'ok', records, position: after, more: false };
+    const position = args.before == null ? log.head : positionBefore(end, after);
+    return { kind: 'ok', records, position, more: false };
+  }
+
+  /** Skips the stretches after `seq` that are known to be earlier than an instant. */
+  function skipEarly(seq: number, sinceMs: number | null): number {
+    if (sinceMs === null) return seq;
+    let next = stretchOf(seq + 1);
+    for (const [number, , latestMs] of stretchesFrom.iterate(next, MAX_SKIPPED)) {
+      if (number !== next || latestMs >= sinceMs) break;
+      next++;
+    }
+    return Math.max(seq, next * STRETCH_RECORDS - 1);
+  }
+
+  /** Skips the stretches before `seq` that are known to be later than an instant. The last one is not whole. */
+  function skipLate(seq: number, untilMs: number | null, head: number): number {
+    if (untilMs === null) return seq;
+    let next = stretchOf(seq - 1);
+    if (next === stretchOf(head + 1)) {
+      const [earliestMs] = earliestFrom.get(next * STRETCH_RECORDS) as [number | null];
+      if (earliestMs !== null && earliestMs <= untilMs) return seq;
+      next--;
+    }
+    for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
+      if (number !== next || earliestMs <= untilMs) break;
+      next--;
+    }
+    return Math.min(seq, (next + 1) * STRETCH_RECORDS);
+  }
+
+  /** The newest record before `end`, if it comes after `after`. */
+  function positionBefore(end: number, after: Position): Position {
+    const [seq = 0] = recordsBefore.get(end, 1) ?? [];
+    return seq > after[0] ? [seq, (selectNonce.get(seq, seq) as [string])[0]] : after;
+  }
+
+  /** Whether a record is in one of the parts; without parts, every one is. */
+  function createIsWanted(parts: Args<'scan'>['filter']): (tenant: string, rooms: string) => boolean {
+    if (parts.length === 0) return () => true;
+    const known = parts.map(({ tenants, room }) => ({ tenants: tenants === null ? null : new Set(tenants), room }));
+    return (tenant, joined) => {
+      const rooms = splitRooms(joined);
+      return known.some(
+        ({ tenants, room }) => (tenants === null || tenants.has(tenant)) && (room === null || rooms.includes(room)),
+      );
+    };
   }
 
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
@@ -282,6 +394,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     resolve: ({ after }) => resolve(readLog(), after),
     read,
     newest,
+    scan,
     tickets,
     ticket,
     messages,

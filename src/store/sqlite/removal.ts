@@ -10,7 +10,7 @@ import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Appender, changeScope, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
 import type { RevocationWriter } from './revocations.ts';
-import { type Columns, query, splitRooms } from './schema.ts';
+import { type Columns, query, splitRooms, stretchOf } from './schema.ts';
 
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
 const SLICE = 128;
@@ -46,6 +46,7 @@ export function createRemoval(
   const straysOfTenant = selectStrays('');
   const straysOfTicket = selectStrays('AND s.ticket = ?');
   const deleteStrays = sql('DELETE FROM strays WHERE seq > ? AND seq <= ?');
+  const deleteStretches = sql('DELETE FROM stretches WHERE number < ?');
   const deleteRecord = sql('DELETE FROM records WHERE seq = ?');
   const deleteUnusedRecords = sql(`
     DELETE FROM records WHERE seq > ? AND seq <= ?
@@ -113,6 +114,7 @@ export function createRemoval(
       dropIfEmpty(name, id);
     }
     deleteStrays.run(log.trimmed[0], seq);
+    deleteStretches.run(stretchOf(seq + 1));
     deleteUnusedRecords.run(log.trimmed[0], seq);
     updateLog({ trimmed: [seq, nonce], kept: log.kept - removed.length });
     return { records: removed.length, more: more && stays === -1 };

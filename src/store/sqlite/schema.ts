@@ -31,6 +31,17 @@ export const CHECKPOINT_PAGES = 8_192;
  */
 const CACHE_KIB = 8_192;
 
+/**
+ * Records of a stretch: those whose sequence numbers have the same quotient by this. Of each whole stretch, the file keeps
+ * the earliest and the latest instant, so that a scan can skip it, whatever the clocks did. One that is not known is not
+ * skipped: an earlier version may have written it.
+ */
+export const STRETCH_RECORDS = 512;
+/** The most stretches that one step skips at an end of its range: 2.5 million records. */
+export const MAX_SKIPPED = 5_000;
+
+export const stretchOf = (seq: number): number => Math.floor(seq / STRETCH_RECORDS);
+
 /** Rooms hold no comma (protocol §2). */
 export const ROOM_SEPARATOR = ',';
 export const splitRooms = (joined: string): string[] => (joined === '' ? [] : joined.split(ROOM_SEPARATOR));
@@ -138,6 +149,16 @@ const TICKET_INDEXES = `
     WHERE seq IS NOT NULL AND agreement IS NOT NULL;
 `;
 
+/** The instants of whole stretches of records. A file without the table gets it when it is opened. */
+const STRETCHES = `
+  CREATE TABLE IF NOT EXISTS stretches (
+    number INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest INTEGER NOT NULL
+  ) STRICT;
+`;
+
+/** Reads the strays of a tenant in order (reader.ts). A file without the index gets it when it is opened. */
+const STRAYS_INDEX = 'CREATE INDEX IF NOT EXISTS strays_by_tenant ON strays (tenant, seq)';
+
 /** A file of a version without revocations gets the table when it is opened. */
 const REVOCATIONS = `
   CREATE TABLE IF NOT EXISTS revocations (
@@ -205,6 +226,8 @@ export async function openForWriting(file: string, keying: Keying, upgrade: Upgr
     else await upgrade(db, path, version);
     db.exec(TICKET_INDEXES);
     db.exec(REVOCATIONS);
+    db.exec(STRAYS_INDEX);
+    db.exec(STRETCHES);
     if (meta(db, 'keying') !== keying) reindex(db, keying);
     if (path !== MEMORY) {
       raw = openRawFile(path, pragma(db, 'page_size'));

@@ -22,6 +22,7 @@ import {
   pageOfRevocations,
   parseRevocationId,
 } from '../revocations.ts';
+import { planScan } from '../scan.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
 import type {
   Bounds,
@@ -80,7 +81,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
         });
 
   let listener: TailListener | null = null;
-  let isHealthy = true;
+  /** Why the last write failed; null if it did not. */
+  let fault: string | null = null;
   let closing: Promise<void> | null = null;
   /** Slices of erasures that removed something, and how many of them the file was cleaned of. */
   let removals = facts.isDirty ? 1 : 0;
@@ -112,7 +114,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   for (const thread of new Set([writer, reader])) thread.serve(receive, threadEnded);
   const probing = setInterval(() => {
     // A failed probe is logged in `receive`.
-    if (!isHealthy && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
+    if (fault !== null && writes.isIdle()) writes.submit({ kind: 'probe' }).catch(() => {});
   }, PROBE_INTERVAL_MS);
   probing.unref();
 
@@ -151,13 +153,15 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       logger.error({ reason: reply.failure.message }, 'a read of the log failed');
       reads.failed(reply.failure);
     } else if (reply.kind === 'written') {
-      if (!isHealthy) logger.info({}, 'the log accepts events again');
-      isHealthy = true;
+      if (fault !== null) logger.info({}, 'the log accepts events again');
+      fault = null;
       writes.done(reply.replies);
     } else if (reply.kind === 'writeFailed') {
       const { failure } = reply;
-      if (isHealthy) logger.error({ reason: failure.message }, 'the log cannot write; events are refused until it can');
-      isHealthy = false;
+      if (fault === null) {
+        logger.error({ reason: failure.message }, 'the log cannot write; events are refused until it can');
+      }
+      fault = failure.message;
       if (failure.lasting) writes.end(failure);
       else writes.failed(failure);
     } else if (reply.kind === 'cleanedUp') endCleaning(reply.failure);
@@ -197,7 +201,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   }
 
   function threadEnded(reason: string): void {
-    isHealthy = false;
+    fault = `A thread of the log ended: ${reason}`;
     logger.error({ reason }, 'a thread of the log ended; restart the server to use the log again');
     const failure: Failure = { message: 'The log has stopped.', outcome: 'unknown', lasting: true };
     writes.end(failure);
@@ -264,6 +268,20 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       const query = { audiences, events, beforeSeq, limit, maxChars };
       const { records, head } = await reads.submit({ kind: 'newest', ...query }, { caller });
       return { records: records.map(recordOf), head: cursorOf(head) };
+    },
+    async scan({ caller = '', after, before, parts, ...query }) {
+      const args = {
+        after: after === null ? undefined : positionOf(after),
+        before: before === null ? undefined : positionOf(before),
+        ...planScan(parts, keying),
+      };
+      const reply = await reads.submit({ kind: 'scan', ...query, ...args }, { caller });
+      if (reply.kind !== 'ok') {
+        const cursor = (reply.which === 'after' ? after : before) as Cursor;
+        return { kind: reply.kind, cursor, ...boundsOf(reply) };
+      }
+      const { kind, records, position, more } = reply;
+      return { kind, records: records.map(recordOf), position: cursorOf(position), more };
     },
     async tickets({ caller = '', limit, maxChars, page, ...query }) {
       if (page !== null && !/^\d{1,20}\.\d{0,100}_\d{1,15}$/.test(page)) throw invalidPage();
@@ -348,7 +366,8 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     broadcast: () => true,
     onBroadcast() {},
     announce: async ({ facts, ttlMs }) => (ttlMs > 0 ? [facts] : []),
-    healthy: () => isHealthy && !writes.isStalled(),
+    healthy: () => fault === null && !writes.isStalled(),
+    fault: () => fault ?? (writes.isStalled() ? 'The disk does not answer.' : null),
     close() {
       closing ??= (async () => {
         clearInterval(probing);

@@ -4,22 +4,27 @@
  */
 import { nanoid } from 'nanoid';
 import type { Socket } from 'socket.io';
+import type { Refusals } from '../../answers/refusals.ts';
 import { audiencesToJoin, parseRoom, parseRooms, tooManyRooms } from '../../answers/rooms.ts';
 import { signalOf } from '../../answers/signals.ts';
-import { clientAddress, TokenBucket } from '../../auth/limits.ts';
-import { callerKey, type Principal } from '../../auth/principal.ts';
+import { expiryOf } from '../../auth/expiry.ts';
+import { TokenBucket } from '../../auth/limits.ts';
+import { callerKey, type Principal, type TokenHolder } from '../../auth/principal.ts';
+import { claimsOf } from '../../auth/revocations.ts';
 import { type Batch, encodeBatch } from '../../bus/batch.ts';
 import type { AudiencesByRoom, Mode, Sink, Subscription } from '../../bus/subscription.ts';
 import type { Cursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import { printableName } from '../../contract/printable.ts';
 import type { Reset } from '../../contract/reset.ts';
 import { allKinds, type Room, type RoomKind } from '../../contract/rooms.ts';
 import { SIGNAL, type Signal, type SignalCatalog } from '../../contract/signals.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
+import { type Connected, type ConnectedClient, type Origin, originOf } from '../connected.ts';
 import { type Encoder, encodeSignals } from './encoder.ts';
 import { pidOf, takeOverAcks } from './internals.ts';
-import { type EngineOutbox, terminate } from './outbox.ts';
+import { type EngineOutbox, endWithin, terminate } from './outbox.ts';
 import type {
   RecoverableConnection,
   Recovered,
@@ -38,6 +43,9 @@ const CURSOR_INTERVAL_MS = 30_000;
 const UNKNOWN_INTERVAL_MS = 1_000;
 /** Joins and leaves of one connection that may wait for the log, beside one for each of MAX_ROOMS. Each room counts. */
 const MAX_PENDING = 500;
+
+/** How long a client may read the rest of its events after an operator closed its connection. */
+const DISCONNECT_LINGER_MS = 2_000;
 
 /** An event that clients emit: it joins or leaves a room of this kind, or, without a kind, rooms by their names. */
 interface RoomRequest {
@@ -64,6 +72,8 @@ export interface ConnectionDeps extends Omit<RecoveryDeps, 'store'> {
   readonly countSignals: Readonly<Record<'websocket' | 'polling', (signals: readonly Signal[]) => void>>;
   readonly metrics: Metrics;
   readonly recovery: Recovery;
+  readonly connected: Connected;
+  readonly refusals: Pick<Refusals, 'addTo'>;
 }
 
 export interface ConnectionOptions {
@@ -77,7 +87,7 @@ export interface ConnectionOptions {
 type Ack = (answer: object) => void;
 
 /** A node can hold tens of thousands of connections, so each is one object that creates rarely used state on demand. */
-export class Connection implements Sink, RecoverableConnection {
+export class Connection implements Sink, RecoverableConnection, ConnectedClient {
   readonly pid: string;
   readonly owner: string;
   readonly principal: Principal;
@@ -88,7 +98,9 @@ export class Connection implements Sink, RecoverableConnection {
   readonly #deps: ConnectionDeps;
   readonly #encoder: Encoder;
   readonly #outbox: EngineOutbox;
-  readonly #subscription: Subscription;
+  readonly subscription: Subscription;
+  readonly origin: Origin;
+  deliveredAtMs: number | null = null;
   /** The last pending join or leave of each room: those of one room run one after the other. */
   #roomQueues: Map<Room, Promise<void>> | null = null;
   /** Rooms of joins and leaves that are not answered yet. */
@@ -108,6 +120,7 @@ export class Connection implements Sink, RecoverableConnection {
     this.pid = pidOf(socket);
     this.owner = recovered?.owner ?? nanoid();
     this.principal = principal;
+    this.origin = originOf(socket.request, config.trustProxy);
     this.rooms = new Map(recovered?.rooms);
     this.#heard = recovered?.heard ?? 0;
     this.saving = {
@@ -125,22 +138,39 @@ export class Connection implements Sink, RecoverableConnection {
     // The client has received nothing yet, so it continues from this node's head.
     if (resumed?.kind === 'reset') this.reset({ ...resumed, cursor: bus.head }, 'main');
     else this.#sendCursor(this.#sentCursor);
-    for (const [room, error] of recovered?.refused ?? []) this.#refuse(error, room, null);
+    for (const [room, error] of recovered?.refused ?? []) this.#refuse(error, `join ${room}`, room, null);
 
     const rooms = recovered?.joined ?? new Map();
-    const caller = callerKey(principal, clientAddress(socket.request, config.trustProxy));
+    const caller = callerKey(principal, this.origin.address);
     const { names } = deps.signals;
     const signals = names.size === 0 ? null : { names, sender: this.sid, active: true };
     if (recovered !== null) bus.signals.back(this.sid);
-    this.#subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller, signals }, this);
+    this.subscription = bus.subscribe({ rooms, after: recovered?.offset ?? null, caller, signals }, this);
     if (recovered !== null && recovered.changed.size > 0) recovery.saveSoon(this, recovered.changed);
     // One listener for all events: a listener each would cost one function per event and connection.
     socket.onAny((event: unknown, ...args: unknown[]) => this.#request(event, args));
     takeOverAcks(socket, (text) => outbox.sendText(text));
+    deps.connected.add(this);
   }
 
   get sid(): string {
     return this.#socket.id;
+  }
+
+  get id(): string {
+    return this.sid;
+  }
+
+  get transport(): 'websocket' | 'polling' {
+    return this.#outbox.transport;
+  }
+
+  get claims(): Pick<TokenHolder, 'subject' | 'tenants'> {
+    return this.principal.kind === 'token' ? this.principal : claimsOf(this.principal);
+  }
+
+  get expiresAtMs(): number {
+    return expiryOf(this.principal);
   }
 
   get isRecoverable(): boolean {
@@ -162,9 +192,10 @@ export class Connection implements Sink, RecoverableConnection {
     const { encode, encodeReplay, key, replayKey, countDelivery } = this.#encoder;
     const packets = mode === 'replay' ? encodeBatch(batch, replayKey, encodeReplay) : encodeBatch(batch, key, encode);
     this.#outbox.send(packets, flushed);
+    this.deliveredAtMs = performance.now();
     if (mode !== 'replay') {
       this.#sentCursor = (batch.records[batch.records.length - 1] as { readonly id: Cursor }).id;
-      this.#sentCursorAtMs = performance.now();
+      this.#sentCursorAtMs = this.deliveredAtMs;
     }
     countDelivery[this.#outbox.transport](batch, mode);
   }
@@ -197,22 +228,26 @@ export class Connection implements Sink, RecoverableConnection {
   cut(): void {
     const { metrics, logger } = this.#deps;
     metrics.slowConsumer(this.#outbox.transport);
-    logger.info({ transport: this.#outbox.transport }, 'slow consumer cut; it can resume from its cursor');
+    logger.info(
+      { connection: this.id, transport: this.#outbox.transport },
+      'slow consumer cut; it can resume from its cursor',
+    );
     this.terminate();
   }
 
   /** Call it when Socket.IO reports that the connection has closed. */
   ended(reason: string): void {
     this.closed = true;
-    this.#subscription.close();
+    this.#deps.connected.remove(this, reason);
+    this.subscription.close();
     this.#deps.recovery.close(this, reason);
   }
 
   /** Sends cursors that are due. Call it about once a second. */
   tick(nowMs: number): void {
     if (this.closed) return;
-    if (nowMs - this.#sentCursorAtMs >= CURSOR_INTERVAL_MS && this.#subscription.cursor !== this.#sentCursor) {
-      this.#sendCursor(this.#subscription.cursor);
+    if (nowMs - this.#sentCursorAtMs >= CURSOR_INTERVAL_MS && this.subscription.cursor !== this.#sentCursor) {
+      this.#sendCursor(this.subscription.cursor);
     }
   }
 
@@ -222,7 +257,11 @@ export class Connection implements Sink, RecoverableConnection {
   }
 
   cutIfSlow(): boolean {
-    return this.#subscription.cutIfSlow();
+    return this.subscription.cutIfSlow();
+  }
+
+  disconnect(): void {
+    endWithin(this.#socket.conn, DISCONNECT_LINGER_MS);
   }
 
   terminate(): void {
@@ -246,7 +285,8 @@ export class Connection implements Sink, RecoverableConnection {
     if (ack === null && nowMs - this.#toldUnknownAtMs < UNKNOWN_INTERVAL_MS) return;
     if (ack === null) this.#toldUnknownAtMs = nowMs;
     const { requests, signals } = this.#deps;
-    this.#refuse(unknownEvent(event, [...requests.keys(), SIGNAL, ...signals.names]), undefined, ack);
+    const error = unknownEvent(event, [...requests.keys(), SIGNAL, ...signals.names]);
+    this.#refuse(error, printableName(event), undefined, ack);
   }
 
   /** Under its own name, a signal is its payload alone (protocol §14). */
@@ -263,7 +303,7 @@ export class Connection implements Sink, RecoverableConnection {
       );
       ack?.({ ok: true });
     } catch (error) {
-      this.#refuse(error, room, ack);
+      this.#refuse(error, name === SIGNAL ? SIGNAL : `${SIGNAL} ${name}`, room, ack);
     }
   }
 
@@ -282,6 +322,8 @@ export class Connection implements Sink, RecoverableConnection {
     const isArray = kind === null && Array.isArray(arg);
     /** The one room at fault, for a refusal. */
     let room: Room | undefined;
+    const verb = isJoin ? 'join' : 'leave';
+    const what = (named: unknown): string => (typeof named === 'string' ? `${verb} ${named}` : verb);
     try {
       const rooms =
         kind === null ? parseRooms(arg, allKinds(config.roomKinds), config.maxRooms) : [parseRoom(kind, arg)];
@@ -298,12 +340,13 @@ export class Connection implements Sink, RecoverableConnection {
       this.#inTurn(rooms, () => (isJoin ? this.#join(audiences, options, entered) : this.#leave(rooms))).then(
         (cursor) => {
           ack?.({ ok: true, ...(isArray ? { rooms } : { room: single }), cursor });
-          if (entered.length > 0) this.#subscription.sendActiveSignals(entered);
+          this.#deps.connected.log(this, { rooms }, isJoin ? 'joined' : 'left');
+          if (entered.length > 0) this.subscription.sendActiveSignals(entered);
         },
-        (error: unknown) => this.#refuse(error, single, ack),
+        (error: unknown) => this.#refuse(error, what(single), single, ack),
       );
     } catch (error) {
-      this.#refuse(error, room, ack);
+      this.#refuse(error, what(room ?? arg), room, ack);
     }
   }
 
@@ -334,13 +377,21 @@ export class Connection implements Sink, RecoverableConnection {
     this.#joinBucket.take(rooms, nowMs);
   }
 
-  #refuse(error: unknown, room: Room | undefined, ack: Ack | null): void {
-    const { metrics, logger } = this.#deps;
+  #refuse(error: unknown, what: string, room: Room | undefined, ack: Ack | null): void {
+    const { refusals, logger } = this.#deps;
     const isExpected = error instanceof BridgeError;
     if (!isExpected) logger.error({ err: error, room }, 'a join or leave failed');
-    const code = isExpected ? error.code : 'unavailable';
-    const message = isExpected ? error.message : 'The bridge could not complete the request. Try again later.';
-    metrics.refused(code);
+    const refusal = isExpected
+      ? error
+      : new BridgeError('unavailable', 'The bridge could not complete the request. Try again later.');
+    const { code, message } = refusal;
+    refusals.addTo(refusal, {
+      transport: this.transport,
+      what,
+      address: this.origin.address,
+      identity: this.principal.kind === 'token' ? this.principal : null,
+      connection: this.id,
+    });
     // JSON leaves out a `room` of undefined.
     if (ack !== null) ack({ ok: false, code, error: message, room });
     else if (!this.closed) this.#emit(BRIDGE_ERROR, { code, message, room });
@@ -359,7 +410,7 @@ export class Connection implements Sink, RecoverableConnection {
         return existing === undefined || (existing.unproven && after !== null);
       }),
     );
-    if (toJoin.size === 0) return this.#subscription.cursor;
+    if (toJoin.size === 0) return this.subscription.cursor;
     const { maxRooms } = this.#deps.config;
     let added = 0;
     for (const [room, audiences] of toJoin) if (!this.rooms.has(room)) added += audiences.length;
@@ -367,7 +418,7 @@ export class Connection implements Sink, RecoverableConnection {
     this.#heard += added;
     let joinedAt: Cursor;
     try {
-      const { start, cursor } = await this.#subscription.join(toJoin, after);
+      const { start, cursor } = await this.subscription.join(toJoin, after);
       joinedAt = cursor;
       for (const room of toJoin.keys()) {
         this.rooms.set(room, { start, joinedAt, replayed: after !== null, unproven: false });
@@ -390,12 +441,12 @@ export class Connection implements Sink, RecoverableConnection {
     const joined = rooms.filter((room) => this.rooms.has(room));
     for (const room of joined) this.#forget(room, audiencesToJoin(this.principal, room).length);
     if (joined.length > 0) await this.#deps.recovery.save(this, joined);
-    return this.#subscription.cursor;
+    return this.subscription.cursor;
   }
 
   #forget(room: Room, audiences: number): void {
     this.rooms.delete(room);
-    this.#subscription.leave(room);
+    this.subscription.leave(room);
     this.#heard -= audiences;
   }
 }

@@ -9,6 +9,7 @@ import { Server, type Socket } from 'socket.io';
 import { hasExchangeEnded, onExchangeEnd } from '../../answers/exchange.ts';
 import { requestIdFor, requestIdOf } from '../../answers/headers.ts';
 import { endWithProblem, problemAnswer, refusalOf } from '../../answers/problem.ts';
+import type { Refusals, Requester } from '../../answers/refusals.ts';
 import { requireHearing } from '../../answers/rooms.ts';
 import { createConnectionLimits } from '../../auth/limits.ts';
 import type { Origins } from '../../auth/origins.ts';
@@ -22,6 +23,7 @@ import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import { allKinds } from '../../contract/rooms.ts';
 import { createSignalCatalog, SIGNAL } from '../../contract/signals.ts';
+import type { CheckArrivals } from '../check-arrivals.ts';
 import type { CheckGate } from '../check-gate.ts';
 import type { Gate } from '../gate.ts';
 import { createSignalCounter } from '../signals.ts';
@@ -41,7 +43,7 @@ import {
 } from './internals.ts';
 import { end } from './outbox.ts';
 import { createRecovery, type RecoveryDeps } from './recovery.ts';
-import { createRefusalLog, type Requester } from './refusals.ts';
+import { createRefusalLog } from './refusals.ts';
 import { sealSessions } from './sealed-sessions.ts';
 
 /** Clients send only joins and acknowledgements. The limit also bounds `auth`. */
@@ -55,9 +57,11 @@ const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
 export interface SocketIoDeps
   extends RecoveryDeps,
-    Omit<ConnectionDeps, 'recovery' | 'requests' | 'signals' | 'countSignals'> {
+    Omit<ConnectionDeps, 'recovery' | 'requests' | 'signals' | 'countSignals' | 'refusals'> {
   readonly gate: Gate;
   readonly checkGate: CheckGate;
+  readonly refusals: Refusals;
+  readonly checkArrivals: Pick<CheckArrivals, 'note'>;
   readonly revoked: Revoked;
   /** @throws {BridgeError} */
   readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
@@ -146,6 +150,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     channel.isAuthenticating = true;
     try {
       const principal = await principalOf(socket.handshake);
+      deps.refusals.identify(socket.conn.request, principal);
       requireHearing(principal);
       socket.data = { principal, resumed: await recovery.recover(socket, principal) } satisfies SocketData;
       channel.accepts(principal);
@@ -240,6 +245,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
     // As Engine.IO reads them: the last one counts, and an empty `sid` asks for a new session.
     const lastOf = (name: string): string => query.getAll(name).at(-1) ?? '';
+    if (lastOf('transport') === 'websocket') deps.checkArrivals.note(lastOf('check'), request);
     requireRevision(lastOf('EIO'));
     const isUpgrade = !(peer instanceof ServerResponse);
     if (isUpgrade && lastOf('transport') !== 'websocket') {
@@ -281,7 +287,9 @@ export function createSocketIo(deps: SocketIoDeps) {
 
   /** The error to answer with, counted and logged. */
   function refused(error: unknown, request: Requester): BridgeError {
-    const refusal = refusalOf(error, deps, { path: config.socketPath });
+    const asked = new URL(request.url ?? '/', 'http://localhost').searchParams.get('transport');
+    const transport = asked === 'websocket' ? 'websocket' : 'polling';
+    const refusal = refusalOf(error, deps, { transport, what: 'connect' }, request, { path: config.socketPath });
     logRefusal(refusal, request);
     return refusal;
   }

@@ -5,7 +5,9 @@
  * failures. One timer serves all streams: heartbeats, lifetimes and token expiry.
  */
 import type { IncomingMessage } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { nanoid } from 'nanoid';
 import { acceptsByName } from '../../answers/accept.ts';
 import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded } from '../../answers/exchange.ts';
@@ -19,6 +21,7 @@ import {
   parseQuery,
   requireWellFormedCursor,
 } from '../../answers/query.ts';
+import { type Refusals, requestLine } from '../../answers/refusals.ts';
 import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answers/rooms.ts';
 import { signalNamesSeen } from '../../answers/signals.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
@@ -45,6 +48,7 @@ import type { RoomKind } from '../../contract/rooms.ts';
 import type { Signal } from '../../contract/signals.ts';
 import type { Logger } from '../../logger.ts';
 import type { Metrics } from '../../metrics/metrics.ts';
+import { type Connected, type ConnectedClient, type Origin, originOf } from '../connected.ts';
 import { createDeliveryCounter, type DeliveryCounter } from '../delivery-counter.ts';
 import type { Gate } from '../gate.ts';
 import { createSignalCounter } from '../signals.ts';
@@ -58,6 +62,8 @@ const LINGER_MS = 30_000;
 /** Views whose encoders are kept and shared. Clients can invent any number of views. */
 const MAX_VIEWS = 100;
 const MAX_TICK_MS = 1_000;
+/** Streams that one turn of the event loop looks at, and sends their heartbeats: a few milliseconds if all are due. */
+const PER_TURN = 200;
 
 /** Polyfills of EventSource that cannot set headers resume by one of these. */
 const LAST_EVENT_ID = 'As the header `Last-Event-ID`, for polyfills that cannot set headers. Empty counts as absent.';
@@ -88,6 +94,8 @@ export interface SseDeps {
   readonly gate: Gate;
   readonly principalOf: (context: BridgeContext) => Promise<Principal>;
   readonly revoked: Revoked;
+  readonly refusals: Refusals;
+  readonly connected: Connected;
 }
 
 /** What all streams of one view share. */
@@ -97,7 +105,16 @@ interface SharedView {
   readonly signals: SignalInterest;
 }
 
-export function createSse({ bus, config, metrics, logger, gate, principalOf, revoked }: SseDeps) {
+interface StreamOptions extends Pick<ConnectedClient, 'origin' | 'expiresAtMs'> {
+  readonly shared: SharedView;
+  readonly requestId: string;
+  /** On the monotonic clock; Infinity: never. */
+  readonly endsAtMs: number;
+  readonly claims: TokenClaims;
+}
+
+export function createSse(deps: SseDeps) {
+  const { bus, config, metrics, logger, gate, principalOf, revoked, refusals, connected } = deps;
   const streams = new Set<Stream>();
   const shape = sseQuery([...publishedNames(config.extraEvents), ...config.signals], config.roomKinds);
   const sharedViews = new Map<string, SharedView>();
@@ -119,13 +136,14 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
         const start: Start = after === null ? { kind: 'ok', cursor: bus.head } : await bus.resolve(after, caller);
         if (gate.draining) throw new BridgeError('unavailable', 'The server is shutting down.');
         const shared = sharedViewOf(viewOf(query, config), signalNamesSeen(query.events, config.signals));
-        const stream = new Stream(
+        const stream = new Stream({
           shared,
-          requestIdOf(outgoing),
-          performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
-          expiryOf(principal),
-          claimsOf(principal),
-        );
+          requestId: requestIdOf(outgoing),
+          origin: originOf(incoming, config.trustProxy),
+          endsAtMs: performance.now() + (query.life === 0 ? Number.POSITIVE_INFINITY : query.life * 1000),
+          expiresAtMs: expiryOf(principal),
+          claims: claimsOf(principal),
+        });
         revoked.watch(stream);
         dropDocumentHeaders(outgoing);
         outgoing.writeHead(200, STREAM_HEADERS);
@@ -137,13 +155,14 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
         }
         stream.writer = openWriter(incoming, outgoing, () => {
           release();
-          stream.close();
+          stream.close('the client closed it');
         });
         stream.open(start, query.padding);
         stream.subscription = bus.subscribe(
           { rooms, after: after === null ? null : start.cursor, caller, signals: shared.signals },
           stream,
         );
+        stream.opened();
         return RESPONSE_ALREADY_SENT;
       } catch (error) {
         release();
@@ -166,7 +185,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
       !acceptsByName(context.req.header('accept'), 'text/event-stream')
     )
       throw error;
-    metrics.refused(error.code);
+    refusals.add(error, { transport: 'sse', what: requestLine(context.env.incoming) }, context.env.incoming);
     // At least Retry-After, and random, so that clients refused together do not return together.
     const leastMs = (error.retryAfterSeconds ?? 0) * 1000;
     const retryMs = leastMs + jitter(Math.max(config.retryMs, leastMs / 2));
@@ -188,20 +207,25 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
   }
 
   /** A node can hold tens of thousands of streams, so each is one object, and all share their functions. */
-  class Stream implements Sink, WatchedConnection {
+  class Stream implements Sink, WatchedConnection, ConnectedClient {
+    readonly id = nanoid();
+    readonly transport = 'sse';
     writer!: ResponseWriter;
     subscription!: Subscription;
     /** On the monotonic clock. */
     lastWriteMs = performance.now();
+    deliveredAtMs: number | null = null;
+    readonly origin: Origin;
     readonly requestId: string;
     readonly endsAtMs: number;
     readonly expiresAtMs: number;
     readonly claims: TokenClaims;
     readonly #shared: SharedView;
 
-    constructor(shared: SharedView, requestId: string, endsAtMs: number, expiresAtMs: number, claims: TokenClaims) {
-      this.requestId = requestId;
+    constructor({ shared, requestId, origin, endsAtMs, expiresAtMs, claims }: StreamOptions) {
       this.#shared = shared;
+      this.requestId = requestId;
+      this.origin = origin;
       this.endsAtMs = endsAtMs;
       this.expiresAtMs = expiresAtMs;
       this.claims = claims;
@@ -211,10 +235,15 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
       const padding = paddingBytes === 0 ? '' : `:${' '.repeat(paddingBytes)}\n`;
       const reset = start.kind === 'reset' ? resetBlock(start) : '';
       if (start.kind === 'reset') metrics.reset('sse', start.reason);
-      this.writer.write(chunkOf(`${padding}retry: ${jitter(config.retryMs)}\n${reset}${cursorBlock(start.cursor)}`));
+      this.writer.write(chunkOf(`${padding}${retryBlock()}${reset}${cursorBlock(start.cursor)}`));
       streams.add(this);
       metrics.connected('sse', 1);
-      ticking ??= setInterval(tick, Math.min(MAX_TICK_MS, Math.ceil(config.heartbeatMs / 8)));
+      ticking ??= setInterval(() => void tick(), Math.min(MAX_TICK_MS, Math.ceil(config.heartbeatMs / 8)));
+    }
+
+    /** It has its subscription. */
+    opened(): void {
+      if (streams.has(this)) connected.add(this);
     }
 
     write(batch: Batch, mode: Mode, flushed?: () => void): void {
@@ -226,6 +255,7 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
       }
       this.writer.write(chunk, flushed);
       this.lastWriteMs = performance.now();
+      this.deliveredAtMs = this.lastWriteMs;
       countDelivery(batch, mode);
     }
 
@@ -248,25 +278,31 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
     }
 
     cut(): void {
-      this.close();
+      this.close('it was too slow');
       metrics.slowConsumer('sse');
-      logger.info({ requestId: this.requestId, transport: 'sse' }, 'slow consumer cut; it can resume from its cursor');
+      const { id, requestId } = this;
+      logger.info({ connection: id, requestId, transport: 'sse' }, 'slow consumer cut; it can resume from its cursor');
       this.writer.destroy();
     }
 
     revoked(): void {
-      this.end({ after: errorBlock(tokenRevoked()), lingerMs: REVOKED_LINGER_MS });
+      this.end('its token was revoked', { after: errorBlock(tokenRevoked()), lingerMs: REVOKED_LINGER_MS });
+    }
+
+    disconnect(): void {
+      this.end('an operator closed it', { before: retryBlock() });
     }
 
     /** Ends the stream with its cursor, between `before` and `after`. */
-    end({ before = '', after = '', lingerMs = LINGER_MS } = {}): void {
-      this.close();
+    end(why: string, { before = '', after = '', lingerMs = LINGER_MS } = {}): void {
+      this.close(why);
       this.writer.write(chunkOf(`${before}${cursorBlock(this.subscription.cursor)}${after}`));
       this.writer.end(lingerMs);
     }
 
-    close(): void {
+    close(why: string): void {
       if (!streams.delete(this)) return;
+      connected.remove(this, why);
       revoked.unwatch(this);
       this.subscription.close();
       metrics.connected('sse', -1);
@@ -276,16 +312,26 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
     }
   }
 
-  function tick(): void {
+  const retryBlock = (): string => `retry: ${jitter(config.retryMs)}\n`;
+
+  let isTicking = false;
+  async function tick(): Promise<void> {
+    if (isTicking) return;
+    isTicking = true;
     const nowMs = performance.now();
     const wallMs = Date.now();
     // Nearly all streams are at the same cursor.
     const heartbeats = new Map<Cursor, Chunk>();
+    let looked = 0;
     for (const stream of streams) {
+      if (++looked % PER_TURN === 0) {
+        await nextTurn();
+        if (!streams.has(stream)) continue;
+      }
       if (hasExpired(stream.expiresAtMs, wallMs)) {
-        stream.end({ after: errorBlock(tokenExpired()), lingerMs: EXPIRED_LINGER_MS });
+        stream.end('its token has expired', { after: errorBlock(tokenExpired()), lingerMs: EXPIRED_LINGER_MS });
       } else if (nowMs >= stream.endsAtMs) {
-        stream.end();
+        stream.end('its `life` is over');
       } else if (stream.writer.isStalled(nowMs)) {
         stream.cut();
       } else if (nowMs - stream.lastWriteMs >= config.heartbeatMs) {
@@ -297,13 +343,14 @@ export function createSse({ bus, config, metrics, logger, gate, principalOf, rev
         if (stream.pendingBytes() === 0) stream.writer.write(heartbeat);
       }
     }
+    isTicking = false;
   }
 
   return {
     handle,
     /** Ends every stream, with a time to reconnect. */
     drain(): void {
-      for (const stream of streams) stream.end({ before: `retry: ${jitter(config.retryMs)}\n` });
+      for (const stream of streams) stream.end('the server is shutting down', { before: retryBlock() });
     },
   };
 }

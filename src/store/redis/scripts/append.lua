@@ -22,6 +22,8 @@ local time = call('TIME')
 -- The clock keeps a promoted replica that lost the newest records from using their seqs again.
 local first = math.max(log.last + 1, tonumber(time[1]) * 1000000 + tonumber(time[2]))
 local last, lastNonce, slots = first - 1, nil, {}
+-- Of the moments in the slots.
+local earliest, latest = nil, nil
 local arg = 3
 
 -- Everything is looked up and prepared before anything is written.
@@ -151,6 +153,9 @@ local function write(nonce, record, moment)
   lastNonce = nonce
   local seq = decimal(last)
   slots[#slots + 1] = nonce .. moment
+  -- Of equal length, so they compare as numbers do.
+  if not earliest or moment < earliest then earliest = moment end
+  if not latest or moment > latest then latest = moment end
   values[#values + 1] = RECORD .. seq
   values[#values + 1] = record
   return seq
@@ -349,6 +354,9 @@ end
 if lastNonce then
   call('XADD', FEED, decimal(first) .. '-0', 'n', table.concat(slots))
   call('HSET', META, 'last', decimal(last), 'nonce', lastNonce, 'records', decimal(log.records + #slots))
+  local drift = math.ceil(math.max(last / 1000 - tonumber(earliest), tonumber(latest) - first / 1000))
+  if not log.drift then call('HSET', META, 'drift', decimal(drift), 'driftFrom', decimal(log.last + 1)) end
+  if log.drift and drift > log.drift then call('HSET', META, 'drift', decimal(drift)) end
 end
 if #values > 1 then call(unpack(values)) end
 local commands = {}

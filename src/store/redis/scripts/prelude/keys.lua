@@ -2,8 +2,9 @@
 local PREFIX = KEYS[1]
 -- Ids contain no comma (protocol §2), so ids joined by commas cannot clash.
 
--- Hash: format, epoch, keying, last + nonce (the head), trimmed + trimmedNonce (the newest trimmed record), counters, and
--- `upgrade` while entries of format 1 are left.
+-- Hash: format, epoch, keying, last + nonce (the head), trimmed + trimmedNonce (the newest trimmed record), counters,
+-- `upgrade` while entries of format 1 are left, and drift: the most ms between the time of acceptance of a record and the
+-- time in its seq, which is that of Redis in microseconds; of the records from driftFrom on.
 local META = PREFIX .. 'log'
 -- What the scripts here read and write. Change it together with upgradeLog() in log.lua.
 local FORMAT = '2'

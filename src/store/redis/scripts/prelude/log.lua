@@ -8,12 +8,12 @@ local function decimal(number) return string.format('%.0f', number) end
 -- Returns nil if this Redis holds no log of this format or an older one.
 local function readLog()
   local m = call('HMGET', META, 'epoch', 'keying', 'last', 'nonce', 'trimmed', 'trimmedNonce', 'changes', 'erasures',
-    'records', 'tombstones', 'format', 'upgrade')
+    'records', 'tombstones', 'format', 'upgrade', 'drift', 'driftFrom')
   if not m[1] then return nil end
   if m[11] ~= FORMAT then error({ err = 'FORMAT ' .. m[11] .. ' ' .. FORMAT }) end
   return { epoch = m[1], keying = m[2], last = tonumber(m[3]), nonce = m[4], trimmed = tonumber(m[5]),
     trimmedNonce = m[6], changes = m[7], erasures = m[8], records = tonumber(m[9]), tombstones = tonumber(m[10]),
-    upgrade = m[12] }
+    upgrade = m[12], drift = tonumber(m[13] or nil), driftFrom = tonumber(m[14] or nil) }
 end
 
 -- Takes over a log of format 1. Its entries of DEDUPE are converted later (upgrade.lua), in steps.
@@ -64,6 +64,25 @@ local function slotsAfter(seq, limit)
     from = '(' .. entries[#entries][1]
   end
   return seqs, found
+end
+
+-- Returns the seqs before `before`, newest first: up to `limit`, and perhaps some of trimmed records.
+local function slotsBefore(before, limit)
+  local seqs, from = {}, decimal(before - 1) .. '-0'
+  while #seqs < limit do
+    local entries = call('XREVRANGE', FEED, from, '-', 'COUNT', 32)
+    for i = 1, #entries do
+      local first = firstSeqOf(entries[i])
+      local at = math.min(before - 1, first + #entries[i][2][2] / SLOT - 1)
+      while at >= first and #seqs < limit do
+        seqs[#seqs + 1] = decimal(at)
+        at = at - 1
+      end
+    end
+    if #entries < 32 then break end
+    from = '(' .. entries[#entries][1]
+  end
+  return seqs
 end
 
 -- Returns the seq and nonce of the oldest record. After 63 tombstones it gives up the search and returns the next slot.

@@ -4,8 +4,8 @@
 local function headerOf(text)
   local event, rooms, audiences, acceptedAtMs, nonce, kind, tenant, ticket, messageId, providerMessageId, idempotencyKey =
     unpack(cjson.decode(string.sub(text, string.find(text, '[', 1, true), string.find(text, '\n', 1, true) - 1)))
-  return { rooms = rooms, audiences = audiences, kind = kind, tenant = tenant, ticket = ticket, messageId = messageId,
-    providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
+  return { event = event, at = acceptedAtMs, rooms = rooms, audiences = audiences, kind = kind, tenant = tenant,
+    ticket = ticket, messageId = messageId, providerMessageId = providerMessageId, idempotencyKey = idempotencyKey }
 end
 
 -- Returns nil if the record was erased. Reads the start only: a payload can be a thousand times as long as its header.
