@@ -126,10 +126,13 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
 
   const entry = (page: Page, ticketId: string) => page.locator(`[data-ticket="${ticketId}"]`);
   const back = (page: Page) => page.getByRole('link', { name: 'Back to the list' }).click();
-  const show = async (page: Page, ticketId: string) => {
-    if (await page.getByRole('link', { name: 'Back to the list' }).isVisible()) await back(page);
-    await entry(page, ticketId).click();
-  };
+  /** New messages move the entries of the list, also under the pointer. */
+  const show = (page: Page, ticketId: string) =>
+    until(`${ticketId} is open`, async () => {
+      if (await page.getByRole('link', { name: 'Back to the list' }).isVisible()) await back(page);
+      await entry(page, ticketId).click();
+      return page.url().endsWith(`#${ticketId}`);
+    });
   const draft = (page: Page) => page.getByLabel('Reply');
   const textOf = (page: Page, id: string): Promise<string> => page.locator(`#${id}`).textContent() as Promise<string>;
   const focusOf = (page: Page) =>

@@ -215,11 +215,14 @@ describe('signals between nodes', { skip: missing('redis-server') }, () => {
     sender.close();
     const isListed = async (): Promise<boolean> => {
       const [signal] = await active(b.url);
-      if (signal !== undefined) assert.ok(Math.abs(Date.parse(signal.expiresAt) - Date.parse(before.expiresAt)) <= 2);
+      if (signal !== undefined) {
+        // Two clocks are read for it, and the process may pause in between.
+        assert.ok(Math.abs(Date.parse(signal.expiresAt) - Date.parse(before.expiresAt)) < 250);
+      }
       return signal !== undefined;
     };
     await until('its time is up', async () => !(await isListed()));
-    assert.ok(Date.now() >= Date.parse(before.expiresAt) - 2);
+    assert.ok(Date.now() >= Date.parse(before.expiresAt) - 250);
     assert.equal(listener.signals.length, 1);
 
     assert.equal((await post(b.url, { n: 2 }, 120)).status, 202);
