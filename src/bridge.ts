@@ -168,6 +168,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const refusals = createRefusals({
     ...{ metrics, logger, trustProxy: config.trustProxy },
     async readIdentity({ headers, url = '/' }) {
+      if (config.authMode === 'none') return null;
       try {
         const query = new URL(url, 'http://localhost').searchParams;
         const principal = await auth.principalOf(credentialsOfRequest(headers, query, config.authCookie, true));

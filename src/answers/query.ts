@@ -48,18 +48,27 @@ export function text(description: string, maxLength?: number) {
     .meta({ description, schema: { type: 'string', minLength: 1, ...(maxLength && { maxLength }) } });
 }
 
-/** An ISO 8601 instant, as milliseconds since 1970. */
-export function instant(description: string) {
+/** An ISO 8601 instant. @param parse what to make of its text, such as `Date.parse` */
+export function instant<T>(description: string, parse: (text: string) => T) {
   return z.iso
     .datetime({
       offset: true,
       error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
     })
-    .transform((instant) => Date.parse(instant))
+    .transform((text) => parse(text))
     .nullable()
     .default(null)
-    .meta({ description, schema: { type: 'string', format: 'date-time' } });
+    .meta({
+      description: `${description} An ISO 8601 instant; write the \`+\` of an offset as \`%2B\`.`,
+      schema: { type: 'string', format: 'date-time' },
+    });
 }
+
+/** Of lists whose items are small: at most 1,000 on a page. */
+export const LIST_PAGE = {
+  limit: integer(1, 1000, 100, 'Maximum number of items in the response.'),
+  page: text('The `nextPage` of the previous response. Leave it out for the first page.'),
+} as const;
 
 /** Where to continue: a cursor, `start` or `now`. */
 export function cursor(description: string) {

@@ -1,6 +1,6 @@
 /**
- * Whose token was refused, as far as its signature is good: operators look for a user's refusals (protocol §15). It is not
- * a part of the error, so that no answer and no log line holds it by chance.
+ * Whose token was refused, as far as its signature is good: operators look for a user's refusals (protocol §15). The
+ * error does not hold it, so that no answer and no log line shows it by mistake.
  */
 import type { BridgeError } from '../contract/errors.ts';
 import type { TokenHolder } from './principal.ts';

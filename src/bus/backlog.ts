@@ -9,7 +9,7 @@ interface Mark {
   readonly acceptedAtMs: number;
 }
 
-/** From one mark to the next, at first. Records in between share a mark, so that what is told is at most so much too old. */
+/** The first distance between two marks. Records in between share the earlier one, so `oldestAtMs` is too early by less. */
 const STEP_MS = 100;
 /** Past this many marks, two and two become one, and the step doubles, so that memory stays bounded. */
 const MAX_MARKS = 64;

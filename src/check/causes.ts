@@ -109,7 +109,7 @@ export function causesOf(
 /** Intermediaries that name themselves in `Via` and stand in front of servers. */
 const REVERSE = /caddy|varnish|cloudfront|google|vegur|fastly|envoy/i;
 
-/** What stands in front of the server: `via` names the proxy of the reader's network, if it is the one to look at. */
+/** The proxy in front of the server. `via` names the proxy of the reader's network, where that one is at fault. */
 function frontOf({ server, via, httpVersion, proxyHeaders }: Greeting): {
   readonly proxy: ProxyName | null;
   readonly via: string | null;

@@ -41,8 +41,8 @@ export function planScan(parts: readonly LogPart[], keying: Keying): ScanPlan {
 }
 
 /**
- * Whether a payload, which is JSON text, contains a text: as it stands in the JSON, or inside one of its strings. Upper and
- * lower case are the same; accents count. Linear in the payload, whatever the text: it may run on the event loop.
+ * Whether the JSON text of a payload contains a text, as it stands there or inside a string. Upper and lower case are the
+ * same; accents count. Linear in the payload, whatever the text: it may run on the event loop.
  */
 export function createContains(text: string | null): (payload: string) => boolean {
   if (text === null) return () => true;

@@ -12,18 +12,18 @@ import {
   arrayOf,
   boolean,
   CURSOR,
+  count,
   cursor,
   describe,
   ISO_INSTANT,
+  instant,
   type JsonObject,
+  number,
   object,
   ref,
   string,
 } from './parts.ts';
 
-const count: JsonObject = { type: 'integer', minimum: 0 };
-const number: JsonObject = { type: 'number', minimum: 0 };
-const instant: JsonObject = { type: 'string', format: 'date-time' };
 const instantOrNull = (description: string): JsonObject => ({
   type: ['string', 'null'],
   format: 'date-time',

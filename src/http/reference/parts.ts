@@ -89,6 +89,9 @@ export const cursor: JsonObject = {
   description: 'A position in the log. Opaque; cursors of one log sort as byte strings. The same on all transports.',
 };
 export const string: JsonObject = { type: 'string' };
+export const count: JsonObject = { type: 'integer', minimum: 0 };
+export const number: JsonObject = { type: 'number', minimum: 0 };
+export const instant: JsonObject = { type: 'string', format: 'date-time' };
 export const boolean: JsonObject = { type: 'boolean' };
 export const describe = (schema: JsonObject, description: string): JsonObject => ({ ...schema, description });
 export const arrayOf = (items: JsonObject): JsonObject => ({ type: 'array', items });

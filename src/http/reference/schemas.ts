@@ -26,6 +26,7 @@ import {
   cursor,
   cursorOrNull,
   describe,
+  instant,
   type JsonObject,
   object,
   RESET,
@@ -41,7 +42,6 @@ export type Declared = Pick<Config, 'extraEvents' | 'roomKinds' | 'signals'>;
 const NO_OTHERS = { additionalProperties: false } as const;
 
 const STRING_OR_NULL: JsonObject = { type: ['string', 'null'] };
-const INSTANT: JsonObject = { type: 'string', format: 'date-time' };
 const CLAIM: JsonObject = { type: ['string', 'integer', 'null'], minLength: 1, maxLength: MAX_CLAIM_CHARACTERS };
 const ID_OR_INTEGER: JsonObject = { ...ID_SCHEMA, type: ['string', 'integer', 'null'], description: JSON_ID_RULE };
 const BEFORE = describe(
@@ -204,7 +204,7 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
           room: string,
           ...SENDER_MEMBERS,
           payload: describe({ type: 'object' }, 'The members that the sender gave.'),
-          expiresAt: describe(INSTANT, 'When it ends, by the clock of the server.'),
+          expiresAt: describe(instant, 'When it ends, by the clock of the server.'),
         }),
       ),
     }),
@@ -221,8 +221,8 @@ export function schemas(declared: Declared): Readonly<Record<string, JsonObject>
       sub: STRING_OR_NULL,
       tenantId: STRING_OR_NULL,
       jti: STRING_OR_NULL,
-      before: INSTANT,
-      createdAt: INSTANT,
+      before: instant,
+      createdAt: instant,
     }),
     Revocations: object({ items: arrayOf(ref('Revocation')), nextPage: STRING_OR_NULL }),
     Tickets: list(ref('TicketsUpdated')),

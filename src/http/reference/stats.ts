@@ -15,10 +15,13 @@ import {
   arrayOf,
   boolean,
   CURSOR,
+  count,
   cursor,
   describe,
   ISO_INSTANT,
+  instant,
   type JsonObject,
+  number,
   object,
   ref,
   type SchemasOf,
@@ -31,10 +34,6 @@ const orNull = (schema: JsonObject, description?: string): JsonObject => {
 };
 const perTransport = (schema: JsonObject, description: string) =>
   describe(object(Object.fromEntries(TRANSPORTS.map((transport) => [transport, schema]))), description);
-
-const count: JsonObject = { type: 'integer', minimum: 0 };
-const number: JsonObject = { type: 'number', minimum: 0 };
-const instant: JsonObject = { type: 'string', format: 'date-time' };
 
 const lag: SchemasOf<LagFigures> = {
   count,

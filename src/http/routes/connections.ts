@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { requestIdOf } from '../../answers/headers.ts';
-import { integer, oneOf, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
+import { LIST_PAGE, oneOf, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
 import { requireOperator } from '../../auth/operators.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
@@ -27,8 +27,6 @@ import type { Gate } from '../../transports/gate.ts';
 import type { AllNodes, Answerer } from '../all-nodes.ts';
 import { answerPage, entryOf, type Order, ownPlace, type Place, parsePage, textsOf } from '../node-pages.ts';
 
-const MAX_LIMIT = 1000;
-const DEFAULT_LIMIT = 100;
 /** The oldest first, so that connections that begin meanwhile come on later pages. */
 const ORDER: Order = 'asc';
 
@@ -61,8 +59,7 @@ export const connectionsFilter = (roomKinds: readonly RoomKind[] = []) => ({
 
 export const connectionsQuery = (roomKinds: readonly RoomKind[] = []) => ({
   ...connectionsFilter(roomKinds),
-  limit: integer(1, MAX_LIMIT, DEFAULT_LIMIT, 'Maximum number of items in the response.'),
-  page: text('The `nextPage` of the previous response. Leave it out for the first page.'),
+  ...LIST_PAGE,
 });
 
 interface ListQuestion {

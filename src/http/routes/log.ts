@@ -15,7 +15,7 @@ import {
   queryOf,
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
-import { choice, cursor, integer, list, parseQuery } from '../../answers/query.ts';
+import { choice, cursor, instant, integer, list, parseQuery } from '../../answers/query.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { type Reach, requireOperator } from '../../auth/operators.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
@@ -51,20 +51,6 @@ const MAX_CONTAINS = 200;
 const MAX_STEPS = 16;
 /** Payload text that one step looks at, in characters: so little that other callers' reads come in between. */
 const STEP_CHARS = 256 * 1024;
-
-const instant = (description: string) =>
-  z.iso
-    .datetime({
-      offset: true,
-      error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
-    })
-    .transform((text) => Date.parse(text))
-    .nullable()
-    .default(null)
-    .meta({
-      description: `${description} An ISO 8601 instant; write the \`+\` of an offset as \`%2B\`.`,
-      schema: { type: 'string', format: 'date-time' },
-    });
 
 function eventFilter(extraEvents: readonly string[]) {
   const names = publishedNames(extraEvents);
@@ -103,8 +89,8 @@ export const logQuery = (extraEvents: readonly string[], roomKinds: readonly Roo
   ),
   after: cursor('Only records after this cursor.'),
   before: cursor('Only records before this cursor.'),
-  since: instant('Only records that the bridge accepted at this instant or later.'),
-  until: instant('Only records that the bridge accepted at this instant or earlier.'),
+  since: instant('Only records that the bridge accepted at this instant or later.', Date.parse),
+  until: instant('Only records that the bridge accepted at this instant or earlier.', Date.parse),
   event: eventFilter(extraEvents),
   contains: z
     .string()

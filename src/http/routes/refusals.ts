@@ -1,6 +1,6 @@
 /** `GET /refusals` (protocol §15): the newest requests and joins that the nodes refused. Takes the scope `admin`. */
 import { type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
-import { integer, parseQuery, text } from '../../answers/query.ts';
+import { LIST_PAGE, parseQuery, text } from '../../answers/query.ts';
 import type { RefusalFilter, Refusals } from '../../answers/refusals.ts';
 import { type Reach, requireOperator } from '../../auth/operators.ts';
 import type { Principal } from '../../auth/principal.ts';
@@ -14,8 +14,7 @@ const ORDER: Order = 'desc';
 export const REFUSALS_QUERY = {
   sub: text('Only those of tokens with this `sub`.'),
   address: text('Only those from this client address, as the items have it.'),
-  limit: integer(1, 1000, 100, 'Maximum number of items in the response.'),
-  page: text('The `nextPage` of the previous response. Leave it out for the first page.'),
+  ...LIST_PAGE,
 } as const;
 
 interface ListQuestion {

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { answer, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requestIdOf } from '../../answers/headers.ts';
-import { integer, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
+import { LIST_PAGE, parseQuery, requireNoQuery } from '../../answers/query.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { type Reach, requireOperator } from '../../auth/operators.ts';
 import { callerKey, type Principal } from '../../auth/principal.ts';
@@ -38,8 +38,7 @@ const BEFORE_RULE =
 const INSTANT = z.iso.datetime({ offset: true });
 
 export const REVOCATIONS_QUERY = {
-  limit: integer(1, 1000, 100, 'Maximum number of items in the response.'),
-  page: text('The `nextPage` of the previous response. Leave it out for the first page.'),
+  ...LIST_PAGE,
 } as const;
 
 export interface RevocationDeps {

@@ -16,7 +16,7 @@ import {
   queryOf,
   UNCACHED_JSON,
 } from '../../answers/answer.ts';
-import { choice, integer, parseQuery, tenant, text } from '../../answers/query.ts';
+import { choice, instant, integer, parseQuery, tenant, text } from '../../answers/query.ts';
 import { clientAddress } from '../../auth/limits.ts';
 import { callerKey, hearingOf, type Principal, whyDeaf } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
@@ -45,19 +45,7 @@ const limit = integer(
 );
 const page = text('The `nextPage` of the previous response. Leave it out for the first page.');
 
-const updatedAfter = z.iso
-  .datetime({
-    offset: true,
-    error: 'must be an ISO 8601 instant, such as 2024-06-01T12:00:00.000Z; write the + of an offset as %2B',
-  })
-  .transform(instantKey)
-  .nullable()
-  .default(null)
-  .meta({
-    description:
-      'Only tickets with a later `ticketUpdatedAt`. An ISO 8601 instant; write the `+` of an offset as `%2B`.',
-    schema: { type: 'string', format: 'date-time' },
-  });
+const updatedAfter = instant('Only tickets with a later `ticketUpdatedAt`.', instantKey);
 
 const agreementId = z
   .string()

@@ -49,6 +49,7 @@ export const HISTORY_QUERY = {
   step: choice(['1', '10'], '10', 'Seconds of each point: 1 for the last 5 minutes, 10 for the last 60.'),
   since: instant(
     'Only points that ended after this instant, the last `atMs` that you have. All points if it lies in the future.',
+    Date.parse,
   ),
 } as const;
 

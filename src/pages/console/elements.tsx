@@ -12,6 +12,19 @@ import { bytes, dateAndTime, relativeTime } from './format.ts';
 import { elementTexts } from './texts/elements.ts';
 import { errorSentence } from './texts/errors.ts';
 
+/** The row of a list to which a key leads from row `at`, where the last one is `last`; undefined for any other key. */
+export function rowAfter(key: string, at: number, last: number): number | undefined {
+  const rows: Readonly<Record<string, number>> = {
+    ArrowDown: Math.min(last, at + 1),
+    ArrowUp: Math.max(0, at - 1),
+    PageDown: Math.min(last, at + 10),
+    PageUp: Math.max(0, at - 10),
+    Home: 0,
+    End: last,
+  };
+  return rows[key];
+}
+
 /** What a colour means: all is well, look here, act now, or nothing of that kind. */
 export type Tone = 'good' | 'warn' | 'bad' | 'neutral';
 

@@ -7,7 +7,7 @@ import { nearest } from '../../contract/nearest.ts';
 import { language } from '../language.ts';
 import { type Access, NEEDS_TOKENS, ROOM_KINDS } from './access.ts';
 import { type Claims, holdsToken, readClaims } from './claims.ts';
-import { Badge, Button, Card, EmptyState, Fault, Notice, SearchField, Time } from './elements.tsx';
+import { Badge, Button, Card, EmptyState, Fault, Notice, rowAfter, SearchField, Time } from './elements.tsx';
 import { formatReading, parseQuery } from './find-query.ts';
 import { type Assessed, type Finder, MAX_SHOWN, type Meaning, PAGE } from './finder.ts';
 import { count } from './format.ts';
@@ -270,15 +270,7 @@ function People({ finder }: { readonly finder: Finder }) {
 
   function move(pressed: KeyboardEvent): void {
     const last = people.length - 1;
-    const targets: Readonly<Record<string, number>> = {
-      ArrowDown: Math.min(last, index + 1),
-      ArrowUp: Math.max(0, index - 1),
-      PageDown: Math.min(last, index + 10),
-      PageUp: Math.max(0, index - 10),
-      Home: 0,
-      End: last,
-    };
-    const target = targets[pressed.key];
+    const target = rowAfter(pressed.key, index, last);
     if (target === undefined) return;
     pressed.preventDefault();
     finder.select((people[target] as Assessed).key);

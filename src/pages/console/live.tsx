@@ -14,6 +14,7 @@ import {
   Json,
   Notice,
   RoomFields,
+  rowAfter,
   Scroll,
   Select,
 } from './elements.tsx';
@@ -213,15 +214,7 @@ export function LiveEvents({ tail, eventNames, selected, select }: LiveEventsPro
 
   function move(pressed: KeyboardEvent): void {
     const last = events.length - 1;
-    const targets: Readonly<Record<string, number>> = {
-      ArrowDown: Math.min(last, selectedIndex + 1),
-      ArrowUp: Math.max(0, selectedIndex - 1),
-      PageDown: Math.min(last, selectedIndex + 10),
-      PageUp: Math.max(0, selectedIndex - 10),
-      Home: 0,
-      End: last,
-    };
-    const target = targets[pressed.key];
+    const target = rowAfter(pressed.key, selectedIndex, last);
     if (target === undefined || last < 0) return;
     pressed.preventDefault();
     select(events[target] ?? null);

@@ -9,7 +9,7 @@ import { language } from '../language.ts';
 import { type Access, NEEDS_TOKENS, ROOM_KINDS } from './access.ts';
 import { curlOf } from './curl.ts';
 import { tenantOf } from './diagnosis.ts';
-import { Button, Card, CopyButton, EmptyState, Fault, Field, Notice, Select, State } from './elements.tsx';
+import { Button, Card, CopyButton, EmptyState, Fault, Field, Notice, rowAfter, Select, State } from './elements.tsx';
 import { roomFrom } from './find-query.ts';
 import { dateAndTime } from './format.ts';
 import { LogEvent } from './log-event.tsx';
@@ -180,15 +180,7 @@ function Events({ access, feed, reader, selected, pinned, select }: EventsProps)
 
   function move(pressed: KeyboardEvent): void {
     const last = events.length - 1;
-    const targets: Readonly<Record<string, number>> = {
-      ArrowDown: Math.min(last, index + 1),
-      ArrowUp: Math.max(0, index - 1),
-      PageDown: Math.min(last, index + 10),
-      PageUp: Math.max(0, index - 10),
-      Home: 0,
-      End: last,
-    };
-    const target = targets[pressed.key];
+    const target = rowAfter(pressed.key, index, last);
     if (target === undefined || last < 0) return;
     pressed.preventDefault();
     select(events[target] as LogEntry);
