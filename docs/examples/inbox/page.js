@@ -82,4 +82,8 @@ addEventListener('hashchange', () => {
   if (conversation.ticketId !== null) element('contact').focus();
   else list.focus(closed);
 });
+// The entry of the conversation that is open changes no address: it leads there all the same.
+element('tickets').addEventListener('click', (event) => {
+  if (event.target.closest('a')?.hash === location.hash) element('contact').focus();
+});
 openFromAddress();
