@@ -87,8 +87,7 @@ export function createHttp(
   { maxTokenMs = MAX_TOKEN_MS, init = { credentials: 'include', cache: 'no-store' } }: HttpOptions = {},
 ): Http {
   const { location } = globalThis as { readonly location?: { readonly href: string } };
-  const url = new URL(base, location?.href);
-  if (!url.pathname.endsWith('/')) url.pathname += '/';
+  const url = new URL(base.endsWith('/') ? base : `${base}/`, location?.href);
   let newestToken: Promise<string> | null = null;
   let tokenDeadlineMs = Number.POSITIVE_INFINITY;
   let pass: { readonly text: string; readonly renewAtMs: number } | null = null;
@@ -102,11 +101,12 @@ export function createHttp(
       newestToken = Promise.resolve().then(token);
     }
     const aborted = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason));
+      const abort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', abort);
+      if (signal.aborted) abort();
     });
     try {
-      signal.throwIfAborted();
-      const text = await Promise.race([newestToken, aborted]);
+      const text = await Promise.race([aborted, newestToken]);
       check('token', text, TOKEN_RULE);
       tokenDeadlineMs = Number.POSITIVE_INFINITY;
       return text;
