@@ -9,8 +9,7 @@
  *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import { createActiveSignals, type ReceivedSignal } from './active-signals.ts';
-import type { ConnectionOptions } from './connection.ts';
+import { createCore } from './core.ts';
 import type {
   ActiveSignal,
   Id,
@@ -18,6 +17,7 @@ import type {
   LiveEvent,
   Meta,
   OneRoom,
+  ReadOwnState,
   Reset,
   RoomcastEvents,
   RoomIds,
@@ -28,7 +28,7 @@ import type {
   Status,
   TransportName,
 } from './events.ts';
-import { closedError, createHttp, type RoomcastError, type Token } from './http.ts';
+import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -43,14 +43,9 @@ import {
   TOKEN_RULE,
   URL_RULE,
 } from './options.ts';
-import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
-import { openPoll } from './poll.ts';
-import { online, pauseAfter } from './retry.ts';
-import { createSignalSender, type SignalBody } from './signal-sender.ts';
-import { openSse } from './sse.ts';
-import { createStream, type Join, type Payload, positionOf, roomOf, roomsOf } from './stream.ts';
-import { createTransportPicker } from './transport-picker.ts';
-import { openWebsocket } from './websocket.ts';
+import { type Memory, tolerant } from './persist.ts';
+import type { SignalBody } from './signal-sender.ts';
+import { type Payload, roomOf, roomsOf } from './stream.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
@@ -73,6 +68,12 @@ export interface ConnectOptions<Kind extends string = never> {
   readonly extraEvents?: readonly string[];
   /** Keeps the cursor and the transport that worked, across page loads: `sessionStorage`, or an object like it. */
   readonly persist?: Memory | null;
+  /**
+   * For applications whose own API is the state: reads it and draws it. Called before the client goes live, unless `after`
+   * says that you have a state, and after each reset. The position is taken first, and events after it follow when
+   * your function has resolved, so nothing lies in between. One that rejects is called again.
+   */
+  readonly state?: ReadOwnState;
   /** Whether to read the state routes after a reset, for `reset.state`. Needs a tenant room. Default false. */
   readonly refetch?: boolean;
   /** Closes the client when it aborts. */
@@ -153,15 +154,21 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
+  /**
+   * Finds out at once whether something was missed, and whether the connection still works. In a browser the library does
+   * this by itself; elsewhere call it when your application returns to the foreground.
+   */
+  wake(): void;
   /** Closes the client for good, and releases every timer, request and listener. */
   close(): void;
 }
 
-const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
 /** Best first. */
 const TRANSPORT_NAMES: readonly TransportName[] = ['websocket', 'sse', 'poll'];
 const hasMethod = (value: unknown, name: string): boolean =>
   isFunction((value as Record<string, unknown> | null)?.[name]);
+
+const HANDLER_RULE: Rule = [isFunction, 'a function'];
 
 const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   url: URL_RULE,
@@ -174,6 +181,7 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   after: AFTER_RULE,
   extraEvents: [Array.isArray, 'a list of names'],
   persist: [(value) => value === null || hasMethod(value, 'setItem'), 'sessionStorage, or an object like it'],
+  state: HANDLER_RULE,
   refetch: [(value) => typeof value === 'boolean', 'true or false'],
   signal: [(value) => hasMethod(value, 'addEventListener'), 'an AbortSignal'],
   socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
@@ -181,7 +189,6 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   patienceMs: /* @__PURE__ */ atLeast(1),
 };
 const JOIN_RULES = { after: AFTER_RULE };
-const HANDLER_RULE: Rule = [isFunction, 'a function'];
 const SIGNAL_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(0), tenantId: ID_OPTION_RULE };
 const KEEP_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(1), tenantId: ID_OPTION_RULE, onError: HANDLER_RULE };
 
@@ -215,67 +222,40 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   options: ConnectOptions<Kind>,
 ): Live<Events, Kind> {
   checkOptions(options, RULES);
-  const { url, rooms: ids = {}, transports = TRANSPORT_NAMES, patienceMs = PATIENCE_MS } = options;
+  check('refetch', options.refetch, [(refetch) => !refetch || !options.state, 'false where state is given']);
+  const { rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null } = options;
   const memory = tolerant(options.persist);
-  const aborter = new AbortController();
-  const { signal } = aborter;
-  const http = createHttp(url, options.token);
+  const cursorKey = `roomcast:cursor:${bridgeUrl(options.url)}:${roomsOf(rooms).sort().join()}`;
   const handlers = new Map<string, Set<AnyHandler>>();
-  const transportKey = `roomcast:transport:${http.url.origin}:${transports}`;
-  const cursorKey = `roomcast:cursor:${http.url}:${roomsOf(ids).sort().join()}`;
-  let status: Status = { state: 'connecting', transport: null, error: null };
-  let hasStarted = false;
-  let starting: Promise<void> | null = null;
-  /** Joins and leaves run one after the other. */
-  let lastChange: Promise<unknown> = Promise.resolve();
   const iterators = new Set<EventIterator<Events>>();
   let isFull = false;
 
-  const stream = createStream({
-    http,
-    rooms: ids,
-    after: options.after ?? memory.getItem(cursorKey),
+  const core = createCore({
+    url: options.url,
+    token: options.token,
+    rooms,
+    transports,
+    // Where the application reads its state anew, older events are part of it.
+    after: after ?? (state === null ? memory.getItem(cursorKey) : null),
     refetch: options.refetch ?? false,
-    signal,
+    state,
+    readsStateAtStart: state !== null && after === null,
+    socketPath: options.socketPath ?? '/socket.io',
+    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
+    patienceMs: options.patienceMs ?? PATIENCE_MS,
+    memory,
     deliver,
-    takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
+    heard: (event, payload, meta) => emit(event, payload, meta),
+    signalsChanged: (room) => emit('signals', room),
     reset: (reset) => emit('reset', reset),
     cursorMoved: saveCursor,
-    reattach,
-    failed: end,
-  });
-  const sender = createSignalSender(http, signal);
-  const signals = createActiveSignals({
-    http,
-    rooms: stream.rooms,
-    signal,
-    isOwn: sender.isOwn,
-    heard: (event, payload, transport) => emit(event, payload, { event, cursor: null, transport, replay: false }),
-    changed: (room) => emit('signals', room),
-  });
-  const connection: ConnectionOptions = {
-    http,
-    stream,
-    signals,
-    sender,
-    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
-    patienceMs,
-    socketPath: options.socketPath ?? '/socket.io',
-  };
-  const picker = createTransportPicker({
-    allowed: transports,
-    open: (name, events) => TRANSPORTS[name](connection, events),
-    remembered: recallTransport(transportKey, memory),
-    remember: (transport) => rememberTransport(transportKey, transport, memory),
-    report(next) {
-      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
-      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
+    statusChanged: (status) => emit('status', status),
+    closed() {
+      options.signal?.removeEventListener('abort', core.close);
+      for (const { wake } of iterators) wake();
     },
-    renew: http.refused,
-    failed: end,
-    patienceMs,
-    signal,
   });
+  const { stream, sender, signals, signal } = core;
 
   function deliver(payload: Payload, meta: Meta, before: string | null): void {
     // A declared event has no aliases, also if it has the name of a canonical one (protocol §3).
@@ -290,8 +270,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       wake();
       if (queue.length < MAX_QUEUE || isFull) continue;
       isFull = true;
-      stream.freeze();
-      picker.stop();
+      core.pause();
     }
   }
 
@@ -305,82 +284,6 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
         });
       }
     }
-  }
-
-  function setStatus(next: Status): void {
-    const { state, transport, error } = status;
-    if (signal.aborted && next.state !== 'closed') return;
-    if (next.state === state && next.transport === transport && next.error === error) return;
-    status = next;
-    emit('status', status);
-    if (next.transport === null) return;
-    sender.renew();
-    // The new connection brings what is active, but not what ended meanwhile.
-    if (signals.list().length > 0) void signals.refresh();
-  }
-
-  function reattach(): void {
-    if (stream.rooms.size === 0) {
-      hasStarted = false;
-      picker.stop();
-    } else if (!hasStarted) starting ??= start();
-    else if (!isFull) picker.attach();
-  }
-
-  /** A plain request brings the missed events, or the cursor to start from. Then the picker takes over. */
-  async function start(): Promise<void> {
-    for (let failures = 1; !signal.aborted && !isFull && stream.rooms.size > 0; failures++) {
-      await online(signal);
-      const { cursor } = stream;
-      try {
-        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
-        hasStarted = true;
-        picker.start();
-        break;
-      } catch (cause) {
-        const error = cause as RoomcastError;
-        if (!error.passing) return end(error);
-        setStatus({ ...status, error });
-        if (stream.cursor !== cursor) failures = 1;
-        await pauseAfter(error, failures, signal);
-      }
-    }
-    starting = null;
-  }
-
-  function afterLastChange<T>(change: () => Promise<T>): Promise<T> {
-    const changed = lastChange.then(change);
-    lastChange = changed.catch(() => {}); // the caller gets the error
-    return changed;
-  }
-
-  async function join(joining: Join): Promise<string> {
-    for (let failures = 1; ; failures++) {
-      await starting;
-      await online(signal);
-      if (joining.rooms.length === 0) return stream.cursor ?? '';
-      if (signal.aborted) throw closedError();
-      try {
-        return await stream.join(joining);
-      } catch (cause) {
-        const error = cause as RoomcastError;
-        if (!error.passing) throw error;
-        await pauseAfter(error, failures, signal);
-      }
-    }
-  }
-
-  function end(error: RoomcastError | null): void {
-    if (signal.aborted) return;
-    options.signal?.removeEventListener('abort', close);
-    aborter.abort();
-    setStatus({ state: 'closed', transport: null, error });
-    for (const { wake } of iterators) wake();
-  }
-
-  function close(): void {
-    sender.stop();
-    end(null);
   }
 
   function signalBody(
@@ -411,7 +314,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
           continue;
         }
         if (signal.aborted) {
-          if (status.error !== null) throw status.error;
+          if (core.status.error !== null) throw core.status.error;
           return;
         }
         resumeIfDrained();
@@ -443,8 +346,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   function resumeIfDrained(): void {
     if (!isFull || [...iterators].some(({ queue, inBody }) => queue.length > inBody)) return;
     isFull = false;
-    if (hasStarted) picker.start();
-    else reattach();
+    core.resume();
   }
 
   const live: Live<Events, Kind> = {
@@ -461,19 +363,10 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     async join(joinIds, joinOptions = {}) {
       checkOptions(joinOptions, JOIN_RULES);
       const { after = null } = joinOptions;
-      const wanted = roomsOf(joinIds);
-      return afterLastChange(() => {
-        const rooms = wanted.filter((room) => !stream.rooms.has(room));
-        return join({ rooms, after, position: positionOf(after) });
-      });
+      return core.join(roomsOf(joinIds), after);
     },
     async leave(leaveIds) {
-      const leaving = roomsOf(leaveIds);
-      for (const room of leaving) sender.stop(room);
-      await afterLastChange(async () => {
-        leaving.forEach(stream.leave);
-        leaving.forEach(signals.forget);
-      });
+      await core.leave(roomsOf(leaveIds));
     },
     async signal(event: string, room: OneRoom<Kind>, payload?: object, signalOptions: SignalOptions = {}) {
       checkOptions(signalOptions, SIGNAL_RULES);
@@ -491,14 +384,15 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       return deliveredCursor(false);
     },
     get status() {
-      return status;
+      return core.status;
     },
-    close,
+    wake: core.wake,
+    close: core.close,
     [Symbol.asyncIterator]: iterate,
   } as Live<Events, Kind>;
 
-  options.signal?.addEventListener('abort', close);
-  if (options.signal?.aborted) close();
-  else reattach();
+  options.signal?.addEventListener('abort', core.close);
+  if (options.signal?.aborted) core.close();
+  else core.begin();
   return live;
 }

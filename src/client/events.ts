@@ -180,6 +180,17 @@ export interface Reset extends BridgeReset<string> {
   readonly state: State | null;
 }
 
+/** Reads the application's state, and draws it. `rooms` holds names, such as `ticket:1`. */
+export type ReadOwnState = (request: {
+  /** `start`: the client has not been live. Else why the state is out of date (protocol §8). */
+  readonly reason: StateReason;
+  readonly rooms: readonly string[];
+  /** Aborts when the client is closed. */
+  readonly signal: AbortSignal;
+}) => Promise<unknown> | unknown;
+
+export type StateReason = 'start' | BridgeReset<string>['reason'];
+
 export interface Status {
   /** `connecting` until the first answer; `reconnecting` while nothing gets through; `closed` is final. */
   readonly state: 'connecting' | 'live' | 'reconnecting' | 'closed';

@@ -11,11 +11,10 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
-import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
+import type { Meta, RoomIds, State, StateReason, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
 import { pause } from './retry.ts';
-import { readState } from './state.ts';
 
 export type Payload = Record<string, unknown>;
 
@@ -42,7 +41,8 @@ export interface StreamOptions {
   readonly rooms: RoomIds<string>;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
-  readonly refetch: boolean;
+  /** Reads the state after a reset; null leaves it to the application. */
+  readonly readState: ReadState | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
   deliver(payload: Payload, meta: Meta, before: string | null): void;
@@ -57,6 +57,13 @@ export interface StreamOptions {
   failed(error: RoomcastError): void;
 }
 
+/** Resolves to what it read and its cursor; null where there is none, and the position that was known before counts. */
+export type ReadState = (
+  reason: StateReason,
+  rooms: readonly Room[],
+  signal: AbortSignal,
+) => Promise<{ readonly state: State; readonly cursor: string } | null>;
+
 export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
@@ -65,6 +72,8 @@ export interface Stream {
   catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
   /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
   readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  /** Takes the position, then reads the state, once. @throws {RoomcastError} */
+  readStateAtStart(): Promise<void>;
   join(join: Join): Promise<string>;
   leave(room: Room): void;
   /** Ignores everything that arrives until the connections attach again. */
@@ -133,6 +142,7 @@ export function createStream(options: StreamOptions): Stream {
   let limit = MAX_PAGE_RECORDS;
   /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
+  let hasState = false;
 
   function writer(): StreamWriter {
     const isCurrent = watchGeneration();
@@ -191,9 +201,9 @@ export function createStream(options: StreamOptions): Stream {
     const isCurrent = watchGeneration();
     let state: State | null = null;
     let from = reset.cursor;
-    if (options.refetch) {
+    if (options.readState !== null) {
       try {
-        const read = await readState(http, [...rooms.keys()], signal);
+        const read = await options.readState(reset.reason, [...rooms.keys()], signal);
         if (read !== null) ({ state, cursor: from } = read);
       } catch (cause) {
         const error = cause as RoomcastError;
@@ -212,6 +222,16 @@ export function createStream(options: StreamOptions): Stream {
     options.reset({ ...reset, cursor: from, room: null, state });
     options.cursorMoved();
     change();
+  }
+
+  async function readStateAtStart(): Promise<void> {
+    if (hasState) return;
+    if (cursor === null) {
+      const to = writer();
+      to.advance((await fetchPage(to.rooms, null, 0, signal)).cursor);
+    }
+    await options.readState?.('start', [...rooms.keys()], signal);
+    hasState = true;
   }
 
   async function fetchPage(
@@ -330,6 +350,7 @@ export function createStream(options: StreamOptions): Stream {
     writer,
     catchUp,
     readPage,
+    readStateAtStart,
     join,
     leave(room) {
       if (!rooms.delete(room)) return;

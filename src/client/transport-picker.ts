@@ -31,6 +31,8 @@ export interface TransportPicker {
   start(): void;
   /** Every connection continues from the stream as it now is. */
   attach(): void;
+  /** Somebody looks, or the network is another one: tries at once what waits, and asks the connection whether it lives. */
+  wake(): void;
   /** Closes every connection until the next `start`. */
   stop(): void;
 }
@@ -231,6 +233,7 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
         judge(candidates[index] as Candidate, { isSilent: true }, 0);
       }, patienceMs);
     },
+    wake: forgive,
     stop,
   };
 }

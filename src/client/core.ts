@@ -1,0 +1,260 @@
+/**
+ * The machine beneath `connect`: one stream of events with its rooms and cursor, a source that brings the events, the
+ * signals, and the status. It knows no handlers; `client.ts` gives the events to the application.
+ *
+ * At the start a plain request brings the missed events, or the cursor to start from. Then the source takes over: the
+ * transport picker.
+ */
+
+import type { Room } from '../contract/rooms.ts';
+import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './active-signals.ts';
+import type { ConnectionOptions } from './connection.ts';
+import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
+import { closedError, createHttp, type Http, RoomcastError, type Token } from './http.ts';
+import { type Memory, recallTransport, rememberTransport } from './persist.ts';
+import { openPoll } from './poll.ts';
+import { childOf, online, pauseAfter } from './retry.ts';
+import { createSignalSender, type SignalSender } from './signal-sender.ts';
+import { openSse } from './sse.ts';
+import { readState } from './state.ts';
+import { createStream, type Join, type Payload, positionOf, type ReadState, type Stream } from './stream.ts';
+import { createTransportPicker } from './transport-picker.ts';
+import { openWebsocket } from './websocket.ts';
+
+export interface CoreOptions {
+  readonly url: string;
+  readonly token: Token | undefined;
+  readonly rooms: RoomIds<string>;
+  readonly transports: readonly TransportName[];
+  /** A cursor, `start`, or null for now. */
+  readonly after: string | null;
+  /** Whether the state routes are read after a reset. */
+  readonly refetch: boolean;
+  /** The application's own way to read its state after a reset; null if it has none. */
+  readonly state: ReadOwnState | null;
+  /** Whether `state` is called at the start, too. */
+  readonly readsStateAtStart: boolean;
+  readonly socketPath: string;
+  readonly heartbeatMs: number;
+  readonly patienceMs: number;
+  /** Keeps the transport that worked. */
+  readonly memory: Memory;
+  /** `before` is the cursor that is complete without this event. */
+  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  heard(event: string, payload: Payload, meta: SignalMeta): void;
+  /** The active signals of the room changed. */
+  signalsChanged(room: string): void;
+  reset(reset: Reset): void;
+  cursorMoved(): void;
+  statusChanged(status: Status): void;
+  /** It ended for good, by `close` or because the bridge refused. */
+  closed(): void;
+}
+
+export interface Core {
+  readonly stream: Stream;
+  readonly sender: SignalSender;
+  readonly signals: ActiveSignals;
+  readonly status: Status;
+  readonly signal: AbortSignal;
+  /** Begins, unless there are no rooms: then the first join begins. */
+  begin(): void;
+  /** All rooms or none. Resolves after their history was delivered, to the cursor after which they are live. */
+  join(rooms: readonly Room[], after: string | null): Promise<string>;
+  leave(rooms: readonly Room[]): Promise<void>;
+  /** Closes every connection, and ignores what still arrives, until `resume`. */
+  pause(): void;
+  resume(): void;
+  /** Somebody looks at the page, or the network is another one: finds out now whether something was missed. */
+  wake(): void;
+  close(): void;
+}
+
+const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
+
+export function createCore(options: CoreOptions): Core {
+  const { url, transports, patienceMs } = options;
+  const aborter = new AbortController();
+  const { signal } = aborter;
+  const http = createHttp(url, options.token);
+  const transportKey = `roomcast:transport:${http.url.origin}:${transports}`;
+  let status: Status = { state: 'connecting', transport: null, error: null };
+  let hasStarted = false;
+  let starting: Promise<void> | null = null;
+  /** Joins and leaves run one after the other. */
+  let lastChange: Promise<unknown> = Promise.resolve();
+  let isPaused = false;
+  /** Ends every wait before a next attempt. */
+  let nap = childOf(signal);
+
+  const stream = createStream({
+    http,
+    rooms: options.rooms,
+    after: options.after,
+    readState: readStateOf(options, http),
+    signal,
+    deliver: options.deliver,
+    takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
+    reset: options.reset,
+    cursorMoved: options.cursorMoved,
+    reattach,
+    failed: end,
+  });
+  const sender = createSignalSender(http, signal);
+  const signals = createActiveSignals({
+    http,
+    rooms: stream.rooms,
+    signal,
+    isOwn: sender.isOwn,
+    heard: (event, payload, transport) =>
+      options.heard(event, payload, { event, cursor: null, transport, replay: false }),
+    changed: options.signalsChanged,
+  });
+  const connection: ConnectionOptions = {
+    http,
+    stream,
+    signals,
+    sender,
+    heartbeatMs: options.heartbeatMs,
+    patienceMs,
+    socketPath: options.socketPath,
+  };
+  const source = createTransportPicker({
+    allowed: transports,
+    open: (name, events) => TRANSPORTS[name](connection, events),
+    remembered: recallTransport(transportKey, options.memory),
+    remember: (transport) => rememberTransport(transportKey, transport, options.memory),
+    report(next) {
+      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
+      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
+    },
+    renew: http.refused,
+    failed: end,
+    patienceMs,
+    signal,
+  });
+
+  function setStatus(next: Status): void {
+    const { state, transport, error } = status;
+    if (signal.aborted && next.state !== 'closed') return;
+    if (next.state === state && next.transport === transport && next.error === error) return;
+    status = next;
+    options.statusChanged(status);
+    if (next.transport === null) return;
+    sender.renew();
+    // The new connection brings what is active, but not what ended meanwhile.
+    if (signals.list().length > 0) void signals.refresh();
+  }
+
+  function reattach(): void {
+    if (stream.rooms.size === 0) {
+      hasStarted = false;
+      source.stop();
+    } else if (!hasStarted) starting ??= start();
+    else if (!isPaused) source.attach();
+  }
+
+  async function start(): Promise<void> {
+    for (let failures = 1; !signal.aborted && !isPaused && stream.rooms.size > 0; failures++) {
+      await online(signal);
+      const { cursor } = stream;
+      try {
+        if (options.readsStateAtStart) await stream.readStateAtStart();
+        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
+        hasStarted = true;
+        source.start();
+        break;
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) return end(error);
+        setStatus({ ...status, error });
+        if (stream.cursor !== cursor) failures = 1;
+        await pauseAfter(error, failures, nap.signal);
+      }
+    }
+    starting = null;
+  }
+
+  function afterLastChange<T>(change: () => Promise<T>): Promise<T> {
+    const changed = lastChange.then(change);
+    lastChange = changed.catch(() => {}); // the caller gets the error
+    return changed;
+  }
+
+  async function join(joining: Join): Promise<string> {
+    for (let failures = 1; ; failures++) {
+      await starting;
+      await online(signal);
+      if (joining.rooms.length === 0) return stream.cursor ?? '';
+      if (signal.aborted) throw closedError();
+      try {
+        return await stream.join(joining);
+      } catch (cause) {
+        const error = cause as RoomcastError;
+        if (!error.passing) throw error;
+        await pauseAfter(error, failures, nap.signal);
+      }
+    }
+  }
+
+  function end(error: RoomcastError | null): void {
+    if (signal.aborted) return;
+    aborter.abort();
+    setStatus({ state: 'closed', transport: null, error });
+    options.closed();
+  }
+
+  return {
+    stream,
+    sender,
+    signals,
+    get status() {
+      return status;
+    },
+    signal,
+    begin: reattach,
+    join: (wanted, after) =>
+      afterLastChange(() => {
+        const rooms = wanted.filter((room) => !stream.rooms.has(room));
+        return join({ rooms, after, position: positionOf(after) });
+      }),
+    async leave(rooms) {
+      for (const room of rooms) sender.stop(room);
+      await afterLastChange(async () => {
+        rooms.forEach(stream.leave);
+        rooms.forEach(signals.forget);
+      });
+    },
+    pause() {
+      isPaused = true;
+      stream.freeze();
+      source.stop();
+    },
+    resume() {
+      isPaused = false;
+      if (hasStarted) source.start();
+      else reattach();
+    },
+    wake() {
+      nap.abort();
+      nap = childOf(signal);
+      if (hasStarted && !isPaused) source.wake();
+    },
+    close() {
+      sender.stop();
+      end(null);
+    },
+  };
+}
+
+function readStateOf({ state, refetch }: CoreOptions, http: Http): ReadState | null {
+  if (state === null) return refetch ? (_, rooms, signal) => readState(http, rooms, signal) : null;
+  return async (reason, rooms, signal) => {
+    try {
+      await state({ reason, rooms, signal });
+    } catch (cause) {
+      throw new RoomcastError('state', 'The state function failed.', { cause });
+    }
+    return null;
+  };
+}
