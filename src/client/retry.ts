@@ -62,7 +62,9 @@ export function onOnline(act: () => void, signal: AbortSignal): void {
 export function childOf(parent: AbortSignal): AbortController {
   const child = new AbortController();
   const abort = (): void => child.abort();
-  parent.addEventListener('abort', abort, { signal: child.signal });
+  parent.addEventListener('abort', abort);
+  // Not by the option `signal`, which React Native ignores.
+  child.signal.addEventListener('abort', () => parent.removeEventListener('abort', abort));
   if (parent.aborted) abort();
   return child;
 }

@@ -51,7 +51,7 @@ export async function readState(
       const path = `tickets/${encodeURIComponent(ticketId)}/messages`;
       try {
         const newest = await get<MessagesNew | MessagesUpdated>(path, { tenantId, order: 'desc' });
-        messages[ticketId] = [...(messages[ticketId] ?? []), ...newest.toReversed()];
+        messages[ticketId] = [...(messages[ticketId] ?? []), ...[...newest].reverse()];
       } catch (error) {
         // The ticket belongs to another tenant, or the token does not reach it.
         if (!(error instanceof RoomcastError) || error.code !== 'not_found') throw error;
