@@ -2,8 +2,10 @@
  * Server-Sent Events, read with `fetch`. EventSource hides what the client needs: the first byte (a stream that a proxy
  * buffers never has one), silence, the status, and events without a listener.
  *
- * Blocks have the form of protocol §6. A proxy may change line ends or add comments, and nothing else.
+ * Blocks have the form of protocol §6. A proxy may split them anywhere, change line ends or add comments. A block that is
+ * longer than any payload ends the connection.
  */
+import { createParser } from 'eventsource-parser';
 import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import { idsByField } from '../contract/rooms.ts';
@@ -13,8 +15,17 @@ import { RoomcastError, refusalOf } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
 import type { Payload } from './stream.ts';
 
-/** The value of each field. */
-type Block = Readonly<Partial<Record<'event' | 'id' | 'data' | 'retry', string>>>;
+/** A block that has data. The bridge sends no event of the name `''`. */
+interface Block {
+  readonly event: string;
+  readonly id: string | undefined;
+  readonly data: string;
+  /** In milliseconds, if the block or a comment before it has the field. */
+  readonly retry: number | undefined;
+}
+
+/** A payload has a megabyte (`MAX_BODY_BYTES`) or, where the operator says so, some more. */
+const MAX_BLOCK_LENGTH = 4 * 1024 * 1024;
 
 export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, events) => {
   let current = new AbortController();
@@ -39,10 +50,7 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
         listens: true,
         signal,
       });
-      for await (const block of blocksOf(response, restartSilence)) {
-        if (signal.aborted) return;
-        take(block);
-      }
+      await readBlocks(response, restartSilence, take);
     } catch (error) {
       if (error instanceof RoomcastError) end = { error };
     } finally {
@@ -51,9 +59,10 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
       aborter.abort();
     }
 
-    function take({ event = '', id, data = '', retry }: Block): void {
+    function take({ event, id, data, retry }: Block): void {
+      if (signal.aborted) return;
       const payload: unknown = JSON.parse(data);
-      if (retry !== undefined) end = { ...end, retryAfterMs: boundedRetryAfter(Number(retry)) };
+      if (retry !== undefined) end = { ...end, retryAfterMs: boundedRetryAfter(retry) };
       if (event === BRIDGE_ERROR) {
         const { code, message } = payload as { readonly code: string; readonly message: string };
         end = { ...end, error: refusalOf(code, message) };
@@ -75,27 +84,36 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
   };
 };
 
-/** The blocks in the order of their arrival. Calls `onBytes` for each piece, comments and halves included. */
-async function* blocksOf(response: Response, onBytes: () => void): AsyncGenerator<Block> {
-  const { body } = response;
-  if (body === null) return;
-  const reader = body.getReader();
+/**
+ * Gives each block to `take`, in the order of arrival, and calls `onBytes` for each piece, comments and halves included.
+ * The work is linear in what arrives, however small the pieces are.
+ */
+async function readBlocks(response: Response, onBytes: () => void, take: (block: Block) => void): Promise<void> {
+  const reader = response.body?.getReader();
   const decoder = new TextDecoder();
-  let text = '';
+  let retry: number | undefined;
+  const parser = createParser({
+    maxBufferSize: MAX_BLOCK_LENGTH,
+    onRetry(milliseconds) {
+      retry = milliseconds;
+    },
+    onEvent({ event = '', id, data }) {
+      if (data) take({ event, id, data, retry });
+      retry = undefined;
+    },
+    onError({ type }) {
+      if (type !== 'max-buffer-size-exceeded') return;
+      throw new RoomcastError('unreachable', `A block of the stream has more than ${MAX_BLOCK_LENGTH} characters.`);
+    },
+  });
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = (await reader?.read()) ?? { done: true };
       if (done) return;
       onBytes();
-      text += decoder.decode(value, { stream: true });
-      const blocks = text.split(/\r?\n\r?\n/);
-      text = blocks.pop() ?? '';
-      yield* blocks.map(parse).filter(({ data }) => data);
+      parser.feed(decoder.decode(value, { stream: true }));
     }
   } finally {
-    reader.cancel().catch(() => {}); // an aborted body has nothing left to cancel
+    reader?.cancel().catch(() => {}); // an aborted body has nothing left to cancel
   }
 }
-
-/** A comment is a field without a name. */
-const parse = (text: string): Block => Object.fromEntries(text.split(/\r?\n/).map((line) => line.split(/: ?(.*)/, 2)));
