@@ -10,10 +10,11 @@ import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts'
 import type { Reset } from '../contract/reset.ts';
 import { idsByField } from '../contract/rooms.ts';
 import type { ReceivedSignal } from './active-signals.ts';
-import type { ConnectionEnd, OpenConnection } from './connection.ts';
+import type { ConnectionEnd, ConnectionEvents, OpenConnection } from './connection.ts';
 import { RoomcastError, refusalOf } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
 import type { Payload } from './stream.ts';
+import { WAKE_MS } from './wake.ts';
 
 /** A block that has data. The bridge sends no event of the name `''`. */
 interface Block {
@@ -26,20 +27,33 @@ interface Block {
 
 /** A payload has a megabyte (`MAX_BODY_BYTES`) or, where the operator says so, some more. */
 const MAX_BLOCK_LENGTH = 4 * 1024 * 1024;
+/** A byte is a sign of life for this long. */
+const RECENT_MS = 5_000;
+/** A timer that is later by this much did not run on time: the page was frozen, or the machine slept. */
+const LATE_MS = 1_000;
 
 export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, events) => {
   let current = new AbortController();
+  /** A second stream that shows whether the bridge can be reached, and then takes over; null while nobody asks. */
+  let probing: AbortController | null = null;
+  let heardAtMs = Date.now();
 
-  async function read(aborter: AbortController): Promise<void> {
+  async function read(aborter: AbortController, { proven, ended }: ConnectionEvents): Promise<void> {
     const writer = stream.writer();
     const { signal } = aborter;
     let end: ConnectionEnd = {};
     let silence: ReturnType<typeof setTimeout> | undefined;
+    const fallSilent = (): void => {
+      aborter.abort();
+      ended({ isSilent: true });
+    };
     const restartSilence = (): void => {
+      heardAtMs = Date.now();
       clearTimeout(silence);
       silence = setTimeout(() => {
-        aborter.abort();
-        events.ended({ isSilent: true });
+        // A page that was frozen, or slept, first receives what was buffered for it.
+        if (Date.now() - heardAtMs < 2 * heartbeatMs + LATE_MS) fallSilent();
+        else silence = setTimeout(fallSilent, WAKE_MS);
       }, 2 * heartbeatMs);
     };
     try {
@@ -55,7 +69,7 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
       if (error instanceof RoomcastError) end = { error };
     } finally {
       clearTimeout(silence);
-      if (!signal.aborted) events.ended(end);
+      if (!signal.aborted) ended(end);
       aborter.abort();
     }
 
@@ -70,19 +84,59 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
       else if (id !== undefined) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
       else signals.take(event, payload as ReceivedSignal, 'sse');
-      if (event === BRIDGE_CURSOR && writer.isCurrent) events.proven();
+      if (event === BRIDGE_CURSOR && writer.isCurrent) proven();
     }
+  }
+
+  function close(): void {
+    current.abort();
+    probing?.abort();
+    probing = null;
   }
 
   return {
     attach() {
-      current.abort();
+      close();
       current = new AbortController();
-      void read(current);
+      void read(current, events);
     },
-    close: () => current.abort(),
+    probe(patienceMs) {
+      if (Date.now() - heardAtMs < RECENT_MS || probing !== null) return;
+      const next = new AbortController();
+      probing = next;
+      const timer = setTimeout(() => ended({}), patienceMs);
+      next.signal.addEventListener('abort', () => clearTimeout(timer));
+      const ended = (end: ConnectionEnd): void => {
+        clearTimeout(timer);
+        if (probing === next && isRefusal(end)) {
+          probing = null;
+          next.abort();
+          return;
+        }
+        close();
+        events.ended(end);
+      };
+      void read(next, {
+        ended,
+        proven() {
+          clearTimeout(timer);
+          if (probing === next) {
+            current.abort();
+            current = next;
+            probing = null;
+          }
+          events.proven();
+        },
+      });
+    },
+    close,
   };
 };
+
+/** The bridge answers, and takes no second stream: that says nothing of the first. */
+function isRefusal({ error }: ConnectionEnd): boolean {
+  return error?.passing === true && !/^(unreachable|timeout|token|unauthorized|http_)/.test(error.code);
+}
 
 /**
  * Gives each block to `take`, in the order of arrival, and calls `onBytes` for each piece, comments and halves included.
