@@ -13,12 +13,13 @@ import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportN
 import { closedError, createHttp, type Http, RoomcastError, type Token } from './http.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { childOf, online, pauseAfter } from './retry.ts';
+import { childOf, isOnline, online, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
 import { createStream, type Join, type Payload, positionOf, type ReadState, type Stream } from './stream.ts';
 import { createTransportPicker } from './transport-picker.ts';
+import { isBehind, onWake, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
@@ -86,6 +87,9 @@ export function createCore(options: CoreOptions): Core {
   let isPaused = false;
   /** Ends every wait before a next attempt. */
   let nap = childOf(signal);
+  /** Ends the requests of the start, and when they began (`Date.now()`). */
+  let attempt = childOf(signal);
+  let attemptedAtMs = 0;
 
   const stream = createStream({
     http,
@@ -149,6 +153,7 @@ export function createCore(options: CoreOptions): Core {
   function reattach(): void {
     if (stream.rooms.size === 0) {
       hasStarted = false;
+      setStatus({ state: 'connecting', transport: null, error: null });
       source.stop();
     } else if (!hasStarted) starting ??= start();
     else if (!isPaused) source.attach();
@@ -158,18 +163,24 @@ export function createCore(options: CoreOptions): Core {
     for (let failures = 1; !signal.aborted && !isPaused && stream.rooms.size > 0; failures++) {
       await online(signal);
       const { cursor } = stream;
+      const startedMs = performance.now();
+      attempt = childOf(signal);
+      attemptedAtMs = Date.now();
       try {
         if (options.readsStateAtStart) await stream.readStateAtStart();
-        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
+        if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) continue;
         hasStarted = true;
         source.start();
         break;
       } catch (cause) {
+        if (attempt.signal.aborted) continue;
         const error = cause as RoomcastError;
         if (!error.passing) return end(error);
         setStatus({ ...status, error });
         if (stream.cursor !== cursor) failures = 1;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
+      } finally {
+        attempt.abort();
       }
     }
     starting = null;
@@ -185,6 +196,7 @@ export function createCore(options: CoreOptions): Core {
     for (let failures = 1; ; failures++) {
       await starting;
       await online(signal);
+      const startedMs = performance.now();
       if (joining.rooms.length === 0) return stream.cursor ?? '';
       if (signal.aborted) throw closedError();
       try {
@@ -192,10 +204,18 @@ export function createCore(options: CoreOptions): Core {
       } catch (cause) {
         const error = cause as RoomcastError;
         if (!error.passing) throw error;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
       }
     }
   }
+
+  const wake = onWake(() => {
+    nap.abort();
+    nap = childOf(signal);
+    // What was asked before a sleep may never be answered.
+    if (!hasStarted && Date.now() - attemptedAtMs > WAKE_MS) attempt.abort();
+    if (hasStarted && !isPaused && isOnline()) source.wake(isBehind(stream, signal));
+  }, signal);
 
   function end(error: RoomcastError | null): void {
     if (signal.aborted) return;
@@ -235,11 +255,7 @@ export function createCore(options: CoreOptions): Core {
       if (hasStarted) source.start();
       else reattach();
     },
-    wake() {
-      nap.abort();
-      nap = childOf(signal);
-      if (hasStarted && !isPaused) source.wake();
-    },
+    wake,
     close() {
       sender.stop();
       end(null);

@@ -30,6 +30,8 @@ export interface StreamWriter {
   readonly isCurrent: boolean;
   readonly rooms: readonly Room[];
   readonly cursor: string | null;
+  /** The newest record that it was the first to bring; `''` if there is none. */
+  readonly newest: string;
   write(event: StreamEvent, transport: TransportName): void;
   /** There is no other event up to this cursor. */
   advance(cursor: string): void;
@@ -67,11 +69,17 @@ export type ReadState = (
 export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
-  writer(): StreamWriter;
+  /** How far the connections came: the newest cursor that one of them brought, perhaps as a repeat. */
+  readonly reached: string;
+  /** For a connection, or for a page that is read beside the connections. */
+  writer(of?: 'connection' | 'page'): StreamWriter;
   /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
   catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
-  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
-  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  /**
+   * Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more.
+   * @throws {RoomcastError} `timeout` if the answer takes `patienceMs` longer than that (default 10 s), …
+   */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal, patienceMs?: number): Promise<boolean>;
   /** Takes the position, then reads the state, once. @throws {RoomcastError} */
   readStateAtStart(): Promise<void>;
   join(join: Join): Promise<string>;
@@ -137,6 +145,7 @@ export function createStream(options: StreamOptions): Stream {
   const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
   let delivered = createMessageIds();
   let cursor = positionOf(options.after);
+  let reached = '';
   let generation = 0;
   /** Records in a page: fewer where a network is slow, or cuts long answers. */
   let limit = MAX_PAGE_RECORDS;
@@ -144,9 +153,13 @@ export function createStream(options: StreamOptions): Stream {
   let resetting: Promise<void> | null = null;
   let hasState = false;
 
-  function writer(): StreamWriter {
+  function writer(of = 'connection'): StreamWriter {
     const isCurrent = watchGeneration();
     const writerRooms = [...rooms.keys()];
+    const reach = (to: string): void => {
+      if (of === 'connection' && to > reached) reached = to;
+    };
+    let newest = '';
     return {
       get isCurrent() {
         return isCurrent();
@@ -154,16 +167,24 @@ export function createStream(options: StreamOptions): Stream {
       get cursor() {
         return cursor;
       },
+      get newest() {
+        return newest;
+      },
       rooms: writerRooms,
       write(event, transport) {
-        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(event.cursor);
+        if (cursor !== null && event.cursor <= cursor) return;
+        newest = event.cursor;
         const before = cursor;
         cursor = event.cursor;
         deliver(event, transport, before, false);
         if (cursor === event.cursor) options.cursorMoved();
       },
       advance(to) {
-        if (!isCurrent() || (cursor !== null && to <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(to);
+        if (cursor !== null && to <= cursor) return;
         // Without `after`, the rooms start at the first cursor that is known.
         if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
         cursor = to;
@@ -198,6 +219,7 @@ export function createStream(options: StreamOptions): Stream {
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
     generation++;
+    reached = '';
     const isCurrent = watchGeneration();
     let state: State | null = null;
     let from = reset.cursor;
@@ -239,6 +261,7 @@ export function createStream(options: StreamOptions): Stream {
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
+    patienceMs = TIMEOUT_MS,
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
@@ -247,7 +270,7 @@ export function createStream(options: StreamOptions): Stream {
       limit,
       ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
-    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    const timeoutMs = patienceMs + waitSeconds * 1000;
     try {
       const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
@@ -261,11 +284,16 @@ export function createStream(options: StreamOptions): Stream {
     }
   }
 
-  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+  async function readPage(
+    to: StreamWriter,
+    waitSeconds: number,
+    until: AbortSignal,
+    patienceMs?: number,
+  ): Promise<boolean> {
     await resetting;
     if (!to.isCurrent) return false;
     try {
-      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
       for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
@@ -347,6 +375,9 @@ export function createStream(options: StreamOptions): Stream {
       return cursor;
     },
     rooms,
+    get reached() {
+      return reached;
+    },
     writer,
     catchUp,
     readPage,
