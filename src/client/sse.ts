@@ -4,7 +4,7 @@
  *
  * Blocks have the form of protocol §6. A proxy may change line ends or add comments, and nothing else.
  */
-import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import { idsByField } from '../contract/rooms.ts';
 import type { ReceivedSignal } from './active-signals.ts';
@@ -16,13 +16,15 @@ import type { Payload } from './stream.ts';
 /** The value of each field. */
 type Block = Readonly<Partial<Record<'event' | 'id' | 'data' | 'retry', string>>>;
 
-export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, events) => {
+export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, marks }, events) => {
   let current = new AbortController();
 
   async function read(aborter: AbortController): Promise<void> {
     const writer = stream.writer();
     const { signal } = aborter;
     let end: ConnectionEnd = {};
+    /** Whether the next event went to other rooms than its payload's ids say. */
+    let isMarked = false;
     let silence: ReturnType<typeof setTimeout> | undefined;
     const restartSilence = (): void => {
       clearTimeout(silence);
@@ -34,7 +36,12 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
     try {
       restartSilence();
       const response = await http.open('sse', {
-        query: { ...idsByField(writer.rooms), legacy: 'false', after: writer.cursor || 'start' },
+        query: {
+          ...idsByField(writer.rooms),
+          legacy: 'false',
+          after: writer.cursor || 'start',
+          ...(marks && { audience: 'true' }),
+        },
         headers: { accept: 'text/event-stream' },
         listens: true,
         signal,
@@ -59,8 +66,12 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
         end = { ...end, error: refusalOf(code, message) };
       } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
-      else if (id !== undefined) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
-      else signals.take(event, payload as ReceivedSignal, 'sse');
+      else if (event === BRIDGE_AUDIENCE) isMarked = true;
+      else if (id !== undefined) {
+        const rooms = isMarked ? null : undefined;
+        isMarked = false;
+        writer.write({ event, payload: payload as Payload, cursor: id, rooms }, 'sse');
+      } else signals.take(event, payload as ReceivedSignal, 'sse');
       if (event === BRIDGE_CURSOR && writer.isCurrent) events.proven();
     }
   }
