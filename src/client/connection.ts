@@ -43,6 +43,8 @@ export interface ConnectionOptions {
   /** How long an answer over a websocket may take. */
   readonly patienceMs: number;
   readonly socketPath: string;
+  /** Whether the bridge tells of each event that went to other rooms than its payload's ids say (protocol §5, §6). */
+  readonly marks: boolean;
 }
 
 export type OpenConnection = (options: ConnectionOptions, events: ConnectionEvents) => Connection;

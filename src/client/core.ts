@@ -3,7 +3,7 @@
  * signals, and the status. It knows no handlers; `client.ts` gives the events to the application.
  *
  * At the start a plain request brings the missed events, or the cursor to start from. Then the source takes over: the
- * transport picker.
+ * transport picker, or with `share` the tab's membership in a group of tabs.
  */
 
 import type { Room } from '../contract/rooms.ts';
@@ -17,8 +17,16 @@ import { childOf, isOnline, online, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
-import { createStream, type Join, type Payload, positionOf, type ReadState, type Stream } from './stream.ts';
-import { createTransportPicker } from './transport-picker.ts';
+import {
+  createStream,
+  type Join,
+  type Payload,
+  positionOf,
+  type ReadState,
+  type Stream,
+  type StreamEvent,
+} from './stream.ts';
+import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
 import { isBehind, onWake, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
@@ -38,10 +46,14 @@ export interface CoreOptions {
   readonly socketPath: string;
   readonly heartbeatMs: number;
   readonly patienceMs: number;
+  /** Whether the rooms of each event are known as far as the bridge tells them. */
+  readonly marks: boolean;
+  /** Puts another source before the tab's own connections; null for these alone. */
+  readonly share: ((own: OwnConnections) => Promise<TransportPicker>) | null;
   /** Keeps the transport that worked. */
   readonly memory: Memory;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   heard(event: string, payload: Payload, meta: SignalMeta): void;
   /** The active signals of the room changed. */
   signalsChanged(room: string): void;
@@ -50,6 +62,18 @@ export interface CoreOptions {
   statusChanged(status: Status): void;
   /** It ended for good, by `close` or because the bridge refused. */
   closed(): void;
+}
+
+/** What a source that shares connections needs of a core. */
+export interface OwnConnections {
+  readonly http: Http;
+  readonly stream: Stream;
+  readonly signals: ActiveSignals;
+  readonly alone: TransportPicker;
+  report(status: Omit<Status, 'state'>): void;
+  remember(transport: TransportName): void;
+  failed(error: RoomcastError): void;
+  readonly signal: AbortSignal;
 }
 
 export interface Core {
@@ -122,21 +146,34 @@ export function createCore(options: CoreOptions): Core {
     heartbeatMs: options.heartbeatMs,
     patienceMs,
     socketPath: options.socketPath,
+    marks: options.marks,
   };
-  const source = createTransportPicker({
+  const remember = (transport: TransportName): void => rememberTransport(transportKey, transport, options.memory);
+  const alone = createTransportPicker({
     allowed: transports,
     open: (name, events) => TRANSPORTS[name](connection, events),
     remembered: recallTransport(transportKey, options.memory),
-    remember: (transport) => rememberTransport(transportKey, transport, options.memory),
-    report(next) {
-      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
-      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
-    },
+    remember,
+    report,
     renew: http.refused,
     failed: end,
     patienceMs,
     signal,
   });
+
+  let source = alone;
+  let loading: Promise<void> | null = null;
+
+  /** Without the code that shares, which is loaded when it is needed, the tab has its own connections. */
+  async function load(): Promise<void> {
+    const own = { http, stream, signals, alone, report, remember, failed: end, signal };
+    source = (await options.share?.(own).catch(() => alone)) ?? alone;
+  }
+
+  function report(next: Omit<Status, 'state'>): void {
+    const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
+    setStatus({ state: next.transport === null ? waiting : 'live', ...next });
+  }
 
   function setStatus(next: Status): void {
     const { state, transport, error } = status;
@@ -168,7 +205,10 @@ export function createCore(options: CoreOptions): Core {
       attemptedAtMs = Date.now();
       try {
         if (options.readsStateAtStart) await stream.readStateAtStart();
+        loading ??= load();
         if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) continue;
+        await loading;
+        if (isPaused || stream.rooms.size === 0) continue;
         hasStarted = true;
         source.start();
         break;

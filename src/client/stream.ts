@@ -22,6 +22,8 @@ export interface StreamEvent {
   readonly event: string;
   readonly payload: Payload;
   readonly cursor: string;
+  /** The rooms that it went to; null: others than its payload's ids say. Absent: those of the ids, as far as is known. */
+  readonly rooms?: readonly Room[] | null | undefined;
 }
 
 /** How a connection writes into the stream, for one generation. */
@@ -47,7 +49,7 @@ export interface StreamOptions {
   readonly readState: ReadState | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   /** A poll brought a signal. */
   takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
@@ -207,14 +209,14 @@ export function createStream(options: StreamOptions): Stream {
   }
 
   function deliver(
-    { event, payload, cursor: at }: StreamEvent,
+    { event, payload, cursor: at, rooms: eventRooms }: StreamEvent,
     transport: TransportName,
     before: string | null,
     replay: boolean,
   ): void {
     // A room that is left and joined again replays messages that were delivered before.
     if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
-    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+    options.deliver(payload, { event, cursor: at, transport, replay }, before, eventRooms);
   }
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
@@ -294,7 +296,7 @@ export function createStream(options: StreamOptions): Stream {
     if (!to.isCurrent) return false;
     try {
       const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
-      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      for (const { id, ...record } of page.events) to.write({ ...record, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
     } catch (error) {
