@@ -239,7 +239,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     after: after ?? (state === null ? memory.getItem(cursorKey) : null),
     refetch: options.refetch ?? false,
     state,
-    readsStateAtStart: state !== null && after === null,
+    hasState: after !== null,
     socketPath: options.socketPath ?? '/socket.io',
     heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
     patienceMs: options.patienceMs ?? PATIENCE_MS,

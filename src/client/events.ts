@@ -185,7 +185,7 @@ export type ReadOwnState = (request: {
   /** `start`: the client has not been live. Else why the state is out of date (protocol §8). */
   readonly reason: StateReason;
   readonly rooms: readonly string[];
-  /** Aborts when the client is closed. */
+  /** Aborts when the answer is no longer wanted: the client was closed, or a minute is over. */
   readonly signal: AbortSignal;
 }) => Promise<unknown> | unknown;
 
