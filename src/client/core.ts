@@ -10,7 +10,7 @@ import type { Room } from '../contract/rooms.ts';
 import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './active-signals.ts';
 import type { ConnectionOptions } from './connection.ts';
 import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
-import { closedError, createHttp, type RoomcastError, type Token } from './http.ts';
+import { closedError, createHttp, type Http, type RoomcastError, type Token } from './http.ts';
 import { createOwnState, type OwnState } from './own-state.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
@@ -53,6 +53,7 @@ export interface CoreOptions {
 }
 
 export interface Core {
+  readonly http: Http;
   readonly stream: Stream;
   readonly sender: SignalSender;
   readonly signals: ActiveSignals;
@@ -234,6 +235,7 @@ export function createCore(options: CoreOptions): Core {
   }
 
   return {
+    http,
     stream,
     sender,
     signals,
