@@ -33,10 +33,11 @@ const DOUBT_MS = 15_000;
 /** The hub finds out as well that the bridge is back. */
 const GRACE_MS = 5_000;
 
-export function joinGroup(options: MembershipOptions): TransportPicker {
-  const { http, stream, signals, alone, signal } = options;
+/** Null where tabs cannot share. */
+export function joinGroup(options: MembershipOptions): TransportPicker | null {
+  const { http, stream, signals, signal } = options;
   const locks = lockManager();
-  if (locks === null || !('BroadcastChannel' in globalThis) || !globalThis.crypto?.subtle) return alone;
+  if (locks === null || !('BroadcastChannel' in globalThis) || !globalThis.crypto?.subtle) return null;
   const manager = locks;
   let group: Group | null = null;
   let name: string | null = null;
@@ -57,6 +58,9 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
   let requests = 0;
   let resets = 0;
   let answered: ((news: News) => void) | null = null;
+  const alone = options.openPicker((status) => {
+    if (isAlone) options.report(status);
+  });
   let doubtTimer: ReturnType<typeof setTimeout> | undefined;
 
   async function enter(): Promise<void> {
@@ -130,6 +134,12 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
     alone.start();
   }
 
+  function stopAlone(): void {
+    if (!isAlone) return;
+    isAlone = false;
+    alone.stop();
+  }
+
   function report(): void {
     const { transport = null, failure = null } = group?.hub?.status ?? {};
     const isLive = isAttached && transport !== null;
@@ -137,8 +147,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
     if (!isStarted) return;
     if (isLive) {
       options.remember(transport);
-      if (isAlone) alone.stop();
-      isAlone = false;
+      stopAlone();
     } else if (!isAlone) doubtTimer = setTimeout(doubt, DOUBT_MS * (1 + Math.random()));
     if (isAlone) return;
     options.report({
@@ -350,8 +359,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
       buffer = null;
       clearTimeout(doubtTimer);
       if (group !== null) group.ask({ kind: 'join', member: group.member, request: ++requests, rooms: [] });
-      if (isAlone) alone.stop();
-      isAlone = false;
+      stopAlone();
     },
   };
 }
