@@ -15,6 +15,9 @@ import type {
   Id,
   IfSignal,
   LiveEvent,
+  MessagesNew,
+  MessagesQuery,
+  MessagesUpdated,
   Meta,
   OneRoom,
   ReadOwnState,
@@ -25,7 +28,10 @@ import type {
   SignalMeta,
   SignalName,
   SignalPayload,
+  StateList,
   Status,
+  TicketsQuery,
+  TicketsUpdated,
   TransportName,
 } from './events.ts';
 import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
@@ -46,6 +52,7 @@ import {
 } from './options.ts';
 import { type Memory, tolerant } from './persist.ts';
 import type { SignalBody } from './signal-sender.ts';
+import { readMessages, readTickets } from './state.ts';
 import { type Payload, roomOf, roomsOf } from './stream.ts';
 
 import type { TransportPicker } from './transport-picker.ts';
@@ -160,6 +167,15 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
   ): () => void;
   /** The signals of others that are active now, in one of your rooms or in all. @throws {TypeError} no room */
   signals(room?: OneRoom<Kind>): ActiveSignal<Events>[];
+  /**
+   * The newest payload of each ticket, and of each message of a ticket, without those that were deleted (protocol §7). A
+   * room that is live before you read continues the state with no gap.
+   * @throws {RoomcastError} `forbidden`, `not_found`, `unreachable`, …
+   */
+  readTickets(query: TicketsQuery): Promise<StateList<TicketsUpdated>>;
+  readMessages(ticketId: Id, query: MessagesQuery): Promise<StateList<MessagesNew | MessagesUpdated>>;
+  /** The names of the joined rooms, such as `ticket:1`. */
+  readonly rooms: readonly string[];
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
@@ -256,7 +272,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     after: after ?? (state === null ? memory.getItem(cursorKey) : null),
     refetch: options.refetch ?? false,
     state,
-    readsStateAtStart: state !== null && after === null,
+    hasState: after !== null,
     marks: false,
     share: share === false ? null : joinTabs,
     deliver,
@@ -270,7 +286,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       for (const { wake } of iterators) wake();
     },
   });
-  const { stream, sender, signals, signal } = core;
+  const { http, stream, sender, signals, signal } = core;
 
   function deliver(payload: Payload, meta: Meta, before: string | null): void {
     // A declared event has no aliases, also if it has the name of a canonical one (protocol §3).
@@ -292,7 +308,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
     const { joinGroup } = await import('./share.ts');
     const key = [bridgeUrl(url), bridge.socketPath, transports, share];
-    const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, readsStateAtStart: false };
+    const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };
     const openHubCore = (hub: HubCore): Core => createCore({ ...hubOptions, marks: true, share: null, ...hub });
     return joinGroup({ ...own, key, token, openHubCore });
   }
@@ -403,6 +419,11 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       return sender.keep(body, keepOptions.onError ?? report);
     },
     signals: (room?: OneRoom<Kind>) => signals.list(room === undefined ? room : roomOf(room)) as never[],
+    readTickets: (query: TicketsQuery) => readTickets(http, query, signal),
+    readMessages: (ticketId: Id, query: MessagesQuery) => readMessages(http, ticketId, query, signal),
+    get rooms() {
+      return [...stream.rooms.keys()];
+    },
     get cursor() {
       return deliveredCursor(false);
     },

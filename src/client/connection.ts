@@ -10,6 +10,11 @@ import type { Stream } from './stream.ts';
 export interface Connection {
   /** Continues from the stream's current rooms and cursor. */
   attach(): void;
+  /**
+   * Finds out whether it still lives, though nothing arrives. It ends if nothing shows that it does within this time. That is
+   * no silence of its own: the machine slept, or the network is another one.
+   */
+  probe(patienceMs: number): void;
   /** Releases everything. No event follows. */
   close(): void;
 }

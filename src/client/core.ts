@@ -10,23 +10,17 @@ import type { Room } from '../contract/rooms.ts';
 import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './active-signals.ts';
 import type { ConnectionOptions } from './connection.ts';
 import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
-import { closedError, createHttp, type Http, RoomcastError, type Token } from './http.ts';
+import { closedError, createHttp, type Http, type RoomcastError, type Token } from './http.ts';
+import { createOwnState, type OwnState } from './own-state.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { childOf, online, pauseAfter } from './retry.ts';
+import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
-import {
-  createStream,
-  type Join,
-  type Payload,
-  positionOf,
-  type ReadState,
-  type Stream,
-  type StreamEvent,
-} from './stream.ts';
+import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
 import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
+import { isBehind, onWake, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
@@ -38,10 +32,10 @@ export interface CoreOptions {
   readonly after: string | null;
   /** Whether the state routes are read after a reset. */
   readonly refetch: boolean;
-  /** The application's own way to read its state after a reset; null if it has none. */
+  /** The application's own way to read its state; null if it has none. */
   readonly state: ReadOwnState | null;
-  /** Whether `state` is called at the start, too. */
-  readonly readsStateAtStart: boolean;
+  /** Whether the application has its state already, as of `after`. */
+  readonly hasState: boolean;
   readonly socketPath: string;
   readonly heartbeatMs: number;
   readonly patienceMs: number;
@@ -77,6 +71,7 @@ export interface OwnConnections {
 }
 
 export interface Core {
+  readonly http: Http;
   readonly stream: Stream;
   readonly sender: SignalSender;
   readonly signals: ActiveSignals;
@@ -111,12 +106,19 @@ export function createCore(options: CoreOptions): Core {
   let isPaused = false;
   /** Ends every wait before a next attempt. */
   let nap = childOf(signal);
+  /** Ends the requests of the start, and when they began (`Date.now()`). */
+  let attempt = childOf(signal);
+  let attemptedAtMs = 0;
+
+  const ownState = options.state && createOwnState(options.state, signal, startOver);
+  if (options.hasState) ownState?.settle();
 
   const stream = createStream({
     http,
     rooms: options.rooms,
     after: options.after,
-    readState: readStateOf(options, http),
+    readState: options.refetch ? (rooms) => readState(http, rooms, signal) : null,
+    ownState,
     signal,
     deliver: options.deliver,
     takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
@@ -169,9 +171,10 @@ export function createCore(options: CoreOptions): Core {
     source = (await options.share?.(own).catch(() => null)) ?? source;
   }
 
+  const waiting = (): Status['state'] => (status.state === 'connecting' ? 'connecting' : 'reconnecting');
+
   function report(next: Omit<Status, 'state'>): void {
-    const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
-    setStatus({ state: next.transport === null ? waiting : 'live', ...next });
+    setStatus({ state: next.transport === null ? waiting() : 'live', ...next });
   }
 
   function setStatus(next: Status): void {
@@ -189,30 +192,60 @@ export function createCore(options: CoreOptions): Core {
   function reattach(): void {
     if (stream.rooms.size === 0) {
       hasStarted = false;
+      setStatus({ state: 'connecting', transport: null, error: null });
       source.stop();
+      ownState?.forget();
     } else if (!hasStarted) starting ??= start();
     else if (!isPaused) source.attach();
+  }
+
+  /** No connection is open while the application reads its state: the log keeps what is published meanwhile. */
+  function startOver(): void {
+    hasStarted = false;
+    source.stop();
+    setStatus({ state: waiting(), transport: null, error: null });
+    reattach();
+  }
+
+  async function readOwnState({ due, read, settle }: OwnState): Promise<void> {
+    await stream.takePosition();
+    const reset = due === 'start' ? null : due;
+    await read(reset?.reason ?? 'start', [...stream.rooms.keys()]);
+    if (stream.rooms.size === 0) return;
+    settle();
+    if (reset !== null) options.reset({ ...reset, room: null, state: null });
   }
 
   async function start(): Promise<void> {
     for (let failures = 1; !signal.aborted && !isPaused && stream.rooms.size > 0; failures++) {
       await online(signal);
       const { cursor } = stream;
+      const startedMs = performance.now();
+      attempt = childOf(signal);
+      attemptedAtMs = Date.now();
       try {
-        if (options.readsStateAtStart) await stream.readStateAtStart();
         loading ??= load();
-        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
+        if (ownState?.due) await readOwnState(ownState);
+        if (isPaused || stream.rooms.size === 0) break;
+        // A reset, or other rooms.
+        if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) {
+          if (failures > 1) await pause(backoff(failures), nap.signal);
+          continue;
+        }
         await loading;
-        if (isPaused || stream.rooms.size === 0) continue;
+        if (isPaused || stream.rooms.size === 0) break;
         hasStarted = true;
         source.start();
         break;
       } catch (cause) {
+        if (attempt.signal.aborted) continue;
         const error = cause as RoomcastError;
         if (!error.passing) return end(error);
         setStatus({ ...status, error });
         if (stream.cursor !== cursor) failures = 1;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
+      } finally {
+        attempt.abort();
       }
     }
     starting = null;
@@ -228,6 +261,7 @@ export function createCore(options: CoreOptions): Core {
     for (let failures = 1; ; failures++) {
       await starting;
       await online(signal);
+      const startedMs = performance.now();
       if (joining.rooms.length === 0) return stream.cursor ?? '';
       if (signal.aborted) throw closedError();
       try {
@@ -235,10 +269,18 @@ export function createCore(options: CoreOptions): Core {
       } catch (cause) {
         const error = cause as RoomcastError;
         if (!error.passing) throw error;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
       }
     }
   }
+
+  const wake = onWake(() => {
+    nap.abort();
+    nap = childOf(signal);
+    // What was asked before a sleep may never be answered.
+    if (!hasStarted && Date.now() - attemptedAtMs > WAKE_MS) attempt.abort();
+    if (hasStarted && !isPaused && isOnline()) source.wake(isBehind(stream, signal));
+  }, signal);
 
   function end(error: RoomcastError | null): void {
     if (signal.aborted) return;
@@ -248,6 +290,7 @@ export function createCore(options: CoreOptions): Core {
   }
 
   return {
+    http,
     stream,
     sender,
     signals,
@@ -258,6 +301,7 @@ export function createCore(options: CoreOptions): Core {
     begin: reattach,
     join: (wanted, after) =>
       afterLastChange(() => {
+        if (stream.rooms.size === 0 && after !== null) ownState?.settle();
         const rooms = wanted.filter((room) => !stream.rooms.has(room));
         return join({ rooms, after, position: positionOf(after) });
       }),
@@ -278,26 +322,10 @@ export function createCore(options: CoreOptions): Core {
       if (hasStarted) source.start();
       else reattach();
     },
-    wake() {
-      nap.abort();
-      nap = childOf(signal);
-      if (hasStarted && !isPaused) source.wake();
-    },
+    wake,
     close() {
       sender.stop();
       end(null);
     },
-  };
-}
-
-function readStateOf({ state, refetch }: CoreOptions, http: Http): ReadState | null {
-  if (state === null) return refetch ? (_, rooms, signal) => readState(http, rooms, signal) : null;
-  return async (reason, rooms, signal) => {
-    try {
-      await state({ reason, rooms, signal });
-    } catch (cause) {
-      throw new RoomcastError('state', 'The state function failed.', { cause });
-    }
-    return null;
   };
 }

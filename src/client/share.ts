@@ -185,6 +185,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     droppedTo = '';
     report();
     for (let failures = 1; !until.aborted; failures++) {
+      const startedMs = performance.now();
       try {
         if (name !== (await groupName(options.key, await http.bearer(until)))) {
           exit();
@@ -201,7 +202,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
         return report();
       } catch (cause) {
         if (!retries(cause as RoomcastError)) return;
-        await pauseAfter(cause as RoomcastError, failures, until);
+        await pauseAfter(cause as RoomcastError, failures, startedMs, until);
       }
     }
   }
@@ -279,12 +280,13 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
 
   async function settle(until: AbortSignal): Promise<void> {
     for (let failures = 1; !until.aborted; failures++) {
+      const startedMs = performance.now();
       try {
         await drain(until);
         return;
       } catch (cause) {
         if (!retries(cause as RoomcastError)) return;
-        await pauseAfter(cause as RoomcastError, failures, until);
+        await pauseAfter(cause as RoomcastError, failures, startedMs, until);
       }
     }
   }
@@ -347,8 +349,8 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       if (isAlone) alone.attach();
       attach();
     },
-    wake() {
-      if (isAlone) alone.wake();
+    wake(isBehind) {
+      if (isAlone) alone.wake(isBehind);
       group?.check();
       group?.ask({ kind: 'wake' });
     },

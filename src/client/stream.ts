@@ -11,9 +11,10 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
-import type { Meta, RoomIds, State, StateReason, Reset as StreamReset, TransportName } from './events.ts';
+import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
+import type { OwnState } from './own-state.ts';
 import { pause } from './retry.ts';
 
 export type Payload = Record<string, unknown>;
@@ -32,6 +33,8 @@ export interface StreamWriter {
   readonly isCurrent: boolean;
   readonly rooms: readonly Room[];
   readonly cursor: string | null;
+  /** The newest record that it was the first to bring; `''` if there is none. */
+  readonly newest: string;
   write(event: StreamEvent, transport: TransportName): void;
   /** There is no other event up to this cursor. */
   advance(cursor: string): void;
@@ -43,8 +46,10 @@ export interface StreamOptions {
   readonly rooms: RoomIds<string>;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
-  /** Reads the state after a reset; null leaves it to the application. */
+  /** Reads the state routes after a reset; null leaves it to the application. */
   readonly readState: ReadState | null;
+  /** Null if the application has no function that reads its own state. */
+  readonly ownState: Pick<OwnState, 'due' | 'lose' | 'read'> | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
   deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
@@ -59,23 +64,25 @@ export interface StreamOptions {
   failed(error: RoomcastError): void;
 }
 
-/** Resolves to what it read and its cursor; null where there is none, and the position that was known before counts. */
-export type ReadState = (
-  reason: StateReason,
-  rooms: readonly Room[],
-  signal: AbortSignal,
-) => Promise<{ readonly state: State; readonly cursor: string } | null>;
+/** Null if no tenant room is joined. @throws {RoomcastError} */
+export type ReadState = (rooms: readonly Room[]) => Promise<{ readonly state: State; readonly cursor: string } | null>;
 
 export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
-  writer(): StreamWriter;
+  /** How far the connections came: the newest cursor that one of them brought, perhaps as a repeat. */
+  readonly reached: string;
+  /** For a connection, or for a page that is read beside the connections. */
+  writer(of?: 'connection' | 'page'): StreamWriter;
   /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
   catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
-  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
-  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
-  /** Takes the position, then reads the state, once. @throws {RoomcastError} */
-  readStateAtStart(): Promise<void>;
+  /**
+   * Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more.
+   * @throws {RoomcastError} `timeout` if the answer takes `patienceMs` longer than that (default 10 s), …
+   */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal, patienceMs?: number): Promise<boolean>;
+  /** Asks for the end of the log, unless there is a cursor to continue from. @throws {RoomcastError} */
+  takePosition(): Promise<void>;
   join(join: Join): Promise<string>;
   leave(room: Room): void;
   /** Ignores everything that arrives until the connections attach again. */
@@ -139,16 +146,20 @@ export function createStream(options: StreamOptions): Stream {
   const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
   let delivered = createMessageIds();
   let cursor = positionOf(options.after);
+  let reached = '';
   let generation = 0;
   /** Records in a page: fewer where a network is slow, or cuts long answers. */
   let limit = MAX_PAGE_RECORDS;
   /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
-  let hasState = false;
 
-  function writer(): StreamWriter {
+  function writer(of = 'connection'): StreamWriter {
     const isCurrent = watchGeneration();
     const writerRooms = [...rooms.keys()];
+    const reach = (to: string): void => {
+      if (of === 'connection' && to > reached) reached = to;
+    };
+    let newest = '';
     return {
       get isCurrent() {
         return isCurrent();
@@ -156,16 +167,24 @@ export function createStream(options: StreamOptions): Stream {
       get cursor() {
         return cursor;
       },
+      get newest() {
+        return newest;
+      },
       rooms: writerRooms,
       write(event, transport) {
-        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(event.cursor);
+        if (cursor !== null && event.cursor <= cursor) return;
+        newest = event.cursor;
         const before = cursor;
         cursor = event.cursor;
         deliver(event, transport, before, false);
         if (cursor === event.cursor) options.cursorMoved();
       },
       advance(to) {
-        if (!isCurrent() || (cursor !== null && to <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(to);
+        if (cursor !== null && to <= cursor) return;
         // Without `after`, the rooms start at the first cursor that is known.
         if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
         cursor = to;
@@ -200,12 +219,17 @@ export function createStream(options: StreamOptions): Stream {
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
     generation++;
+    reached = '';
+    if (options.ownState !== null) {
+      continueFrom(reset.cursor);
+      return options.ownState.lose(reset);
+    }
     const isCurrent = watchGeneration();
     let state: State | null = null;
     let from = reset.cursor;
     if (options.readState !== null) {
       try {
-        const read = await options.readState(reset.reason, [...rooms.keys()], signal);
+        const read = await options.readState([...rooms.keys()]);
         if (read !== null) ({ state, cursor: from } = read);
       } catch (cause) {
         const error = cause as RoomcastError;
@@ -216,8 +240,7 @@ export function createStream(options: StreamOptions): Stream {
       }
       if (!isCurrent()) return;
     }
-    cursor = from;
-    for (const room of rooms.keys()) rooms.set(room, from);
+    continueFrom(from);
     const messages = Object.values(state?.messages ?? {}).flat();
     delivered.limit = MAX_IDS + 2 * messages.length;
     for (const message of messages) delivered.add(message);
@@ -226,14 +249,16 @@ export function createStream(options: StreamOptions): Stream {
     change();
   }
 
-  async function readStateAtStart(): Promise<void> {
-    if (hasState) return;
-    if (cursor === null) {
+  function continueFrom(from: string): void {
+    cursor = from;
+    for (const room of rooms.keys()) rooms.set(room, from);
+  }
+
+  async function takePosition(): Promise<void> {
+    while (cursor === null && rooms.size > 0) {
       const to = writer();
       to.advance((await fetchPage(to.rooms, null, 0, signal)).cursor);
     }
-    await options.readState?.('start', [...rooms.keys()], signal);
-    hasState = true;
   }
 
   async function fetchPage(
@@ -241,6 +266,7 @@ export function createStream(options: StreamOptions): Stream {
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
+    patienceMs = TIMEOUT_MS,
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
@@ -249,7 +275,7 @@ export function createStream(options: StreamOptions): Stream {
       limit,
       ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
-    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    const timeoutMs = patienceMs + waitSeconds * 1000;
     try {
       const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
@@ -263,11 +289,16 @@ export function createStream(options: StreamOptions): Stream {
     }
   }
 
-  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+  async function readPage(
+    to: StreamWriter,
+    waitSeconds: number,
+    until: AbortSignal,
+    patienceMs?: number,
+  ): Promise<boolean> {
     await resetting;
     if (!to.isCurrent) return false;
     try {
-      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
       for (const { id, ...record } of page.events) to.write({ ...record, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
@@ -286,8 +317,12 @@ export function createStream(options: StreamOptions): Stream {
     return false;
   }
 
+  /** The state is read after a reset: no event is delivered. */
+  const isLost = (): boolean => typeof options.ownState?.due === 'object' && options.ownState.due !== null;
+
   /** Delivers one page of the rooms' history, up to the cursor: the connections bring what follows. */
   async function replay(join: Join): Promise<boolean> {
+    if (isLost()) throw interrupted();
     try {
       const page = await fetchPage(join.rooms, join.position, 0, signal);
       const end = cursor ?? '';
@@ -302,6 +337,7 @@ export function createStream(options: StreamOptions): Stream {
       return page.hasMore && page.cursor < end;
     } catch (error) {
       const reset = resetOf(error);
+      await options.ownState?.read(reset.reason, join.rooms);
       join.position = reset.cursor;
       for (const room of join.rooms) options.reset({ ...reset, room, state: null });
       return true;
@@ -331,7 +367,7 @@ export function createStream(options: StreamOptions): Stream {
       if (isFirst && joining.position > (cursor ?? '')) cursor = joining.position;
       while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
       while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
-      if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
+      if (!isCurrent()) throw interrupted();
       for (const room of joining.rooms) rooms.set(room, positionOf(after) ?? from);
       return cursor ?? '';
     } finally {
@@ -349,10 +385,13 @@ export function createStream(options: StreamOptions): Stream {
       return cursor;
     },
     rooms,
+    get reached() {
+      return reached;
+    },
     writer,
     catchUp,
     readPage,
-    readStateAtStart,
+    takePosition,
     join,
     leave(room) {
       if (!rooms.delete(room)) return;
@@ -387,6 +426,8 @@ function resetOf(error: unknown): Reset<string> {
   if (error instanceof RoomcastError && error.status === 410 && isReset(error.problem)) return error.problem;
   throw error;
 }
+
+const interrupted = (): RoomcastError => new RoomcastError('unreachable', 'The stream was reset during the join.');
 
 function isReset(problem: object): problem is Reset<string> {
   return typeof (problem as Reset<string>).cursor === 'string';

@@ -120,7 +120,7 @@ export const openWebsocket: OpenConnection = (options, events) => {
       else if (!writer.isCurrent) buffer = [received];
       else writer.write(received, 'websocket');
     });
-    heartbeat = setInterval(() => void checkAlive(), heartbeatMs);
+    heartbeat = setInterval(() => void checkAlive(patienceMs, { isSilent: true }), heartbeatMs);
   }
 
   function attach(): void {
@@ -164,23 +164,27 @@ export const openWebsocket: OpenConnection = (options, events) => {
     if (rooms.length > 0) await send('leave', rooms);
   }
 
-  async function send(verb: 'join' | 'leave' | 'signal', what: readonly Room[] | SignalBody): Promise<Ack> {
-    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(verb, what);
+  async function send(
+    verb: 'join' | 'leave' | 'signal',
+    what: readonly Room[] | SignalBody,
+    withinMs = patienceMs,
+  ): Promise<Ack> {
+    const ack: Ack = await (socket as Socket).timeout(withinMs).emitWithAck(verb, what);
     if (ack.cursor > liveAfter) liveAfter = ack.cursor;
     return ack;
   }
 
-  async function checkAlive(): Promise<void> {
+  async function checkAlive(withinMs: number, otherwise: ConnectionEnd): Promise<void> {
     const [room] = joined;
     if (room === undefined || buffer !== null) return;
     try {
-      const { ok, cursor } = await send('join', [room]);
+      const { ok, cursor } = await send('join', [room], withinMs);
       if (ok && buffer === null) writer.advance(cursor);
     } catch {
-      end({ isSilent: true });
+      end(otherwise);
     }
   }
 
   void open();
-  return { attach, close };
+  return { attach, probe: (withinMs) => void checkAlive(withinMs, {}), close };
 };

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
+import { instantKey } from './instants.ts';
 import { CANONICAL_EVENTS } from './names.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
@@ -433,19 +434,3 @@ function messageFacts(event: string, payload: Payload): MessageFacts | null {
 
 /** The id of a message, which may be any text. */
 const textOf = (id: unknown): string | null => (isPresent(id) ? String(id) : null);
-
-/** 0001-01-01 is about 62 billion seconds before 1970: the sum is positive for every four-digit year. */
-const SECONDS_OFFSET = 70_000_000_000;
-
-/**
- * A key that sorts as a byte string in the order of instants, with the full precision of the text: seconds since 1970
- * (shifted to be positive, 12 digits), a dot, and the fraction without trailing zeros.
- * @throws {RangeError} if the text is not an ISO 8601 instant
- */
-export function instantKey(text: string): string {
-  const match = /^(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$/i.exec(text);
-  const milliseconds = match === null ? Number.NaN : Date.parse(`${match[1]}${match[3]}`);
-  if (Number.isNaN(milliseconds)) throw new RangeError(`not an ISO 8601 instant: ${text}`);
-  const seconds = (milliseconds / 1000 + SECONDS_OFFSET).toString().padStart(12, '0');
-  return `${seconds}.${(match?.[2] ?? '').replace(/0+$/, '')}`;
-}

@@ -31,7 +31,7 @@ import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
 import { createEncoder, type Encoder } from './encoder.ts';
-import { createHeartbeats } from './heartbeats.ts';
+import { createHeartbeats, heartbeatTimes } from './heartbeats.ts';
 import {
   EngineRequest,
   forgetHandshake,
@@ -53,7 +53,6 @@ const REVISION = '4';
 /** What a signal costs, about. */
 const SIGNAL_MS = 0.1;
 const TICK_MS = 1_000;
-const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
 export interface SocketIoDeps
   extends RecoveryDeps,
@@ -110,8 +109,9 @@ export function createSocketIo(deps: SocketIoDeps) {
 
   const listedOrigin = (origin: string | undefined, found: (error: null, isListed: boolean) => void): void =>
     found(null, origins.isListed(origin));
+  const times = heartbeatTimes(config.pingMs);
   const engine = new EngineServer({
-    ...HEARTBEAT_TIMES,
+    ...times,
     maxHttpBufferSize: MAX_MESSAGE_BYTES,
     httpCompression: false,
     ...(origins.listsAny ? { cors: { origin: listedOrigin, credentials: true } } : {}),
@@ -195,7 +195,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     forgetHandshake(socket);
   });
 
-  const heartbeats = createHeartbeats(HEARTBEAT_TIMES);
+  const heartbeats = createHeartbeats(times);
   engine.on('connection', (connection: EngineSocket) => {
     heartbeats.add(connection);
     const admission = admissions.get(connection.request) as Admission;
