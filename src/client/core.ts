@@ -16,6 +16,7 @@ import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
 import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
+import { withinSlots } from './slots.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
 import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
@@ -90,7 +91,7 @@ export interface Core {
   close(): void;
 }
 
-const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
+const TRANSPORTS = { websocket: openWebsocket, sse: withinSlots(openSse), poll: openPoll } as const;
 
 export function createCore(options: CoreOptions): Core {
   const { url, transports, patienceMs } = options;

@@ -8,17 +8,9 @@
  * Each tab holds a lock of its own, too, from which the hub learns that the tab is gone.
  */
 import type { Hub, HubEnd } from './hub.ts';
+import { aborted, type LockManager } from './locks.ts';
 import { childOf, pause } from './retry.ts';
-import {
-  aborted,
-  type HubMessage,
-  type HubStatus,
-  isHidden,
-  type LockManager,
-  type News,
-  onPage,
-  type Question,
-} from './tabs.ts';
+import { type HubMessage, type HubStatus, isHidden, type News, onPage, type Question } from './tabs.ts';
 
 export interface GroupOptions {
   readonly name: string;
@@ -41,6 +33,8 @@ export interface Group {
   ask(question: Question): void;
   /** Finds out at once whether the hub answers. */
   check(): void;
+  /** The hub did not bring what the bridge has: this tab leads from now on, unless it does so already. */
+  takeOver(): void;
   leave(): void;
 }
 
@@ -142,6 +136,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
   }
 
   function takeOver(): void {
+    if (own !== null || performance.now() < tookOverMs + REPEAT_MS) return;
     tookOverMs = performance.now();
     isTakingOver = true;
     turn.abort();
@@ -209,6 +204,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       ask({ kind: 'status' });
       watch();
     },
+    takeOver,
     leave() {
       if (signal.aborted) return;
       ask({ kind: 'bye', member });

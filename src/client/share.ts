@@ -13,8 +13,9 @@ import type { Core, OwnConnections } from './core.ts';
 import { enterGroup, type Group } from './group.ts';
 import type { RoomcastError, Token } from './http.ts';
 import { type HubCore, openHub, type Refused } from './hub.ts';
+import { lockManager } from './locks.ts';
 import { childOf, pause, pauseAfter } from './retry.ts';
-import { type CursorNews, type EventNews, errorOf, groupName, lockManager, type News, onPage } from './tabs.ts';
+import { type CursorNews, type EventNews, errorOf, groupName, type News, onPage } from './tabs.ts';
 import type { TransportPicker } from './transport-picker.ts';
 
 export interface MembershipOptions extends OwnConnections {
@@ -351,8 +352,12 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     },
     wake(isBehind) {
       if (isAlone) alone.wake(isBehind);
-      group?.check();
-      group?.ask({ kind: 'wake' });
+      const asked = group;
+      asked?.ask({ kind: 'wake' });
+      asked?.check();
+      void isBehind.then((is) => {
+        if (is && !isAlone) asked?.takeOver();
+      });
     },
     stop() {
       isStarted = false;
@@ -362,6 +367,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       clearTimeout(doubtTimer);
       if (group !== null) group.ask({ kind: 'join', member: group.member, request: ++requests, rooms: [] });
       stopAlone();
+      options.report({ transport: null, error: null });
     },
   };
 }
