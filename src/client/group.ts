@@ -31,8 +31,8 @@ export interface Group {
   /** The hub that it listens to. */
   readonly hub: KnownHub | null;
   ask(question: Question): void;
-  /** Finds out at once whether the hub answers. */
-  check(): void;
+  /** Somebody looks: finds out at once whether the hub answers, and makes it find out whether the bridge does. */
+  wake(): void;
   /** The hub did not bring what the bridge has: this tab leads from now on, unless it does so already. */
   takeOver(): void;
   leave(): void;
@@ -151,8 +151,9 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       };
       try {
         await locks.request(name, isTakingOver ? { steal: true } : { signal: turn.signal }, hold);
-      } catch {
-        // the wait has ended, or another tab took the lock: it has a hub of its own by now
+      } catch (error) {
+        // The wait has ended, or another tab took the lock. Anything else, such as a page that is being left, may last.
+        if ((error as Error).name !== 'AbortError') restMs = REPEAT_MS;
       }
       own?.close();
       own = null;
@@ -198,10 +199,11 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       return known;
     },
     ask,
-    check() {
+    wake() {
+      // The hub of this tab wakes by itself.
       if (own !== null) return;
       askedMs ??= performance.now();
-      ask({ kind: 'status' });
+      ask({ kind: 'wake' });
       watch();
     },
     takeOver,

@@ -273,6 +273,28 @@ test('tokens of the leader that expire or fail keep nobody deaf', async () => {
   await heardExactly([leader], published);
 });
 
+test('a tab whose user changes leaves the group, and hears with the new token only', async () => {
+  const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+  let sub = 'ana';
+  const changing = (): Promise<string> => tokenOf({ tenantId: sub === 'ana' ? 't1' : 't2', sub }, 2);
+  const tab = open({ url: bridge.url, rooms: { ticketId: '7' }, token: changing });
+  await allLive([tab]);
+  const other = open({
+    url: bridge.url,
+    rooms: { ticketId: '7' },
+    token: () => tokenOf({ tenantId: 't1', sub: 'ana' }),
+  });
+  await allLive([other]);
+  await oneConnection(bridge);
+  sub = 'bob';
+  await until('two groups', async () => (await connections(bridge)) === 2, 30_000);
+  await allLive([tab, other]);
+  const { id: one } = await bridge.publish('messages.new', messageNew({ tenantId: 't1', ticketId: 7 }));
+  const { id: two } = await bridge.publish('messages.new', messageNew({ tenantId: 't2', ticketId: 7 }));
+  await until('heard', () => tab.heard.length > 0 && other.heard.length > 0);
+  assert.deepEqual([tab.heard, other.heard], [[two], [one]]);
+});
+
 test('rooms beyond the limit of one connection: the tab that has them gets its own', async () => {
   const bridge = await start({ maxRooms: 10 });
   const tickets = (tab: number): string[] => Array.from({ length: 4 }, (_, n) => `${tab}-${n}`);
@@ -338,6 +360,7 @@ test('rooms are joined with their history and left, in one tab of several', asyn
   history.push(both, (await ticket('a')).id);
   await heardExactly([one], history);
   assert.deepEqual(other.heard, [both]);
+  assert.deepEqual(one.transports, ['websocket'], 'a join is no reconnect');
   await one.live.leave({ ticketId: 'a' });
   await ticket('a');
   const last = (await ticket('b')).id;

@@ -86,8 +86,6 @@ export async function startTabs(): Promise<Tabs> {
       const evaluate = async <T>(expression: string): Promise<T> => {
         const params = { expression, awaitPromise: true, returnByValue: true };
         const { result, exceptionDetails } = await send('Runtime.evaluate', params, sessionId);
-          exceptionDetails?: object;
-        };
         if (exceptionDetails !== undefined) throw new Error(JSON.stringify(exceptionDetails));
         return result.value as T;
       };
