@@ -46,9 +46,9 @@ interface KnownHub {
 }
 
 /** A hub that has said nothing for this long is asked, while the tab is visible. */
-const QUIET_MS = 700;
+const QUIET_MS = 500;
 /** How long it may take to answer. */
-const ANSWER_MS = 800;
+const ANSWER_MS = 700;
 /** Then it is asked once more, for a random time, so that tabs do not take the lock from each other. */
 const MIN_SECOND_LOOK_MS = 50;
 const MAX_SECOND_LOOK_MS = 200;

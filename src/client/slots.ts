@@ -12,17 +12,16 @@ const SLOTS = { sse: 4, poll: 1 } as const;
 export async function takeSlot(kind: keyof typeof SLOTS, url: URL, until: AbortSignal): Promise<boolean> {
   const locks = lockManager();
   if (locks === null || !isHttp1(url)) return true;
-  const take = (name: string): Promise<boolean> =>
-    new Promise((resolve) => {
-      const hold = (lock: object | null): Promise<void> | void => {
+  for (let slot = 1; slot <= SLOTS[kind]; slot++) {
+    const isFree = await new Promise<boolean>((resolve) => {
+      const hold = (lock: object | null): Promise<void> | undefined => {
         resolve(lock !== null);
-        return lock === null ? undefined : aborted(until);
+        return lock ? aborted(until) : undefined;
       };
       // An opaque origin has no locks.
-      locks.request(name, { ifAvailable: true }, hold).catch(() => resolve(true));
+      locks.request(`roomcast:${kind}:${url.origin}:${slot}`, { ifAvailable: true }, hold).catch(() => resolve(true));
     });
-  for (let slot = 1; slot <= SLOTS[kind]; slot++) {
-    if (await take(`roomcast:${kind}:${url.origin}:${slot}`)) return true;
+    if (isFree) return true;
   }
   return false;
 }
@@ -33,11 +32,10 @@ export const withinSlots =
   (options, events) => {
     const life = new AbortController();
     const connection = open(options, events);
-    let slot: Promise<boolean> | null = null;
+    const slot = takeSlot('sse', options.http.url, life.signal);
     return {
       ...connection,
       async attach() {
-        slot ??= takeSlot('sse', options.http.url, life.signal);
         const isFree = await slot;
         if (life.signal.aborted) return;
         if (isFree) connection.attach();
@@ -50,13 +48,16 @@ export const withinSlots =
     };
   };
 
-/** What the newest answer came over; if the browser does not tell, it may be HTTP/2 where there is TLS. */
+interface ResourceTiming {
+  readonly name: string;
+  /** Empty where the browser does not tell. */
+  readonly nextHopProtocol: string;
+}
+
+/** What the newest answer came over; while that is not known, HTTP/2 where there is TLS. */
 function isHttp1({ origin, protocol }: URL): boolean {
   if (!('document' in globalThis)) return false;
-  const used = performance
-    .getEntriesByType('resource')
-    .filter(({ name }) => name.startsWith(`${origin}/`))
-    .map((entry) => (entry as unknown as { readonly nextHopProtocol: string }).nextHopProtocol)
-    .filter((name) => name !== '');
-  return used.length > 0 ? /^http\/1/.test(used.at(-1) as string) : protocol === 'http:';
+  const answers = performance.getEntriesByType('resource') as object[] as ResourceTiming[];
+  const newest = answers.findLast(({ name, nextHopProtocol }) => nextHopProtocol && name.startsWith(`${origin}/`));
+  return newest?.nextHopProtocol.startsWith('http/1') ?? protocol === 'http:';
 }
