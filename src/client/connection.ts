@@ -23,6 +23,8 @@ export interface Connection {
 export interface ConnectionEnd {
   /** It was open, and the server sent nothing for too long. */
   readonly isSilent?: boolean;
+  /** It was not opened: the other tabs have all the connections that it may use. */
+  readonly isCrowded?: boolean;
   readonly error?: RoomcastError;
   /** How long the server asks you to wait before you reconnect. */
   readonly retryAfterMs?: number;
