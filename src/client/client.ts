@@ -9,7 +9,7 @@
  *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import { createCore } from './core.ts';
+import { type Core, createCore, type OwnConnections } from './core.ts';
 import type {
   ActiveSignal,
   Id,
@@ -35,6 +35,7 @@ import type {
   TransportName,
 } from './events.ts';
 import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
+import type { HubCore } from './hub.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -53,6 +54,8 @@ import { type Memory, tolerant } from './persist.ts';
 import type { SignalBody } from './signal-sender.ts';
 import { readMessages, readTickets } from './state.ts';
 import { type Payload, roomOf, roomsOf } from './stream.ts';
+
+import type { TransportPicker } from './transport-picker.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
@@ -85,6 +88,12 @@ export interface ConnectOptions<Kind extends string = never> {
   readonly refetch?: boolean;
   /** Closes the client when it aborts. */
   readonly signal?: AbortSignal;
+  /**
+   * Whether the tabs of this browser share one connection. A string also names who is signed in: required if you use cookies
+   * and another user may sign in, since tabs of two users must not share. Where tabs cannot share (no Web Locks or
+   * BroadcastChannel), each has its own connection. Default false.
+   */
+  readonly share?: boolean | string;
   /** The server's `SOCKET_PATH`. Default `/socket.io`. */
   readonly socketPath?: string;
   /** The server's `HEARTBEAT_MS`. A stream that is silent for twice that is replaced. Default 15000. */
@@ -200,6 +209,7 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   state: HANDLER_RULE,
   refetch: [(value) => typeof value === 'boolean', 'true or false'],
   signal: [(value) => hasMethod(value, 'addEventListener'), 'an AbortSignal'],
+  share: [(value) => /^(boolean|string)$/.test(typeof value), 'true, false, or a name for who is signed in'],
   socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
   heartbeatMs: /* @__PURE__ */ atLeast(1),
   patienceMs: /* @__PURE__ */ atLeast(1),
@@ -239,27 +249,32 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
 ): Live<Events, Kind> {
   checkOptions(options, RULES);
   check('refetch', options.refetch, [(refetch) => !refetch || !options.state, 'false where state is given']);
-  const { rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null } = options;
+  const { url, token, rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null, share = false } = options;
   const memory = tolerant(options.persist);
-  const cursorKey = `roomcast:cursor:${bridgeUrl(options.url)}:${roomsOf(rooms).sort().join()}`;
+  const cursorKey = `roomcast:cursor:${bridgeUrl(url)}:${roomsOf(rooms).sort().join()}`;
   const handlers = new Map<string, Set<AnyHandler>>();
   const iterators = new Set<EventIterator<Events>>();
   let isFull = false;
 
-  const core = createCore({
-    url: options.url,
-    token: options.token,
-    rooms,
+  const bridge = {
+    url,
     transports,
+    socketPath: options.socketPath ?? '/socket.io',
+    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
+    patienceMs: options.patienceMs ?? PATIENCE_MS,
+    memory,
+  };
+  const core = createCore({
+    ...bridge,
+    token,
+    rooms,
     // Where the application reads its state anew, older events are part of it.
     after: after ?? (state === null ? memory.getItem(cursorKey) : null),
     refetch: options.refetch ?? false,
     state,
     hasState: after !== null,
-    socketPath: options.socketPath ?? '/socket.io',
-    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
-    patienceMs: options.patienceMs ?? PATIENCE_MS,
-    memory,
+    marks: false,
+    share: share === false ? null : joinTabs,
     deliver,
     heard: (event, payload, meta) => emit(event, payload, meta),
     signalsChanged: (room) => emit('signals', room),
@@ -288,6 +303,14 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       isFull = true;
       core.pause();
     }
+  }
+
+  async function joinTabs(own: OwnConnections): Promise<TransportPicker> {
+    const { joinGroup } = await import('./share.ts');
+    const key = [bridgeUrl(url), bridge.socketPath, transports, share];
+    const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };
+    const openHubCore = (hub: HubCore): Core => createCore({ ...hubOptions, marks: true, share: null, ...hub });
+    return joinGroup({ ...own, key, token, openHubCore });
   }
 
   function emit(name: string, first: unknown, meta?: Meta | SignalMeta): void {

@@ -10,6 +10,11 @@ import type { Stream } from './stream.ts';
 export interface Connection {
   /** Continues from the stream's current rooms and cursor. */
   attach(): void;
+  /**
+   * Finds out whether it still lives, though nothing arrives. It ends if nothing shows that it does within this time. That is
+   * no silence of its own: the machine slept, or the network is another one.
+   */
+  probe(patienceMs: number): void;
   /** Releases everything. No event follows. */
   close(): void;
 }
@@ -38,6 +43,8 @@ export interface ConnectionOptions {
   /** How long an answer over a websocket may take. */
   readonly patienceMs: number;
   readonly socketPath: string;
+  /** Whether the bridge tells of each event that went to other rooms than its payload's ids say (protocol §5, §6). */
+  readonly marks: boolean;
 }
 
 export type OpenConnection = (options: ConnectionOptions, events: ConnectionEvents) => Connection;

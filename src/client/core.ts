@@ -3,7 +3,7 @@
  * signals, and the status. It knows no handlers; `client.ts` gives the events to the application.
  *
  * At the start a plain request brings the missed events, or the cursor to start from. Then the source takes over: the
- * transport picker.
+ * transport picker, or with `share` the tab's membership in a group of tabs.
  */
 
 import type { Room } from '../contract/rooms.ts';
@@ -14,12 +14,13 @@ import { closedError, createHttp, type Http, type RoomcastError, type Token } fr
 import { createOwnState, type OwnState } from './own-state.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { backoff, childOf, online, pause, pauseAfter } from './retry.ts';
+import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
-import { createStream, type Join, type Payload, positionOf, type Stream } from './stream.ts';
-import { createTransportPicker } from './transport-picker.ts';
+import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
+import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
+import { isBehind, onWake, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
@@ -38,10 +39,14 @@ export interface CoreOptions {
   readonly socketPath: string;
   readonly heartbeatMs: number;
   readonly patienceMs: number;
+  /** Whether the rooms of each event are known as far as the bridge tells them. */
+  readonly marks: boolean;
+  /** Puts another source before the tab's own connections; null for these alone. */
+  readonly share: ((own: OwnConnections) => Promise<TransportPicker>) | null;
   /** Keeps the transport that worked. */
   readonly memory: Memory;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   heard(event: string, payload: Payload, meta: SignalMeta): void;
   /** The active signals of the room changed. */
   signalsChanged(room: string): void;
@@ -50,6 +55,18 @@ export interface CoreOptions {
   statusChanged(status: Status): void;
   /** It ended for good, by `close` or because the bridge refused. */
   closed(): void;
+}
+
+/** What a source that shares connections needs of a core. */
+export interface OwnConnections {
+  readonly http: Http;
+  readonly stream: Stream;
+  readonly signals: ActiveSignals;
+  readonly alone: TransportPicker;
+  report(status: Omit<Status, 'state'>): void;
+  remember(transport: TransportName): void;
+  failed(error: RoomcastError): void;
+  readonly signal: AbortSignal;
 }
 
 export interface Core {
@@ -88,6 +105,9 @@ export function createCore(options: CoreOptions): Core {
   let isPaused = false;
   /** Ends every wait before a next attempt. */
   let nap = childOf(signal);
+  /** Ends the requests of the start, and when they began (`Date.now()`). */
+  let attempt = childOf(signal);
+  let attemptedAtMs = 0;
 
   const ownState = options.state && createOwnState(options.state, signal, startOver);
   if (options.hasState) ownState?.settle();
@@ -124,22 +144,35 @@ export function createCore(options: CoreOptions): Core {
     heartbeatMs: options.heartbeatMs,
     patienceMs,
     socketPath: options.socketPath,
+    marks: options.marks,
   };
-  const source = createTransportPicker({
+  const remember = (transport: TransportName): void => rememberTransport(transportKey, transport, options.memory);
+  const alone = createTransportPicker({
     allowed: transports,
     open: (name, events) => TRANSPORTS[name](connection, events),
     remembered: recallTransport(transportKey, options.memory),
-    remember: (transport) => rememberTransport(transportKey, transport, options.memory),
-    report(next) {
-      setStatus({ state: next.transport === null ? waiting() : 'live', ...next });
-    },
+    remember,
+    report,
     renew: http.refused,
     failed: end,
     patienceMs,
     signal,
   });
 
+  let source = alone;
+  let loading: Promise<void> | null = null;
+
+  /** Without the code that shares, which is loaded when it is needed, the tab has its own connections. */
+  async function load(): Promise<void> {
+    const own = { http, stream, signals, alone, report, remember, failed: end, signal };
+    source = (await options.share?.(own).catch(() => alone)) ?? alone;
+  }
+
   const waiting = (): Status['state'] => (status.state === 'connecting' ? 'connecting' : 'reconnecting');
+
+  function report(next: Omit<Status, 'state'>): void {
+    setStatus({ state: next.transport === null ? waiting() : 'live', ...next });
+  }
 
   function setStatus(next: Status): void {
     const { state, transport, error } = status;
@@ -156,6 +189,7 @@ export function createCore(options: CoreOptions): Core {
   function reattach(): void {
     if (stream.rooms.size === 0) {
       hasStarted = false;
+      setStatus({ state: 'connecting', transport: null, error: null });
       source.stop();
       ownState?.forget();
     } else if (!hasStarted) starting ??= start();
@@ -183,23 +217,32 @@ export function createCore(options: CoreOptions): Core {
     for (let failures = 1; !signal.aborted && !isPaused && stream.rooms.size > 0; failures++) {
       await online(signal);
       const { cursor } = stream;
+      const startedMs = performance.now();
+      attempt = childOf(signal);
+      attemptedAtMs = Date.now();
       try {
+        loading ??= load();
         if (ownState?.due) await readOwnState(ownState);
         if (isPaused || stream.rooms.size === 0) break;
         // A reset, or other rooms.
-        if (!(await stream.catchUp(stream.writer(), null, signal))) {
+        if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) {
           if (failures > 1) await pause(backoff(failures), nap.signal);
           continue;
         }
+        await loading;
+        if (isPaused || stream.rooms.size === 0) break;
         hasStarted = true;
         source.start();
         break;
       } catch (cause) {
+        if (attempt.signal.aborted) continue;
         const error = cause as RoomcastError;
         if (!error.passing) return end(error);
         setStatus({ ...status, error });
         if (stream.cursor !== cursor) failures = 1;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
+      } finally {
+        attempt.abort();
       }
     }
     starting = null;
@@ -215,6 +258,7 @@ export function createCore(options: CoreOptions): Core {
     for (let failures = 1; ; failures++) {
       await starting;
       await online(signal);
+      const startedMs = performance.now();
       if (joining.rooms.length === 0) return stream.cursor ?? '';
       if (signal.aborted) throw closedError();
       try {
@@ -222,10 +266,18 @@ export function createCore(options: CoreOptions): Core {
       } catch (cause) {
         const error = cause as RoomcastError;
         if (!error.passing) throw error;
-        await pauseAfter(error, failures, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
       }
     }
   }
+
+  const wake = onWake(() => {
+    nap.abort();
+    nap = childOf(signal);
+    // What was asked before a sleep may never be answered.
+    if (!hasStarted && Date.now() - attemptedAtMs > WAKE_MS) attempt.abort();
+    if (hasStarted && !isPaused && isOnline()) source.wake(isBehind(stream, signal));
+  }, signal);
 
   function end(error: RoomcastError | null): void {
     if (signal.aborted) return;
@@ -267,11 +319,7 @@ export function createCore(options: CoreOptions): Core {
       if (hasStarted) source.start();
       else reattach();
     },
-    wake() {
-      nap.abort();
-      nap = childOf(signal);
-      if (hasStarted && !isPaused) source.wake();
-    },
+    wake,
     close() {
       sender.stop();
       end(null);

@@ -6,7 +6,7 @@
  */
 import type { Connection, OpenConnection } from './connection.ts';
 import type { RoomcastError } from './http.ts';
-import { online, pause, pauseAfter } from './retry.ts';
+import { childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 
 /** Proxies cut requests that are idle for 30 s and more. */
 const MAX_WAIT_SECONDS = 20;
@@ -15,14 +15,18 @@ const PLAIN_PAUSE_MS = 1_000;
 /** A signal that arrives between two polls is lost. So each poll reads the list of signals, at most this often. */
 const REFRESH_MS = 2_000;
 
-export const openPoll: OpenConnection = ({ stream, signals }, events): Connection => {
+export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events): Connection => {
   const aborter = new AbortController();
   const { signal } = aborter;
   let request = new AbortController();
+  /** Ends the pause between two requests. */
+  let nap = new AbortController();
   let waitSeconds = MAX_WAIT_SECONDS;
   let failures = 0;
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
+  /** How long the next answer may take because somebody looks; null: nobody does. */
+  let probeMs: number | null = null;
   let refreshAtMs = 0;
   let refreshTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -34,22 +38,31 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
-      await online(signal);
+      if (!isOnline()) {
+        events.ended({});
+        await online(signal);
+      }
       const writer = stream.writer();
       const wait = isFirst ? 0 : waitSeconds;
       const startedMs = performance.now();
+      const isProbe = probeMs !== null;
+      // Once it works, the answer is due: until then, a slow network has more time.
+      const withinMs = probeMs ?? (isFirst ? undefined : patienceMs);
+      probeMs = null;
       request = new AbortController();
+      nap = childOf(signal);
       try {
         // The list is read while the poll waits.
         if (wait > 0) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
-        const hasMore = await stream.readPage(writer, wait, request.signal);
-        if (request.signal.aborted) continue;
+        const hasMore = await stream.readPage(writer, wait, request.signal, withinMs);
+        // After a reset, it has to begin anew.
+        if (request.signal.aborted || !writer.isCurrent) continue;
         failures = 0;
         isFirst = false;
         events.proven();
         if (wait > 0 && waitSeconds < MAX_WAIT_SECONDS) waitSeconds++;
         else if (waitSeconds === 0 && !hasMore) {
-          await pause(PLAIN_PAUSE_MS * Math.random(), signal);
+          await pause(PLAIN_PAUSE_MS * Math.random(), nap.signal);
           waitSeconds = 1;
         }
       } catch (cause) {
@@ -61,7 +74,10 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
         }
         isFirst = true;
         events.ended({ error });
-        await pauseAfter(error, failures, signal);
+        // After sleep, the network's connections may be dead: the second request has one of its own.
+        if (!isProbe || error.status !== 0) await pauseAfter(error, failures, startedMs, nap.signal);
+      } finally {
+        nap.abort();
       }
     }
   }
@@ -73,6 +89,13 @@ export const openPoll: OpenConnection = ({ stream, signals }, events): Connectio
       request.abort();
       if (!isRunning) void run();
       isRunning = true;
+    },
+    probe(withinMs) {
+      probeMs = withinMs;
+      isFirst = true;
+      failures = 0;
+      request.abort();
+      nap.abort();
     },
     close() {
       aborter.abort();

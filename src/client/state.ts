@@ -73,7 +73,7 @@ export async function readState(
         const newest = await get((query) =>
           readMessages(http, ticketId, { ...query, tenantId, order: 'desc' }, signal),
         );
-        messages[ticketId] = [...(messages[ticketId] ?? []), ...newest.toReversed()];
+        messages[ticketId] = [...(messages[ticketId] ?? []), ...[...newest].reverse()];
       } catch (error) {
         // The ticket belongs to another tenant, or the token does not reach it.
         if (!(error instanceof RoomcastError) || error.code !== 'not_found') throw error;

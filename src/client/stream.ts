@@ -23,6 +23,8 @@ export interface StreamEvent {
   readonly event: string;
   readonly payload: Payload;
   readonly cursor: string;
+  /** The rooms that it went to; null: others than its payload's ids say. Absent: those of the ids, as far as is known. */
+  readonly rooms?: readonly Room[] | null | undefined;
 }
 
 /** How a connection writes into the stream, for one generation. */
@@ -31,6 +33,8 @@ export interface StreamWriter {
   readonly isCurrent: boolean;
   readonly rooms: readonly Room[];
   readonly cursor: string | null;
+  /** The newest record that it was the first to bring; `''` if there is none. */
+  readonly newest: string;
   write(event: StreamEvent, transport: TransportName): void;
   /** There is no other event up to this cursor. */
   advance(cursor: string): void;
@@ -48,7 +52,7 @@ export interface StreamOptions {
   readonly ownState: Pick<OwnState, 'due' | 'lose' | 'read'> | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   /** A poll brought a signal. */
   takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
@@ -66,11 +70,17 @@ export type ReadState = (rooms: readonly Room[]) => Promise<{ readonly state: St
 export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
-  writer(): StreamWriter;
+  /** How far the connections came: the newest cursor that one of them brought, perhaps as a repeat. */
+  readonly reached: string;
+  /** For a connection, or for a page that is read beside the connections. */
+  writer(of?: 'connection' | 'page'): StreamWriter;
   /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
   catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
-  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
-  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  /**
+   * Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more.
+   * @throws {RoomcastError} `timeout` if the answer takes `patienceMs` longer than that (default 10 s), …
+   */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal, patienceMs?: number): Promise<boolean>;
   /** Asks for the end of the log, unless there is a cursor to continue from. @throws {RoomcastError} */
   takePosition(): Promise<void>;
   join(join: Join): Promise<string>;
@@ -136,15 +146,20 @@ export function createStream(options: StreamOptions): Stream {
   const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
   let delivered = createMessageIds();
   let cursor = positionOf(options.after);
+  let reached = '';
   let generation = 0;
   /** Records in a page: fewer where a network is slow, or cuts long answers. */
   let limit = MAX_PAGE_RECORDS;
   /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
 
-  function writer(): StreamWriter {
+  function writer(of = 'connection'): StreamWriter {
     const isCurrent = watchGeneration();
     const writerRooms = [...rooms.keys()];
+    const reach = (to: string): void => {
+      if (of === 'connection' && to > reached) reached = to;
+    };
+    let newest = '';
     return {
       get isCurrent() {
         return isCurrent();
@@ -152,16 +167,24 @@ export function createStream(options: StreamOptions): Stream {
       get cursor() {
         return cursor;
       },
+      get newest() {
+        return newest;
+      },
       rooms: writerRooms,
       write(event, transport) {
-        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(event.cursor);
+        if (cursor !== null && event.cursor <= cursor) return;
+        newest = event.cursor;
         const before = cursor;
         cursor = event.cursor;
         deliver(event, transport, before, false);
         if (cursor === event.cursor) options.cursorMoved();
       },
       advance(to) {
-        if (!isCurrent() || (cursor !== null && to <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(to);
+        if (cursor !== null && to <= cursor) return;
         // Without `after`, the rooms start at the first cursor that is known.
         if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
         cursor = to;
@@ -184,18 +207,19 @@ export function createStream(options: StreamOptions): Stream {
   }
 
   function deliver(
-    { event, payload, cursor: at }: StreamEvent,
+    { event, payload, cursor: at, rooms: eventRooms }: StreamEvent,
     transport: TransportName,
     before: string | null,
     replay: boolean,
   ): void {
     // A room that is left and joined again replays messages that were delivered before.
     if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
-    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+    options.deliver(payload, { event, cursor: at, transport, replay }, before, eventRooms);
   }
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
     generation++;
+    reached = '';
     if (options.ownState !== null) {
       continueFrom(reset.cursor);
       return options.ownState.lose(reset);
@@ -242,6 +266,7 @@ export function createStream(options: StreamOptions): Stream {
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
+    patienceMs = TIMEOUT_MS,
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
@@ -250,7 +275,7 @@ export function createStream(options: StreamOptions): Stream {
       limit,
       ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
-    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    const timeoutMs = patienceMs + waitSeconds * 1000;
     try {
       const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
@@ -264,12 +289,17 @@ export function createStream(options: StreamOptions): Stream {
     }
   }
 
-  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+  async function readPage(
+    to: StreamWriter,
+    waitSeconds: number,
+    until: AbortSignal,
+    patienceMs?: number,
+  ): Promise<boolean> {
     await resetting;
     if (!to.isCurrent) return false;
     try {
-      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
-      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
+      for (const { id, ...record } of page.events) to.write({ ...record, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
     } catch (error) {
@@ -355,6 +385,9 @@ export function createStream(options: StreamOptions): Stream {
       return cursor;
     },
     rooms,
+    get reached() {
+      return reached;
+    },
     writer,
     catchUp,
     readPage,

@@ -3,13 +3,16 @@
  *
  * Until a streaming transport is proven, polling delivers the events, while better transports are tried one at a time,
  * the best first. A transport that fails waits longer each time before it is tried again; one that lasted starts afresh.
- * While nothing gets through at all, failures say nothing about the transports: when polling works again, all of them
- * are due. The transport that worked is remembered, so that the next connection begins there.
+ * The transport that worked is remembered, so that the next connection begins there.
+ *
+ * While nothing gets through at all, failures say nothing about the transports: when a plain request is answered again, all
+ * of them are due. Polling is that request; where it is not allowed, one is made now and then for nothing else.
  */
 import type { Connection, ConnectionEnd, ConnectionEvents } from './connection.ts';
 import type { Status, TransportName } from './events.ts';
 import type { RoomcastError } from './http.ts';
-import { backoff, childOf, online, onOnline, pause } from './retry.ts';
+import { backoff, childOf, online, onNetwork, pause } from './retry.ts';
+import { WAKE_MS } from './wake.ts';
 
 export interface TransportPickerOptions {
   /** The transports that are allowed, best first. Polling counts as the last one. */
@@ -31,8 +34,11 @@ export interface TransportPicker {
   start(): void;
   /** Every connection continues from the stream as it now is. */
   attach(): void;
-  /** Somebody looks, or the network is another one: tries at once what waits, and asks the connection whether it lives. */
-  wake(): void;
+  /**
+   * Somebody looks, or the network is another one: tries at once what waits, and asks the connection whether it lives.
+   * `isBehind` resolves to whether it failed to bring what a page of `/events` brought.
+   */
+  wake(isBehind: Promise<boolean>): void;
   /** Closes every connection until the next `start`. */
   stop(): void;
 }
@@ -44,6 +50,11 @@ const POLL_MS = 200;
 /** A connection that lasted this long was a good one. */
 const LASTED_MS = 60_000;
 const MAX_BACKOFF_MS = 300_000;
+/** The longest delay for a transport that worked within `TRUSTED_MS` and was cut, and for all while nothing works. */
+const SOON_MS = 20_000;
+const TRUSTED_MS = 600_000;
+/** Where polling is not allowed, the longest delay before a plain request asks whether the bridge answers. */
+const ASK_MS = 10_000;
 /** Transports that are better than the remembered one are tried again within 2^5 s. */
 const REMEMBERED_FAILURES = 6;
 
@@ -51,6 +62,10 @@ interface Candidate {
   readonly name: TransportName;
   failures: number;
   dueMs: number;
+  /** When it is due while nothing works. */
+  soonMs: number;
+  /** When it worked last, by `Date.now()`, which runs during sleep. */
+  workedAtMs: number;
 }
 
 export function createTransportPicker(options: TransportPickerOptions): TransportPicker {
@@ -58,11 +73,14 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   /** The streaming transports, best first. */
   const candidates: Candidate[] = allowed
     .filter((name) => name !== 'poll')
-    .map((name) => ({ name, failures: 0, dueMs: 0 }));
-  let current: { readonly index: number; readonly connection: Connection } | null = null;
-  let trying: Connection | null = null;
+    .map((name) => ({ name, failures: 0, dueMs: 0, soonMs: 0, workedAtMs: Number.NEGATIVE_INFINITY }));
+  const mayPoll = allowed.includes('poll');
+  let current: { readonly index: number; readonly connection: Connection; readonly provenAtMs: number } | null = null;
+  let trying: { readonly connection: Connection; cancel(): void } | null = null;
   let polling: Connection | null = null;
   let pollingWorks = false;
+  /** The bridge did not answer, or nothing is known of it since the last connection ended. */
+  let isLost = false;
   let pollTimer: ReturnType<typeof setTimeout> | undefined;
   /** Aborts with each `stop`. */
   let run = new AbortController();
@@ -70,13 +88,23 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   let nap = new AbortController();
   let attachTimer: ReturnType<typeof setTimeout> | undefined;
 
+  const works = (): boolean => current !== null || pollingWorks;
+
   function penalise(candidate: Candidate, minDelayMs: number, failures = candidate.failures + 1): void {
+    const isTrusted = Date.now() - candidate.workedAtMs < TRUSTED_MS;
+    const delayed = (maxMs: number): number => performance.now() + Math.max(minDelayMs, backoff(failures, maxMs));
     candidate.failures = failures;
-    candidate.dueMs = performance.now() + Math.max(minDelayMs, backoff(failures, MAX_BACKOFF_MS));
+    candidate.soonMs = delayed(SOON_MS);
+    candidate.dueMs = isTrusted ? candidate.soonMs : delayed(MAX_BACKOFF_MS);
   }
 
+  /** Makes all due. An attempt that is under way may wait for an answer that was lost with the network. */
   function forgive(): void {
-    for (const candidate of candidates) candidate.dueMs = 0;
+    for (const candidate of candidates) {
+      candidate.dueMs = 0;
+      candidate.soonMs = 0;
+    }
+    if (!works()) trying?.cancel();
     nap.abort();
   }
 
@@ -86,14 +114,15 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
       await online(until);
       const nowMs = performance.now();
       const better = candidates.slice(0, current?.index);
-      const index = better.findIndex(({ dueMs }) => dueMs <= nowMs);
+      const dueMsOf = works() ? better.map(({ dueMs }) => dueMs) : better.map(({ soonMs }) => soonMs);
+      const index = dueMsOf.findIndex((dueMs) => dueMs <= nowMs);
       if (index !== -1) {
         await attempt(index, until);
         continue;
       }
       const wake = childOf(until);
       nap = wake;
-      await pause(Math.min(...better.map(({ dueMs }) => dueMs)) - nowMs, wake.signal);
+      await pause(Math.min(...dueMsOf) - nowMs, wake.signal);
       wake.abort();
     }
   }
@@ -102,7 +131,6 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   function attempt(index: number, until: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const candidate = candidates[index] as Candidate;
-      let provenAtMs: number | null = null;
       const decided = (): void => {
         clearTimeout(timer);
         until.removeEventListener('abort', cancel);
@@ -114,33 +142,43 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
         decided();
       };
       const ended = (end: ConnectionEnd): void => {
-        if (provenAtMs === null) decided();
-        else if (current?.connection === connection) {
-          current = null;
-          startPolling(POLL_MS * Math.random());
-        }
-        connection.close();
-        judge(candidate, end, provenAtMs);
+        if (trying?.connection === connection) {
+          cancel();
+          judge(candidate, end, null);
+        } else lose(connection, end);
       };
       const timer = setTimeout(() => ended({ isSilent: true }), patienceMs);
       until.addEventListener('abort', cancel);
       const connection = options.open(candidate.name, {
         proven() {
           clearTimeout(attachTimer);
-          if (provenAtMs !== null) return report();
-          provenAtMs = performance.now();
+          if (trying?.connection !== connection) return report();
           decided();
           current?.connection.close();
-          current = { index, connection };
+          current = { index, connection, provenAtMs: performance.now() };
           stopPolling();
           options.remember(candidate.name);
           report();
         },
         ended,
       });
-      trying = connection;
+      trying = { connection, cancel };
       connection.attach();
     });
+  }
+
+  /** The connection that brought the events ended, or has to. */
+  function lose(connection: Connection, end: ConnectionEnd): void {
+    if (current?.connection !== connection) return;
+    const { index, provenAtMs } = current;
+    const candidate = candidates[index] as Candidate;
+    clearTimeout(attachTimer);
+    current = null;
+    connection.close();
+    isLost = !mayPoll;
+    startPolling(POLL_MS * Math.random());
+    if (!end.isSilent) candidate.workedAtMs = Date.now();
+    judge(candidate, end, provenAtMs);
   }
 
   function judge(
@@ -164,26 +202,34 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   }
 
   function startPolling(delayMs: number): void {
-    if (!allowed.includes('poll')) return;
-    pollTimer = setTimeout(() => {
-      let hasFailed = false;
-      polling = options.open('poll', {
-        proven() {
-          if (pollingWorks) return;
-          pollingWorks = true;
-          if (hasFailed) forgive();
-          hasFailed = false;
-          if (candidates.every(({ failures }) => failures > 0)) options.remember('poll');
-          report();
-        },
-        ended({ error }) {
-          pollingWorks = false;
-          hasFailed = true;
-          reportUnlessFinal(error);
-        },
-      });
-      polling.attach();
-    }, delayMs);
+    // Half of the delay is fixed, so that the bridge is asked at most every few seconds.
+    pollTimer = setTimeout(openPolling, mayPoll ? delayMs : ASK_MS * (0.5 + Math.random() / 2));
+  }
+
+  function openPolling(): void {
+    polling = options.open('poll', {
+      proven() {
+        if (pollingWorks) return;
+        pollingWorks = mayPoll;
+        const wasLost = isLost;
+        isLost = false;
+        if (!mayPoll) {
+          stopPolling();
+          startPolling(0);
+        }
+        if (wasLost) forgive();
+        if (!mayPoll) return;
+        if (candidates.every(({ failures }) => failures > 0)) options.remember('poll');
+        report();
+      },
+      ended({ error }) {
+        pollingWorks = false;
+        isLost = true;
+        reportUnlessFinal(error);
+        nap.abort();
+      },
+    });
+    polling.attach();
   }
 
   function stopPolling(): void {
@@ -204,11 +250,20 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
     current?.connection.close();
     current = null;
     stopPolling();
+    report();
   }
 
   const begin = remembered === 'poll' ? candidates.length : candidates.findIndex(({ name }) => name === remembered);
   for (const candidate of candidates.slice(0, Math.max(0, begin))) penalise(candidate, 0, REMEMBERED_FAILURES);
-  onOnline(forgive, signal);
+  onNetwork('online', forgive, signal);
+  onNetwork(
+    'offline',
+    () => {
+      if (current !== null) lose(current.connection, {});
+      polling?.probe(WAKE_MS);
+    },
+    signal,
+  );
   signal.addEventListener('abort', stop);
 
   return {
@@ -220,20 +275,23 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
     },
     attach() {
       clearTimeout(attachTimer);
-      trying?.attach();
+      trying?.connection.attach();
       polling?.attach();
       if (current === null) return;
-      const { index, connection } = current;
+      const { connection } = current;
       connection.attach();
-      attachTimer = setTimeout(() => {
-        if (current?.connection !== connection) return;
-        current = null;
-        connection.close();
-        startPolling(0);
-        judge(candidates[index] as Candidate, { isSilent: true }, 0);
-      }, patienceMs);
+      attachTimer = setTimeout(() => lose(connection, { isSilent: true }), patienceMs);
     },
-    wake: forgive,
+    wake(isBehind) {
+      if (!works()) forgive();
+      const asked = current?.connection;
+      asked?.probe(WAKE_MS);
+      polling?.probe(WAKE_MS);
+      if (asked === undefined) return;
+      void isBehind.then((is) => {
+        if (is) lose(asked, {});
+      });
+    },
     stop,
   };
 }

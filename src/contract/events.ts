@@ -7,6 +7,7 @@
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
 import { instantKey } from './instants.ts';
+import { CANONICAL_EVENTS } from './names.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
@@ -25,7 +26,6 @@ export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
 export const MESSAGES_UPDATED = 'messages.updated';
 export const MESSAGES_DELETED = 'messages.deleted';
-const CANONICAL: readonly string[] = [TICKETS_UPDATED, MESSAGES_NEW, MESSAGES_UPDATED, MESSAGES_DELETED];
 /** Names that operators could declare before they became canonical. A declared one stays a declared event (protocol §3). */
 const DECLARABLE_CANONICAL: readonly string[] = [MESSAGES_UPDATED, MESSAGES_DELETED];
 
@@ -182,7 +182,7 @@ const RESERVED = new Set([
   'error',
   'open',
   'message',
-  ...CANONICAL.filter((name) => !DECLARABLE_CANONICAL.includes(name)),
+  ...CANONICAL_EVENTS.filter((name) => !DECLARABLE_CANONICAL.includes(name)),
   ...Object.values(LEGACY_NAMES).flat(),
 ]);
 
@@ -238,7 +238,7 @@ export type CheckResult =
 
 /** Every event name that can be published: canonical and declared ones. */
 export const publishedNames = (extraEvents: readonly string[]): string[] => [
-  ...CANONICAL.filter((name) => !extraEvents.includes(name)),
+  ...CANONICAL_EVENTS.filter((name) => !extraEvents.includes(name)),
   ...extraEvents,
 ];
 
