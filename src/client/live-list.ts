@@ -139,6 +139,7 @@ function run<Item>(
     nextPage = undefined;
     show({ isLoading: true });
     for (let failures = 1; own === reading; failures++) {
+      const startedMs = performance.now();
       try {
         await room.joined;
         await readPages(own, limit);
@@ -150,7 +151,7 @@ function run<Item>(
         const isLoading = error.passing && !isClosed;
         show({ error, isLoading });
         if (!isLoading) return;
-        await pauseAfter(error, failures, signal);
+        await pauseAfter(error, failures, startedMs, signal);
       }
     }
   }
