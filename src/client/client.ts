@@ -305,7 +305,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     }
   }
 
-  async function joinTabs(own: OwnConnections): Promise<TransportPicker> {
+  async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
     const { joinGroup } = await import('./share.ts');
     const key = [bridgeUrl(url), bridge.socketPath, transports, share];
     const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };

@@ -8,13 +8,13 @@
 import type { Room } from '../contract/rooms.ts';
 import type { Core, CoreOptions } from './core.ts';
 import { RoomcastError, type Token } from './http.ts';
+import type { LockManager } from './locks.ts';
 import {
   type Failure,
   failureOf,
   type HubMessage,
   isHidden,
   type JoinQuestion,
-  type LockManager,
   type News,
   onPage,
   type Question,

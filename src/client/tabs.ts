@@ -127,17 +127,7 @@ export const errorOf = ({ code, message, ...more }: Failure): RoomcastError => n
 /** Members of a browser's global object that Node's types lack. */
 interface BrowserGlobal {
   readonly document?: { readonly visibilityState: string };
-  readonly navigator?: { readonly locks?: LockManager };
   addEventListener?(name: string, act: () => void, options: object): void;
-}
-
-/** The part of the Web Locks API that is used. */
-export interface LockManager {
-  request(
-    name: string,
-    options: { readonly signal?: AbortSignal; readonly steal?: true; readonly ifAvailable?: true },
-    hold: (lock: object | null) => Promise<void> | void,
-  ): Promise<void>;
 }
 
 const browser = globalThis as BrowserGlobal;
@@ -147,15 +137,4 @@ export const isHidden = (): boolean => browser.document?.visibilityState === 'hi
 /** Calls `act` for each of these events of the page, before the page's own handlers. */
 export function onPage(events: readonly string[], act: () => void, signal: AbortSignal): void {
   for (const event of events) browser.addEventListener?.(event, act, { signal, capture: true });
-}
-
-/** Null in an insecure context, in an old browser, in Node before 24. */
-export const lockManager = (): LockManager | null => browser.navigator?.locks ?? null;
-
-/** Resolves when the signal aborts. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve());
-    if (signal.aborted) resolve();
-  });
 }

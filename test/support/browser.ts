@@ -45,7 +45,8 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-export async function startBrowser(): Promise<TestBrowser> {
+/** Serves an empty page with the library on it. */
+export async function servePage(): Promise<{ readonly origin: string; close(): Promise<void> }> {
   const { outputFiles } = await build({
     stdin: { contents: PAGE, resolveDir: process.cwd(), sourcefile: 'page.js' },
     bundle: true,
@@ -66,7 +67,17 @@ export async function startBrowser(): Promise<TestBrowser> {
     }
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+export async function startBrowser(): Promise<TestBrowser> {
+  const { origin, close } = await servePage();
   const launch = (proxy?: string): Promise<Browser> =>
     chromium.launch({
       executablePath: CHROMIUM as string,
@@ -90,8 +101,7 @@ export async function startBrowser(): Promise<TestBrowser> {
     },
     async close() {
       for (const browser of browsers) await browser.close();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      await close();
     },
   };
 }
