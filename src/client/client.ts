@@ -1,5 +1,5 @@
 /**
- * `roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
+ * `@roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
  * transport that the network lets through. If events are lost, you get a `reset`.
  *
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });

@@ -21,7 +21,7 @@ import { openSse } from './sse.ts';
 import { readState } from './state.ts';
 import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
 import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
-import { isBehind, onWake, WAKE_MS } from './wake.ts';
+import { onWake, readMissed, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
@@ -107,6 +107,8 @@ export function createCore(options: CoreOptions): Core {
   let isPaused = false;
   /** Ends every wait before a next attempt. */
   let nap = childOf(signal);
+  /** Ends what the last wake asked. */
+  let look = childOf(signal);
   /** Ends the requests of the start, and when they began (`Date.now()`). */
   let attempt = childOf(signal);
   let attemptedAtMs = 0;
@@ -277,10 +279,12 @@ export function createCore(options: CoreOptions): Core {
 
   const wake = onWake(() => {
     nap.abort();
+    look.abort();
     nap = childOf(signal);
+    look = childOf(signal);
     // What was asked before a sleep may never be answered.
     if (!hasStarted && Date.now() - attemptedAtMs > WAKE_MS) attempt.abort();
-    if (hasStarted && !isPaused && isOnline()) source.wake(isBehind(stream, signal));
+    if (hasStarted && !isPaused && isOnline()) source.wake(readMissed(stream, look.signal));
   }, signal);
 
   function end(error: RoomcastError | null): void {

@@ -191,17 +191,17 @@ interface PageQuery {
 
 /** Of `GET /tickets` (protocol §7): the newest `ticketUpdatedAt` first. */
 export interface TicketsQuery extends PageQuery {
-  readonly agreementId?: Id;
+  readonly agreementId?: Id | undefined;
   /** The `ticketStatus`. */
-  readonly status?: string;
+  readonly status?: string | undefined;
   /** An ISO 8601 instant: only tickets with a later `ticketUpdatedAt`. */
-  readonly updatedAfter?: string;
+  readonly updatedAfter?: string | undefined;
 }
 
 /** Of `GET /tickets/{ticketId}/messages` (protocol §7). */
 export interface MessagesQuery extends PageQuery {
   /** `asc`, the default, has the oldest message first. */
-  readonly order?: 'asc' | 'desc';
+  readonly order?: 'asc' | 'desc' | undefined;
 }
 
 /** Events are lost (protocol §8): read the state again. With `refetch`, `cursor` is the position of `state`. */

@@ -8,6 +8,7 @@ import type { Connection, OpenConnection } from './connection.ts';
 import type { RoomcastError } from './http.ts';
 import { childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { takeSlot } from './slots.ts';
+import { askAgain } from './wake.ts';
 
 /** Proxies cut requests that are idle for 30 s and more. */
 const MAX_WAIT_SECONDS = 20;
@@ -62,7 +63,8 @@ export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, 
       try {
         // The list is read while the poll waits.
         if (wait > 0 || isCrowded) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
-        const hasMore = await stream.readPage(writer, wait, request.signal, withinMs);
+        const read = (until: AbortSignal) => stream.readPage(writer, wait, until, withinMs);
+        const hasMore = await (isProbe ? askAgain(read, request.signal) : read(request.signal));
         // After a reset, it has to begin anew.
         if (request.signal.aborted || !writer.isCurrent) continue;
         failures = 0;
@@ -85,8 +87,7 @@ export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, 
         }
         isFirst = true;
         events.ended({ error });
-        // After sleep, the network's connections may be dead: the second request has one of its own.
-        if (!isProbe || error.status !== 0) await pauseAfter(error, failures, startedMs, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
       } finally {
         nap.abort();
       }

@@ -207,6 +207,8 @@ const CAREFUL: readonly { readonly example: Example; edits(good: string, first: 
   },
 ];
 
+const blockOf = (count: number): string => `event: messages.new\nid: c${count}\ndata: {"messageId":"msg-${count}"}\n\n`;
+
 /** The ids of the messages that it printed, in order. */
 function printedBy(running: Running): string[] {
   const lines = running.output().split('\n');
@@ -301,6 +303,35 @@ describe('other clients', { concurrency: 3 }, () => {
         await until('it hears what it missed', () => printedBy(running).includes(missed), 30_000);
       }
       assert.deepEqual(printedBy(running), publish.sent.slice(publish.sent.indexOf(printedBy(running)[0] as string)));
+    });
+
+    test(`${example.file} discards an event that is cut, with its id`, async (t) => {
+      const why = example.missing();
+      if (why !== null) return t.skip(why);
+      const cursors: (string | string[] | undefined)[] = [];
+      /** Each answer has a whole event, and the next one up to here. */
+      const cuts = ['event: messa', 'id: c', 'da', 'data: {"messageId":', '}', '\n', '\n\n'];
+      const server = createServer((request, response) => {
+        cursors.push(request.headers['last-event-id']);
+        const count = cursors.length;
+        const [whole, next] = [blockOf(count), blockOf(count + 1)];
+        const cut = cuts[count - 1] ?? '';
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.write(`retry: 1\n${whole}${next.slice(0, next.indexOf(cut) + cut.length)}`, () => {
+          // Once it has been read: a client may drop what is still to be read when a connection is reset.
+          if (count < cuts.length) setTimeout(() => response.socket?.end(), 50);
+        });
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      t.after(() => server.close().closeAllConnections());
+      const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const running = await example.start([['localhost:4003', host]]);
+      t.after(running.stop);
+      const ids = [...cuts, ''].map((_, index) => `msg-${index + 1}`);
+      await until('it hears the last one', () => printedBy(running).includes(ids.at(-1) as string), 30_000);
+      assert.deepEqual(printedBy(running), ids);
+      assert.deepEqual(cursors, ['now', ...ids.slice(0, -2).map((id) => id.replace('msg-', 'c'))]);
     });
 
     test(`${example.file} ends when it is refused for good`, async (t) => {

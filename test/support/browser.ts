@@ -1,5 +1,5 @@
 /**
- * A real Chromium with a page of another origin than the bridge's, on which `roomcast/client` is loaded as a bundler
+ * A real Chromium with a page of another origin than the bridge's, on which `@roomcast/client` is loaded as a bundler
  * would ship it: socket.io-client in a chunk of its own, fetched when a websocket is tried.
  */
 import { createServer } from 'node:http';

@@ -26,7 +26,7 @@ func main() {
 			for lines.Buffer(nil, 1<<26); lines.Scan(); silence.Reset(30 * time.Second) { // a line of up to 64 MiB
 				if name, value, isField := strings.Cut(lines.Text(), ": "); isField {
 					fields[name] = value
-				} else if retry, _ = time.ParseDuration(fields["retry"] + "ms"); fields["event"] != "" { // the end of an event
+				} else if retry, _ = time.ParseDuration(fields["retry"] + "ms"); lines.Text() == "" && fields["event"] != "" { // its end
 					log.Println(fields["event"], fields["data"]) // handle it: after bridge.reset, read the state. Save fields["id"]
 					refused = fields["event"] == "bridge.error" && strings.Contains(fields["data"], `"code":"token_`)
 					cursor, failures, fields["event"] = fields["id"], 1, ""

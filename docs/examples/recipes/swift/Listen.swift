@@ -24,7 +24,7 @@ func listen(_ url: URL, after: String = "now", handle: (String, String, String) 
         let parts = String(decoding: line, as: UTF8.self).components(separatedBy: ": ")
         line.removeAll()
         if parts.count > 1 { fields[parts[0]] = parts.dropFirst().joined(separator: ": "); continue }
-        guard let event = fields.removeValue(forKey: "event"), let data = fields["data"] else { continue }
+        guard parts[0].isEmpty, let event = fields.removeValue(forKey: "event"), let data = fields["data"] else { continue }
         (cursor, retry, failures) = (fields["id"] ?? cursor, Double(fields["retry"] ?? "").map { $0 / 1000 } ?? retry, 1)
         refused = event == "bridge.error" && data.contains("\"code\":\"token_")
         await handle(event, data, cursor) // after bridge.reset, read the state: events are lost. Save the cursor
