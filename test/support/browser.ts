@@ -45,9 +45,27 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-export async function startBrowser(): Promise<TestBrowser> {
+export interface PageOptions {
+  /** The page's module. */
+  readonly code: string;
+  /** The global that it sets when it is ready. */
+  readonly ready: string;
+  /** Packages in place of those that it imports. */
+  readonly alias?: Record<string, string>;
+}
+
+export async function startBrowser(
+  { code, ready, alias = {} }: PageOptions = { code: PAGE, ready: 'connectHere' },
+): Promise<TestBrowser> {
   const { outputFiles } = await build({
-    stdin: { contents: PAGE, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    alias,
+    define: {
+      'process.env.NODE_ENV': '"development"',
+      __VUE_OPTIONS_API__: 'true',
+      __VUE_PROD_DEVTOOLS__: 'false',
+      __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: 'false',
+    },
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -85,7 +103,7 @@ export async function startBrowser(): Promise<TestBrowser> {
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.goto(origin);
-      await page.waitForFunction('window.connectHere !== undefined');
+      await page.waitForFunction(`window.${ready} !== undefined`);
       return { page, context };
     },
     async close() {
