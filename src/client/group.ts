@@ -94,9 +94,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
         askedMs = heardMs;
         options.hubChanged();
         watch();
-        continue;
-      }
-      if (one.kind === 'status') {
+      } else if (one.kind === 'status') {
         known.status = one;
         if (one.transport !== null) known.liveMs = heardMs;
       }
@@ -169,7 +167,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       signal.addEventListener('abort', () => resolve(0));
       const open = (): void => {
         if (signal.aborted) return;
-        own = options.lead(Math.max(Date.now(), newestTerm + 1), (end) => {
+        own = options.lead(Math.max(Date.now(), newestTerm + 1) + Math.random(), (end) => {
           own = null;
           if (end.restMs === null) open();
           else resolve(end.restMs);

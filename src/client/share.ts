@@ -13,7 +13,7 @@ import type { Core, OwnConnections } from './core.ts';
 import type { TransportName } from './events.ts';
 import { enterGroup, type Group } from './group.ts';
 import { RoomcastError, type Token } from './http.ts';
-import { type HubCore, openHub, type Refused } from './hub.ts';
+import { createHubLimits, type HubCore, openHub } from './hub.ts';
 import { lockManager } from './locks.ts';
 import { childOf, pause, pauseAfter } from './retry.ts';
 import { type CursorNews, type EventNews, errorOf, groupName, type News, onPage } from './tabs.ts';
@@ -34,6 +34,8 @@ const MAX_BUFFER = 10_000;
 const CHANGE_MS = 6_000;
 /** How long a hub may be out of order before the tab finds out whether the bridge answers: up to twice that. */
 const DOUBT_MS = 15_000;
+/** Tabs do not all ask the bridge at once. */
+const LOOK_MS = 1_000;
 /** The hub finds out as well that the bridge is back. */
 const GRACE_MS = 5_000;
 
@@ -74,7 +76,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     if (group !== null || isEntering || isAway || isBroken || signal.aborted) return;
     isEntering = true;
     try {
-      const refused: Refused = new Map();
+      const limits = createHubLimits();
       name = await groupName(options.key, await http.bearer(signal));
       if (isAway || signal.aborted) return;
       group = enterGroup({
@@ -85,7 +87,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
             name: name as string,
             term,
             locks: manager,
-            refused,
+            limits,
             token: tokenFor(name as string),
             openCore: options.openHubCore,
             ended,
@@ -138,8 +140,11 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
   }
 
   function goAlone(): void {
+    isChanging = false;
+    clearTimeout(changeTimer);
     if (isAlone || !isStarted) return;
     isAlone = true;
+    options.report({ transport: null, error: null });
     alone.start();
   }
 
@@ -158,7 +163,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     if (isLive()) {
       options.remember(transport as TransportName);
       stopAlone();
-    } else if (!isAlone) doubtTimer = setTimeout(doubt, DOUBT_MS * (1 + Math.random()));
+    } else if (!isAlone) checkSoon(DOUBT_MS * (1 + Math.random()));
     if (isAlone) return;
     if (isLive()) options.report({ transport, error: null });
     else options.report({ transport: null, error: failure && errorOf(failure) });
@@ -169,9 +174,14 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     try {
       if (await stream.catchUp(stream.writer('page'), null, signal)) await pause(GRACE_MS, signal);
       if (!isLive() && !signal.aborted) goAlone();
-    } catch {
-      report(); // the bridge does not answer
+    } catch (error) {
+      if (retries(error as RoomcastError)) report();
     }
+  }
+
+  function checkSoon(delayMs: number): void {
+    clearTimeout(doubtTimer);
+    doubtTimer = setTimeout(doubt, delayMs);
   }
 
   /** With a new hub, or with other rooms: then it counts as live for a while, as a connection of its own would. */
@@ -227,7 +237,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
   function join({ member, ask }: Group, until: AbortSignal): Promise<News> {
     const request = ++requests;
     return new Promise((resolve) => {
-      until.addEventListener('abort', () => resolve({ kind: 'end' }));
+      until.addEventListener('abort', () => resolve({ kind: 'end', failure: null }));
       answered = (news) => {
         if ('request' in news && news.request === request) resolve(news);
       };
@@ -321,8 +331,13 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       case 'status':
         report();
         break;
+      case 'end':
+        // Perhaps the bridge refuses this tab, too.
+        if (news.failure !== null) checkSoon(LOOK_MS * Math.random());
+        break;
       case 'signal':
-        signals.take(news.event, news.received, news.transport);
+        if (news.member === undefined || news.member === group?.member)
+          signals.take(news.event, news.received, news.transport);
         break;
       case 'signals':
         signals.adopt(new Set([news.room]), news.listed);

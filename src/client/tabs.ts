@@ -64,13 +64,20 @@ export type News =
       readonly event: string;
       readonly received: ReceivedSignal;
       readonly transport: TransportName;
+      /** It was active when this member joined; without one, it is for all. */
+      readonly member?: string;
     }
   /** A list from the bridge replaced what was known of the room. */
   | { readonly kind: 'signals'; readonly room: Room; readonly listed: readonly SignalState[] }
-  /** The hub has closed. */
-  | { readonly kind: 'end' };
+  | EndNews;
 
 export type EventNews = { readonly kind: 'event'; readonly transport: TransportName } & StreamEvent;
+
+/** The hub has closed, perhaps because the bridge refused it for good. */
+export interface EndNews {
+  readonly kind: 'end';
+  readonly failure: Failure | null;
+}
 
 export interface CursorNews {
   readonly kind: 'cursor';

@@ -273,6 +273,30 @@ test('tokens of the leader that expire or fail keep nobody deaf', async () => {
   await heardExactly([leader], published);
 });
 
+test('a user who may no longer listen: each tab is told at once', async () => {
+  const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+  const tabs: Tab[] = [];
+  for (let tab = 0; tab < 4; tab++) {
+    const token = await tokenOf({ tenantId: 'tenant-1', sub: 'ana' });
+    tabs.push(open({ url: bridge.url, rooms: { tenantId: 'tenant-1' }, token }));
+  }
+  await allLive(tabs);
+  await oneConnection(bridge);
+  const response = await fetch(`${bridge.url}/revocations`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${await tokenOf({ tenantId: '*', scope: 'admin' })}`,
+      'content-type': 'application/json',
+    },
+    body: JSON.stringify({ sub: 'ana' }),
+  });
+  assert.equal(response.status, 201);
+  for (const { live } of tabs) {
+    await until('closed', () => live.status.state === 'closed');
+    assert.equal(live.status.error?.code, 'token_revoked');
+  }
+});
+
 test('a tab whose user changes leaves the group, and hears with the new token only', async () => {
   const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
   let sub = 'ana';
@@ -312,6 +336,13 @@ test('rooms beyond the limit of one connection: the tab that has them gets its o
   }
   for (const [tab, of] of tabs.entries()) await heardExactly([of], published[tab] as string[]);
   for (const { live } of tabs) assert.equal(live.status.state, 'live');
+  const sharing = async (most: number): Promise<void> =>
+    until(`${most} connections`, async () => (await connections(bridge)) === most);
+  await sharing(3);
+  // The next leader finds the limit out anew.
+  tabs.shift()?.live.close();
+  await sharing(2);
+  await allLive(tabs);
 });
 
 test('a slow `for await` in one tab, also in that of the leader, holds up no other', async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { CHROMIUM } from '../support/browser.ts';
+import { startObstacle } from '../support/obstacles.ts';
 import { startTabs, type Tab, type Tabs } from '../support/tabs.ts';
 import { until } from '../support/until.ts';
 
@@ -147,6 +148,54 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     await allLive(tabs);
     await until('one connection', async () => (await connections('websocket')) === 1);
     await heardAll(tabs, await publishing.stop());
+  });
+
+  test('a hidden leader whose timers are slow is replaced by the tab that is looked at when its connection is lost', async () => {
+    const tenantId = freshTenant();
+    const between = await startObstacle(bridge.url);
+    closing.push(between.close);
+    const tabs = await open(2, { url: between.url, rooms: { tenantId }, transports: ['websocket'], share: true });
+    const leader = tabs.get(0) as Tab;
+    assert.equal(await leaderOf(tabs), 0);
+    // A browser does this to a tab that has been hidden for five minutes.
+    await leader.evaluate(`
+      const set = setTimeout;
+      window.setTimeout = (act, ms, ...given) => set(act, ms + 60_000, ...given);
+    `);
+    between.cut();
+    await until('lost', async () => (await leader.evaluate<string>('live.status.state')) === 'reconnecting');
+    await until('the other leads', async () => (await leaderOf(tabs)) === 1);
+    await allLive(tabs);
+    await heardAll(tabs, [(await bridge.publish('messages.new', messageNew({ tenantId }))).id]);
+  });
+
+  test('the rooms of a tab that crashed are left', async () => {
+    const tenantId = freshTenant();
+    await open(1, { rooms: { tenantId }, share: true });
+    const tab = await browser.open();
+    closing.push(tab.close);
+    await connectOn(tab, 1, { rooms: { ticketId: tenantId }, share: true });
+    const joined = async (): Promise<boolean> => {
+      const response = await fetch(`${bridge.url}/connections?room=ticket:${tenantId}`);
+      return ((await response.json()) as { items: unknown[] }).items.length > 0;
+    };
+    await until('joined', joined);
+    tab.crash();
+    await until('left', async () => !(await joined()));
+  });
+
+  test('a page that is left, and shown again by the back button, is as it was, and catches up', async () => {
+    const tenantId = freshTenant();
+    const tabs = await open(2, { rooms: { tenantId }, share: true });
+    const leader = tabs.get(0) as Tab;
+    await leader.show();
+    await leader.evaluate('window.isOld = true; location.href = "/other"; true');
+    await until('left', () => leader.evaluate<boolean>('window.isOld === undefined'));
+    const published = [(await bridge.publish('messages.new', messageNew({ tenantId }))).id];
+    await heardAll(new Map([...tabs].slice(1)), published);
+    await leader.evaluate('history.back()');
+    await until('back', () => leader.evaluate<boolean>('window.isOld === true').catch(() => false)); // between two pages
+    await heardAll(tabs, published);
   });
 
   for (const count of [8, 20]) {
