@@ -1,5 +1,5 @@
 /**
- * `roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
+ * `@roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
  * transport that the network lets through. If events are lost, you get a `reset`.
  *
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });
@@ -9,12 +9,15 @@
  *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import { createCore } from './core.ts';
+import { type Core, createCore, type OwnConnections } from './core.ts';
 import type {
   ActiveSignal,
   Id,
   IfSignal,
   LiveEvent,
+  MessagesNew,
+  MessagesQuery,
+  MessagesUpdated,
   Meta,
   OneRoom,
   ReadOwnState,
@@ -25,10 +28,14 @@ import type {
   SignalMeta,
   SignalName,
   SignalPayload,
+  StateList,
   Status,
+  TicketsQuery,
+  TicketsUpdated,
   TransportName,
 } from './events.ts';
 import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
+import type { HubCore } from './hub.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -45,7 +52,10 @@ import {
 } from './options.ts';
 import { type Memory, tolerant } from './persist.ts';
 import type { SignalBody } from './signal-sender.ts';
+import { readMessages, readTickets } from './state.ts';
 import { type Payload, roomOf, roomsOf } from './stream.ts';
+
+import type { TransportPicker } from './transport-picker.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
@@ -78,6 +88,12 @@ export interface ConnectOptions<Kind extends string = never> {
   readonly refetch?: boolean;
   /** Closes the client when it aborts. */
   readonly signal?: AbortSignal;
+  /**
+   * Whether the tabs of this browser share one connection. A string also names who is signed in: required if you use cookies
+   * and another user may sign in, since tabs of two users must not share. Where tabs cannot share (no Web Locks or
+   * BroadcastChannel), each has its own connection. Default false.
+   */
+  readonly share?: boolean | string;
   /** The server's `SOCKET_PATH`. Default `/socket.io`. */
   readonly socketPath?: string;
   /** The server's `HEARTBEAT_MS`. A stream that is silent for twice that is replaced. Default 15000. */
@@ -151,6 +167,15 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
   ): () => void;
   /** The signals of others that are active now, in one of your rooms or in all. @throws {TypeError} no room */
   signals(room?: OneRoom<Kind>): ActiveSignal<Events>[];
+  /**
+   * The newest payload of each ticket, and of each message of a ticket, without those that were deleted (protocol §7). A
+   * room that is live before you read continues the state with no gap.
+   * @throws {RoomcastError} `forbidden`, `not_found`, `unreachable`, …
+   */
+  readTickets(query: TicketsQuery): Promise<StateList<TicketsUpdated>>;
+  readMessages(ticketId: Id, query: MessagesQuery): Promise<StateList<MessagesNew | MessagesUpdated>>;
+  /** The names of the joined rooms, such as `ticket:1`. */
+  readonly rooms: readonly string[];
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
@@ -184,6 +209,7 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   state: HANDLER_RULE,
   refetch: [(value) => typeof value === 'boolean', 'true or false'],
   signal: [(value) => hasMethod(value, 'addEventListener'), 'an AbortSignal'],
+  share: [(value) => /^(boolean|string)$/.test(typeof value), 'true, false, or a name for who is signed in'],
   socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
   heartbeatMs: /* @__PURE__ */ atLeast(1),
   patienceMs: /* @__PURE__ */ atLeast(1),
@@ -223,27 +249,32 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
 ): Live<Events, Kind> {
   checkOptions(options, RULES);
   check('refetch', options.refetch, [(refetch) => !refetch || !options.state, 'false where state is given']);
-  const { rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null } = options;
+  const { url, token, rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null, share = false } = options;
   const memory = tolerant(options.persist);
-  const cursorKey = `roomcast:cursor:${bridgeUrl(options.url)}:${roomsOf(rooms).sort().join()}`;
+  const cursorKey = `roomcast:cursor:${bridgeUrl(url)}:${roomsOf(rooms).sort().join()}`;
   const handlers = new Map<string, Set<AnyHandler>>();
   const iterators = new Set<EventIterator<Events>>();
   let isFull = false;
 
-  const core = createCore({
-    url: options.url,
-    token: options.token,
-    rooms,
+  const bridge = {
+    url,
     transports,
-    // Where the application reads its state anew, older events are part of it.
-    after: after ?? (state === null ? memory.getItem(cursorKey) : null),
-    refetch: options.refetch ?? false,
-    state,
-    readsStateAtStart: state !== null && after === null,
     socketPath: options.socketPath ?? '/socket.io',
     heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
     patienceMs: options.patienceMs ?? PATIENCE_MS,
     memory,
+  };
+  const core = createCore({
+    ...bridge,
+    token,
+    rooms,
+    // Where the application reads its state anew, older events are part of it.
+    after: after ?? (state === null ? memory.getItem(cursorKey) : null),
+    refetch: options.refetch ?? false,
+    state,
+    hasState: after !== null,
+    marks: false,
+    share: share === false ? null : joinTabs,
     deliver,
     heard: (event, payload, meta) => emit(event, payload, meta),
     signalsChanged: (room) => emit('signals', room),
@@ -255,7 +286,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       for (const { wake } of iterators) wake();
     },
   });
-  const { stream, sender, signals, signal } = core;
+  const { http, stream, sender, signals, signal } = core;
 
   function deliver(payload: Payload, meta: Meta, before: string | null): void {
     // A declared event has no aliases, also if it has the name of a canonical one (protocol §3).
@@ -272,6 +303,14 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       isFull = true;
       core.pause();
     }
+  }
+
+  async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
+    const { joinGroup } = await import('./share.ts');
+    const key = [bridgeUrl(url), bridge.socketPath, transports, share];
+    const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };
+    const openHubCore = (hub: HubCore): Core => createCore({ ...hubOptions, marks: true, share: null, ...hub });
+    return joinGroup({ ...own, key, token, openHubCore });
   }
 
   function emit(name: string, first: unknown, meta?: Meta | SignalMeta): void {
@@ -380,6 +419,11 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       return sender.keep(body, keepOptions.onError ?? report);
     },
     signals: (room?: OneRoom<Kind>) => signals.list(room === undefined ? room : roomOf(room)) as never[],
+    readTickets: (query: TicketsQuery) => readTickets(http, query, signal),
+    readMessages: (ticketId: Id, query: MessagesQuery) => readMessages(http, ticketId, query, signal),
+    get rooms() {
+      return [...stream.rooms.keys()];
+    },
     get cursor() {
       return deliveredCursor(false);
     },

@@ -23,6 +23,8 @@ export interface Connection {
 export interface ConnectionEnd {
   /** It was open, and the server sent nothing for too long. */
   readonly isSilent?: boolean;
+  /** It was not opened: the other tabs have all the connections that it may use. */
+  readonly isCrowded?: boolean;
   readonly error?: RoomcastError;
   /** How long the server asks you to wait before you reconnect. */
   readonly retryAfterMs?: number;
@@ -44,6 +46,8 @@ export interface ConnectionOptions {
   /** How long an answer over a websocket may take. */
   readonly patienceMs: number;
   readonly socketPath: string;
+  /** Whether the bridge tells of each event that went to other rooms than its payload's ids say (protocol §5, §6). */
+  readonly marks: boolean;
 }
 
 export type OpenConnection = (options: ConnectionOptions, events: ConnectionEvents) => Connection;

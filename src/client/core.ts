@@ -3,22 +3,24 @@
  * signals, and the status. It knows no handlers; `client.ts` gives the events to the application.
  *
  * At the start a plain request brings the missed events, or the cursor to start from. Then the source takes over: the
- * transport picker.
+ * transport picker, or with `share` the tab's membership in a group of tabs.
  */
 
 import type { Room } from '../contract/rooms.ts';
 import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './active-signals.ts';
 import type { ConnectionOptions } from './connection.ts';
 import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
-import { closedError, createHttp, type Http, RoomcastError, type Token } from './http.ts';
+import { closedError, createHttp, type Http, type RoomcastError, type Token } from './http.ts';
+import { createOwnState, type OwnState } from './own-state.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
-import { childOf, isOnline, online, pauseAfter } from './retry.ts';
+import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
+import { withinSlots } from './slots.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
-import { createStream, type Join, type Payload, positionOf, type ReadState, type Stream } from './stream.ts';
-import { createTransportPicker } from './transport-picker.ts';
+import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
+import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
 import { onWake, readMissed, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
@@ -31,17 +33,21 @@ export interface CoreOptions {
   readonly after: string | null;
   /** Whether the state routes are read after a reset. */
   readonly refetch: boolean;
-  /** The application's own way to read its state after a reset; null if it has none. */
+  /** The application's own way to read its state; null if it has none. */
   readonly state: ReadOwnState | null;
-  /** Whether `state` is called at the start, too. */
-  readonly readsStateAtStart: boolean;
+  /** Whether the application has its state already, as of `after`. */
+  readonly hasState: boolean;
   readonly socketPath: string;
   readonly heartbeatMs: number;
   readonly patienceMs: number;
+  /** Whether the rooms of each event are known as far as the bridge tells them. */
+  readonly marks: boolean;
+  /** Puts another source before the tab's own connections. Null, also as its result, leaves it at these. */
+  readonly share: ((own: OwnConnections) => Promise<TransportPicker | null>) | null;
   /** Keeps the transport that worked. */
   readonly memory: Memory;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   heard(event: string, payload: Payload, meta: SignalMeta): void;
   /** The active signals of the room changed. */
   signalsChanged(room: string): void;
@@ -52,7 +58,21 @@ export interface CoreOptions {
   closed(): void;
 }
 
+/** What a source that shares connections needs of a core. */
+export interface OwnConnections {
+  readonly http: Http;
+  readonly stream: Stream;
+  readonly signals: ActiveSignals;
+  /** The connections of this tab alone. */
+  openPicker(report: (status: Omit<Status, 'state'>) => void): TransportPicker;
+  report(status: Omit<Status, 'state'>): void;
+  remember(transport: TransportName): void;
+  failed(error: RoomcastError): void;
+  readonly signal: AbortSignal;
+}
+
 export interface Core {
+  readonly http: Http;
   readonly stream: Stream;
   readonly sender: SignalSender;
   readonly signals: ActiveSignals;
@@ -71,7 +91,7 @@ export interface Core {
   close(): void;
 }
 
-const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
+const TRANSPORTS = { websocket: openWebsocket, sse: withinSlots(openSse), poll: openPoll } as const;
 
 export function createCore(options: CoreOptions): Core {
   const { url, transports, patienceMs } = options;
@@ -93,11 +113,15 @@ export function createCore(options: CoreOptions): Core {
   let attempt = childOf(signal);
   let attemptedAtMs = 0;
 
+  const ownState = options.state && createOwnState(options.state, signal, startOver);
+  if (options.hasState) ownState?.settle();
+
   const stream = createStream({
     http,
     rooms: options.rooms,
     after: options.after,
-    readState: readStateOf(options, http),
+    readState: options.refetch ? (rooms) => readState(http, rooms, signal) : null,
+    ownState,
     signal,
     deliver: options.deliver,
     takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
@@ -124,21 +148,37 @@ export function createCore(options: CoreOptions): Core {
     heartbeatMs: options.heartbeatMs,
     patienceMs,
     socketPath: options.socketPath,
+    marks: options.marks,
   };
-  const source = createTransportPicker({
-    allowed: transports,
-    open: (name, events) => TRANSPORTS[name](connection, events),
-    remembered: recallTransport(transportKey, options.memory),
-    remember: (transport) => rememberTransport(transportKey, transport, options.memory),
-    report(next) {
-      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
-      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
-    },
-    renew: http.refused,
-    failed: end,
-    patienceMs,
-    signal,
-  });
+  const remember = (transport: TransportName): void => rememberTransport(transportKey, transport, options.memory);
+  const openPicker: OwnConnections['openPicker'] = (reportStatus) =>
+    createTransportPicker({
+      allowed: transports,
+      open: (name, events) => TRANSPORTS[name](connection, events),
+      remembered: recallTransport(transportKey, options.memory),
+      remember,
+      report: reportStatus,
+      renew: http.refused,
+      failed: end,
+      patienceMs,
+      signal,
+    });
+  /** What brings the events. */
+  let source = openPicker(report);
+
+  let loading: Promise<void> | null = null;
+
+  /** Without the code that shares, which is loaded when it is needed, the tab has its own connections. */
+  async function load(): Promise<void> {
+    const own = { http, stream, signals, openPicker, report, remember, failed: end, signal };
+    source = (await options.share?.(own).catch(() => null)) ?? source;
+  }
+
+  const waiting = (): Status['state'] => (status.state === 'connecting' ? 'connecting' : 'reconnecting');
+
+  function report(next: Omit<Status, 'state'>): void {
+    setStatus({ state: next.transport === null ? waiting() : 'live', ...next });
+  }
 
   function setStatus(next: Status): void {
     const { state, transport, error } = status;
@@ -157,8 +197,26 @@ export function createCore(options: CoreOptions): Core {
       hasStarted = false;
       setStatus({ state: 'connecting', transport: null, error: null });
       source.stop();
+      ownState?.forget();
     } else if (!hasStarted) starting ??= start();
     else if (!isPaused) source.attach();
+  }
+
+  /** No connection is open while the application reads its state: the log keeps what is published meanwhile. */
+  function startOver(): void {
+    hasStarted = false;
+    source.stop();
+    setStatus({ state: waiting(), transport: null, error: null });
+    reattach();
+  }
+
+  async function readOwnState({ due, read, settle }: OwnState): Promise<void> {
+    await stream.takePosition();
+    const reset = due === 'start' ? null : due;
+    await read(reset?.reason ?? 'start', [...stream.rooms.keys()]);
+    if (stream.rooms.size === 0) return;
+    settle();
+    if (reset !== null) options.reset({ ...reset, room: null, state: null });
   }
 
   async function start(): Promise<void> {
@@ -169,8 +227,16 @@ export function createCore(options: CoreOptions): Core {
       attempt = childOf(signal);
       attemptedAtMs = Date.now();
       try {
-        if (options.readsStateAtStart) await stream.readStateAtStart();
-        if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) continue;
+        loading ??= load();
+        if (ownState?.due) await readOwnState(ownState);
+        if (isPaused || stream.rooms.size === 0) break;
+        // A reset, or other rooms.
+        if (!(await stream.catchUp(stream.writer(), null, attempt.signal))) {
+          if (failures > 1) await pause(backoff(failures), nap.signal);
+          continue;
+        }
+        await loading;
+        if (isPaused || stream.rooms.size === 0) break;
         hasStarted = true;
         source.start();
         break;
@@ -229,6 +295,7 @@ export function createCore(options: CoreOptions): Core {
   }
 
   return {
+    http,
     stream,
     sender,
     signals,
@@ -239,6 +306,7 @@ export function createCore(options: CoreOptions): Core {
     begin: reattach,
     join: (wanted, after) =>
       afterLastChange(() => {
+        if (stream.rooms.size === 0 && after !== null) ownState?.settle();
         const rooms = wanted.filter((room) => !stream.rooms.has(room));
         return join({ rooms, after, position: positionOf(after) });
       }),
@@ -264,17 +332,5 @@ export function createCore(options: CoreOptions): Core {
       sender.stop();
       end(null);
     },
-  };
-}
-
-function readStateOf({ state, refetch }: CoreOptions, http: Http): ReadState | null {
-  if (state === null) return refetch ? (_, rooms, signal) => readState(http, rooms, signal) : null;
-  return async (reason, rooms, signal) => {
-    try {
-      await state({ reason, rooms, signal });
-    } catch (cause) {
-      throw new RoomcastError('state', 'The state function failed.', { cause });
-    }
-    return null;
   };
 }

@@ -84,9 +84,7 @@ const PASS_LIFE = 0.8;
 /** In a browser, a path is resolved against the page's address. */
 export function bridgeUrl(base: string): URL {
   const { location } = globalThis as { readonly location?: { readonly href: string } };
-  const url = new URL(base, location?.href);
-  if (!url.pathname.endsWith('/')) url.pathname += '/';
-  return url;
+  return new URL(base.endsWith('/') ? base : `${base}/`, location?.href);
 }
 
 export function createHttp(
@@ -108,11 +106,12 @@ export function createHttp(
       newestToken = Promise.resolve().then(token);
     }
     const aborted = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason));
+      const abort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', abort);
+      if (signal.aborted) abort();
     });
     try {
-      signal.throwIfAborted();
-      const text = await Promise.race([newestToken, aborted]);
+      const text = await Promise.race([aborted, newestToken]);
       check('token', text, TOKEN_RULE);
       tokenDeadlineMs = Number.POSITIVE_INFINITY;
       return text;

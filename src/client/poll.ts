@@ -7,6 +7,7 @@
 import type { Connection, OpenConnection } from './connection.ts';
 import type { RoomcastError } from './http.ts';
 import { childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
+import { takeSlot } from './slots.ts';
 import { askAgain } from './wake.ts';
 
 /** Proxies cut requests that are idle for 30 s and more. */
@@ -16,10 +17,13 @@ const PLAIN_PAUSE_MS = 1_000;
 /** After so many failures in a row, the network may be slow: an answer then has this time at least. */
 const SLOW_FAILURES = 3;
 const SLOW_MS = 8_000;
+/** The pause where a poll of another tab waits: half of it to all of it, or longer than the answers take. */
+const CROWDED_PAUSE_MS = 2_000;
+const CROWDED_PART = 5;
 /** A signal that arrives between two polls is lost. So each poll reads the list of signals, at most this often. */
 const REFRESH_MS = 2_000;
 
-export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events): Connection => {
+export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, events): Connection => {
   const aborter = new AbortController();
   const { signal } = aborter;
   let request = new AbortController();
@@ -29,6 +33,8 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
   let failures = 0;
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
+  /** Whether it may wait, for as long as it is open. */
+  let mayWait = false;
   /** How long the next answer may take because somebody looks; null: nobody does. */
   let probeMs: number | null = null;
   let refreshAtMs = 0;
@@ -46,8 +52,10 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
         events.ended({});
         await online(signal);
       }
+      if (!isFirst && !mayWait) mayWait = await takeSlot('poll', http.url, signal);
+      const isCrowded = !isFirst && !mayWait;
       const writer = stream.writer();
-      const wait = isFirst ? 0 : waitSeconds;
+      const wait = isFirst || isCrowded ? 0 : waitSeconds;
       const startedMs = performance.now();
       const isProbe = probeMs !== null;
       const withinMs = probeMs ?? (failures < SLOW_FAILURES ? patienceMs : Math.max(patienceMs, SLOW_MS));
@@ -56,7 +64,7 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
       nap = childOf(signal);
       try {
         // The list is read while the poll waits.
-        if (wait > 0) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
+        if (wait > 0 || isCrowded) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
         const read = (until: AbortSignal) => stream.readPage(writer, wait, until, withinMs);
         const hasMore = await (isProbe ? askAgain(read, request.signal) : read(request.signal));
         // After a reset, it has to begin anew.
@@ -65,7 +73,10 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
         isFirst = false;
         events.proven();
         if (wait > 0 && waitSeconds < MAX_WAIT_SECONDS) waitSeconds++;
-        else if (waitSeconds === 0 && !hasMore) {
+        else if (isCrowded && !hasMore) {
+          const pauseMs = Math.max(CROWDED_PAUSE_MS, CROWDED_PART * (performance.now() - startedMs));
+          await pause(pauseMs * (0.5 + Math.random() / 2), nap.signal);
+        } else if (waitSeconds === 0 && !hasMore) {
           await pause(PLAIN_PAUSE_MS * Math.random(), nap.signal);
           waitSeconds = 1;
         }

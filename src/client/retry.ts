@@ -75,7 +75,9 @@ export const isOnline = (): boolean => browser.navigator?.onLine !== false;
 export function childOf(parent: AbortSignal): AbortController {
   const child = new AbortController();
   const abort = (): void => child.abort();
-  parent.addEventListener('abort', abort, { signal: child.signal });
+  parent.addEventListener('abort', abort);
+  // Not by the option `signal`, which React Native ignores.
+  child.signal.addEventListener('abort', () => parent.removeEventListener('abort', abort));
   if (parent.aborted) abort();
   return child;
 }

@@ -6,7 +6,7 @@
  * longer than any payload ends the connection.
  */
 import { createParser } from 'eventsource-parser';
-import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import { idsByField } from '../contract/rooms.ts';
 import type { ReceivedSignal } from './active-signals.ts';
@@ -32,7 +32,7 @@ const RECENT_MS = 5_000;
 /** A timer that is later by this much did not run on time: the page was frozen, or the machine slept. */
 const LATE_MS = 1_000;
 
-export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, events) => {
+export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, marks }, events) => {
   let current = new AbortController();
   /** A second stream that shows whether the bridge can be reached, and then takes over; null while nobody asks. */
   let probing: AbortController | null = null;
@@ -42,6 +42,8 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
     const writer = stream.writer();
     const { signal } = aborter;
     let end: ConnectionEnd = {};
+    /** Whether the next event went to other rooms than its payload's ids say. */
+    let isMarked = false;
     let silence: ReturnType<typeof setTimeout> | undefined;
     const fallSilent = (): void => {
       aborter.abort();
@@ -64,7 +66,12 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
       restartSilence();
       const open = (until: AbortSignal) =>
         http.open('sse', {
-          query: { ...idsByField(writer.rooms), legacy: 'false', after: writer.cursor || 'start' },
+          query: {
+            ...idsByField(writer.rooms),
+            legacy: 'false',
+            after: writer.cursor || 'start',
+            ...(marks && { audience: 'true' }),
+          },
           headers: { accept: 'text/event-stream' },
           listens: true,
           signal: until,
@@ -87,8 +94,12 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs }, 
         end = { ...end, error: refusalOf(code, message) };
       } else if (event === BRIDGE_RESET) writer.reset(payload as Reset<string>);
       else if (event === BRIDGE_CURSOR) writer.advance(id ?? '');
-      else if (id !== undefined) writer.write({ event, payload: payload as Payload, cursor: id }, 'sse');
-      else signals.take(event, payload as ReceivedSignal, 'sse');
+      else if (event === BRIDGE_AUDIENCE) isMarked = true;
+      else if (id !== undefined) {
+        const rooms = isMarked ? null : undefined;
+        isMarked = false;
+        writer.write({ event, payload: payload as Payload, cursor: id, rooms }, 'sse');
+      } else signals.take(event, payload as ReceivedSignal, 'sse');
       if (event === BRIDGE_CURSOR && writer.isCurrent) proven();
     }
   }

@@ -11,9 +11,10 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
-import type { Meta, RoomIds, State, StateReason, Reset as StreamReset, TransportName } from './events.ts';
+import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
+import type { OwnState } from './own-state.ts';
 import { pause } from './retry.ts';
 
 export type Payload = Record<string, unknown>;
@@ -22,6 +23,8 @@ export interface StreamEvent {
   readonly event: string;
   readonly payload: Payload;
   readonly cursor: string;
+  /** The rooms that it went to; null: others than its payload's ids say. Absent: those of the ids, as far as is known. */
+  readonly rooms?: readonly Room[] | null | undefined;
 }
 
 /** How a connection writes into the stream, for one generation. */
@@ -43,11 +46,13 @@ export interface StreamOptions {
   readonly rooms: RoomIds<string>;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
-  /** Reads the state after a reset; null leaves it to the application. */
+  /** Reads the state routes after a reset; null leaves it to the application. */
   readonly readState: ReadState | null;
+  /** Null if the application has no function that reads its own state. */
+  readonly ownState: Pick<OwnState, 'due' | 'lose' | 'read'> | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   /** A poll brought a signal. */
   takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
@@ -59,12 +64,8 @@ export interface StreamOptions {
   failed(error: RoomcastError): void;
 }
 
-/** Resolves to what it read and its cursor; null where there is none, and the position that was known before counts. */
-export type ReadState = (
-  reason: StateReason,
-  rooms: readonly Room[],
-  signal: AbortSignal,
-) => Promise<{ readonly state: State; readonly cursor: string } | null>;
+/** Null if no tenant room is joined. @throws {RoomcastError} */
+export type ReadState = (rooms: readonly Room[]) => Promise<{ readonly state: State; readonly cursor: string } | null>;
 
 export interface Stream {
   readonly cursor: string | null;
@@ -80,8 +81,8 @@ export interface Stream {
    * @throws {RoomcastError} `timeout` if the answer takes `patienceMs` longer than that (default 10 s), …
    */
   readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal, patienceMs?: number): Promise<boolean>;
-  /** Takes the position, then reads the state, once. @throws {RoomcastError} */
-  readStateAtStart(): Promise<void>;
+  /** Asks for the end of the log, unless there is a cursor to continue from. @throws {RoomcastError} */
+  takePosition(): Promise<void>;
   join(join: Join): Promise<string>;
   leave(room: Room): void;
   /** Ignores everything that arrives until the connections attach again. */
@@ -151,7 +152,6 @@ export function createStream(options: StreamOptions): Stream {
   let limit = MAX_PAGE_RECORDS;
   /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
-  let hasState = false;
 
   function writer(of = 'connection'): StreamWriter {
     const isCurrent = watchGeneration();
@@ -207,25 +207,29 @@ export function createStream(options: StreamOptions): Stream {
   }
 
   function deliver(
-    { event, payload, cursor: at }: StreamEvent,
+    { event, payload, cursor: at, rooms: eventRooms }: StreamEvent,
     transport: TransportName,
     before: string | null,
     replay: boolean,
   ): void {
     // A room that is left and joined again replays messages that were delivered before.
     if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
-    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+    options.deliver(payload, { event, cursor: at, transport, replay }, before, eventRooms);
   }
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
     generation++;
     reached = '';
+    if (options.ownState !== null) {
+      continueFrom(reset.cursor);
+      return options.ownState.lose(reset);
+    }
     const isCurrent = watchGeneration();
     let state: State | null = null;
     let from = reset.cursor;
     if (options.readState !== null) {
       try {
-        const read = await options.readState(reset.reason, [...rooms.keys()], signal);
+        const read = await options.readState([...rooms.keys()]);
         if (read !== null) ({ state, cursor: from } = read);
       } catch (cause) {
         const error = cause as RoomcastError;
@@ -236,8 +240,7 @@ export function createStream(options: StreamOptions): Stream {
       }
       if (!isCurrent()) return;
     }
-    cursor = from;
-    for (const room of rooms.keys()) rooms.set(room, from);
+    continueFrom(from);
     const messages = Object.values(state?.messages ?? {}).flat();
     delivered.limit = MAX_IDS + 2 * messages.length;
     for (const message of messages) delivered.add(message);
@@ -246,14 +249,16 @@ export function createStream(options: StreamOptions): Stream {
     change();
   }
 
-  async function readStateAtStart(): Promise<void> {
-    if (hasState) return;
-    if (cursor === null) {
+  function continueFrom(from: string): void {
+    cursor = from;
+    for (const room of rooms.keys()) rooms.set(room, from);
+  }
+
+  async function takePosition(): Promise<void> {
+    while (cursor === null && rooms.size > 0) {
       const to = writer();
       to.advance((await fetchPage(to.rooms, null, 0, signal)).cursor);
     }
-    await options.readState?.('start', [...rooms.keys()], signal);
-    hasState = true;
   }
 
   async function fetchPage(
@@ -294,7 +299,7 @@ export function createStream(options: StreamOptions): Stream {
     if (!to.isCurrent) return false;
     try {
       const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
-      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      for (const { id, ...record } of page.events) to.write({ ...record, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
     } catch (error) {
@@ -312,8 +317,12 @@ export function createStream(options: StreamOptions): Stream {
     return false;
   }
 
+  /** The state is read after a reset: no event is delivered. */
+  const isLost = (): boolean => typeof options.ownState?.due === 'object' && options.ownState.due !== null;
+
   /** Delivers one page of the rooms' history, up to the cursor: the connections bring what follows. */
   async function replay(join: Join): Promise<boolean> {
+    if (isLost()) throw interrupted();
     try {
       const page = await fetchPage(join.rooms, join.position, 0, signal);
       const end = cursor ?? '';
@@ -328,6 +337,7 @@ export function createStream(options: StreamOptions): Stream {
       return page.hasMore && page.cursor < end;
     } catch (error) {
       const reset = resetOf(error);
+      await options.ownState?.read(reset.reason, join.rooms);
       join.position = reset.cursor;
       for (const room of join.rooms) options.reset({ ...reset, room, state: null });
       return true;
@@ -357,7 +367,7 @@ export function createStream(options: StreamOptions): Stream {
       if (isFirst && joining.position > (cursor ?? '')) cursor = joining.position;
       while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
       while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
-      if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
+      if (!isCurrent()) throw interrupted();
       for (const room of joining.rooms) rooms.set(room, positionOf(after) ?? from);
       return cursor ?? '';
     } finally {
@@ -381,7 +391,7 @@ export function createStream(options: StreamOptions): Stream {
     writer,
     catchUp,
     readPage,
-    readStateAtStart,
+    takePosition,
     join,
     leave(room) {
       if (!rooms.delete(room)) return;
@@ -416,6 +426,8 @@ function resetOf(error: unknown): Reset<string> {
   if (error instanceof RoomcastError && error.status === 410 && isReset(error.problem)) return error.problem;
   throw error;
 }
+
+const interrupted = (): RoomcastError => new RoomcastError('unreachable', 'The stream was reset during the join.');
 
 function isReset(problem: object): problem is Reset<string> {
   return typeof (problem as Reset<string>).cursor === 'string';

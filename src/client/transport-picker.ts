@@ -57,6 +57,8 @@ const TRUSTED_MS = 600_000;
 const JUST_WOKEN_MS = 5_000;
 /** Where polling is not allowed, the longest delay before a plain request asks whether the bridge answers. */
 const ASK_MS = 10_000;
+/** The delay before a transport is tried again for which the browser had no connection left. */
+const CROWDED_MS = 10_000;
 /** Transports that are better than the remembered one are tried again within 2^5 s. */
 const REMEMBERED_FAILURES = 6;
 
@@ -76,7 +78,8 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   const candidates: Candidate[] = allowed
     .filter((name) => name !== 'poll')
     .map((name) => ({ name, failures: 0, dueMs: 0, soonMs: 0, workedAtMs: Number.NEGATIVE_INFINITY }));
-  const mayPoll = allowed.includes('poll');
+  /** Also where it is not allowed, while the other tabs have all the streams that a browser can open. */
+  let mayPoll = allowed.includes('poll');
   let current: { readonly index: number; readonly connection: Connection; readonly provenAtMs: number } | null = null;
   let trying: { readonly connection: Connection; cancel(): void } | null = null;
   let polling: Connection | null = null;
@@ -162,6 +165,7 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
           decided();
           current?.connection.close();
           current = { index, connection, provenAtMs: performance.now() };
+          mayPoll = allowed.includes('poll');
           stopPolling();
           options.remember(candidate.name);
           report();
@@ -193,9 +197,18 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
 
   function judge(
     candidate: Candidate,
-    { error, isSilent = false, retryAfterMs = 0 }: ConnectionEnd,
+    { error, isSilent = false, isCrowded = false, retryAfterMs = 0 }: ConnectionEnd,
     provenAtMs: number | null,
   ): void {
+    if (isCrowded) {
+      candidate.dueMs = candidate.soonMs = performance.now() + CROWDED_MS * (0.5 + Math.random() / 2);
+      if (!mayPoll) {
+        mayPoll = true;
+        stopPolling();
+        startPolling(0);
+      }
+      return;
+    }
     const hasLasted = provenAtMs !== null && performance.now() - provenAtMs > LASTED_MS;
     const isExpired = provenAtMs !== null && error?.status === 401;
     const minDelayMs = Math.max(retryAfterMs, error?.retryAfterMs ?? 0);

@@ -7,7 +7,7 @@
  */
 
 import type { Socket } from 'socket.io-client';
-import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { ReceivedSignal } from './active-signals.ts';
@@ -39,7 +39,7 @@ interface ConnectError extends Error {
 }
 
 export const openWebsocket: OpenConnection = (options, events) => {
-  const { http, stream, signals, sender, heartbeatMs, patienceMs, socketPath } = options;
+  const { http, stream, signals, sender, heartbeatMs, patienceMs, socketPath, marks } = options;
   const aborter = new AbortController();
   const { signal } = aborter;
   const joined = new Set<Room>();
@@ -50,6 +50,8 @@ export const openWebsocket: OpenConnection = (options, events) => {
   let writer = stream.writer();
   let socket: Socket | null = null;
   let lastAttach: Promise<void> = Promise.resolve();
+  /** Whether the next event went to other rooms than its payload's ids say. */
+  let isMarked = false;
   let heartbeat: ReturnType<typeof setInterval> | undefined;
   const signalSocket: SignalSocket = {
     get sender() {
@@ -82,7 +84,7 @@ export const openWebsocket: OpenConnection = (options, events) => {
         reconnection: false,
         timeout: patienceMs,
         withCredentials: true,
-        auth: token === null ? { legacy: false } : { legacy: false, token },
+        auth: { legacy: false, ...(marks && { audience: true }), ...(token !== null && { token }) },
       });
     } catch (cause) {
       const isOwn = cause instanceof RoomcastError;
@@ -108,9 +110,11 @@ export const openWebsocket: OpenConnection = (options, events) => {
       if (buffer === null) writer.advance(cursor);
     });
     socket.onAny((event: string, payload: Payload, cursor?: string) => {
+      if (event === BRIDGE_AUDIENCE) isMarked = true;
       if (event.startsWith('bridge.')) return;
       if (typeof cursor !== 'string') return signals.take(event, payload as ReceivedSignal, 'websocket');
-      const received = { event, payload, cursor };
+      const received = { event, payload, cursor, rooms: isMarked ? null : undefined };
+      isMarked = false;
       if (buffer !== null) buffer.push(received);
       // The rooms are about to change: what arrives until `attach` must not be lost.
       else if (!writer.isCurrent) buffer = [received];

@@ -114,12 +114,13 @@ function connectOver(network: Network, allowed: readonly TransportName[]): Clien
   closing.push(() => aborter.abort());
   const client: Client = { status: { transport: null, error: null }, liveAtMs: null };
   const stream = pagesOver(network);
+  const http = { url: new URL('http://bridge.example') };
   const signals = { take() {}, refresh: async () => {} };
   const picker = createTransportPicker({
     allowed,
     open: (name, events) =>
       name === 'poll'
-        ? openPoll({ stream, signals, patienceMs: PATIENCE_MS } as unknown as ConnectionOptions, events)
+        ? openPoll({ http, stream, signals, patienceMs: PATIENCE_MS } as unknown as ConnectionOptions, events)
         : openStreaming(network, name, events),
     remembered: null,
     remember() {},
