@@ -42,17 +42,21 @@ interface Tab {
   readonly resets: string[];
   /** The transports that were live, one after the other. */
   readonly transports: string[];
+  readonly states: string[];
 }
 
 function open(options: ConnectOptions): Tab {
   const live = connect<Events>({ heartbeatMs: 250, patienceMs: 1000, share: true, ...options });
   closing.push(live.close);
-  const tab: Tab = { live, heard: [], resets: [], transports: [] };
+  const tab: Tab = { live, heard: [], resets: [], transports: [], states: [] };
   for (const event of ['messages.new', 'tickets.updated', 'leads.updated'] as const) {
     live.on(event, (_payload: object, { cursor }: Meta) => tab.heard.push(cursor));
   }
   live.on('reset', ({ reason }) => tab.resets.push(reason));
-  live.on('status', ({ transport }) => transport !== null && tab.transports.push(transport));
+  live.on('status', ({ state, transport }) => {
+    tab.states.push(state);
+    if (transport !== null) tab.transports.push(transport);
+  });
   return tab;
 }
 
@@ -391,7 +395,7 @@ test('rooms are joined with their history and left, in one tab of several', asyn
   history.push(both, (await ticket('a')).id);
   await heardExactly([one], history);
   assert.deepEqual(other.heard, [both]);
-  assert.deepEqual(one.transports, ['websocket'], 'a join is no reconnect');
+  assert.deepEqual(new Set(one.states.slice(one.states.indexOf('live'))), new Set(['live']), 'a join is no reconnect');
   await one.live.leave({ ticketId: 'a' });
   await ticket('a');
   const last = (await ticket('b')).id;
