@@ -15,6 +15,7 @@ import {
 } from '../../src/client/client.ts';
 import type { Config } from '../../src/config.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { startCutProxy } from '../support/cut-proxy.ts';
 import { startObstacle } from '../support/obstacles.ts';
 import { until } from '../support/until.ts';
 
@@ -155,6 +156,25 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
       }
     });
 
+    test('a look at one tab finds a dead connection, which no tab would miss before its heartbeat, and replaces it', async () => {
+      const bridge = await start({ heartbeatMs: 60_000 });
+      const proxy = await startCutProxy(bridge.url);
+      closing.push(proxy.close);
+      const options = { url: proxy.url, rooms: { tenantId: 'tenant-1' }, transports: [transport], heartbeatMs: 60_000 };
+      const tabs = [open(options), open(options), open(options)];
+      await allLive(tabs);
+      await oneConnection(bridge);
+      // Those that are open bring nothing more.
+      proxy.loseDownstream();
+      const published = [(await bridge.publish('messages.new', messageNew())).id];
+      const looked = tabs[2] as Tab;
+      looked.live.wake();
+      await heardExactly([looked], published);
+      await heardExactly(tabs, published);
+      published.push((await bridge.publish('messages.new', messageNew())).id);
+      await heardExactly(tabs, published);
+    });
+
     test('signals of another tab are heard, own ones are not, and an end is heard by all', async () => {
       const bridge = await start({ signals: ['tickets.viewing'] });
       const options = { url: bridge.url, rooms: { ticketId: 'ticket-1' }, transports: [transport] };
@@ -217,7 +237,7 @@ for (const transports of [['websocket'], ['sse'], ['poll']] as const) {
     const tabs = rooms.map((of) => open({ url: bridge.url, rooms: of as object, transports }));
     await allLive(tabs);
     const expected: string[][] = rooms.map(() => []);
-    for (let count = 0; count < 300; count++) {
+    for (let count = 0; count < 100; count++) {
       const hearers = names.filter((_, index) => (count >> index) % 2 === 1);
       const named = count % 16 > 0 && count % 5 > 0 ? { rooms: hearers } : {};
       const { body } = await bridge.post({ event: 'messages.new', payload: messageNew(), ...named });
