@@ -18,11 +18,11 @@ interface Bundle {
 }
 
 /** For a browser: fails when anything needs Node. */
-export async function bundle(source: string, resolveDir: string): Promise<Bundle> {
+export async function bundle(source: string, resolveDir: string, splitting = true): Promise<Bundle> {
   const { outputFiles, metafile } = await build({
     stdin: { contents: source, resolveDir },
     bundle: true,
-    splitting: true,
+    splitting,
     minify: true,
     write: false,
     outdir: 'out',

@@ -118,7 +118,7 @@ export function signalsOf<Events = RoomcastEvents, Kind extends string = never>(
     });
     const { joined, release } = holdRoom(live, room);
     joined.catch((error: RoomcastError) => {
-      console.error(`roomcast: no signals of ${room}: ${error.code}: ${error.message}`);
+      if (error.code !== 'closed') console.error(`roomcast: no signals of ${room}: ${error.code}: ${error.message}`);
     });
     show();
     return () => {

@@ -18,7 +18,6 @@ import {
   onMounted,
   type PropType,
   provide,
-  type ShallowRef,
   shallowRef,
   toRaw,
   toValue,
@@ -66,7 +65,7 @@ export interface LiveListRefs<Item> {
 }
 
 type Maybe<Value> = MaybeRefOrGetter<Value | null | undefined>;
-type LiveRef<Events, Kind extends string> = Readonly<ShallowRef<Live<Events, Kind> | null>>;
+type LiveRef<Events, Kind extends string> = ComputedRef<Live<Events, Kind> | null>;
 
 /** The composables for the events and room kinds that your operator declares; see `typed`. */
 export interface Composables<Events, Kind extends string> {
@@ -77,8 +76,8 @@ export interface Composables<Events, Kind extends string> {
     name: MaybeRefOrGetter<Name>,
     handler: HandlerOf<Events, Kind, Name>,
   ): LiveRef<Events, Kind>;
-  useStatus(): Readonly<ShallowRef<Status>>;
-  useSignals(room: Maybe<OneRoom<Kind>>): Readonly<ShallowRef<readonly ActiveSignal<Events>[]>>;
+  useStatus(): ComputedRef<Status>;
+  useSignals(room: Maybe<OneRoom<Kind>>): ComputedRef<readonly ActiveSignal<Events>[]>;
   useTickets(query: Maybe<TicketListQuery>): LiveListRefs<TicketsUpdated>;
   useMessages(
     ticketId: Maybe<Id>,
@@ -145,13 +144,13 @@ export const useLive: Composables<RoomcastEvents, never>['useLive'] = <Name exte
   return refOf(() => slot);
 };
 
-export function useStatus(): Readonly<ShallowRef<Status>> {
+export function useStatus(): ComputedRef<Status> {
   const { status } = useSlot();
   return refOf(() => status);
 }
 
 /** The signals of others that are active in a room, which is joined until the scope ends. No room, no signals. */
-export function useSignals(room: Maybe<OneRoom>): Readonly<ShallowRef<readonly ActiveSignal<RoomcastEvents>[]>> {
+export function useSignals(room: Maybe<OneRoom>): ComputedRef<readonly ActiveSignal<RoomcastEvents>[]> {
   const live = useLive();
   return refOf<readonly ActiveSignal<RoomcastEvents>[]>(() => {
     const of = toValue(room);
@@ -207,17 +206,27 @@ const SILENCE = still(NO_SIGNALS);
 const EMPTY = still(NOTHING);
 const UNREAD = still(LOADING);
 
-function refOf<Value>(store: () => Store<Value>): Readonly<ShallowRef<Value>> {
-  const value = shallowRef(store().snapshot());
-  whileMounted(store, (current) => {
-    const show = (): void => {
-      value.value = current.snapshot();
-    };
-    const end = current.subscribe(show);
-    show();
-    return end;
+/**
+ * The store is asked in each rendering, and subscribed to after it: then all that it depends on is of one time, and no room
+ * is joined for the old ticket and the new client.
+ */
+function refOf<Value>(store: () => Store<Value>): ComputedRef<Value> {
+  const current = computed(store);
+  const changes = shallowRef(0);
+  const changed = (): void => void changes.value++;
+  whileMounted(
+    () => current.value,
+    ({ subscribe }) => {
+      const end = subscribe(changed);
+      changed(); // what changed before, or with the subscription
+      return end;
+    },
+    'post',
+  );
+  return computed(() => {
+    void changes.value;
+    return current.value.snapshot();
   });
-  return value;
 }
 
 function refsOf<Item>(store: () => Store<LiveList<Item>>): LiveListRefs<Item> {
@@ -237,7 +246,11 @@ const UNMOUNTED = Symbol('unmounted');
  * Calls `act` with the value, and again with each other one, after it has called the function that `act` returned. Begins
  * when the component is mounted, so never on a server; outside a component, at once. Ends with the scope.
  */
-function whileMounted<Value>(source: () => Value, act: (value: Value) => () => void): void {
+function whileMounted<Value>(
+  source: () => Value,
+  act: (value: Value) => () => void,
+  flush: 'sync' | 'post' = 'sync',
+): void {
   const isMounted = shallowRef(getCurrentInstance() === null);
   if (!isMounted.value) {
     onMounted(() => {
@@ -249,6 +262,6 @@ function whileMounted<Value>(source: () => Value, act: (value: Value) => () => v
     (value, _, onCleanup) => {
       if (value !== UNMOUNTED) onCleanup(act(value as Value));
     },
-    { immediate: true, flush: 'sync' },
+    { immediate: true, flush },
   );
 }

@@ -196,7 +196,6 @@ test('React Native: the client is woken when the app is in front again, and lets
           return { remove: () => globalThis.reactNative.listeners.delete(listener) };
         },
       };`,
-      'react-native-url-polyfill/auto': '',
     },
   );
   const { listeners } = (globalThis as unknown as { reactNative: Stub }).reactNative;

@@ -45,10 +45,31 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-/** Serves an empty page with the library on it. */
-export async function servePage(): Promise<{ readonly origin: string; close(): Promise<void> }> {
+export interface PageOptions {
+  /** The page's module. */
+  readonly code: string;
+  /** The global that it sets when it is ready. */
+  readonly ready: string;
+  /** Packages in place of those that it imports. */
+  readonly alias?: Record<string, string>;
+}
+
+const LIBRARY: PageOptions = { code: PAGE, ready: 'connectHere' };
+
+/** Serves an empty page with this module on it; by default, the library. */
+export async function servePage({ code, alias = {} }: PageOptions = LIBRARY): Promise<{
+  readonly origin: string;
+  close(): Promise<void>;
+}> {
   const { outputFiles } = await build({
-    stdin: { contents: PAGE, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    alias,
+    define: {
+      'process.env.NODE_ENV': '"development"',
+      __VUE_OPTIONS_API__: 'true',
+      __VUE_PROD_DEVTOOLS__: 'false',
+      __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: 'false',
+    },
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -76,8 +97,8 @@ export async function servePage(): Promise<{ readonly origin: string; close(): P
   };
 }
 
-export async function startBrowser(): Promise<TestBrowser> {
-  const { origin, close } = await servePage();
+export async function startBrowser(options: PageOptions = LIBRARY): Promise<TestBrowser> {
+  const { origin, close } = await servePage(options);
   const launch = (proxy?: string): Promise<Browser> =>
     chromium.launch({
       executablePath: CHROMIUM as string,
@@ -96,7 +117,7 @@ export async function startBrowser(): Promise<TestBrowser> {
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.goto(origin);
-      await page.waitForFunction('window.connectHere !== undefined');
+      await page.waitForFunction(`window.${options.ready} !== undefined`);
       return { page, context };
     },
     async close() {

@@ -1,5 +1,4 @@
-// React Native. Install: npm install @roomcast/client socket.io-client react-native-url-polyfill
-import 'react-native-url-polyfill/auto'; // React Native's own URL is incomplete
+// React Native 0.81 or newer. Install: npm install @roomcast/client socket.io-client
 import { type ConnectOptions, connect, type Live } from '@roomcast/client';
 import { AppState } from 'react-native';
 

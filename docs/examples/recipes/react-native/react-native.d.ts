@@ -5,4 +5,3 @@ declare module 'react-native' {
     addEventListener(type: 'change', listener: (state: AppStateStatus) => void): { remove(): void };
   };
 }
-declare module 'react-native-url-polyfill/auto' {}

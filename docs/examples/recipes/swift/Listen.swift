@@ -12,7 +12,8 @@ func listen(_ url: URL, after: String = "now", handle: (String, String, String) 
     do {
       var request = URLRequest(url: url, timeoutInterval: 30) // without a byte; the bridge sends something every 15 s
       request.setValue("text/event-stream", forHTTPHeaderField: "Accept")
-      request.setValue("Bearer \(try await token(refused: refused))", forHTTPHeaderField: "Authorization")
+      let bearer = try await token(refused: refused)
+      request.setValue("Bearer \(bearer)", forHTTPHeaderField: "Authorization")
       request.setValue(cursor, forHTTPHeaderField: "Last-Event-ID")
       let (bytes, answer) = try await URLSession.shared.bytes(for: request)
       let status = (answer as? HTTPURLResponse)?.statusCode ?? 0
