@@ -321,27 +321,28 @@ test('a user who may no longer listen: each tab is told at once', async () => {
   }
 });
 
-test('a tab whose user changes leaves the group, and hears with the new token only', async () => {
-  const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
-  let sub = 'ana';
-  const changing = (): Promise<string> => tokenOf({ tenantId: sub === 'ana' ? 't1' : 't2', sub }, 2);
-  const tab = open({ url: bridge.url, rooms: { ticketId: '7' }, token: changing });
-  await allLive([tab]);
-  const other = open({
-    url: bridge.url,
-    rooms: { ticketId: '7' },
-    token: () => tokenOf({ tenantId: 't1', sub: 'ana' }),
+for (const who of ['the leader', 'a member']) {
+  test(`${who} whose user changes leaves the group, and hears with the new token only`, async () => {
+    const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+    let sub = 'ana';
+    const changing = (): Promise<string> => tokenOf({ tenantId: sub === 'ana' ? 't1' : 't2', sub }, 2);
+    const lasting = (): Promise<string> => tokenOf({ tenantId: 't1', sub: 'ana' });
+    const opened: Tab[] = [];
+    for (const token of who === 'the leader' ? [changing, lasting] : [lasting, changing]) {
+      opened.push(open({ url: bridge.url, rooms: { ticketId: '7' }, token }));
+      await allLive(opened);
+    }
+    const [tab, other] = (who === 'the leader' ? opened : opened.reverse()) as [Tab, Tab];
+    await oneConnection(bridge);
+    sub = 'bob';
+    await until('two groups', async () => (await connections(bridge)) === 2, 30_000);
+    await allLive([tab, other]);
+    const { id: one } = await bridge.publish('messages.new', messageNew({ tenantId: 't1', ticketId: 7 }));
+    const { id: two } = await bridge.publish('messages.new', messageNew({ tenantId: 't2', ticketId: 7 }));
+    await until('heard', () => tab.heard.length > 0 && other.heard.length > 0);
+    assert.deepEqual([tab.heard, other.heard], [[two], [one]]);
   });
-  await allLive([other]);
-  await oneConnection(bridge);
-  sub = 'bob';
-  await until('two groups', async () => (await connections(bridge)) === 2, 30_000);
-  await allLive([tab, other]);
-  const { id: one } = await bridge.publish('messages.new', messageNew({ tenantId: 't1', ticketId: 7 }));
-  const { id: two } = await bridge.publish('messages.new', messageNew({ tenantId: 't2', ticketId: 7 }));
-  await until('heard', () => tab.heard.length > 0 && other.heard.length > 0);
-  assert.deepEqual([tab.heard, other.heard], [[two], [one]]);
-});
+}
 
 test('rooms beyond the limit of one connection: the tab that has them gets its own', async () => {
   const bridge = await start({ maxRooms: 10 });
