@@ -43,7 +43,7 @@ export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, 
   function refresh(): void {
     refreshTimer = undefined;
     refreshAtMs = performance.now() + REFRESH_MS;
-    void signals.refresh();
+    if (isOnline()) void signals.refresh();
   }
 
   async function run(): Promise<void> {
