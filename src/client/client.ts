@@ -1,5 +1,5 @@
 /**
- * `roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
+ * `@roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
  * transport that the network lets through. If events are lost, you get a `reset`.
  *
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });
@@ -305,7 +305,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     }
   }
 
-  async function joinTabs(own: OwnConnections): Promise<TransportPicker> {
+  async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
     const { joinGroup } = await import('./share.ts');
     const key = [bridgeUrl(url), bridge.socketPath, transports, share];
     const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };

@@ -12,9 +12,10 @@ export interface Connection {
   attach(): void;
   /**
    * Finds out whether it still lives, though nothing arrives. It ends if nothing shows that it does within this time. That is
-   * no silence of its own: the machine slept, or the network is another one.
+   * no silence of its own: the machine slept, or the network is another one. If it is doubted, what arrived before is no
+   * sign of life.
    */
-  probe(patienceMs: number): void;
+  probe(patienceMs: number, isDoubted?: boolean): void;
   /** Releases everything. No event follows. */
   close(): void;
 }
@@ -22,6 +23,8 @@ export interface Connection {
 export interface ConnectionEnd {
   /** It was open, and the server sent nothing for too long. */
   readonly isSilent?: boolean;
+  /** It was not opened: the other tabs have all the connections that it may use. */
+  readonly isCrowded?: boolean;
   readonly error?: RoomcastError;
   /** How long the server asks you to wait before you reconnect. */
   readonly retryAfterMs?: number;

@@ -16,11 +16,12 @@ import { type Memory, recallTransport, rememberTransport } from './persist.ts';
 import { openPoll } from './poll.ts';
 import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { createSignalSender, type SignalSender } from './signal-sender.ts';
+import { withinSlots } from './slots.ts';
 import { openSse } from './sse.ts';
 import { readState } from './state.ts';
 import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
 import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
-import { isBehind, onWake, WAKE_MS } from './wake.ts';
+import { onWake, readMissed, WAKE_MS } from './wake.ts';
 import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
@@ -41,8 +42,8 @@ export interface CoreOptions {
   readonly patienceMs: number;
   /** Whether the rooms of each event are known as far as the bridge tells them. */
   readonly marks: boolean;
-  /** Puts another source before the tab's own connections; null for these alone. */
-  readonly share: ((own: OwnConnections) => Promise<TransportPicker>) | null;
+  /** Puts another source before the tab's own connections. Null, also as its result, leaves it at these. */
+  readonly share: ((own: OwnConnections) => Promise<TransportPicker | null>) | null;
   /** Keeps the transport that worked. */
   readonly memory: Memory;
   /** `before` is the cursor that is complete without this event. */
@@ -62,7 +63,8 @@ export interface OwnConnections {
   readonly http: Http;
   readonly stream: Stream;
   readonly signals: ActiveSignals;
-  readonly alone: TransportPicker;
+  /** The connections of this tab alone. */
+  openPicker(report: (status: Omit<Status, 'state'>) => void): TransportPicker;
   report(status: Omit<Status, 'state'>): void;
   remember(transport: TransportName): void;
   failed(error: RoomcastError): void;
@@ -89,7 +91,7 @@ export interface Core {
   close(): void;
 }
 
-const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
+const TRANSPORTS = { websocket: openWebsocket, sse: withinSlots(openSse), poll: openPoll } as const;
 
 export function createCore(options: CoreOptions): Core {
   const { url, transports, patienceMs } = options;
@@ -105,6 +107,8 @@ export function createCore(options: CoreOptions): Core {
   let isPaused = false;
   /** Ends every wait before a next attempt. */
   let nap = childOf(signal);
+  /** Ends what the last wake asked. */
+  let look = childOf(signal);
   /** Ends the requests of the start, and when they began (`Date.now()`). */
   let attempt = childOf(signal);
   let attemptedAtMs = 0;
@@ -147,25 +151,27 @@ export function createCore(options: CoreOptions): Core {
     marks: options.marks,
   };
   const remember = (transport: TransportName): void => rememberTransport(transportKey, transport, options.memory);
-  const alone = createTransportPicker({
-    allowed: transports,
-    open: (name, events) => TRANSPORTS[name](connection, events),
-    remembered: recallTransport(transportKey, options.memory),
-    remember,
-    report,
-    renew: http.refused,
-    failed: end,
-    patienceMs,
-    signal,
-  });
+  const openPicker: OwnConnections['openPicker'] = (reportStatus) =>
+    createTransportPicker({
+      allowed: transports,
+      open: (name, events) => TRANSPORTS[name](connection, events),
+      remembered: recallTransport(transportKey, options.memory),
+      remember,
+      report: reportStatus,
+      renew: http.refused,
+      failed: end,
+      patienceMs,
+      signal,
+    });
+  /** What brings the events. */
+  let source = openPicker(report);
 
-  let source = alone;
   let loading: Promise<void> | null = null;
 
   /** Without the code that shares, which is loaded when it is needed, the tab has its own connections. */
   async function load(): Promise<void> {
-    const own = { http, stream, signals, alone, report, remember, failed: end, signal };
-    source = (await options.share?.(own).catch(() => alone)) ?? alone;
+    const own = { http, stream, signals, openPicker, report, remember, failed: end, signal };
+    source = (await options.share?.(own).catch(() => null)) ?? source;
   }
 
   const waiting = (): Status['state'] => (status.state === 'connecting' ? 'connecting' : 'reconnecting');
@@ -273,10 +279,12 @@ export function createCore(options: CoreOptions): Core {
 
   const wake = onWake(() => {
     nap.abort();
+    look.abort();
     nap = childOf(signal);
+    look = childOf(signal);
     // What was asked before a sleep may never be answered.
     if (!hasStarted && Date.now() - attemptedAtMs > WAKE_MS) attempt.abort();
-    if (hasStarted && !isPaused && isOnline()) source.wake(isBehind(stream, signal));
+    if (hasStarted && !isPaused && isOnline()) source.wake(readMissed(stream, look.signal));
   }, signal);
 
   function end(error: RoomcastError | null): void {

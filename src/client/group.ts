@@ -8,17 +8,9 @@
  * Each tab holds a lock of its own, too, from which the hub learns that the tab is gone.
  */
 import type { Hub, HubEnd } from './hub.ts';
+import { aborted, type LockManager } from './locks.ts';
 import { childOf, pause } from './retry.ts';
-import {
-  aborted,
-  type HubMessage,
-  type HubStatus,
-  isHidden,
-  type LockManager,
-  type News,
-  onPage,
-  type Question,
-} from './tabs.ts';
+import { type HubMessage, type HubStatus, isHidden, type News, onPage, type Question } from './tabs.ts';
 
 export interface GroupOptions {
   readonly name: string;
@@ -39,8 +31,10 @@ export interface Group {
   /** The hub that it listens to. */
   readonly hub: KnownHub | null;
   ask(question: Question): void;
-  /** Finds out at once whether the hub answers. */
-  check(): void;
+  /** Somebody looks: finds out at once whether the hub answers, and makes it find out whether the bridge does. */
+  wake(): void;
+  /** The hub did not bring what the bridge has: this tab leads from now on, unless it does so already. */
+  takeOver(): void;
   leave(): void;
 }
 
@@ -52,9 +46,9 @@ interface KnownHub {
 }
 
 /** A hub that has said nothing for this long is asked, while the tab is visible. */
-const QUIET_MS = 700;
+const QUIET_MS = 500;
 /** How long it may take to answer. */
-const ANSWER_MS = 800;
+const ANSWER_MS = 700;
 /** Then it is asked once more, for a random time, so that tabs do not take the lock from each other. */
 const MIN_SECOND_LOOK_MS = 50;
 const MAX_SECOND_LOOK_MS = 200;
@@ -100,9 +94,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
         askedMs = heardMs;
         options.hubChanged();
         watch();
-        continue;
-      }
-      if (one.kind === 'status') {
+      } else if (one.kind === 'status') {
         known.status = one;
         if (one.transport !== null) known.liveMs = heardMs;
       }
@@ -142,6 +134,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
   }
 
   function takeOver(): void {
+    if (own !== null || performance.now() < tookOverMs + REPEAT_MS) return;
     tookOverMs = performance.now();
     isTakingOver = true;
     turn.abort();
@@ -156,8 +149,9 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       };
       try {
         await locks.request(name, isTakingOver ? { steal: true } : { signal: turn.signal }, hold);
-      } catch {
-        // the wait has ended, or another tab took the lock: it has a hub of its own by now
+      } catch (error) {
+        // The wait has ended, or another tab took the lock. Anything else, such as a page that is being left, may last.
+        if ((error as Error).name !== 'AbortError') restMs = REPEAT_MS;
       }
       own?.close();
       own = null;
@@ -173,7 +167,7 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       signal.addEventListener('abort', () => resolve(0));
       const open = (): void => {
         if (signal.aborted) return;
-        own = options.lead(Math.max(Date.now(), newestTerm + 1), (end) => {
+        own = options.lead(Math.max(Date.now(), newestTerm + 1) + Math.random(), (end) => {
           own = null;
           if (end.restMs === null) open();
           else resolve(end.restMs);
@@ -203,12 +197,14 @@ export function enterGroup({ name, locks, ...options }: GroupOptions): Group {
       return known;
     },
     ask,
-    check() {
+    wake() {
+      // The hub of this tab wakes by itself.
       if (own !== null) return;
       askedMs ??= performance.now();
-      ask({ kind: 'status' });
+      ask({ kind: 'wake' });
       watch();
     },
+    takeOver,
     leave() {
       if (signal.aborted) return;
       ask({ kind: 'bye', member });

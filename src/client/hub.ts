@@ -8,13 +8,13 @@
 import type { Room } from '../contract/rooms.ts';
 import type { Core, CoreOptions } from './core.ts';
 import { RoomcastError, type Token } from './http.ts';
+import type { LockManager } from './locks.ts';
 import {
   type Failure,
   failureOf,
   type HubMessage,
   isHidden,
   type JoinQuestion,
-  type LockManager,
   type News,
   onPage,
   type Question,
@@ -33,13 +33,17 @@ export interface HubOptions {
   openCore(options: HubCore): Core;
   /** The tab's token, or none. @throws {RoomcastError} */
   token: Token | undefined;
-  /** What an earlier hub of this tab was refused because of. */
-  readonly refused: Refused;
+  readonly limits: HubLimits;
   ended(end: HubEnd): void;
 }
 
-/** Per member, the rooms that the bridge refused, and why. */
-export type Refused = Map<string, { readonly rooms: string; readonly failure: Failure }>;
+/** What the hubs of one tab learnt from the bridge. */
+export interface HubLimits {
+  /** Members with rooms beyond it have connections of their own. */
+  maxRooms: number;
+  /** Per member, the rooms that the bridge refused, and why. */
+  readonly refused: Map<string, { readonly rooms: string; readonly failure: Failure }>;
+}
 
 export interface HubEnd {
   /** How long another tab should lead; null if a next hub of this tab has what it needs to work. */
@@ -50,8 +54,10 @@ export interface Hub {
   close(): void;
 }
 
-/** The bridge's default for `MAX_ROOMS`. Members with rooms beyond it have connections of their own. */
+/** The bridge's default for `MAX_ROOMS`. */
 const MAX_ROOMS = 500;
+/** What the next hub may have of the rooms that were too many for this one. */
+const FEWER = 0.75;
 /** A hub that the bridge refuses this soon after a member came is refused because of that member. */
 const SUSPECT_MS = 10_000;
 /** A tab whose token does not work leaves the lead to others for this long. */
@@ -76,8 +82,11 @@ interface Member {
   admittedMs: number;
 }
 
+export const createHubLimits = (): HubLimits => ({ maxRooms: MAX_ROOMS, refused: new Map() });
+
 export function openHub(options: HubOptions): Hub {
-  const { name, locks, refused } = options;
+  const { name, locks, limits } = options;
+  const { refused } = limits;
   const id = crypto.randomUUID();
   const life = new AbortController();
   const { signal } = life;
@@ -130,9 +139,15 @@ export function openHub(options: HubOptions): Hub {
     closed() {
       if (signal.aborted) return;
       const error = core.status.error as RoomcastError;
-      const suspects = error.status === 401 ? [] : suspected();
-      for (const [member, rooms] of suspects) refused.set(member, { rooms, failure: failureOf(error) });
-      end({ restMs: suspects.length > 0 ? null : REST_MS });
+      const failure = failureOf(error);
+      let isCured = error.code === 'too_many_rooms';
+      if (isCured) limits.maxRooms = Math.floor(FEWER * core.stream.rooms.size);
+      else if (error.status !== 401) {
+        const suspects = suspected();
+        for (const [member, rooms] of suspects) refused.set(member, { rooms, failure });
+        isCured = suspects.length > 0;
+      }
+      end({ restMs: isCured ? null : REST_MS }, isCured ? null : failure);
     },
   });
 
@@ -221,8 +236,8 @@ export function openHub(options: HubOptions): Hub {
     const rooms = new Set(questions.flatMap((question) => (known(question) ? [] : question.rooms)));
     const missing = [...rooms].filter((room) => !joined.has(room));
     try {
-      if (joined.size + missing.length > MAX_ROOMS) {
-        throw new RoomcastError('too_many_rooms', `The tabs have more than ${MAX_ROOMS} rooms.`, { passing: false });
+      if (joined.size + missing.length > limits.maxRooms) {
+        throw new RoomcastError('too_many_rooms', 'The tabs together have too many rooms.', { passing: false });
       }
       if (missing.length > 0) await core.join(missing, null);
       for (const question of questions) accept(question);
@@ -254,7 +269,7 @@ export function openHub(options: HubOptions): Hub {
       for (const { event, payload, expiresAt, ...from } of listed) {
         const ttlSeconds = Math.ceil((expiresAt.getTime() - Date.now()) / 1000);
         const received = { ...payload, ...from, ttlSeconds };
-        say({ kind: 'signal', event, received, transport: core.status.transport ?? 'poll' });
+        say({ kind: 'signal', event, received, transport: core.status.transport ?? 'poll', member });
       }
     }
   }
@@ -292,15 +307,15 @@ export function openHub(options: HubOptions): Hub {
     if (members.size > 1) end({ restMs: REST_MS });
   }
 
-  function end(result: HubEnd): void {
+  function end(result: HubEnd, failure: Failure | null = null): void {
     if (signal.aborted) return;
-    close();
+    close(failure);
     options.ended(result);
   }
 
-  function close(): void {
+  function close(failure: Failure | null = null): void {
     if (signal.aborted) return;
-    say({ kind: 'end' });
+    say({ kind: 'end', failure });
     flush();
     life.abort();
     clearTimeout(leaveTimer);
@@ -315,5 +330,5 @@ export function openHub(options: HubOptions): Hub {
   onPage(['visibilitychange'], sayStatus, signal);
   sayStatus();
   flush();
-  return { close };
+  return { close: () => close() };
 }

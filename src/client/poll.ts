@@ -7,15 +7,20 @@
 import type { Connection, OpenConnection } from './connection.ts';
 import type { RoomcastError } from './http.ts';
 import { childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
+import { takeSlot } from './slots.ts';
+import { askAgain } from './wake.ts';
 
 /** Proxies cut requests that are idle for 30 s and more. */
 const MAX_WAIT_SECONDS = 20;
 /** The longest pause between plain requests, where no long poll survives. */
 const PLAIN_PAUSE_MS = 1_000;
+/** The pause where a poll of another tab waits: half of it to all of it, or longer than the answers take. */
+const CROWDED_PAUSE_MS = 2_000;
+const CROWDED_PART = 5;
 /** A signal that arrives between two polls is lost. So each poll reads the list of signals, at most this often. */
 const REFRESH_MS = 2_000;
 
-export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events): Connection => {
+export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, events): Connection => {
   const aborter = new AbortController();
   const { signal } = aborter;
   let request = new AbortController();
@@ -25,6 +30,8 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
   let failures = 0;
   /** The first request does not wait: it brings what the log already has, and proves that polling works. */
   let isFirst = true;
+  /** Whether it may wait, for as long as it is open. */
+  let mayWait = false;
   /** How long the next answer may take because somebody looks; null: nobody does. */
   let probeMs: number | null = null;
   let refreshAtMs = 0;
@@ -42,8 +49,10 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
         events.ended({});
         await online(signal);
       }
+      if (!isFirst && !mayWait) mayWait = await takeSlot('poll', http.url, signal);
+      const isCrowded = !isFirst && !mayWait;
       const writer = stream.writer();
-      const wait = isFirst ? 0 : waitSeconds;
+      const wait = isFirst || isCrowded ? 0 : waitSeconds;
       const startedMs = performance.now();
       const isProbe = probeMs !== null;
       // Once it works, the answer is due: until then, a slow network has more time.
@@ -53,15 +62,19 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
       nap = childOf(signal);
       try {
         // The list is read while the poll waits.
-        if (wait > 0) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
-        const hasMore = await stream.readPage(writer, wait, request.signal, withinMs);
+        if (wait > 0 || isCrowded) refreshTimer ??= setTimeout(refresh, Math.max(0, refreshAtMs - startedMs));
+        const read = (until: AbortSignal) => stream.readPage(writer, wait, until, withinMs);
+        const hasMore = await (isProbe ? askAgain(read, request.signal) : read(request.signal));
         // After a reset, it has to begin anew.
         if (request.signal.aborted || !writer.isCurrent) continue;
         failures = 0;
         isFirst = false;
         events.proven();
         if (wait > 0 && waitSeconds < MAX_WAIT_SECONDS) waitSeconds++;
-        else if (waitSeconds === 0 && !hasMore) {
+        else if (isCrowded && !hasMore) {
+          const pauseMs = Math.max(CROWDED_PAUSE_MS, CROWDED_PART * (performance.now() - startedMs));
+          await pause(pauseMs * (0.5 + Math.random() / 2), nap.signal);
+        } else if (waitSeconds === 0 && !hasMore) {
           await pause(PLAIN_PAUSE_MS * Math.random(), nap.signal);
           waitSeconds = 1;
         }
@@ -74,8 +87,7 @@ export const openPoll: OpenConnection = ({ stream, signals, patienceMs }, events
         }
         isFirst = true;
         events.ended({ error });
-        // After sleep, the network's connections may be dead: the second request has one of its own.
-        if (!isProbe || error.status !== 0) await pauseAfter(error, failures, startedMs, nap.signal);
+        await pauseAfter(error, failures, startedMs, nap.signal);
       } finally {
         nap.abort();
       }

@@ -1,5 +1,5 @@
 /**
- * `roomcast/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or its
+ * `@roomcast/client/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or its
  * `publish` rejects.
  *
  *   const publisher = createPublisher({ url, token });

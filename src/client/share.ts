@@ -10,11 +10,13 @@
 import type { Room } from '../contract/rooms.ts';
 import { isRoutedTo } from '../contract/routing.ts';
 import type { Core, OwnConnections } from './core.ts';
+import type { TransportName } from './events.ts';
 import { enterGroup, type Group } from './group.ts';
-import type { RoomcastError, Token } from './http.ts';
-import { type HubCore, openHub, type Refused } from './hub.ts';
+import { RoomcastError, type Token } from './http.ts';
+import { createHubLimits, type HubCore, openHub } from './hub.ts';
+import { lockManager } from './locks.ts';
 import { childOf, pause, pauseAfter } from './retry.ts';
-import { type CursorNews, type EventNews, errorOf, groupName, lockManager, type News, onPage } from './tabs.ts';
+import { type CursorNews, type EventNews, errorOf, groupName, type News, onPage } from './tabs.ts';
 import type { TransportPicker } from './transport-picker.ts';
 
 export interface MembershipOptions extends OwnConnections {
@@ -28,15 +30,20 @@ type Entry = EventNews | CursorNews;
 
 /** Entries that wait while pages of `/events` are read. Past it, the pages bring the oldest of them, too. */
 const MAX_BUFFER = 10_000;
+/** How long other rooms may take to be live. */
+const CHANGE_MS = 6_000;
 /** How long a hub may be out of order before the tab finds out whether the bridge answers: up to twice that. */
 const DOUBT_MS = 15_000;
+/** Tabs do not all ask the bridge at once. */
+const LOOK_MS = 1_000;
 /** The hub finds out as well that the bridge is back. */
 const GRACE_MS = 5_000;
 
-export function joinGroup(options: MembershipOptions): TransportPicker {
-  const { http, stream, signals, alone, signal } = options;
+/** Null where tabs cannot share. */
+export function joinGroup(options: MembershipOptions): TransportPicker | null {
+  const { http, stream, signals, signal } = options;
   const locks = lockManager();
-  if (locks === null || !('BroadcastChannel' in globalThis) || !globalThis.crypto?.subtle) return alone;
+  if (locks === null || !('BroadcastChannel' in globalThis) || !globalThis.crypto?.subtle) return null;
   const manager = locks;
   let group: Group | null = null;
   let name: string | null = null;
@@ -48,6 +55,9 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
   let isBroken = false;
   /** The rooms are live at the hub, and everything before was delivered. */
   let isAttached = false;
+  /** It was so a moment ago, with other rooms. */
+  let isChanging = false;
+  let changeTimer: ReturnType<typeof setTimeout> | undefined;
   let writer = stream.writer();
   let buffer: Entry[] | null = null;
   /** The cursor up to which the buffer was too small. */
@@ -57,13 +67,16 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
   let requests = 0;
   let resets = 0;
   let answered: ((news: News) => void) | null = null;
+  const alone = options.openPicker((status) => {
+    if (isAlone) options.report(status);
+  });
   let doubtTimer: ReturnType<typeof setTimeout> | undefined;
 
   async function enter(): Promise<void> {
     if (group !== null || isEntering || isAway || isBroken || signal.aborted) return;
     isEntering = true;
     try {
-      const refused: Refused = new Map();
+      const limits = createHubLimits();
       name = await groupName(options.key, await http.bearer(signal));
       if (isAway || signal.aborted) return;
       group = enterGroup({
@@ -74,17 +87,19 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
             name: name as string,
             term,
             locks: manager,
-            refused,
+            limits,
             token: tokenFor(name as string),
             openCore: options.openHubCore,
             ended,
           }),
-        hubChanged: attach,
+        hubChanged,
         heard,
         broken,
       });
-    } catch {
-      broken();
+    } catch (error) {
+      // The token function may work again.
+      if (error instanceof RoomcastError) goAlone();
+      else broken();
     } finally {
       isEntering = false;
     }
@@ -121,46 +136,59 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
     round.abort();
     group?.leave();
     group = null;
-    isAttached = false;
+    isAttached = isChanging = false;
   }
 
   function goAlone(): void {
+    isChanging = false;
+    clearTimeout(changeTimer);
     if (isAlone || !isStarted) return;
     isAlone = true;
+    options.report({ transport: null, error: null });
     alone.start();
   }
 
+  function stopAlone(): void {
+    if (!isAlone) return;
+    isAlone = false;
+    alone.stop();
+  }
+
+  const isLive = (): boolean => (isAttached || isChanging) && group?.hub?.status.transport != null;
+
   function report(): void {
     const { transport = null, failure = null } = group?.hub?.status ?? {};
-    const isLive = isAttached && transport !== null;
     clearTimeout(doubtTimer);
     if (!isStarted) return;
-    if (isLive) {
-      options.remember(transport);
-      if (isAlone) alone.stop();
-      isAlone = false;
-    } else if (!isAlone) doubtTimer = setTimeout(doubt, DOUBT_MS * (1 + Math.random()));
+    if (isLive()) {
+      options.remember(transport as TransportName);
+      stopAlone();
+    } else if (!isAlone) checkSoon(DOUBT_MS * (1 + Math.random()));
     if (isAlone) return;
-    options.report({
-      transport: isLive ? transport : null,
-      error: isLive || failure === null ? null : errorOf(failure),
-    });
+    if (isLive()) options.report({ transport, error: null });
+    else options.report({ transport: null, error: failure && errorOf(failure) });
   }
 
   /** The hub may have more rooms than a proxy lets through, or a token that no longer works. */
   async function doubt(): Promise<void> {
-    const isLive = (): boolean => isAttached && group?.hub?.status.transport != null;
     try {
-      if (await stream.catchUp(stream.writer(), null, signal)) await pause(GRACE_MS, signal);
+      if (await stream.catchUp(stream.writer('page'), null, signal)) await pause(GRACE_MS, signal);
       if (!isLive() && !signal.aborted) goAlone();
-    } catch {
-      report(); // the bridge does not answer
+    } catch (error) {
+      if (retries(error as RoomcastError)) report();
     }
   }
 
+  function checkSoon(delayMs: number): void {
+    clearTimeout(doubtTimer);
+    doubtTimer = setTimeout(doubt, delayMs);
+  }
+
+  /** With a new hub, or with other rooms: then it counts as live for a while, as a connection of its own would. */
   function attach(): void {
     round.abort();
     isAttached = false;
+    if (group === null) void enter();
     if (!isStarted || group?.hub == null) {
       buffer = null;
       report();
@@ -168,6 +196,12 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
     }
     round = childOf(signal);
     void takeUp(group, round.signal);
+  }
+
+  function hubChanged(): void {
+    isChanging = false;
+    clearTimeout(changeTimer);
+    attach();
   }
 
   async function takeUp(at: Group, until: AbortSignal): Promise<void> {
@@ -190,6 +224,8 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
         resets = answer.resets;
         if (!(await stream.catchUp(writer, answer.cursor, until)) || !(await drain(until))) return;
         isAttached = true;
+        isChanging = false;
+        clearTimeout(changeTimer);
         return report();
       } catch (cause) {
         if (!retries(cause as RoomcastError)) return;
@@ -201,7 +237,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
   function join({ member, ask }: Group, until: AbortSignal): Promise<News> {
     const request = ++requests;
     return new Promise((resolve) => {
-      until.addEventListener('abort', () => resolve({ kind: 'end' }));
+      until.addEventListener('abort', () => resolve({ kind: 'end', failure: null }));
       answered = (news) => {
         if ('request' in news && news.request === request) resolve(news);
       };
@@ -295,8 +331,13 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
       case 'status':
         report();
         break;
+      case 'end':
+        // Perhaps the bridge refuses this tab, too.
+        if (news.failure !== null) checkSoon(LOOK_MS * Math.random());
+        break;
       case 'signal':
-        signals.take(news.event, news.received, news.transport);
+        if (news.member === undefined || news.member === group?.member)
+          signals.take(news.event, news.received, news.transport);
         break;
       case 'signals':
         signals.adopt(new Set([news.room]), news.listed);
@@ -325,6 +366,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
   onPage(['resume', 'pageshow'], back, signal);
   signal.addEventListener('abort', () => {
     clearTimeout(doubtTimer);
+    clearTimeout(changeTimer);
     exit();
   });
 
@@ -338,22 +380,32 @@ export function joinGroup(options: MembershipOptions): TransportPicker {
     },
     attach() {
       if (isAlone) alone.attach();
+      else if (isAttached) {
+        isChanging = true;
+        clearTimeout(changeTimer);
+        changeTimer = setTimeout(hubChanged, CHANGE_MS);
+      }
       attach();
     },
     wake(isBehind) {
       if (isAlone) alone.wake(isBehind);
-      group?.check();
-      group?.ask({ kind: 'wake' });
+      const asked = group;
+      asked?.wake();
+      if (isStarted) void enter();
+      void isBehind.then((is) => {
+        if (is && !isAlone) asked?.takeOver();
+      });
     },
     stop() {
       isStarted = false;
       round.abort();
-      isAttached = false;
+      isAttached = isChanging = false;
       buffer = null;
       clearTimeout(doubtTimer);
+      clearTimeout(changeTimer);
       if (group !== null) group.ask({ kind: 'join', member: group.member, request: ++requests, rooms: [] });
-      if (isAlone) alone.stop();
-      isAlone = false;
+      stopAlone();
+      options.report({ transport: null, error: null });
     },
   };
 }

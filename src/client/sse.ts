@@ -14,7 +14,7 @@ import type { ConnectionEnd, ConnectionEvents, OpenConnection } from './connecti
 import { RoomcastError, refusalOf } from './http.ts';
 import { boundedRetryAfter } from './retry.ts';
 import type { Payload } from './stream.ts';
-import { WAKE_MS } from './wake.ts';
+import { askAgain, WAKE_MS } from './wake.ts';
 
 /** A block that has data. The bridge sends no event of the name `''`. */
 interface Block {
@@ -36,9 +36,9 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, ma
   let current = new AbortController();
   /** A second stream that shows whether the bridge can be reached, and then takes over; null while nobody asks. */
   let probing: AbortController | null = null;
-  let heardAtMs = Date.now();
+  let heardAtMs = Number.NEGATIVE_INFINITY;
 
-  async function read(aborter: AbortController, { proven, ended }: ConnectionEvents): Promise<void> {
+  async function read(aborter: AbortController, isProbe: boolean, { proven, ended }: ConnectionEvents): Promise<void> {
     const writer = stream.writer();
     const { signal } = aborter;
     let end: ConnectionEnd = {};
@@ -50,28 +50,33 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, ma
       ended({ isSilent: true });
     };
     const restartSilence = (): void => {
-      heardAtMs = Date.now();
+      const lateAtMs = Date.now() + 2 * heartbeatMs + LATE_MS;
       clearTimeout(silence);
       silence = setTimeout(() => {
         // A page that was frozen, or slept, first receives what was buffered for it.
-        if (Date.now() - heardAtMs < 2 * heartbeatMs + LATE_MS) fallSilent();
+        if (Date.now() < lateAtMs) fallSilent();
         else silence = setTimeout(fallSilent, WAKE_MS);
       }, 2 * heartbeatMs);
     };
+    const heard = (): void => {
+      heardAtMs = Date.now();
+      restartSilence();
+    };
     try {
       restartSilence();
-      const response = await http.open('sse', {
-        query: {
-          ...idsByField(writer.rooms),
-          legacy: 'false',
-          after: writer.cursor || 'start',
-          ...(marks && { audience: 'true' }),
-        },
-        headers: { accept: 'text/event-stream' },
-        listens: true,
-        signal,
-      });
-      await readBlocks(response, restartSilence, take);
+      const open = (until: AbortSignal) =>
+        http.open('sse', {
+          query: {
+            ...idsByField(writer.rooms),
+            legacy: 'false',
+            after: writer.cursor || 'start',
+            ...(marks && { audience: 'true' }),
+          },
+          headers: { accept: 'text/event-stream' },
+          listens: true,
+          signal: until,
+        });
+      await readBlocks(await (isProbe ? askAgain(open, signal) : open(signal)), heard, take);
     } catch (error) {
       if (error instanceof RoomcastError) end = { error };
     } finally {
@@ -109,10 +114,11 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, ma
     attach() {
       close();
       current = new AbortController();
-      void read(current, events);
+      void read(current, false, events);
     },
-    probe(patienceMs) {
-      if (Date.now() - heardAtMs < RECENT_MS || probing !== null) return;
+    probe(patienceMs, isDoubted = false) {
+      const isAlive = Date.now() - heardAtMs < RECENT_MS && !isDoubted;
+      if (isAlive || probing !== null) return;
       const next = new AbortController();
       probing = next;
       const timer = setTimeout(() => ended({}), patienceMs);
@@ -127,7 +133,7 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, ma
         close();
         events.ended(end);
       };
-      void read(next, {
+      void read(next, true, {
         ended,
         proven() {
           clearTimeout(timer);

@@ -64,13 +64,20 @@ export type News =
       readonly event: string;
       readonly received: ReceivedSignal;
       readonly transport: TransportName;
+      /** It was active when this member joined; without one, it is for all. */
+      readonly member?: string;
     }
   /** A list from the bridge replaced what was known of the room. */
   | { readonly kind: 'signals'; readonly room: Room; readonly listed: readonly SignalState[] }
-  /** The hub has closed. */
-  | { readonly kind: 'end' };
+  | EndNews;
 
 export type EventNews = { readonly kind: 'event'; readonly transport: TransportName } & StreamEvent;
+
+/** The hub has closed, perhaps because the bridge refused it for good. */
+export interface EndNews {
+  readonly kind: 'end';
+  readonly failure: Failure | null;
+}
 
 export interface CursorNews {
   readonly kind: 'cursor';
@@ -127,17 +134,7 @@ export const errorOf = ({ code, message, ...more }: Failure): RoomcastError => n
 /** Members of a browser's global object that Node's types lack. */
 interface BrowserGlobal {
   readonly document?: { readonly visibilityState: string };
-  readonly navigator?: { readonly locks?: LockManager };
   addEventListener?(name: string, act: () => void, options: object): void;
-}
-
-/** The part of the Web Locks API that is used. */
-export interface LockManager {
-  request(
-    name: string,
-    options: { readonly signal?: AbortSignal; readonly steal?: true; readonly ifAvailable?: true },
-    hold: (lock: object | null) => Promise<void> | void,
-  ): Promise<void>;
 }
 
 const browser = globalThis as BrowserGlobal;
@@ -147,15 +144,4 @@ export const isHidden = (): boolean => browser.document?.visibilityState === 'hi
 /** Calls `act` for each of these events of the page, before the page's own handlers. */
 export function onPage(events: readonly string[], act: () => void, signal: AbortSignal): void {
   for (const event of events) browser.addEventListener?.(event, act, { signal, capture: true });
-}
-
-/** Null in an insecure context, in an old browser, in Node before 24. */
-export const lockManager = (): LockManager | null => browser.navigator?.locks ?? null;
-
-/** Resolves when the signal aborts. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve());
-    if (signal.aborted) resolve();
-  });
 }

@@ -12,7 +12,7 @@ import type { Connection, ConnectionEnd, ConnectionEvents } from './connection.t
 import type { Status, TransportName } from './events.ts';
 import type { RoomcastError } from './http.ts';
 import { backoff, childOf, online, onNetwork, pause } from './retry.ts';
-import { WAKE_MS } from './wake.ts';
+import { type Judgement, WAKE_MS } from './wake.ts';
 
 export interface TransportPickerOptions {
   /** The transports that are allowed, best first. Polling counts as the last one. */
@@ -36,9 +36,9 @@ export interface TransportPicker {
   attach(): void;
   /**
    * Somebody looks, or the network is another one: tries at once what waits, and asks the connection whether it lives.
-   * `isBehind` resolves to whether it failed to bring what a page of `/events` brought.
+   * The page of `/events` that is read meanwhile says whether the connection brings what it should.
    */
-  wake(isBehind: Promise<boolean>): void;
+  wake(judged: Promise<Judgement>): void;
   /** Closes every connection until the next `start`. */
   stop(): void;
 }
@@ -53,8 +53,12 @@ const MAX_BACKOFF_MS = 300_000;
 /** The longest delay for a transport that worked within `TRUSTED_MS` and was cut, and for all while nothing works. */
 const SOON_MS = 20_000;
 const TRUSTED_MS = 600_000;
+/** For so long after somebody looked, a request may go into a dead network connection. */
+const JUST_WOKEN_MS = 5_000;
 /** Where polling is not allowed, the longest delay before a plain request asks whether the bridge answers. */
 const ASK_MS = 10_000;
+/** The delay before a transport is tried again for which the browser had no connection left. */
+const CROWDED_MS = 10_000;
 /** Transports that are better than the remembered one are tried again within 2^5 s. */
 const REMEMBERED_FAILURES = 6;
 
@@ -74,13 +78,16 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   const candidates: Candidate[] = allowed
     .filter((name) => name !== 'poll')
     .map((name) => ({ name, failures: 0, dueMs: 0, soonMs: 0, workedAtMs: Number.NEGATIVE_INFINITY }));
-  const mayPoll = allowed.includes('poll');
+  /** Also where it is not allowed, while the other tabs have all the streams that a browser can open. */
+  let mayPoll = allowed.includes('poll');
   let current: { readonly index: number; readonly connection: Connection; readonly provenAtMs: number } | null = null;
   let trying: { readonly connection: Connection; cancel(): void } | null = null;
   let polling: Connection | null = null;
   let pollingWorks = false;
   /** The bridge did not answer, or nothing is known of it since the last connection ended. */
   let isLost = false;
+  /** When somebody looked last, by `Date.now()`. */
+  let wokenAtMs = Number.NEGATIVE_INFINITY;
   let pollTimer: ReturnType<typeof setTimeout> | undefined;
   /** Aborts with each `stop`. */
   let run = new AbortController();
@@ -156,6 +163,7 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
           decided();
           current?.connection.close();
           current = { index, connection, provenAtMs: performance.now() };
+          mayPoll = allowed.includes('poll');
           stopPolling();
           options.remember(candidate.name);
           report();
@@ -163,7 +171,7 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
         ended,
       });
       trying = { connection, cancel };
-      connection.attach();
+      begin(connection);
     });
   }
 
@@ -183,9 +191,18 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
 
   function judge(
     candidate: Candidate,
-    { error, isSilent = false, retryAfterMs = 0 }: ConnectionEnd,
+    { error, isSilent = false, isCrowded = false, retryAfterMs = 0 }: ConnectionEnd,
     provenAtMs: number | null,
   ): void {
+    if (isCrowded) {
+      candidate.dueMs = candidate.soonMs = performance.now() + CROWDED_MS * (0.5 + Math.random() / 2);
+      if (!mayPoll) {
+        mayPoll = true;
+        stopPolling();
+        startPolling(0);
+      }
+      return;
+    }
     const hasLasted = provenAtMs !== null && performance.now() - provenAtMs > LASTED_MS;
     const isExpired = provenAtMs !== null && error?.status === 401;
     const minDelayMs = Math.max(retryAfterMs, error?.retryAfterMs ?? 0);
@@ -229,7 +246,12 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
         nap.abort();
       },
     });
-    polling.attach();
+    begin(polling);
+  }
+
+  function begin(connection: Connection): void {
+    connection.attach();
+    if (Date.now() - wokenAtMs < JUST_WOKEN_MS) connection.probe(WAKE_MS);
   }
 
   function stopPolling(): void {
@@ -253,8 +275,8 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
     report();
   }
 
-  const begin = remembered === 'poll' ? candidates.length : candidates.findIndex(({ name }) => name === remembered);
-  for (const candidate of candidates.slice(0, Math.max(0, begin))) penalise(candidate, 0, REMEMBERED_FAILURES);
+  const first = remembered === 'poll' ? candidates.length : candidates.findIndex(({ name }) => name === remembered);
+  for (const candidate of candidates.slice(0, Math.max(0, first))) penalise(candidate, 0, REMEMBERED_FAILURES);
   onNetwork('online', forgive, signal);
   onNetwork(
     'offline',
@@ -282,14 +304,16 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
       connection.attach();
       attachTimer = setTimeout(() => lose(connection, { isSilent: true }), patienceMs);
     },
-    wake(isBehind) {
+    wake(judged) {
+      wokenAtMs = Date.now();
       if (!works()) forgive();
       const asked = current?.connection;
       asked?.probe(WAKE_MS);
       polling?.probe(WAKE_MS);
       if (asked === undefined) return;
-      void isBehind.then((is) => {
-        if (is) lose(asked, {});
+      void judged.then((judgement) => {
+        if (judgement === 'behind') lose(asked, {});
+        else if (judgement === 'unknown' && current?.connection === asked) asked.probe(WAKE_MS, true);
       });
     },
     stop,

@@ -4,13 +4,14 @@
  * still. So one page of `/events` is read at once, while the source of events is asked whether it lives.
  */
 import type { RoomcastError } from './http.ts';
-import { isOnline, pause } from './retry.ts';
+import { childOf, pause } from './retry.ts';
 import type { Stream } from './stream.ts';
 
 /** How long a page, or a sign of life, may take once somebody looks. */
 export const WAKE_MS = 2_000;
-/** How often the page is asked for: the second time on a new request, since an old connection may be dead after sleep. */
-const TRIES = 2;
+/** How often, and after how long without an answer, the same is asked again. */
+const TRIES = 4;
+const STAGGER_MS = 500;
 const INTERVAL_MS = 1_000;
 const TICK_MS = 1_000;
 /** The clock jumped if it is so far ahead of the timer. The timers of a hidden page run once a minute. */
@@ -85,24 +86,50 @@ export function onWake(act: () => void, signal: AbortSignal): () => void {
   return wake;
 }
 
+/** `behind`: it did not bring what a page of `/events` brought. `unknown`: there was no page. */
+export type Judgement = 'level' | 'behind' | 'unknown';
+
 /**
- * Reads what was missed, at once, and delivers it. Then resolves to whether the source of events is behind: it did not bring
- * what the page brought, also not within `WAKE_MS` after it. A page that was frozen first receives what was buffered for it.
+ * Reads what was missed, at once, and delivers it. Resolves to what that says of the source of events, which has `WAKE_MS` to
+ * bring the same: a page that was frozen first receives what was buffered for it.
  */
-export async function isBehind(stream: Stream, signal: AbortSignal): Promise<boolean> {
-  if (!isOnline()) return false;
+export async function readMissed(stream: Stream, signal: AbortSignal): Promise<Judgement> {
   const writer = stream.writer('page');
-  for (let tries = 0; tries < TRIES; tries++) {
-    try {
-      while (await stream.readPage(writer, 0, signal, WAKE_MS));
-      break;
-    } catch (error) {
-      // An answer of any kind is not the fault of an old connection. What it says, the source finds out.
-      if ((error as RoomcastError).status !== 0) return false;
-    }
+  try {
+    while (await askAgain((until) => stream.readPage(writer, 0, until, WAKE_MS), signal));
+  } catch (error) {
+    return signal.aborted || (error as RoomcastError).status !== 0 ? 'level' : 'unknown';
   }
   if (writer.newest !== '') await pause(WAKE_MS, signal);
-  return writer.isCurrent && stream.reached < writer.newest;
+  return writer.isCurrent && stream.reached < writer.newest && !signal.aborted ? 'behind' : 'level';
+}
+
+/**
+ * Asks, and asks again beside it while there is no answer: after sleep, the connections that a browser keeps may be dead, and
+ * a request that begins while others wait does not wait behind them. The first answer counts, a refusal too; the other
+ * requests are aborted.
+ */
+export function askAgain<Answer>(ask: (until: AbortSignal) => Promise<Answer>, signal: AbortSignal): Promise<Answer> {
+  const requests: AbortController[] = [];
+  const pausing = childOf(signal);
+  let left = TRIES;
+  const asked = new Promise<Answer>((resolve, reject) => {
+    const attempt = async (delayMs: number): Promise<void> => {
+      await pause(delayMs, pausing.signal);
+      if (pausing.signal.aborted && !signal.aborted) return;
+      const request = childOf(signal);
+      requests.push(request);
+      try {
+        resolve(await ask(request.signal));
+        for (const other of requests) if (other !== request) other.abort();
+      } catch (error) {
+        left--;
+        if (left === 0 || signal.aborted || (error as RoomcastError).status !== 0) reject(error);
+      }
+    };
+    for (let index = 0; index < TRIES; index++) void attempt(index * STAGGER_MS);
+  });
+  return asked.finally(() => pausing.abort());
 }
 
 /** In Node, a timer would keep the process alive. */

@@ -84,7 +84,7 @@ export function idOf(room: Room): string {
   return room.slice(room.indexOf(':') + 1);
 }
 
-/** The ids of rooms by the fields that hold them, as queries and `roomcast/client` take them. */
+/** The ids of rooms by the fields that hold them, as queries and `@roomcast/client` take them. */
 export function idsByField(rooms: readonly Room[]): Record<string, string[]> {
   const ids: Record<string, string[]> = {};
   for (const room of rooms) {

@@ -1,5 +1,5 @@
 /**
- * A real Chromium with a page of another origin than the bridge's, on which `roomcast/client` is loaded as a bundler
+ * A real Chromium with a page of another origin than the bridge's, on which `@roomcast/client` is loaded as a bundler
  * would ship it: socket.io-client in a chunk of its own, fetched when a websocket is tried.
  */
 import { createServer } from 'node:http';
@@ -54,9 +54,13 @@ export interface PageOptions {
   readonly alias?: Record<string, string>;
 }
 
-export async function startBrowser(
-  { code, ready, alias = {} }: PageOptions = { code: PAGE, ready: 'connectHere' },
-): Promise<TestBrowser> {
+const LIBRARY: PageOptions = { code: PAGE, ready: 'connectHere' };
+
+/** Serves an empty page with this module on it; by default, the library. */
+export async function servePage({ code, alias = {} }: PageOptions = LIBRARY): Promise<{
+  readonly origin: string;
+  close(): Promise<void>;
+}> {
   const { outputFiles } = await build({
     stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.js' },
     alias,
@@ -84,7 +88,17 @@ export async function startBrowser(
     }
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+export async function startBrowser(options: PageOptions = LIBRARY): Promise<TestBrowser> {
+  const { origin, close } = await servePage(options);
   const launch = (proxy?: string): Promise<Browser> =>
     chromium.launch({
       executablePath: CHROMIUM as string,
@@ -103,13 +117,12 @@ export async function startBrowser(
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.goto(origin);
-      await page.waitForFunction(`window.${ready} !== undefined`);
+      await page.waitForFunction(`window.${options.ready} !== undefined`);
       return { page, context };
     },
     async close() {
       for (const browser of browsers) await browser.close();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      await close();
     },
   };
 }
