@@ -51,9 +51,9 @@ export type { MessageList, MessageListOptions, TicketList, TicketListQuery } fro
 export interface LiveProviderProps<Events = RoomcastEvents, Kind extends string = never> {
   /**
    * For `connect`, compared by their values: other ones close the client and open another. Functions may change at each
-   * render, the newest one is called.
+   * render, the newest one is called. Null, while nobody is signed in: no client.
    */
-  readonly options?: ConnectOptions<Kind> | undefined;
+  readonly options?: ConnectOptions<Kind> | null | undefined;
   /** In place of `options`: a client of your own, which you close yourself. */
   readonly live?: Live<Events, Kind> | undefined;
   readonly children?: ReactNode;
@@ -86,16 +86,18 @@ const never = (): (() => void) => () => {};
 export function LiveProvider({ options, live, children }: LiveProviderProps): ReactElement {
   const [slot] = useState(() => createLiveSlot<RoomcastEvents, never>(live ?? null));
   const latest = useRef(options);
-  const key = options && optionsKey(options);
+  const key = options ? optionsKey(options) : null;
   useEarlyEffect(() => {
     latest.current = options;
   });
   // Children register their handlers before: their effects run first. The old client closes in the commit that shows the
   // new options, so that no event of it reaches a handler of the new ones.
   useEarlyEffect(() => {
-    if (live === undefined) return connectIn(slot, () => latest.current as ConnectOptions);
-    slot.put(live);
-    return () => slot.put(null);
+    if (live !== undefined) {
+      slot.put(live);
+      return () => slot.put(null);
+    }
+    if (key !== null) return connectIn(slot, () => latest.current as ConnectOptions);
   }, [slot, live, key]);
   return createElement(Context.Provider, { value: slot }, children);
 }

@@ -70,7 +70,7 @@ type LiveRef<Events, Kind extends string> = ComputedRef<Live<Events, Kind> | nul
 /** The composables for the events and room kinds that your operator declares; see `typed`. */
 export interface Composables<Events, Kind extends string> {
   readonly LiveProvider: typeof LiveProvider;
-  provideLive(source: MaybeRefOrGetter<ConnectOptions<Kind> | Live<Events, Kind>>): LiveRef<Events, Kind>;
+  provideLive(source: Maybe<ConnectOptions<Kind> | Live<Events, Kind>>): LiveRef<Events, Kind>;
   useLive(): LiveRef<Events, Kind>;
   useLive<Name extends HandlerName<Events>>(
     name: MaybeRefOrGetter<Name>,
@@ -91,20 +91,21 @@ const KEY: InjectionKey<Slot> = Symbol('roomcast');
 
 /**
  * For the components beneath. Options are compared by their values: other ones close the client and open another. A client
- * of your own takes their place; you close it yourself.
+ * of your own takes their place; you close it yourself. Null, while nobody is signed in: no client.
  * @throws {TypeError} as `connect` does
  */
-export function provideLive(source: MaybeRefOrGetter<ConnectOptions | Live>): LiveRef<RoomcastEvents, never> {
+export function provideLive(source: Maybe<ConnectOptions | Live>): LiveRef<RoomcastEvents, never> {
   const slot: Slot = createLiveSlot<RoomcastEvents, never>(null);
   provide(KEY, slot);
-  const latest = (): ConnectOptions | Live => toRaw(toValue(source));
-  const given = (): Live | string => {
+  const latest = (): ConnectOptions | Live | null => toRaw(toValue(source)) ?? null;
+  const given = (): Live | string | null => {
     const value = latest();
-    return isLive(value) ? value : optionsKey(toValue(source));
+    return value === null || isLive(value) ? value : optionsKey(toValue(source) as ConnectOptions);
   };
   // The components beneath are mounted before, and have registered their handlers. The old client closes at once, so that
   // no event of it reaches a handler that reads the new values.
   whileMounted(given, (value) => {
+    if (value === null) return () => {};
     if (typeof value === 'string') return connectIn(slot, latest as () => ConnectOptions);
     slot.put(value);
     return () => slot.put(null);
@@ -116,11 +117,11 @@ export function provideLive(source: MaybeRefOrGetter<ConnectOptions | Live>): Li
 export const LiveProvider = defineComponent({
   name: 'LiveProvider',
   props: {
-    options: { type: Object as PropType<ConnectOptions<string>>, default: undefined },
+    options: { type: Object as PropType<ConnectOptions<string> | null>, default: undefined },
     live: { type: Object as PropType<Pick<Live, 'on' | 'close'>>, default: undefined },
   },
   setup(props, { slots }): () => VNode[] | undefined {
-    provideLive(() => (props.live ?? props.options) as ConnectOptions | Live);
+    provideLive(() => (props.live ?? props.options) as ConnectOptions | Live | undefined);
     return () => slots.default?.();
   },
 });
