@@ -126,7 +126,8 @@ for (const [transport, replacement] of [
     proxy.loseDownstream();
     aheadMs += 6_000; // the last byte is old
     happen('focus');
-    await until('replaced', () => requests(between, replacement) > 1);
+    // Engine.IO would find out after 45 s.
+    await until('replaced', () => requests(between, replacement) > 1, 4_000);
     await isLive(listener);
     await heardAll(listener, [await listener.publish()]);
   });
