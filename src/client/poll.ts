@@ -14,6 +14,9 @@ import { askAgain } from './wake.ts';
 const MAX_WAIT_SECONDS = 20;
 /** The longest pause between plain requests, where no long poll survives. */
 const PLAIN_PAUSE_MS = 1_000;
+/** After so many failures in a row, the network may be slow: an answer then has this time at least. */
+const SLOW_FAILURES = 3;
+const SLOW_MS = 8_000;
 /** The pause where a poll of another tab waits: half of it to all of it, or longer than the answers take. */
 const CROWDED_PAUSE_MS = 2_000;
 const CROWDED_PART = 5;
@@ -40,7 +43,7 @@ export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, 
   function refresh(): void {
     refreshTimer = undefined;
     refreshAtMs = performance.now() + REFRESH_MS;
-    void signals.refresh();
+    if (isOnline()) void signals.refresh();
   }
 
   async function run(): Promise<void> {
@@ -55,8 +58,7 @@ export const openPoll: OpenConnection = ({ http, stream, signals, patienceMs }, 
       const wait = isFirst || isCrowded ? 0 : waitSeconds;
       const startedMs = performance.now();
       const isProbe = probeMs !== null;
-      // Once it works, the answer is due: until then, a slow network has more time.
-      const withinMs = probeMs ?? (isFirst ? undefined : patienceMs);
+      const withinMs = probeMs ?? (failures < SLOW_FAILURES ? patienceMs : Math.max(patienceMs, SLOW_MS));
       probeMs = null;
       request = new AbortController();
       nap = childOf(signal);

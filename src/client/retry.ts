@@ -42,7 +42,8 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<void> 
 
 /**
  * Waits before the next attempt: the backoff, or the server's Retry-After if that is longer. The backoff begins when the
- * attempt began (`performance.now()`), so that one without an answer is repeated no later than one that is refused.
+ * attempt began (`performance.now()`), so that one without an answer is repeated about as soon as one that is refused. A part
+ * is always left: a crowd whose requests time out together has to disperse.
  */
 export function pauseAfter(
   error: { readonly retryAfterMs: number },
@@ -50,8 +51,9 @@ export function pauseAfter(
   startedMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const leftMs = backoff(failures) - (performance.now() - startedMs);
-  return pause(Math.max(error.retryAfterMs, leftMs), signal);
+  const tookMs = performance.now() - startedMs;
+  const dispersalMs = (Math.random() * Math.min(MAX_BACKOFF_MS, tookMs)) / 4;
+  return pause(Math.max(error.retryAfterMs, backoff(failures) - tookMs, dispersalMs), signal);
 }
 
 /** Members of a browser's window that Node's global object lacks. */

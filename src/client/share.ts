@@ -15,8 +15,8 @@ import { enterGroup, type Group } from './group.ts';
 import { RoomcastError, type Token } from './http.ts';
 import { createHubLimits, type HubCore, openHub } from './hub.ts';
 import { lockManager } from './locks.ts';
-import { childOf, pause, pauseAfter } from './retry.ts';
-import { type CursorNews, type EventNews, errorOf, groupName, type News, onPage } from './tabs.ts';
+import { childOf, MAX_TIMER_MS, pause, pauseAfter } from './retry.ts';
+import { type CursorNews, type EventNews, endOf, errorOf, groupName, type News, onPage } from './tabs.ts';
 import type { TransportPicker } from './transport-picker.ts';
 
 export interface MembershipOptions extends OwnConnections {
@@ -34,6 +34,8 @@ const MAX_BUFFER = 10_000;
 const CHANGE_MS = 6_000;
 /** How long a hub may be out of order before the tab finds out whether the bridge answers: up to twice that. */
 const DOUBT_MS = 15_000;
+/** A token may be used for this long after its end, and a clock may be wrong. */
+const TOKEN_GRACE_MS = 2_000;
 /** Tabs do not all ask the bridge at once. */
 const LOOK_MS = 1_000;
 /** The hub finds out as well that the bridge is back. */
@@ -66,6 +68,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
   let round = new AbortController();
   let requests = 0;
   let resets = 0;
+  let tokenTimer: ReturnType<typeof setTimeout> | undefined;
   let answered: ((news: News) => void) | null = null;
   const alone = options.openPicker((status) => {
     if (isAlone) options.report(status);
@@ -134,6 +137,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
 
   function exit(): void {
     round.abort();
+    clearTimeout(tokenTimer);
     group?.leave();
     group = null;
     isAttached = isChanging = false;
@@ -198,6 +202,15 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     void takeUp(group, round.signal);
   }
 
+  function change(): void {
+    if (isAttached && !isAlone) {
+      isChanging = true;
+      clearTimeout(changeTimer);
+      changeTimer = setTimeout(hubChanged, CHANGE_MS);
+    }
+    attach();
+  }
+
   function hubChanged(): void {
     isChanging = false;
     clearTimeout(changeTimer);
@@ -212,11 +225,13 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     for (let failures = 1; !until.aborted; failures++) {
       const startedMs = performance.now();
       try {
-        if (name !== (await groupName(options.key, await http.bearer(until)))) {
+        const token = await http.bearer(until);
+        if (name !== (await groupName(options.key, token))) {
           exit();
           void enter();
           return;
         }
+        watchToken(token);
         const answer = await join(at, until);
         if (until.aborted) return;
         if (answer.kind === 'refused') return goAlone();
@@ -232,6 +247,18 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
         await pauseAfter(cause as RoomcastError, failures, startedMs, until);
       }
     }
+  }
+
+  /** When the token ends, a connection of its own would end, too: then the next token shows who may listen. */
+  function watchToken(token: string | null): void {
+    clearTimeout(tokenTimer);
+    const restMs = endOf(token) + http.clockAheadMs - Date.now() + TOKEN_GRACE_MS * Math.random();
+    if (Number.isNaN(restMs)) return;
+    const renew = (): void => {
+      http.refused();
+      change();
+    };
+    tokenTimer = setTimeout(renew, Math.min(MAX_TIMER_MS, Math.max(TOKEN_GRACE_MS, restMs)));
   }
 
   function join({ member, ask }: Group, until: AbortSignal): Promise<News> {
@@ -380,12 +407,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     },
     attach() {
       if (isAlone) alone.attach();
-      else if (isAttached) {
-        isChanging = true;
-        clearTimeout(changeTimer);
-        changeTimer = setTimeout(hubChanged, CHANGE_MS);
-      }
-      attach();
+      change();
     },
     wake(isBehind) {
       if (isAlone) alone.wake(isBehind);
@@ -403,6 +425,7 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       buffer = null;
       clearTimeout(doubtTimer);
       clearTimeout(changeTimer);
+      clearTimeout(tokenTimer);
       if (group !== null) group.ask({ kind: 'join', member: group.member, request: ++requests, rooms: [] });
       stopAlone();
       options.report({ transport: null, error: null });

@@ -113,14 +113,23 @@ export async function groupName(key: readonly unknown[], token: string | null): 
 
 /** Who may hear with this token: its claims, or the token itself if they cannot be read. */
 function listenerOf(token: string | null): unknown {
+  const claims = claimsOf(token);
+  if (claims === null) return token;
+  const lasting = Object.entries(claims).filter(([name]) => !CLAIMS_OF_ONE_TOKEN.includes(name));
+  return lasting.sort(([one], [other]) => (one < other ? -1 : 1));
+}
+
+/** When the token ends, in milliseconds since the epoch; NaN if it does not say. */
+export const endOf = (token: string | null): number => Number(claimsOf(token)?.exp) * 1000;
+
+/** Nobody checks the signature here: the bridge does. */
+function claimsOf(token: string | null): Readonly<Record<string, unknown>> | null {
   try {
-    const claims: unknown = JSON.parse(
-      atob((token as string).split('.')[1]?.replace(/-/g, '+').replace(/_/g, '/') ?? ''),
-    );
-    const lasting = Object.entries(claims as object).filter(([name]) => !CLAIMS_OF_ONE_TOKEN.includes(name));
-    return lasting.sort(([one], [other]) => (one < other ? -1 : 1));
+    const payload = token?.split('.')[1] ?? '';
+    const claims: unknown = JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/')));
+    return claims as Readonly<Record<string, unknown>> | null;
   } catch {
-    return token;
+    return null;
   }
 }
 

@@ -88,6 +88,8 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
   let isLost = false;
   /** When somebody looked last, by `Date.now()`. */
   let wokenAtMs = Number.NEGATIVE_INFINITY;
+  /** Whether a connection that is found dead, the first since then, is opened again at once. */
+  let mayHurry = false;
   let pollTimer: ReturnType<typeof setTimeout> | undefined;
   /** Aborts with each `stop`. */
   let run = new AbortController();
@@ -187,6 +189,10 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
     startPolling(POLL_MS * Math.random());
     if (!end.isSilent) candidate.workedAtMs = Date.now();
     judge(candidate, end, provenAtMs);
+    if (!mayHurry || end.error || Date.now() - wokenAtMs > JUST_WOKEN_MS) return;
+    mayHurry = false;
+    candidate.dueMs = 0;
+    candidate.soonMs = 0;
   }
 
   function judge(
@@ -306,6 +312,7 @@ export function createTransportPicker(options: TransportPickerOptions): Transpor
     },
     wake(judged) {
       wokenAtMs = Date.now();
+      mayHurry = true;
       if (!works()) forgive();
       const asked = current?.connection;
       asked?.probe(WAKE_MS);

@@ -7,14 +7,12 @@
  * may not have, or not need.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 
 const [out = 'dist/packages/client'] = process.argv.slice(2);
-const ENTRIES = ['client', 'publisher', 'emitter', 'react', 'vue'].filter((name) =>
-  existsSync(`src/client/${name}.ts`),
-);
+const ENTRIES = ['client', 'publisher', 'emitter', 'react', 'vue'];
 /** All of them are optional. */
 const PEERS = { 'socket.io-client': '^4.6.0', react: '>=18', vue: '^3.3' };
 const TARGET = 'es2022';

@@ -16,7 +16,7 @@ import {
 } from '../../src/client/react.ts';
 import { describeAdapter } from './adapter.conformance.ts';
 
-const example = /```jsx\n([\s\S]*?)```/.exec(readFileSync('docs/client.md', 'utf8'))?.[1] ?? '';
+const example = /```jsx\n([\s\S]*?)```/.exec(readFileSync('docs/react-and-vue.md', 'utf8'))?.[1] ?? '';
 
 describeAdapter('React 19', 'react-page.js', {
   alias: { '@roomcast/client/react': './src/client/react.ts' },

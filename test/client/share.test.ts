@@ -15,6 +15,7 @@ import {
 } from '../../src/client/client.ts';
 import type { Config } from '../../src/config.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
+import { startCutProxy } from '../support/cut-proxy.ts';
 import { startObstacle } from '../support/obstacles.ts';
 import { until } from '../support/until.ts';
 
@@ -42,17 +43,21 @@ interface Tab {
   readonly resets: string[];
   /** The transports that were live, one after the other. */
   readonly transports: string[];
+  readonly states: string[];
 }
 
 function open(options: ConnectOptions): Tab {
   const live = connect<Events>({ heartbeatMs: 250, patienceMs: 1000, share: true, ...options });
   closing.push(live.close);
-  const tab: Tab = { live, heard: [], resets: [], transports: [] };
+  const tab: Tab = { live, heard: [], resets: [], transports: [], states: [] };
   for (const event of ['messages.new', 'tickets.updated', 'leads.updated'] as const) {
     live.on(event, (_payload: object, { cursor }: Meta) => tab.heard.push(cursor));
   }
   live.on('reset', ({ reason }) => tab.resets.push(reason));
-  live.on('status', ({ transport }) => transport !== null && tab.transports.push(transport));
+  live.on('status', ({ state, transport }) => {
+    tab.states.push(state);
+    if (transport !== null) tab.transports.push(transport);
+  });
   return tab;
 }
 
@@ -151,6 +156,25 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
       }
     });
 
+    test('a look at one tab finds a dead connection, which no tab would miss before its heartbeat, and replaces it', async () => {
+      const bridge = await start({ heartbeatMs: 60_000 });
+      const proxy = await startCutProxy(bridge.url);
+      closing.push(proxy.close);
+      const options = { url: proxy.url, rooms: { tenantId: 'tenant-1' }, transports: [transport], heartbeatMs: 60_000 };
+      const tabs = [open(options), open(options), open(options)];
+      await allLive(tabs);
+      await oneConnection(bridge);
+      // Those that are open bring nothing more.
+      proxy.loseDownstream();
+      const published = [(await bridge.publish('messages.new', messageNew())).id];
+      const looked = tabs[2] as Tab;
+      looked.live.wake();
+      await heardExactly([looked], published);
+      await heardExactly(tabs, published);
+      published.push((await bridge.publish('messages.new', messageNew())).id);
+      await heardExactly(tabs, published);
+    });
+
     test('signals of another tab are heard, own ones are not, and an end is heard by all', async () => {
       const bridge = await start({ signals: ['tickets.viewing'] });
       const options = { url: bridge.url, rooms: { ticketId: 'ticket-1' }, transports: [transport] };
@@ -213,7 +237,7 @@ for (const transports of [['websocket'], ['sse'], ['poll']] as const) {
     const tabs = rooms.map((of) => open({ url: bridge.url, rooms: of as object, transports }));
     await allLive(tabs);
     const expected: string[][] = rooms.map(() => []);
-    for (let count = 0; count < 300; count++) {
+    for (let count = 0; count < 100; count++) {
       const hearers = names.filter((_, index) => (count >> index) % 2 === 1);
       const named = count % 16 > 0 && count % 5 > 0 ? { rooms: hearers } : {};
       const { body } = await bridge.post({ event: 'messages.new', payload: messageNew(), ...named });
@@ -297,27 +321,28 @@ test('a user who may no longer listen: each tab is told at once', async () => {
   }
 });
 
-test('a tab whose user changes leaves the group, and hears with the new token only', async () => {
-  const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
-  let sub = 'ana';
-  const changing = (): Promise<string> => tokenOf({ tenantId: sub === 'ana' ? 't1' : 't2', sub }, 2);
-  const tab = open({ url: bridge.url, rooms: { ticketId: '7' }, token: changing });
-  await allLive([tab]);
-  const other = open({
-    url: bridge.url,
-    rooms: { ticketId: '7' },
-    token: () => tokenOf({ tenantId: 't1', sub: 'ana' }),
+for (const who of ['the leader', 'a member']) {
+  test(`${who} whose user changes leaves the group, and hears with the new token only`, async () => {
+    const bridge = await start({ authMode: 'jwt', jwtSecret: SECRET });
+    let sub = 'ana';
+    const changing = (): Promise<string> => tokenOf({ tenantId: sub === 'ana' ? 't1' : 't2', sub }, 2);
+    const lasting = (): Promise<string> => tokenOf({ tenantId: 't1', sub: 'ana' });
+    const opened: Tab[] = [];
+    for (const token of who === 'the leader' ? [changing, lasting] : [lasting, changing]) {
+      opened.push(open({ url: bridge.url, rooms: { ticketId: '7' }, token }));
+      await allLive(opened);
+    }
+    const [tab, other] = (who === 'the leader' ? opened : opened.reverse()) as [Tab, Tab];
+    await oneConnection(bridge);
+    sub = 'bob';
+    await until('two groups', async () => (await connections(bridge)) === 2, 30_000);
+    await allLive([tab, other]);
+    const { id: one } = await bridge.publish('messages.new', messageNew({ tenantId: 't1', ticketId: 7 }));
+    const { id: two } = await bridge.publish('messages.new', messageNew({ tenantId: 't2', ticketId: 7 }));
+    await until('heard', () => tab.heard.length > 0 && other.heard.length > 0);
+    assert.deepEqual([tab.heard, other.heard], [[two], [one]]);
   });
-  await allLive([other]);
-  await oneConnection(bridge);
-  sub = 'bob';
-  await until('two groups', async () => (await connections(bridge)) === 2, 30_000);
-  await allLive([tab, other]);
-  const { id: one } = await bridge.publish('messages.new', messageNew({ tenantId: 't1', ticketId: 7 }));
-  const { id: two } = await bridge.publish('messages.new', messageNew({ tenantId: 't2', ticketId: 7 }));
-  await until('heard', () => tab.heard.length > 0 && other.heard.length > 0);
-  assert.deepEqual([tab.heard, other.heard], [[two], [one]]);
-});
+}
 
 test('rooms beyond the limit of one connection: the tab that has them gets its own', async () => {
   const bridge = await start({ maxRooms: 10 });
@@ -391,7 +416,7 @@ test('rooms are joined with their history and left, in one tab of several', asyn
   history.push(both, (await ticket('a')).id);
   await heardExactly([one], history);
   assert.deepEqual(other.heard, [both]);
-  assert.deepEqual(one.transports, ['websocket'], 'a join is no reconnect');
+  assert.deepEqual(new Set(one.states.slice(one.states.indexOf('live'))), new Set(['live']), 'a join is no reconnect');
   await one.live.leave({ ticketId: 'a' });
   await ticket('a');
   const last = (await ticket('b')).id;

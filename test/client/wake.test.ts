@@ -111,6 +111,27 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+for (const [transport, replacement] of [
+  ['websocket', 'UPGRADE'],
+  ['sse', 'GET /sse'],
+  ['poll', 'wait=20'],
+] as const) {
+  test(`over ${transport}, a look finds a dead network connection also if nothing was missed`, async () => {
+    const between = await obstacle();
+    const proxy = await startCutProxy(between.url);
+    closing.push(proxy.close);
+    const listener = listen(proxy.url, [transport]);
+    await isLive(listener);
+    await until('it waits', () => requests(between, replacement) === 1);
+    proxy.loseDownstream();
+    aheadMs += 6_000; // the last byte is old
+    happen('focus');
+    await until('replaced', () => requests(between, replacement) > 1);
+    await isLive(listener);
+    await heardAll(listener, [await listener.publish()]);
+  });
+}
+
 for (const transport of ['sse', 'poll'] as const) {
   test(`over ${transport}, a look asks the connection, and one that lives stays live`, async () => {
     const between = await obstacle();
@@ -257,6 +278,26 @@ test('offline, no transport is live and nothing is asked; a look changes nothing
     await isLive(listener);
     listener.live.close();
   }
+});
+
+test('without a room, and while a slow for await holds everything up, it is not live', async () => {
+  const listener = listen(bridge.url, ['sse']);
+  const { live, tenantId } = listener;
+  await isLive(listener);
+  await live.leave({ tenantId });
+  assert.deepEqual(live.status, { state: 'connecting', transport: null, error: null });
+  await live.join({ tenantId });
+  await isLive(listener);
+  const events = live[Symbol.asyncIterator]();
+  const first = events.next();
+  const batch = Array.from({ length: 1000 }, () => ({ event: 'messages.new', payload: messageNew({ tenantId }) }));
+  for (let count = 0; count < 2; count++)
+    await bridge.post({ events: batch.map((one) => ({ ...one, payload: messageNew({ tenantId }) })) });
+  await first;
+  await until('held up', () => live.status.state === 'reconnecting');
+  for (let count = 1; count < 2000; count++) await events.next();
+  void events.next();
+  await isLive(listener);
 });
 
 test('a client that is closed does not wake', async () => {
