@@ -18,14 +18,21 @@ interface Drawing {
 let tenants = 0;
 const freshTenant = (): string => `adapter-${++tenants}`;
 
-/** With `alias`, other packages are bundled, and what depends on them least is left out. */
-export function describeAdapter(name: string, file: string, alias?: Record<string, string>): void {
+export interface AdapterOptions {
+  /** Files and packages in place of those that the page imports. With another React, what depends on it least is left out. */
+  readonly alias?: Record<string, string>;
+  /** The example of the docs: a module that exports `App`, which the page draws with `window.drawApp(tenantId)`. */
+  readonly example?: string;
+}
+
+export function describeAdapter(name: string, file: string, { alias, example }: AdapterOptions = {}): void {
   describe(`${name} in Chromium`, { skip: CHROMIUM === null ? 'chromium is not installed' : false }, () => {
     let browser: TestBrowser;
     let bridge: TestBridge;
     before(async () => {
       // Named: a bundler drops a module of which nothing is used.
-      const code = `import { adapter } from './test/support/${file}'; window.adapter = adapter;`;
+      const app = example === undefined ? '' : `${example}; window.App = App;`;
+      const code = `import { adapter } from './test/support/${file}'; window.adapter = adapter; ${app}`;
       browser = await startBrowser({ code, ready: 'adapter', alias: alias ?? {} });
       bridge = await startBridge({
         heartbeatMs: 500,
@@ -179,7 +186,7 @@ export function describeAdapter(name: string, file: string, alias?: Record<strin
       await until('one connection', async () => (await connections()) === 1);
     });
 
-    if (alias !== undefined) return;
+    if (alias?.react !== undefined) return;
 
     test('a lost log: what is shown is read again', async () => {
       const tenantId = freshTenant();
@@ -218,6 +225,28 @@ export function describeAdapter(name: string, file: string, alias?: Record<strin
       await until('heard', () => page.evaluate<boolean>('window.got === 1'));
       assert.deepEqual(await heardBy(page), []);
       await page.evaluate('own.close()');
+    });
+
+    test('the example of the docs is an inbox', { skip: example === undefined }, async () => {
+      const tenantId = freshTenant();
+      const ticketId = ticketOf(tenantId);
+      await bridge.publish('tickets.updated', ticketUpdated({ tenantId, ticketId, ticket: { subject: 'Bom dia' } }));
+      const page = await open();
+      await page.evaluate(
+        `window.bridgeUrl = ${JSON.stringify(bridge.url)}; window.drawApp(${JSON.stringify(tenantId)})`,
+      );
+      await page.getByText('Bom dia').click();
+      await page.locator('ul').waitFor({ state: 'attached' });
+      await bridge.publish('messages.new', messageNew({ tenantId, ticketId, message: { content: 'Tudo bem?' } }));
+      await page.getByText('Tudo bem?').waitFor();
+      await until('live', async () => (await page.locator('main').getAttribute('data-status')) === 'live');
+      const signal = { event: 'tickets.typing', room: `ticket:${ticketId}`, tenantId };
+      await fetch(`${bridge.url}/signals`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(signal),
+      });
+      await page.getByText('1 typing').waitFor();
     });
   });
 }

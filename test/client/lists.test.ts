@@ -13,7 +13,8 @@ import {
   type TicketList,
   ticketsOf,
 } from '../../src/client/collections.ts';
-import { STATUSES } from '../../src/client/message-items.ts';
+import { createMessageItems, STATUSES } from '../../src/client/message-items.ts';
+import { createTicketItems } from '../../src/client/ticket-items.ts';
 import { MESSAGE_STATUSES } from '../../src/contract/events.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startObstacle } from '../support/obstacles.ts';
@@ -121,15 +122,19 @@ function createMessages(tenantId: string, ticketId: string, seed: number, mayCom
       const payload = { ...messageNew({ tenantId, ticketId, ...both }) };
       ids.push(both);
       if (!mayComeEarly || random.chance(0.7)) return ['messages.new', payload];
-      early.push(['messages.new', payload]);
-      return change(both);
+      early.push(['messages.new', payload], change({ messageId: both.messageId }));
+      return change({ providerMessageId: both.providerMessageId });
     }
     return change(known);
   };
 
   function change(both: { messageId?: string; providerMessageId?: string }): readonly [string, object] {
     const { messageId, providerMessageId } = both;
-    const named = random.pick([{ messageId }, { providerMessageId }, both]);
+    const named = random.pick([
+      messageId ? { messageId } : both,
+      providerMessageId ? { providerMessageId } : both,
+      both,
+    ]);
     const ofTicket = { tenantId, ticketId, ...named, messageUpdatedAt: at(random.whole(1, 4)) };
     if (random.chance(0.1)) return ['messages.deleted', { ...ofTicket, count }];
     const messageStatus = random.pick([null, ...MESSAGE_STATUSES]);
@@ -167,6 +172,21 @@ test('messages: changes that arrive before their message apply when it arrives',
     await bridge.post({ event, payload });
   }
   await becomes(list, () => messagesIn(tenantId, ticketId));
+});
+
+test('what the state does not have is gone, though an earlier event told of it', () => {
+  const [first, second] = [messageNew(), messageNew()];
+  const messages = createMessageItems();
+  messages.take('messages.new', first, '1');
+  messages.take('messages.new', second, '3');
+  messages.load([], '2', true);
+  assert.deepEqual(messages.list(), [second]);
+  const tickets = createTicketItems({ agreementId: undefined, status: undefined, updatedAfter: '' });
+  const [third, fourth] = [ticketUpdated({ ticketId: '3' }), ticketUpdated({ ticketId: '4' })];
+  tickets.take('tickets.updated', third, '1');
+  tickets.take('tickets.updated', fourth, '3');
+  tickets.load([], '2', true);
+  assert.deepEqual(tickets.list(), [fourth]);
 });
 
 test('tickets: lists that begin while tickets change, also with older changes that come late, end as the state', async () => {

@@ -1,5 +1,6 @@
 /** The adapter for React: in Chromium with React 19 and 18, rendered by a server, and its types. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { createElement as h } from 'react';
 import { renderToString } from 'react-dom/server';
@@ -15,8 +16,13 @@ import {
 } from '../../src/client/react.ts';
 import { describeAdapter } from './adapter.conformance.ts';
 
-describeAdapter('React 19', 'react-page.js');
-describeAdapter('React 18', 'react-page.js', { react: 'react-18', 'react-dom': 'react-dom-18' });
+const example = /```jsx\n([\s\S]*?)```/.exec(readFileSync('docs/react-and-vue.md', 'utf8'))?.[1] ?? '';
+
+describeAdapter('React 19', 'react-page.js', {
+  alias: { '@roomcast/client/react': './src/client/react.ts' },
+  example: example.replace("'https://bridge.example'", 'window.bridgeUrl'),
+});
+describeAdapter('React 18', 'react-page.js', { alias: { react: 'react-18', 'react-dom': 'react-dom-18' } });
 
 const options = { url: 'http://127.0.0.1:1', rooms: { tenantId: 'tenant-1' } };
 

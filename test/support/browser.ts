@@ -62,7 +62,8 @@ export async function servePage({ code, alias = {} }: PageOptions = LIBRARY): Pr
   close(): Promise<void>;
 }> {
   const { outputFiles } = await build({
-    stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.jsx', loader: 'jsx' },
+    jsx: 'automatic',
     alias,
     define: {
       'process.env.NODE_ENV': '"development"',

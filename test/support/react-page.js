@@ -38,6 +38,7 @@ window.draw = ({ options, tenantId, open = [], isOwn = false }) => {
   flushSync(() => root.render(h(StrictMode, null, h(LiveProvider, provided, h(Inbox, { tenantId, open })))));
 };
 window.clear = () => flushSync(() => root.render(null));
+window.drawApp = (tenantId) => root.render(h(window.App, { tenantId }));
 window.see = (name) => shown[name];
 
 export const adapter = 'react';
