@@ -16,6 +16,7 @@ import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
 import type { OwnState } from './own-state.ts';
 import { pause } from './retry.ts';
+import { askAgain, ONCE_MORE } from './wake.ts';
 
 export type Payload = Record<string, unknown>;
 
@@ -266,7 +267,7 @@ export function createStream(options: StreamOptions): Stream {
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
-    patienceMs = TIMEOUT_MS,
+    patienceMs?: number,
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
@@ -275,9 +276,12 @@ export function createStream(options: StreamOptions): Stream {
       limit,
       ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
-    const timeoutMs = patienceMs + waitSeconds * 1000;
+    const timeoutMs = (patienceMs ?? TIMEOUT_MS) + waitSeconds * 1000;
+    const ask = (signalOf: AbortSignal) => http.json('events', { query, listens: true, signal: signalOf, timeoutMs });
     try {
-      const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
+      // With a limit of its own, the caller asks again by itself.
+      const isPlain = waitSeconds === 0 && patienceMs === undefined;
+      const answer = await (isPlain ? askAgain(ask, until, ONCE_MORE) : ask(until));
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
       const page = requireList<EventsPage>('events', answer);
       const isRecord = ({ id }: { readonly id: string | null }): boolean => id !== null;

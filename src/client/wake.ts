@@ -9,9 +9,19 @@ import type { Stream } from './stream.ts';
 
 /** How long a page, or a sign of life, may take once somebody looks. */
 export const WAKE_MS = 2_000;
-/** How often, and after how long without an answer, the same is asked again. */
-const TRIES = 4;
-const STAGGER_MS = 500;
+
+export interface Persistence {
+  /** How often the same is asked. */
+  readonly tries: number;
+  /** After how long without an answer it is asked again. */
+  readonly staggerMs: number;
+  /** Whether an answer that was cut or refused by the network is only one of the tries, and not the result. */
+  readonly outlivesFailure: boolean;
+}
+
+const LOOK: Persistence = { tries: 4, staggerMs: 500, outlivesFailure: true };
+/** For a plain request while nobody waits: it may go over a connection that died during sleep. */
+export const ONCE_MORE: Persistence = { tries: 2, staggerMs: WAKE_MS, outlivesFailure: false };
 const INTERVAL_MS = 1_000;
 const TICK_MS = 1_000;
 /** The clock jumped if it is so far ahead of the timer. The timers of a hidden page run once a minute. */
@@ -109,10 +119,14 @@ export async function readMissed(stream: Stream, signal: AbortSignal): Promise<J
  * a request that begins while others wait does not wait behind them. The first answer counts, a refusal too; the other
  * requests are aborted.
  */
-export function askAgain<Answer>(ask: (until: AbortSignal) => Promise<Answer>, signal: AbortSignal): Promise<Answer> {
+export function askAgain<Answer>(
+  ask: (until: AbortSignal) => Promise<Answer>,
+  signal: AbortSignal,
+  { tries, staggerMs, outlivesFailure }: Persistence = LOOK,
+): Promise<Answer> {
   const requests: AbortController[] = [];
   const pausing = childOf(signal);
-  let left = TRIES;
+  let left = tries;
   const asked = new Promise<Answer>((resolve, reject) => {
     const attempt = async (delayMs: number): Promise<void> => {
       await pause(delayMs, pausing.signal);
@@ -124,10 +138,13 @@ export function askAgain<Answer>(ask: (until: AbortSignal) => Promise<Answer>, s
         for (const other of requests) if (other !== request) other.abort();
       } catch (error) {
         left--;
-        if (left === 0 || signal.aborted || (error as RoomcastError).status !== 0) reject(error);
+        const isLast = left === 0 || !outlivesFailure;
+        if (!isLast && !signal.aborted && (error as RoomcastError).status === 0) return;
+        reject(error);
+        for (const other of requests) other.abort();
       }
     };
-    for (let index = 0; index < TRIES; index++) void attempt(index * STAGGER_MS);
+    for (let index = 0; index < tries; index++) void attempt(index * staggerMs);
   });
   return asked.finally(() => pausing.abort());
 }

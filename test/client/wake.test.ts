@@ -259,6 +259,16 @@ test('a start that was told to wait, or whose answer was lost, begins anew with 
   }
 });
 
+test('a plain request without an answer is asked once more beside it: its network connection may be dead', async () => {
+  const between = await obstacle();
+  between.habits.bridge = 'hang';
+  const listener = listen(between.url, ['websocket']);
+  await until('asked', () => requests(between, '/events') === 1);
+  between.habits.bridge = 'up';
+  // The first request would be given up after 10 s.
+  await isLive(listener, 5_000);
+});
+
 test('offline, no transport is live and nothing is asked; a look changes nothing; online again, it is live', async () => {
   for (const transport of TRANSPORTS) {
     const between = await obstacle();
