@@ -35,7 +35,6 @@ import type {
   TransportName,
 } from './events.ts';
 import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
-import type { HubCore } from './hub.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -51,11 +50,12 @@ import {
   URL_RULE,
 } from './options.ts';
 import { type Memory, tolerant } from './persist.ts';
-import type { SignalBody } from './signal-sender.ts';
+import type { SignalBody } from './signals/sender.ts';
 import { readMessages, readTickets } from './state.ts';
 import { type Payload, roomOf, roomsOf } from './stream.ts';
+import type { HubCore } from './tabs/hub.ts';
 
-import type { TransportPicker } from './transport-picker.ts';
+import type { TransportPicker } from './transports/picker.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
@@ -306,7 +306,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   }
 
   async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
-    const { joinGroup } = await import('./share.ts');
+    const { joinGroup } = await import('./tabs/share.ts');
     const key = [bridgeUrl(url), bridge.socketPath, transports, share];
     const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };
     const openHubCore = (hub: HubCore): Core => createCore({ ...hubOptions, marks: true, share: null, ...hub });

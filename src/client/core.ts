@@ -7,22 +7,22 @@
  */
 
 import type { Room } from '../contract/rooms.ts';
-import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './active-signals.ts';
-import type { ConnectionOptions } from './connection.ts';
 import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
 import { closedError, createHttp, type Http, type RoomcastError, type Token } from './http.ts';
 import { createOwnState, type OwnState } from './own-state.ts';
 import { type Memory, recallTransport, rememberTransport } from './persist.ts';
-import { openPoll } from './poll.ts';
 import { backoff, childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
-import { createSignalSender, type SignalSender } from './signal-sender.ts';
-import { withinSlots } from './slots.ts';
-import { openSse } from './sse.ts';
+import { type ActiveSignals, createActiveSignals, type ReceivedSignal } from './signals/active.ts';
+import { createSignalSender, type SignalSender } from './signals/sender.ts';
 import { readState } from './state.ts';
 import { createStream, type Join, type Payload, positionOf, type Stream, type StreamEvent } from './stream.ts';
-import { createTransportPicker, type TransportPicker } from './transport-picker.ts';
+import type { ConnectionOptions } from './transports/connection.ts';
+import { createTransportPicker, type TransportPicker } from './transports/picker.ts';
+import { openPoll } from './transports/poll.ts';
+import { withinSlots } from './transports/slots.ts';
+import { openSse } from './transports/sse.ts';
+import { openWebsocket } from './transports/websocket.ts';
 import { onWake, readMissed, WAKE_MS } from './wake.ts';
-import { openWebsocket } from './websocket.ts';
 
 export interface CoreOptions {
   readonly url: string;

@@ -21,6 +21,7 @@ import {
   useSyncExternalStore,
 } from 'react';
 import type { ConnectOptions, Live } from './client.ts';
+import type { ActiveSignal, Id, OneRoom, RoomcastEvents, Status } from './events.ts';
 import {
   type MessageList,
   type MessageListOptions,
@@ -30,9 +31,8 @@ import {
   type TicketList,
   type TicketListQuery,
   ticketsOf,
-} from './collections.ts';
-import type { ActiveSignal, Id, OneRoom, RoomcastEvents, Status } from './events.ts';
-import { LOADING, NOTHING } from './live-list.ts';
+} from './lists/collections.ts';
+import { LOADING, NOTHING } from './lists/live-list.ts';
 import {
   CONNECTING,
   connectIn,
@@ -41,12 +41,12 @@ import {
   type HandlerOf,
   type LiveSlot,
   optionsKey,
-} from './live-slot.ts';
-import type { Store } from './shared-store.ts';
+} from './lists/live-slot.ts';
+import type { Store } from './lists/shared-store.ts';
 import { roomOf } from './stream.ts';
 
 export type * from './client.ts';
-export type { MessageList, MessageListOptions, TicketList, TicketListQuery } from './collections.ts';
+export type { MessageList, MessageListOptions, TicketList, TicketListQuery } from './lists/collections.ts';
 
 export interface LiveProviderProps<Events = RoomcastEvents, Kind extends string = never> {
   /**

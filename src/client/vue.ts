@@ -25,14 +25,6 @@ import {
   watch,
 } from 'vue';
 import type { ConnectOptions, Live } from './client.ts';
-import {
-  type MessageListOptions,
-  messagesOf,
-  NO_SIGNALS,
-  signalsOf,
-  type TicketListQuery,
-  ticketsOf,
-} from './collections.ts';
 import type {
   ActiveSignal,
   Id,
@@ -44,12 +36,27 @@ import type {
   TicketsUpdated,
 } from './events.ts';
 import type { RoomcastError } from './http.ts';
-import { type LiveList, LOADING, NOTHING } from './live-list.ts';
-import { connectIn, createLiveSlot, type HandlerName, type HandlerOf, type LiveSlot, optionsKey } from './live-slot.ts';
-import type { Store } from './shared-store.ts';
+import {
+  type MessageListOptions,
+  messagesOf,
+  NO_SIGNALS,
+  signalsOf,
+  type TicketListQuery,
+  ticketsOf,
+} from './lists/collections.ts';
+import { type LiveList, LOADING, NOTHING } from './lists/live-list.ts';
+import {
+  connectIn,
+  createLiveSlot,
+  type HandlerName,
+  type HandlerOf,
+  type LiveSlot,
+  optionsKey,
+} from './lists/live-slot.ts';
+import type { Store } from './lists/shared-store.ts';
 
 export type * from './client.ts';
-export type { MessageListOptions, TicketListQuery } from './collections.ts';
+export type { MessageListOptions, TicketListQuery } from './lists/collections.ts';
 
 /** A list, each part as a ref. */
 export interface LiveListRefs<Item> {

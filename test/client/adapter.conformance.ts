@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import type { LiveList } from '../../src/client/collections.ts';
+import type { LiveList } from '../../src/client/lists/collections.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { CHROMIUM, startBrowser, type TestBrowser } from '../support/browser.ts';
 import { startObstacle } from '../support/obstacles.ts';

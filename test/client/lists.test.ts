@@ -1,5 +1,5 @@
 /**
- * The lists of tickets and messages (src/client/collections.ts): whatever is published, and whenever they are read, they end as
+ * The lists of tickets and messages (src/client/lists/collections.ts): whatever is published, and whenever they are read, they end as
  * the state routes say (protocol §7), with no gap between the state and what is live.
  */
 import assert from 'node:assert/strict';
@@ -12,9 +12,9 @@ import {
   signalsOf,
   type TicketList,
   ticketsOf,
-} from '../../src/client/collections.ts';
-import { createMessageItems, STATUSES } from '../../src/client/message-items.ts';
-import { createTicketItems } from '../../src/client/ticket-items.ts';
+} from '../../src/client/lists/collections.ts';
+import { createMessageItems, STATUSES } from '../../src/client/lists/message-items.ts';
+import { createTicketItems } from '../../src/client/lists/ticket-items.ts';
 import { MESSAGE_STATUSES } from '../../src/contract/events.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startObstacle } from '../support/obstacles.ts';

@@ -5,11 +5,11 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
-import type { Connection, ConnectionEvents, ConnectionOptions } from '../../src/client/connection.ts';
 import type { Status, TransportName } from '../../src/client/events.ts';
 import { RoomcastError } from '../../src/client/http.ts';
-import { openPoll } from '../../src/client/poll.ts';
-import { createTransportPicker } from '../../src/client/transport-picker.ts';
+import type { Connection, ConnectionEvents, ConnectionOptions } from '../../src/client/transports/connection.ts';
+import { createTransportPicker } from '../../src/client/transports/picker.ts';
+import { openPoll } from '../../src/client/transports/poll.ts';
 
 const LISTS: readonly (readonly TransportName[])[] = [
   ['websocket'],

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { ConnectionEnd, ConnectionOptions } from '../../src/client/connection.ts';
-import { openSse } from '../../src/client/sse.ts';
 import type { StreamEvent } from '../../src/client/stream.ts';
+import type { ConnectionEnd, ConnectionOptions } from '../../src/client/transports/connection.ts';
+import { openSse } from '../../src/client/transports/sse.ts';
 
 interface Read {
   readonly events: StreamEvent[];

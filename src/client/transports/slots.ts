@@ -3,8 +3,9 @@
  * tabs with a stream each would leave two of them deaf, and no plain request would be answered. So all tabs together hold
  * at most four streams and one waiting poll. Over HTTP/2 and 3, and outside of browsers, there is no limit.
  */
+
+import { aborted, lockManager } from '../tabs/locks.ts';
 import type { OpenConnection } from './connection.ts';
-import { aborted, lockManager } from './locks.ts';
 
 const SLOTS = { sse: 4, poll: 1 } as const;
 

@@ -7,10 +7,11 @@
  *
  * Each tab holds a lock of its own, too, from which the hub learns that the tab is gone.
  */
+
+import { childOf, pause } from '../retry.ts';
 import type { Hub, HubEnd } from './hub.ts';
 import { aborted, type LockManager } from './locks.ts';
-import { childOf, pause } from './retry.ts';
-import { type HubMessage, type HubStatus, isHidden, type News, onPage, type Question } from './tabs.ts';
+import { type HubMessage, type HubStatus, isHidden, type News, onPage, type Question } from './messages.ts';
 
 export interface GroupOptions {
   readonly name: string;

@@ -2,10 +2,11 @@
  * What the transport picker knows of a connection: it attaches to the stream's rooms and cursor, proves itself when
  * events arrive through it, and ends once, with a reason. The rest is each transport's own business.
  */
-import type { ActiveSignals } from './active-signals.ts';
-import type { Http, RoomcastError } from './http.ts';
-import type { SignalSender } from './signal-sender.ts';
-import type { Stream } from './stream.ts';
+
+import type { Http, RoomcastError } from '../http.ts';
+import type { ActiveSignals } from '../signals/active.ts';
+import type { SignalSender } from '../signals/sender.ts';
+import type { Stream } from '../stream.ts';
 
 export interface Connection {
   /** Continues from the stream's current rooms and cursor. */

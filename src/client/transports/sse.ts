@@ -6,15 +6,15 @@
  * longer than any payload ends the connection.
  */
 import { createParser } from 'eventsource-parser';
-import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
-import type { Reset } from '../contract/reset.ts';
-import { idsByField } from '../contract/rooms.ts';
-import type { ReceivedSignal } from './active-signals.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import type { Reset } from '../../contract/reset.ts';
+import { idsByField } from '../../contract/rooms.ts';
+import { RoomcastError, refusalOf } from '../http.ts';
+import { boundedRetryAfter } from '../retry.ts';
+import type { ReceivedSignal } from '../signals/active.ts';
+import type { Payload } from '../stream.ts';
+import { askAgain, WAKE_MS } from '../wake.ts';
 import type { ConnectionEnd, ConnectionEvents, OpenConnection } from './connection.ts';
-import { RoomcastError, refusalOf } from './http.ts';
-import { boundedRetryAfter } from './retry.ts';
-import type { Payload } from './stream.ts';
-import { askAgain, WAKE_MS } from './wake.ts';
 
 /** A block that has data. The bridge sends no event of the name `''`. */
 interface Block {

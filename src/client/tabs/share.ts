@@ -7,17 +7,17 @@
  * A tab uses connections of its own where tabs cannot share, for rooms that the bridge refuses to the hub, and when the hub
  * is out of order although the bridge answers.
  */
-import type { Room } from '../contract/rooms.ts';
-import { isRoutedTo } from '../contract/routing.ts';
-import type { Core, OwnConnections } from './core.ts';
-import type { TransportName } from './events.ts';
+import type { Room } from '../../contract/rooms.ts';
+import { isRoutedTo } from '../../contract/routing.ts';
+import type { Core, OwnConnections } from '../core.ts';
+import type { TransportName } from '../events.ts';
+import { RoomcastError, type Token } from '../http.ts';
+import { childOf, MAX_TIMER_MS, pause, pauseAfter } from '../retry.ts';
+import type { TransportPicker } from '../transports/picker.ts';
 import { enterGroup, type Group } from './group.ts';
-import { RoomcastError, type Token } from './http.ts';
 import { createHubLimits, type HubCore, openHub } from './hub.ts';
 import { lockManager } from './locks.ts';
-import { childOf, MAX_TIMER_MS, pause, pauseAfter } from './retry.ts';
-import { type CursorNews, type EventNews, endOf, errorOf, groupName, type News, onPage } from './tabs.ts';
-import type { TransportPicker } from './transport-picker.ts';
+import { type CursorNews, type EventNews, endOf, errorOf, groupName, type News, onPage } from './messages.ts';
 
 export interface MembershipOptions extends OwnConnections {
   /** The bridge, its transports, and the name that the application gave to who is signed in. */

@@ -1,6 +1,6 @@
 /** The tickets of a list: the newest payload of each, by the rules of protocol §7. */
-import { instantKey } from '../contract/instants.ts';
-import type { TicketsUpdated } from './events.ts';
+import { instantKey } from '../../contract/instants.ts';
+import type { TicketsUpdated } from '../events.ts';
 import type { Items } from './live-list.ts';
 
 export interface TicketFilter {

@@ -8,11 +8,12 @@
  * While nothing gets through at all, failures say nothing about the transports: when a plain request is answered again, all
  * of them are due. Polling is that request; where it is not allowed, one is made now and then for nothing else.
  */
+
+import type { Status, TransportName } from '../events.ts';
+import type { RoomcastError } from '../http.ts';
+import { backoff, childOf, online, onNetwork, pause } from '../retry.ts';
+import { type Judgement, WAKE_MS } from '../wake.ts';
 import type { Connection, ConnectionEnd, ConnectionEvents } from './connection.ts';
-import type { Status, TransportName } from './events.ts';
-import type { RoomcastError } from './http.ts';
-import { backoff, childOf, online, onNetwork, pause } from './retry.ts';
-import { type Judgement, WAKE_MS } from './wake.ts';
 
 export interface TransportPickerOptions {
   /** The transports that are allowed, best first. Polling counts as the last one. */

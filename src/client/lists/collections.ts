@@ -9,7 +9,7 @@
  * A store joins the room that it needs, unless it is joined, and leaves it a second after its last subscription.
  */
 
-import { instantKey } from '../contract/instants.ts';
+import { instantKey } from '../../contract/instants.ts';
 import type {
   ActiveSignal,
   Id,
@@ -18,13 +18,13 @@ import type {
   OneRoom,
   RoomcastEvents,
   TicketsUpdated,
-} from './events.ts';
+} from '../events.ts';
+import { RoomcastError } from '../http.ts';
+import { roomOf } from '../stream.ts';
 import { holdRoom } from './held-rooms.ts';
-import { RoomcastError } from './http.ts';
 import { type ListClient, type LiveList, liveList } from './live-list.ts';
 import { createMessageItems } from './message-items.ts';
 import { type Store, sharedStore } from './shared-store.ts';
-import { roomOf } from './stream.ts';
 import { createTicketItems } from './ticket-items.ts';
 
 export type { ListClient, LiveList } from './live-list.ts';

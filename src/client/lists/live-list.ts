@@ -6,14 +6,14 @@
  * of it, and events after it change it. While the state is read, they already do, so nothing waits. After a reset the
  * state is read again, and what was shown stays until then.
  */
-import type { Room } from '../contract/rooms.ts';
-import type { Live } from './client.ts';
-import type { Meta, RoomcastEvents, StateList } from './events.ts';
+import type { Room } from '../../contract/rooms.ts';
+import type { Live } from '../client.ts';
+import type { Meta, RoomcastEvents, StateList } from '../events.ts';
+import type { RoomcastError } from '../http.ts';
+import { pauseAfter } from '../retry.ts';
+import type { Payload } from '../stream.ts';
 import { holdRoom } from './held-rooms.ts';
-import type { RoomcastError } from './http.ts';
-import { pauseAfter } from './retry.ts';
 import { type Store, sharedStore } from './shared-store.ts';
-import type { Payload } from './stream.ts';
 
 export interface LiveList<Item> {
   readonly items: readonly Item[];

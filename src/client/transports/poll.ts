@@ -4,11 +4,12 @@
  * On a network that cuts a long poll the next ones are shorter, down to plain requests with a pause between them. Each
  * poll that succeeds lets the next one wait a second longer.
  */
+
+import type { RoomcastError } from '../http.ts';
+import { childOf, isOnline, online, pause, pauseAfter } from '../retry.ts';
+import { askAgain } from '../wake.ts';
 import type { Connection, OpenConnection } from './connection.ts';
-import type { RoomcastError } from './http.ts';
-import { childOf, isOnline, online, pause, pauseAfter } from './retry.ts';
 import { takeSlot } from './slots.ts';
-import { askAgain } from './wake.ts';
 
 /** Proxies cut requests that are idle for 30 s and more. */
 const MAX_WAIT_SECONDS = 20;

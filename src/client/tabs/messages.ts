@@ -5,11 +5,11 @@
  * All of it goes over one BroadcastChannel, which has the name of the group. Who may share a connection is in that name:
  * the bridge may give two users, or one user in two tenants, different records for a room of the same name.
  */
-import type { Room } from '../contract/rooms.ts';
-import type { ReceivedSignal, SignalState } from './active-signals.ts';
-import type { TransportName } from './events.ts';
-import { RoomcastError } from './http.ts';
-import type { StreamEvent } from './stream.ts';
+import type { Room } from '../../contract/rooms.ts';
+import type { TransportName } from '../events.ts';
+import { RoomcastError } from '../http.ts';
+import type { ReceivedSignal, SignalState } from '../signals/active.ts';
+import type { StreamEvent } from '../stream.ts';
 
 /** A RoomcastError between tabs, where an error loses its class and its members. */
 export interface Failure {

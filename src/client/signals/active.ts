@@ -5,10 +5,10 @@
  *
  * A signal has no cursor, so nothing here touches the stream of events.
  */
-import { idsByField, type Room } from '../contract/rooms.ts';
-import type { TransportName } from './events.ts';
-import { type Http, requireList } from './http.ts';
-import { dropOldest, type Payload } from './stream.ts';
+import { idsByField, type Room } from '../../contract/rooms.ts';
+import type { TransportName } from '../events.ts';
+import { type Http, requireList } from '../http.ts';
+import { dropOldest, type Payload } from '../stream.ts';
 
 interface Sender {
   readonly room: Room;

@@ -5,9 +5,9 @@
  * Joins that arrive while another one is under way share the next one, so that twenty tabs which come back together cost
  * two. What the bridge refuses is refused to the member that asked, and the others continue.
  */
-import type { Room } from '../contract/rooms.ts';
-import type { Core, CoreOptions } from './core.ts';
-import { RoomcastError, type Token } from './http.ts';
+import type { Room } from '../../contract/rooms.ts';
+import type { Core, CoreOptions } from '../core.ts';
+import { RoomcastError, type Token } from '../http.ts';
 import type { LockManager } from './locks.ts';
 import {
   type Failure,
@@ -18,7 +18,7 @@ import {
   type News,
   onPage,
   type Question,
-} from './tabs.ts';
+} from './messages.ts';
 
 /** What the hub decides of its client; the rest is as in the tab that leads. */
 export type HubCore = Pick<

@@ -2,9 +2,9 @@
  * The messages of a ticket in the order of the log: the newest payload of each, without those that were deleted, by the
  * rules of protocol §7. Changes may arrive late, repeated, in any order, and before their message.
  */
-import type { MessageStatus, MessagesNew, MessagesUpdated } from './events.ts';
+import type { MessageStatus, MessagesNew, MessagesUpdated } from '../events.ts';
+import type { Payload } from '../stream.ts';
 import type { Items } from './live-list.ts';
-import type { Payload } from './stream.ts';
 
 type MessagePayload = MessagesNew | MessagesUpdated;
 

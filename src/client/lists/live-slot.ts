@@ -3,8 +3,8 @@
  * and keeps them when another client takes the place. A client's handlers are registered before its first event arrives,
  * and a client that is replaced calls none of them any more.
  */
-import { type ConnectOptions, connect, type Handler, type Live } from './client.ts';
-import type { Reset, RoomName, Status } from './events.ts';
+import { type ConnectOptions, connect, type Handler, type Live } from '../client.ts';
+import type { Reset, RoomName, Status } from '../events.ts';
 import type { Store } from './shared-store.ts';
 
 export interface LiveSlot<Events, Kind extends string> extends Store<Live<Events, Kind> | null> {

@@ -7,15 +7,15 @@
  */
 
 import type { Socket } from 'socket.io-client';
-import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
-import type { Reset } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
-import type { ReceivedSignal } from './active-signals.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import type { Reset } from '../../contract/reset.ts';
+import type { Room } from '../../contract/rooms.ts';
+import { RoomcastError, refusalOf } from '../http.ts';
+import { pause } from '../retry.ts';
+import type { ReceivedSignal } from '../signals/active.ts';
+import type { SignalBody, SignalSocket } from '../signals/sender.ts';
+import type { Payload, StreamEvent } from '../stream.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError, refusalOf } from './http.ts';
-import { pause } from './retry.ts';
-import type { SignalBody, SignalSocket } from './signal-sender.ts';
-import type { Payload, StreamEvent } from './stream.ts';
 
 /** The delay before the client repeats joins that the server refused with `rate_limited`. */
 const RATE_LIMITED_MS = 1_000;

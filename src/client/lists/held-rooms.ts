@@ -2,8 +2,8 @@
  * Rooms that are joined while somebody needs them. Several needs of one room join it once, and the last one leaves it. A
  * room that the application joined before stays joined.
  */
-import { idsByField, type Room } from '../contract/rooms.ts';
-import type { Live } from './client.ts';
+import { idsByField, type Room } from '../../contract/rooms.ts';
+import type { Live } from '../client.ts';
 
 export interface HeldRoom {
   /** The room is live, or the client is closed. Rejects if the bridge refuses it. */
