@@ -7,6 +7,7 @@
  */
 
 import type { Room } from '../contract/rooms.ts';
+import { WAKE_MS } from './ask-again.ts';
 import type { Meta, ReadOwnState, Reset, RoomIds, SignalMeta, Status, TransportName } from './events.ts';
 import { closedError, createHttp, type Http, type RoomcastError, type Token } from './http.ts';
 import { createOwnState, type OwnState } from './own-state.ts';
@@ -22,7 +23,7 @@ import { openPoll } from './transports/poll.ts';
 import { withinSlots } from './transports/slots.ts';
 import { openSse } from './transports/sse.ts';
 import { openWebsocket } from './transports/websocket.ts';
-import { onWake, readMissed, WAKE_MS } from './wake.ts';
+import { onWake, readMissed } from './wake.ts';
 
 export interface CoreOptions {
   readonly url: string;

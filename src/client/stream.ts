@@ -11,12 +11,12 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
+import { askAgain, ONCE_MORE } from './ask-again.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
 import type { OwnState } from './own-state.ts';
 import { pause } from './retry.ts';
-import { askAgain, ONCE_MORE } from './wake.ts';
 
 export type Payload = Record<string, unknown>;
 

@@ -3,25 +3,12 @@
  * although nothing says so. Timers are no help then: those of a hidden page are slow, and those of a sleeping machine stand
  * still. So one page of `/events` is read at once, while the source of events is asked whether it lives.
  */
+
+import { askAgain, WAKE_MS } from './ask-again.ts';
 import type { RoomcastError } from './http.ts';
-import { childOf, pause } from './retry.ts';
+import { pause } from './retry.ts';
 import type { Stream } from './stream.ts';
 
-/** How long a page, or a sign of life, may take once somebody looks. */
-export const WAKE_MS = 2_000;
-
-export interface Persistence {
-  /** How often the same is asked. */
-  readonly tries: number;
-  /** After how long without an answer it is asked again. */
-  readonly staggerMs: number;
-  /** Whether an answer that was cut or refused by the network is only one of the tries, and not the result. */
-  readonly outlivesFailure: boolean;
-}
-
-const LOOK: Persistence = { tries: 4, staggerMs: 500, outlivesFailure: true };
-/** For a plain request while nobody waits: it may go over a connection that died during sleep. */
-export const ONCE_MORE: Persistence = { tries: 2, staggerMs: WAKE_MS, outlivesFailure: false };
 const INTERVAL_MS = 1_000;
 const TICK_MS = 1_000;
 /** The clock jumped if it is so far ahead of the timer. The timers of a hidden page run once a minute. */
@@ -112,41 +99,6 @@ export async function readMissed(stream: Stream, signal: AbortSignal): Promise<J
   }
   if (writer.newest !== '') await pause(WAKE_MS, signal);
   return writer.isCurrent && stream.reached < writer.newest && !signal.aborted ? 'behind' : 'level';
-}
-
-/**
- * Asks, and asks again beside it while there is no answer: after sleep, the connections that a browser keeps may be dead, and
- * a request that begins while others wait does not wait behind them. The first answer counts, a refusal too; the other
- * requests are aborted.
- */
-export function askAgain<Answer>(
-  ask: (until: AbortSignal) => Promise<Answer>,
-  signal: AbortSignal,
-  { tries, staggerMs, outlivesFailure }: Persistence = LOOK,
-): Promise<Answer> {
-  const requests: AbortController[] = [];
-  const pausing = childOf(signal);
-  let left = tries;
-  const asked = new Promise<Answer>((resolve, reject) => {
-    const attempt = async (delayMs: number): Promise<void> => {
-      await pause(delayMs, pausing.signal);
-      if (pausing.signal.aborted && !signal.aborted) return;
-      const request = childOf(signal);
-      requests.push(request);
-      try {
-        resolve(await ask(request.signal));
-        for (const other of requests) if (other !== request) other.abort();
-      } catch (error) {
-        left--;
-        const isLast = left === 0 || !outlivesFailure;
-        if (!isLast && !signal.aborted && (error as RoomcastError).status === 0) return;
-        reject(error);
-        for (const other of requests) other.abort();
-      }
-    };
-    for (let index = 0; index < tries; index++) void attempt(index * staggerMs);
-  });
-  return asked.finally(() => pausing.abort());
 }
 
 /** In Node, a timer would keep the process alive. */

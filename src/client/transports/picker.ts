@@ -9,10 +9,11 @@
  * of them are due. Polling is that request; where it is not allowed, one is made now and then for nothing else.
  */
 
+import { WAKE_MS } from '../ask-again.ts';
 import type { Status, TransportName } from '../events.ts';
 import type { RoomcastError } from '../http.ts';
 import { backoff, childOf, online, onNetwork, pause } from '../retry.ts';
-import { type Judgement, WAKE_MS } from '../wake.ts';
+import type { Judgement } from '../wake.ts';
 import type { Connection, ConnectionEnd, ConnectionEvents } from './connection.ts';
 
 export interface TransportPickerOptions {

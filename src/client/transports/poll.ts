@@ -5,9 +5,9 @@
  * poll that succeeds lets the next one wait a second longer.
  */
 
+import { askAgain } from '../ask-again.ts';
 import type { RoomcastError } from '../http.ts';
 import { childOf, isOnline, online, pause, pauseAfter } from '../retry.ts';
-import { askAgain } from '../wake.ts';
 import type { Connection, OpenConnection } from './connection.ts';
 import { takeSlot } from './slots.ts';
 

@@ -9,11 +9,11 @@ import { createParser } from 'eventsource-parser';
 import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import type { Reset } from '../../contract/reset.ts';
 import { idsByField } from '../../contract/rooms.ts';
+import { openAgain, WAKE_MS } from '../ask-again.ts';
 import { RoomcastError, refusalOf } from '../http.ts';
 import { boundedRetryAfter } from '../retry.ts';
 import type { ReceivedSignal } from '../signals/active.ts';
 import type { Payload } from '../stream.ts';
-import { askAgain, WAKE_MS } from '../wake.ts';
 import type { ConnectionEnd, ConnectionEvents, OpenConnection } from './connection.ts';
 
 /** A block that has data. The bridge sends no event of the name `''`. */
@@ -76,7 +76,7 @@ export const openSse: OpenConnection = ({ http, stream, signals, heartbeatMs, ma
           listens: true,
           signal: until,
         });
-      await readBlocks(await (isProbe ? askAgain(open, signal) : open(signal)), heard, take);
+      await readBlocks(await (isProbe ? openAgain(open, signal) : open(signal)), heard, take);
     } catch (error) {
       if (error instanceof RoomcastError) end = { error };
     } finally {
