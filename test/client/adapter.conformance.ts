@@ -227,7 +227,8 @@ export function describeAdapter(name: string, file: string, { alias, example }: 
       await page.evaluate('own.close()');
     });
 
-    test('the example of the docs is an inbox', { skip: example === undefined }, async () => {
+    if (example === undefined) return;
+    test('the example of the docs is an inbox', async () => {
       const tenantId = freshTenant();
       const ticketId = ticketOf(tenantId);
       await bridge.publish('tickets.updated', ticketUpdated({ tenantId, ticketId, ticket: { subject: 'Bom dia' } }));
