@@ -46,7 +46,8 @@ export function openAgain<Answer>(
   let left = tries;
   const asked = new Promise<Answer>((resolve, reject) => {
     const attempt = async (delayMs: number): Promise<void> => {
-      await pause(delayMs, pausing.signal);
+      // Not even a short pause before the first: the timers of a hidden page are slow.
+      if (delayMs > 0) await pause(delayMs, pausing.signal);
       if (pausing.signal.aborted && !signal.aborted) return;
       const request = childOf(signal);
       requests.push(request);
