@@ -51,6 +51,8 @@ export interface Config {
   readonly basePath: string;
   readonly socketPath: string;
   readonly heartbeatMs: number;
+  /** Engine.IO's ping. */
+  readonly pingMs: number;
   readonly retryMs: number;
   readonly maxBufferBytes: number;
   readonly maxBodyBytes: number;
@@ -177,6 +179,8 @@ const SETTINGS: Settings = {
   basePath: path('BASE_PATH', ''),
   socketPath: path('SOCKET_PATH', '/socket.io'),
   heartbeatMs: whole('HEARTBEAT_MS', 15_000, 10, DAY_MS),
+  // The pings of all connections have one timer, which ticks once a second.
+  pingMs: whole('PING_MS', 25_000, 1_000, DAY_MS),
   retryMs: whole('RETRY_MS', 2_000, 1, DAY_MS),
   maxBufferBytes: whole('MAX_BUFFER_BYTES', 1_048_576, 1, MAX_BYTES),
   maxBodyBytes: whole('MAX_BODY_BYTES', 1_048_576, 1, MAX_BYTES),

@@ -166,14 +166,19 @@ export function roomsHeardBy(principal: Principal): (record: LogRecord) => reado
  * so more clients share each encoding of a record.
  */
 export function viewOf(
-  query: { readonly events: readonly string[]; readonly legacy: boolean },
-  config: { readonly extraEvents: readonly string[]; readonly legacyEvents: boolean },
+  query: { readonly events: readonly string[]; readonly legacy: boolean; readonly audience?: boolean },
+  config: {
+    readonly extraEvents: readonly string[];
+    readonly legacyEvents: boolean;
+    readonly roomKinds: readonly RoomKind[];
+  },
 ): View {
   const aliases = query.legacy ? aliasesOf(config) : NO_ALIASES;
   const selected = query.events.filter((name) => name !== '');
   const emitted = publishedNames(config.extraEvents).flatMap((name) => emittedNames(name, aliases));
   const kept = emitted.filter((name) => selected.includes(name));
-  return createView(aliases, selected.length === 0 || kept.length === emitted.length ? null : kept);
+  const events = selected.length === 0 || kept.length === emitted.length ? null : kept;
+  return createView(aliases, events, query.audience === true ? allKinds(config.roomKinds) : null);
 }
 
 /** The events whose records the view shows; null: all. */

@@ -17,7 +17,9 @@ import {
 /** How many seconds each poll of `pollTicks` asks the server to wait. */
 const POLL_WAITS = [0, 1, 1];
 /** The longest `wait` that `/check/poll` takes. */
-const MAX_WAIT_SECONDS = 25;
+export const MAX_WAIT_SECONDS = 25;
+/** That of servers that do not tell it. */
+const DEFAULT_PING_MS = 25_000;
 /** The quickest greeting measures the clocks best; the first one may include the time to connect. */
 const GREETINGS = 3;
 
@@ -36,10 +38,11 @@ export async function greet(context: CheckContext): Promise<Greeting> {
 async function greetOnce(context: CheckContext, nodes: Set<unknown>): Promise<Omit<Greeting, 'nodes'>> {
   const startedAtMs = Date.now();
   const { facts, elapsedMs, response } = await poll(context, 0);
-  const { timeMs, heartbeatMs, socketPath, ready, httpVersion, proxyHeaders } = facts;
+  const { timeMs, heartbeatMs, pingMs = DEFAULT_PING_MS, socketPath, ready, httpVersion, proxyHeaders } = facts;
   const isOurs =
     Number.isSafeInteger(timeMs) &&
     Number.isSafeInteger(heartbeatMs) &&
+    Number.isSafeInteger(pingMs) &&
     typeof socketPath === 'string' &&
     Array.isArray(proxyHeaders) &&
     // These texts reach a terminal and the report, so they must hold no control characters.
@@ -51,6 +54,7 @@ async function greetOnce(context: CheckContext, nodes: Set<unknown>): Promise<Om
     skewMs: Math.round(Number(timeMs) - (startedAtMs + elapsedMs / 2)),
     skewErrorMs: Math.ceil(elapsedMs / 2),
     heartbeatMs: Number(heartbeatMs),
+    pingMs: Number(pingMs),
     socketPath,
     isReady: ready === true,
     httpVersion: String(httpVersion),

@@ -123,7 +123,10 @@ export interface Greeting {
   /** The server's clock minus this machine's, plus or minus `skewErrorMs`. */
   readonly skewMs: number;
   readonly skewErrorMs: number;
+  /** The heartbeat of `/sse`. */
   readonly heartbeatMs: number;
+  /** Engine.IO's `pingInterval`: the heartbeat of both Socket.IO transports. */
+  readonly pingMs: number;
   readonly socketPath: string;
   readonly isReady: boolean;
   readonly httpVersion: string;

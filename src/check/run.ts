@@ -6,7 +6,7 @@
 
 import { nanoid } from 'nanoid';
 import type { TransportName } from '../contract/names.ts';
-import { askHandshake, greet, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
+import { askHandshake, greet, MAX_WAIT_SECONDS, pollTicks, quietPoll, quietStream, streamTicks } from './http.ts';
 import type { CheckContext, Network } from './network.ts';
 import {
   type CheckResult,
@@ -21,7 +21,7 @@ import { openCheckSocket } from './socketio.ts';
 import { isLive, outcomeOf } from './verdict.ts';
 
 export interface CheckOptions {
-  /** How long quiet connections are watched, at most `MAX_QUIET_SECONDS`; null: a little longer than a heartbeat. */
+  /** How long quiet connections are watched, at most `MAX_QUIET_SECONDS`; null: a little longer than a heartbeat and a long poll. */
   readonly quietSeconds: number | null;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
@@ -31,11 +31,15 @@ export interface CheckOptions {
 export const DEFAULT_TIMEOUT_MS = 6_000;
 /** The longest `hold` that `/check/stream` takes. */
 export const MAX_QUIET_SECONDS = 120;
-const MAX_DEFAULT_QUIET_SECONDS = 35;
-/** Engine.IO's `pingInterval`: the heartbeat of both Socket.IO transports. */
-const PING_MS = 25_000;
+const MAX_DEFAULT_QUIET_SECONDS = 65;
 /** How late a heartbeat may arrive. */
 const SLACK_MS = 3_000;
+
+/** A little longer than the longest quiet of any transport of this server, within reason. */
+export function quietSecondsFor({ heartbeatMs, pingMs }: Pick<Greeting, 'heartbeatMs' | 'pingMs'>): number {
+  const longestMs = Math.max(MAX_WAIT_SECONDS * 1000, heartbeatMs, pingMs) + SLACK_MS;
+  return Math.min(MAX_DEFAULT_QUIET_SECONDS, Math.ceil(longestMs / 1000));
+}
 
 export async function runCheck(network: Network, options: CheckOptions): Promise<CheckResult> {
   const { timeoutMs, signal, onProgress } = options;
@@ -53,8 +57,7 @@ export async function runCheck(network: Network, options: CheckOptions): Promise
 
   try {
     const greeting = await greet(context);
-    const heartbeatMs = Math.max(PING_MS, greeting.heartbeatMs) + SLACK_MS;
-    const quietSeconds = options.quietSeconds ?? Math.min(MAX_DEFAULT_QUIET_SECONDS, Math.ceil(heartbeatMs / 1000));
+    const quietSeconds = options.quietSeconds ?? quietSecondsFor(greeting);
     update({ greeting, quietMs: quietSeconds * 1000 });
     await Promise.all([
       checkSocket('websocket', greeting, quietSeconds),

@@ -175,7 +175,7 @@ const en = {
       'Turn response buffering off. nginx does so by itself where it obeys the header X-Accel-Buffering: look for proxy_ignore_headers.',
     compressed: 'Leave responses of type text/event-stream uncompressed.',
     notSticky: 'Send all requests of a client to the same server, for example by the client’s address.',
-    idle: 'Raise the idle timeout above 60 s. For SSE, a lower HEARTBEAT_MS of the server helps, too.',
+    idle: 'Raise the idle timeout above 60 s. A lower HEARTBEAT_MS (SSE) or PING_MS (Socket.IO) of the server helps, too.',
   },
   advice: {
     allowWebsocket:
@@ -364,7 +364,7 @@ const pt: typeof en = {
       'Desligue o buffer de respostas. O nginx já faz isso quando respeita o cabeçalho X-Accel-Buffering: procure por proxy_ignore_headers.',
     compressed: 'Deixe sem compressão as respostas do tipo text/event-stream.',
     notSticky: 'Envie todas as requisições de um cliente ao mesmo servidor, por exemplo pelo endereço do cliente.',
-    idle: 'Aumente o tempo limite de inatividade acima de 60 s. Para SSE, um HEARTBEAT_MS menor no servidor também ajuda.',
+    idle: 'Aumente o tempo limite de inatividade acima de 60 s. Um HEARTBEAT_MS (SSE) ou PING_MS (Socket.IO) menor no servidor também ajuda.',
   },
   advice: {
     allowWebsocket:

@@ -1,7 +1,7 @@
 /**
  * What a check's result means: pure, and the same for the page and the terminal. It yields codes; texts.ts has the words.
  *
- * The verdict names the transport that `roomcast/client` would use here: the first of WebSocket, SSE and polling that
+ * The verdict names the transport that `@roomcast/client` would use here: the first of WebSocket, SSE and polling that
  * really delivers.
  */
 import type { TransportName as ClientTransport } from '../client/events.ts';

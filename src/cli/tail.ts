@@ -1,5 +1,5 @@
 /**
- * `roomcast tail`: prints the events of rooms, each once and in order, over any transport that works (roomcast/client).
+ * `roomcast tail`: prints the events of rooms, each once and in order, over any transport that works (@roomcast/client).
  * It resumes by cursor after a cut and, with `--state`, in the next run: the file holds the cursor of the newest event
  * that was printed, so that a run that was killed repeats at most one. Resets are reported on standard error.
  */

@@ -1,5 +1,5 @@
 /**
- * `roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
+ * `@roomcast/client`: one call, and your application receives every event of its rooms once and in order, over any
  * transport that the network lets through. If events are lost, you get a `reset`.
  *
  *   const live = connect({ url, rooms: { tenantId: 'tenant-1' }, token: () => fetchToken() });
@@ -9,15 +9,18 @@
  *
  * For browsers and Node 20 or newer. `socket.io-client`, if it is installed, is loaded when a websocket is tried.
  */
-import { createActiveSignals, type ReceivedSignal } from './active-signals.ts';
-import type { ConnectionOptions } from './connection.ts';
+import { type Core, createCore, type OwnConnections } from './core.ts';
 import type {
   ActiveSignal,
   Id,
   IfSignal,
   LiveEvent,
+  MessagesNew,
+  MessagesQuery,
+  MessagesUpdated,
   Meta,
   OneRoom,
+  ReadOwnState,
   Reset,
   RoomcastEvents,
   RoomIds,
@@ -25,10 +28,13 @@ import type {
   SignalMeta,
   SignalName,
   SignalPayload,
+  StateList,
   Status,
+  TicketsQuery,
+  TicketsUpdated,
   TransportName,
 } from './events.ts';
-import { closedError, createHttp, type RoomcastError, type Token } from './http.ts';
+import { bridgeUrl, type RoomcastError, type Token } from './http.ts';
 import { LEGACY, legacyPayload } from './legacy.ts';
 import { checkEventName } from './names.ts';
 import {
@@ -43,14 +49,13 @@ import {
   TOKEN_RULE,
   URL_RULE,
 } from './options.ts';
-import { type Memory, recallTransport, rememberTransport, tolerant } from './persist.ts';
-import { openPoll } from './poll.ts';
-import { online, pauseAfter } from './retry.ts';
-import { createSignalSender, type SignalBody } from './signal-sender.ts';
-import { openSse } from './sse.ts';
-import { createStream, type Join, type Payload, positionOf, roomOf, roomsOf } from './stream.ts';
-import { createTransportPicker } from './transport-picker.ts';
-import { openWebsocket } from './websocket.ts';
+import { type Memory, tolerant } from './persist.ts';
+import type { SignalBody } from './signals/sender.ts';
+import { readMessages, readTickets } from './state.ts';
+import { type Payload, roomOf, roomsOf } from './stream.ts';
+import type { HubCore } from './tabs/hub.ts';
+
+import type { TransportPicker } from './transports/picker.ts';
 
 export type * from './events.ts';
 export { RoomcastError, type Token } from './http.ts';
@@ -73,10 +78,22 @@ export interface ConnectOptions<Kind extends string = never> {
   readonly extraEvents?: readonly string[];
   /** Keeps the cursor and the transport that worked, across page loads: `sessionStorage`, or an object like it. */
   readonly persist?: Memory | null;
+  /**
+   * For applications whose own API is the state: reads it and draws it. Called before the client goes live, unless `after`
+   * says that you have a state, and after each reset. The position is taken first, and events after it follow when
+   * your function has resolved, so nothing lies in between. One that rejects is called again.
+   */
+  readonly state?: ReadOwnState;
   /** Whether to read the state routes after a reset, for `reset.state`. Needs a tenant room. Default false. */
   readonly refetch?: boolean;
   /** Closes the client when it aborts. */
   readonly signal?: AbortSignal;
+  /**
+   * Whether the tabs of this browser share one connection. A string also names who is signed in: required if you use cookies
+   * and another user may sign in, since tabs of two users must not share. Where tabs cannot share (no Web Locks or
+   * BroadcastChannel), each has its own connection. Default false.
+   */
+  readonly share?: boolean | string;
   /** The server's `SOCKET_PATH`. Default `/socket.io`. */
   readonly socketPath?: string;
   /** The server's `HEARTBEAT_MS`. A stream that is silent for twice that is replaced. Default 15000. */
@@ -150,18 +167,33 @@ export interface Live<Events = RoomcastEvents, Kind extends string = never> exte
   ): () => void;
   /** The signals of others that are active now, in one of your rooms or in all. @throws {TypeError} no room */
   signals(room?: OneRoom<Kind>): ActiveSignal<Events>[];
+  /**
+   * The newest payload of each ticket, and of each message of a ticket, without those that were deleted (protocol §7). A
+   * room that is live before you read continues the state with no gap.
+   * @throws {RoomcastError} `forbidden`, `not_found`, `unreachable`, …
+   */
+  readTickets(query: TicketsQuery): Promise<StateList<TicketsUpdated>>;
+  readMessages(ticketId: Id, query: MessagesQuery): Promise<StateList<MessagesNew | MessagesUpdated>>;
+  /** The names of the joined rooms, such as `ticket:1`. */
+  readonly rooms: readonly string[];
   /** Every event up to here was delivered. Null until the first answer. */
   readonly cursor: string | null;
   readonly status: Status;
+  /**
+   * Finds out at once whether something was missed, and whether the connection still works. In a browser the library does
+   * this by itself; elsewhere call it when your application returns to the foreground.
+   */
+  wake(): void;
   /** Closes the client for good, and releases every timer, request and listener. */
   close(): void;
 }
 
-const TRANSPORTS = { websocket: openWebsocket, sse: openSse, poll: openPoll } as const;
 /** Best first. */
 const TRANSPORT_NAMES: readonly TransportName[] = ['websocket', 'sse', 'poll'];
 const hasMethod = (value: unknown, name: string): boolean =>
   isFunction((value as Record<string, unknown> | null)?.[name]);
+
+const HANDLER_RULE: Rule = [isFunction, 'a function'];
 
 const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   url: URL_RULE,
@@ -174,14 +206,15 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
   after: AFTER_RULE,
   extraEvents: [Array.isArray, 'a list of names'],
   persist: [(value) => value === null || hasMethod(value, 'setItem'), 'sessionStorage, or an object like it'],
+  state: HANDLER_RULE,
   refetch: [(value) => typeof value === 'boolean', 'true or false'],
   signal: [(value) => hasMethod(value, 'addEventListener'), 'an AbortSignal'],
+  share: [(value) => /^(boolean|string)$/.test(typeof value), 'true, false, or a name for who is signed in'],
   socketPath: [(value) => /^\//.test(String(value)), 'a path such as /socket.io'],
   heartbeatMs: /* @__PURE__ */ atLeast(1),
   patienceMs: /* @__PURE__ */ atLeast(1),
 };
 const JOIN_RULES = { after: AFTER_RULE };
-const HANDLER_RULE: Rule = [isFunction, 'a function'];
 const SIGNAL_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(0), tenantId: ID_OPTION_RULE };
 const KEEP_RULES = { ttlSeconds: /* @__PURE__ */ atLeast(1), tenantId: ID_OPTION_RULE, onError: HANDLER_RULE };
 
@@ -215,67 +248,45 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   options: ConnectOptions<Kind>,
 ): Live<Events, Kind> {
   checkOptions(options, RULES);
-  const { url, rooms: ids = {}, transports = TRANSPORT_NAMES, patienceMs = PATIENCE_MS } = options;
+  check('refetch', options.refetch, [(refetch) => !refetch || !options.state, 'false where state is given']);
+  const { url, token, rooms = {}, transports = TRANSPORT_NAMES, after = null, state = null, share = false } = options;
   const memory = tolerant(options.persist);
-  const aborter = new AbortController();
-  const { signal } = aborter;
-  const http = createHttp(url, options.token);
+  const cursorKey = `roomcast:cursor:${bridgeUrl(url)}:${roomsOf(rooms).sort().join()}`;
   const handlers = new Map<string, Set<AnyHandler>>();
-  const transportKey = `roomcast:transport:${http.url.origin}:${transports}`;
-  const cursorKey = `roomcast:cursor:${http.url}:${roomsOf(ids).sort().join()}`;
-  let status: Status = { state: 'connecting', transport: null, error: null };
-  let hasStarted = false;
-  let starting: Promise<void> | null = null;
-  /** Joins and leaves run one after the other. */
-  let lastChange: Promise<unknown> = Promise.resolve();
   const iterators = new Set<EventIterator<Events>>();
   let isFull = false;
 
-  const stream = createStream({
-    http,
-    rooms: ids,
-    after: options.after ?? memory.getItem(cursorKey),
+  const bridge = {
+    url,
+    transports,
+    socketPath: options.socketPath ?? '/socket.io',
+    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
+    patienceMs: options.patienceMs ?? PATIENCE_MS,
+    memory,
+  };
+  const core = createCore({
+    ...bridge,
+    token,
+    rooms,
+    // Where the application reads its state anew, older events are part of it.
+    after: after ?? (state === null ? memory.getItem(cursorKey) : null),
     refetch: options.refetch ?? false,
-    signal,
+    state,
+    hasState: after !== null,
+    marks: false,
+    share: share === false ? null : joinTabs,
     deliver,
-    takeSignal: (event, payload) => signals.take(event, payload as ReceivedSignal, 'poll'),
+    heard: (event, payload, meta) => emit(event, payload, meta),
+    signalsChanged: (room) => emit('signals', room),
     reset: (reset) => emit('reset', reset),
     cursorMoved: saveCursor,
-    reattach,
-    failed: end,
-  });
-  const sender = createSignalSender(http, signal);
-  const signals = createActiveSignals({
-    http,
-    rooms: stream.rooms,
-    signal,
-    isOwn: sender.isOwn,
-    heard: (event, payload, transport) => emit(event, payload, { event, cursor: null, transport, replay: false }),
-    changed: (room) => emit('signals', room),
-  });
-  const connection: ConnectionOptions = {
-    http,
-    stream,
-    signals,
-    sender,
-    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
-    patienceMs,
-    socketPath: options.socketPath ?? '/socket.io',
-  };
-  const picker = createTransportPicker({
-    allowed: transports,
-    open: (name, events) => TRANSPORTS[name](connection, events),
-    remembered: recallTransport(transportKey, memory),
-    remember: (transport) => rememberTransport(transportKey, transport, memory),
-    report(next) {
-      const waiting = status.state === 'connecting' ? 'connecting' : 'reconnecting';
-      setStatus({ state: next.transport === null ? waiting : 'live', ...next });
+    statusChanged: (status) => emit('status', status),
+    closed() {
+      options.signal?.removeEventListener('abort', core.close);
+      for (const { wake } of iterators) wake();
     },
-    renew: http.refused,
-    failed: end,
-    patienceMs,
-    signal,
   });
+  const { http, stream, sender, signals, signal } = core;
 
   function deliver(payload: Payload, meta: Meta, before: string | null): void {
     // A declared event has no aliases, also if it has the name of a canonical one (protocol §3).
@@ -290,9 +301,16 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       wake();
       if (queue.length < MAX_QUEUE || isFull) continue;
       isFull = true;
-      stream.freeze();
-      picker.stop();
+      core.pause();
     }
+  }
+
+  async function joinTabs(own: OwnConnections): Promise<TransportPicker | null> {
+    const { joinGroup } = await import('./tabs/share.ts');
+    const key = [bridgeUrl(url), bridge.socketPath, transports, share];
+    const hubOptions = { ...bridge, rooms: {}, after: null, refetch: false, state: null, hasState: false };
+    const openHubCore = (hub: HubCore): Core => createCore({ ...hubOptions, marks: true, share: null, ...hub });
+    return joinGroup({ ...own, key, token, openHubCore });
   }
 
   function emit(name: string, first: unknown, meta?: Meta | SignalMeta): void {
@@ -305,82 +323,6 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
         });
       }
     }
-  }
-
-  function setStatus(next: Status): void {
-    const { state, transport, error } = status;
-    if (signal.aborted && next.state !== 'closed') return;
-    if (next.state === state && next.transport === transport && next.error === error) return;
-    status = next;
-    emit('status', status);
-    if (next.transport === null) return;
-    sender.renew();
-    // The new connection brings what is active, but not what ended meanwhile.
-    if (signals.list().length > 0) void signals.refresh();
-  }
-
-  function reattach(): void {
-    if (stream.rooms.size === 0) {
-      hasStarted = false;
-      picker.stop();
-    } else if (!hasStarted) starting ??= start();
-    else if (!isFull) picker.attach();
-  }
-
-  /** A plain request brings the missed events, or the cursor to start from. Then the picker takes over. */
-  async function start(): Promise<void> {
-    for (let failures = 1; !signal.aborted && !isFull && stream.rooms.size > 0; failures++) {
-      await online(signal);
-      const { cursor } = stream;
-      try {
-        if (!(await stream.catchUp(stream.writer(), null, signal))) continue;
-        hasStarted = true;
-        picker.start();
-        break;
-      } catch (cause) {
-        const error = cause as RoomcastError;
-        if (!error.passing) return end(error);
-        setStatus({ ...status, error });
-        if (stream.cursor !== cursor) failures = 1;
-        await pauseAfter(error, failures, signal);
-      }
-    }
-    starting = null;
-  }
-
-  function afterLastChange<T>(change: () => Promise<T>): Promise<T> {
-    const changed = lastChange.then(change);
-    lastChange = changed.catch(() => {}); // the caller gets the error
-    return changed;
-  }
-
-  async function join(joining: Join): Promise<string> {
-    for (let failures = 1; ; failures++) {
-      await starting;
-      await online(signal);
-      if (joining.rooms.length === 0) return stream.cursor ?? '';
-      if (signal.aborted) throw closedError();
-      try {
-        return await stream.join(joining);
-      } catch (cause) {
-        const error = cause as RoomcastError;
-        if (!error.passing) throw error;
-        await pauseAfter(error, failures, signal);
-      }
-    }
-  }
-
-  function end(error: RoomcastError | null): void {
-    if (signal.aborted) return;
-    options.signal?.removeEventListener('abort', close);
-    aborter.abort();
-    setStatus({ state: 'closed', transport: null, error });
-    for (const { wake } of iterators) wake();
-  }
-
-  function close(): void {
-    sender.stop();
-    end(null);
   }
 
   function signalBody(
@@ -411,7 +353,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
           continue;
         }
         if (signal.aborted) {
-          if (status.error !== null) throw status.error;
+          if (core.status.error !== null) throw core.status.error;
           return;
         }
         resumeIfDrained();
@@ -443,8 +385,7 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
   function resumeIfDrained(): void {
     if (!isFull || [...iterators].some(({ queue, inBody }) => queue.length > inBody)) return;
     isFull = false;
-    if (hasStarted) picker.start();
-    else reattach();
+    core.resume();
   }
 
   const live: Live<Events, Kind> = {
@@ -461,19 +402,10 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
     async join(joinIds, joinOptions = {}) {
       checkOptions(joinOptions, JOIN_RULES);
       const { after = null } = joinOptions;
-      const wanted = roomsOf(joinIds);
-      return afterLastChange(() => {
-        const rooms = wanted.filter((room) => !stream.rooms.has(room));
-        return join({ rooms, after, position: positionOf(after) });
-      });
+      return core.join(roomsOf(joinIds), after);
     },
     async leave(leaveIds) {
-      const leaving = roomsOf(leaveIds);
-      for (const room of leaving) sender.stop(room);
-      await afterLastChange(async () => {
-        leaving.forEach(stream.leave);
-        leaving.forEach(signals.forget);
-      });
+      await core.leave(roomsOf(leaveIds));
     },
     async signal(event: string, room: OneRoom<Kind>, payload?: object, signalOptions: SignalOptions = {}) {
       checkOptions(signalOptions, SIGNAL_RULES);
@@ -487,18 +419,24 @@ export function connect<Events = RoomcastEvents, Kind extends string = never>(
       return sender.keep(body, keepOptions.onError ?? report);
     },
     signals: (room?: OneRoom<Kind>) => signals.list(room === undefined ? room : roomOf(room)) as never[],
+    readTickets: (query: TicketsQuery) => readTickets(http, query, signal),
+    readMessages: (ticketId: Id, query: MessagesQuery) => readMessages(http, ticketId, query, signal),
+    get rooms() {
+      return [...stream.rooms.keys()];
+    },
     get cursor() {
       return deliveredCursor(false);
     },
     get status() {
-      return status;
+      return core.status;
     },
-    close,
+    wake: core.wake,
+    close: core.close,
     [Symbol.asyncIterator]: iterate,
   } as Live<Events, Kind>;
 
-  options.signal?.addEventListener('abort', close);
-  if (options.signal?.aborted) close();
-  else reattach();
+  options.signal?.addEventListener('abort', core.close);
+  if (options.signal?.aborted) core.close();
+  else core.begin();
   return live;
 }

@@ -14,6 +14,7 @@ import { MAX_NAMED_ROOMS } from '../contract/publishing.ts';
 import { BUILT_IN_KINDS, faultOfRoom, idOf, kindOf, type Room } from '../contract/rooms.ts';
 import { LEGACY } from './legacy.ts';
 import { checkOptions, isFunction, type Rule } from './options.ts';
+import { pendingEmitsOf } from './pending-emits.ts';
 import { PublishError } from './publish-error.ts';
 
 type Id = string | number;
@@ -90,14 +91,6 @@ interface Waiting {
   readonly fallback: string | null;
 }
 
-/** Of each publisher, what sends the emits that wait for the end of the tick. */
-const pending = /* @__PURE__ */ new WeakMap<object, Set<() => void>>();
-
-/** For the publisher: before it flushes or closes. */
-export function sendPendingEmits(target: object): void {
-  for (const send of pending.get(target) ?? []) send();
-}
-
 /** @throws {TypeError} an option that is unknown or has the wrong form */
 export function createEmitter(target: EmitTarget, options: EmitterOptions = {}): Emitter {
   checkOptions(options, RULES);
@@ -109,8 +102,7 @@ export function createEmitter(target: EmitTarget, options: EmitterOptions = {}):
   /** Canonical events so far, and legacy events that wait for theirs. */
   const emitted = new Set<string>();
   const unmatched = new Set<string>();
-  const sends = pending.get(target) ?? new Set();
-  pending.set(target, sends);
+  const sends = pendingEmitsOf(target);
 
   function emit(rooms: readonly string[], tenantId: Id | null, event: string, payloads: readonly unknown[]): void {
     const canonical = CANONICAL.get(event);

@@ -172,6 +172,38 @@ export interface State {
   readonly messages: Readonly<Record<string, readonly (MessagesNew | MessagesUpdated)[]>>;
 }
 
+/** One page of a state route (protocol §7). */
+export interface StateList<Item> {
+  readonly items: readonly Item[];
+  /** For the query of the next page; null after the last one. */
+  readonly nextPage: string | null;
+  /** The state is that of this position, or newer. It is the same for all pages. */
+  readonly cursor: string;
+}
+
+interface PageQuery {
+  readonly tenantId: Id;
+  /** 1 to 1000. Default 100. A page may have fewer items, even none, and not be the last one. */
+  readonly limit?: number | undefined;
+  /** The `nextPage` of the page before. */
+  readonly page?: string | undefined;
+}
+
+/** Of `GET /tickets` (protocol §7): the newest `ticketUpdatedAt` first. */
+export interface TicketsQuery extends PageQuery {
+  readonly agreementId?: Id | undefined;
+  /** The `ticketStatus`. */
+  readonly status?: string | undefined;
+  /** An ISO 8601 instant: only tickets with a later `ticketUpdatedAt`. */
+  readonly updatedAfter?: string | undefined;
+}
+
+/** Of `GET /tickets/{ticketId}/messages` (protocol §7). */
+export interface MessagesQuery extends PageQuery {
+  /** `asc`, the default, has the oldest message first. */
+  readonly order?: 'asc' | 'desc' | undefined;
+}
+
 /** Events are lost (protocol §8): read the state again. With `refetch`, `cursor` is the position of `state`. */
 export interface Reset extends BridgeReset<string> {
   /** The room whose history a `join` asked for; null if the whole stream is affected. */
@@ -179,6 +211,17 @@ export interface Reset extends BridgeReset<string> {
   /** The answers of the state routes, with `refetch`; null without it. */
   readonly state: State | null;
 }
+
+/** Reads the application's state, and draws it. `rooms` holds names, such as `ticket:1`. */
+export type ReadOwnState = (request: {
+  /** `start`: the client has not been live. Else why the state is out of date (protocol §8). */
+  readonly reason: StateReason;
+  readonly rooms: readonly string[];
+  /** Aborts when the answer is no longer wanted: the client was closed, or a minute is over. */
+  readonly signal: AbortSignal;
+}) => Promise<unknown> | unknown;
+
+export type StateReason = 'start' | BridgeReset<string>['reason'];
 
 export interface Status {
   /** `connecting` until the first answer; `reconnecting` while nothing gets through; `closed` is final. */

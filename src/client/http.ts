@@ -81,14 +81,18 @@ const MAX_TOKEN_MS = 60_000;
 /** The part of its life after which a pass is renewed. */
 const PASS_LIFE = 0.8;
 
+/** In a browser, a path is resolved against the page's address. */
+export function bridgeUrl(base: string): URL {
+  const { location } = globalThis as { readonly location?: { readonly href: string } };
+  return new URL(base.endsWith('/') ? base : `${base}/`, location?.href);
+}
+
 export function createHttp(
   base: string,
   token: Token | undefined,
   { maxTokenMs = MAX_TOKEN_MS, init = { credentials: 'include', cache: 'no-store' } }: HttpOptions = {},
 ): Http {
-  const { location } = globalThis as { readonly location?: { readonly href: string } };
-  const url = new URL(base, location?.href);
-  if (!url.pathname.endsWith('/')) url.pathname += '/';
+  const url = bridgeUrl(base);
   let newestToken: Promise<string> | null = null;
   let tokenDeadlineMs = Number.POSITIVE_INFINITY;
   let pass: { readonly text: string; readonly renewAtMs: number } | null = null;
@@ -102,11 +106,12 @@ export function createHttp(
       newestToken = Promise.resolve().then(token);
     }
     const aborted = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason));
+      const abort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', abort);
+      if (signal.aborted) abort();
     });
     try {
-      signal.throwIfAborted();
-      const text = await Promise.race([newestToken, aborted]);
+      const text = await Promise.race([aborted, newestToken]);
       check('token', text, TOKEN_RULE);
       tokenDeadlineMs = Number.POSITIVE_INFINITY;
       return text;

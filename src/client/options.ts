@@ -90,5 +90,10 @@ function isToken(value: unknown): boolean {
 /** In a browser, a path is resolved against the page's address. */
 function isBridgeUrl(value: unknown): boolean {
   const { location } = globalThis as { readonly location?: { readonly href: string } };
-  return /^(https?:\/)?\/[^?#@]*$/i.test(String(value)) && URL.canParse(String(value), location?.href);
+  try {
+    new URL(String(value), location?.href); // React Native has no `URL.canParse`
+    return /^(https?:\/)?\/[^?#@]*$/i.test(String(value));
+  } catch {
+    return false;
+  }
 }

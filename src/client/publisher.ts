@@ -1,5 +1,5 @@
 /**
- * `roomcast/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or its
+ * `@roomcast/client/publisher`: publish from another program over HTTP. Each event reaches the log once and in order, or its
  * `publish` rejects.
  *
  *   const publisher = createPublisher({ url, token });
@@ -10,9 +10,9 @@
  * other runtime with `fetch`.
  */
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../contract/publishing.ts';
-import { sendPendingEmits } from './emitter.ts';
 import { createHttp, type RoomcastError, requireList, type Token } from './http.ts';
 import { atLeast, checkOptions, type Rule, TOKEN_RULE, URL_RULE } from './options.ts';
+import { sendPendingEmits } from './pending-emits.ts';
 import { PublishError } from './publish-error.ts';
 import { backoff, MAX_TIMER_MS, pause } from './retry.ts';
 

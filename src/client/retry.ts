@@ -1,7 +1,7 @@
 /**
  * How the client and the publisher wait before they try again: with full jitter, so that clients that were cut off
- * together do not return together; no sooner than the server asks; and never while the browser is offline. Every timer
- * and listener ends with its signal.
+ * together do not return together; no sooner than the server asks; and never while the browser is offline. An attempt that
+ * took long counts as a part of the wait. Every timer and listener ends with its signal.
  */
 const BASE_MS = 1_000;
 const MAX_BACKOFF_MS = 10_000;
@@ -40,37 +40,52 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<void> 
   });
 }
 
-/** Waits before the next attempt: the backoff, or the server's Retry-After if that is longer. */
-export function pauseAfter(error: { readonly retryAfterMs: number }, failures: number, signal: AbortSignal) {
-  return pause(Math.max(error.retryAfterMs, backoff(failures)), signal);
+/**
+ * Waits before the next attempt: the backoff, or the server's Retry-After if that is longer. The backoff begins when the
+ * attempt began (`performance.now()`), so that one without an answer is repeated about as soon as one that is refused. A part
+ * is always left: a crowd whose requests time out together has to disperse.
+ */
+export function pauseAfter(
+  error: { readonly retryAfterMs: number },
+  failures: number,
+  startedMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const tookMs = performance.now() - startedMs;
+  const dispersalMs = (Math.random() * Math.min(MAX_BACKOFF_MS, tookMs)) / 4;
+  return pause(Math.max(error.retryAfterMs, backoff(failures) - tookMs, dispersalMs), signal);
 }
 
 /** Members of a browser's window that Node's global object lacks. */
 interface BrowserGlobal {
   readonly navigator?: { readonly onLine?: boolean };
-  addEventListener?(event: 'online', listener: () => void, options: { readonly signal: AbortSignal }): void;
+  addEventListener?(event: 'online' | 'offline', listener: () => void, options: { readonly signal: AbortSignal }): void;
 }
 
 const browser = globalThis as BrowserGlobal;
 
-/** Calls `act` each time the network returns, until the signal aborts. */
-export function onOnline(act: () => void, signal: AbortSignal): void {
-  browser.addEventListener?.('online', act, { signal });
+/** Calls `act` each time the network goes or returns, until the signal aborts. */
+export function onNetwork(change: 'online' | 'offline', act: () => void, signal: AbortSignal): void {
+  browser.addEventListener?.(change, act, { signal });
 }
+
+export const isOnline = (): boolean => browser.navigator?.onLine !== false;
 
 /** Aborts with its parent, and releases it then. */
 export function childOf(parent: AbortSignal): AbortController {
   const child = new AbortController();
   const abort = (): void => child.abort();
-  parent.addEventListener('abort', abort, { signal: child.signal });
+  parent.addEventListener('abort', abort);
+  // Not by the option `signal`, which React Native ignores.
+  child.signal.addEventListener('abort', () => parent.removeEventListener('abort', abort));
   if (parent.aborted) abort();
   return child;
 }
 
 /** Resolves when the browser is online, or the signal aborts. */
 export async function online(signal: AbortSignal): Promise<void> {
-  if (browser.navigator?.onLine !== false) return;
+  if (isOnline()) return;
   const waiting = childOf(signal);
-  onOnline(() => waiting.abort(), waiting.signal);
+  onNetwork('online', () => waiting.abort(), waiting.signal);
   await pause(MAX_TIMER_MS, waiting.signal);
 }

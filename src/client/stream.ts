@@ -11,11 +11,12 @@
  */
 import type { Reset } from '../contract/reset.ts';
 import { formatRoom, idsByField, kindOfField, type Room, type RoomKind } from '../contract/rooms.ts';
+import { askAgain, ONCE_MORE } from './ask-again.ts';
 import type { Meta, RoomIds, State, Reset as StreamReset, TransportName } from './events.ts';
 import { type Http, RoomcastError, requireList } from './http.ts';
 import { check, checkRooms } from './options.ts';
+import type { OwnState } from './own-state.ts';
 import { pause } from './retry.ts';
-import { readState } from './state.ts';
 
 export type Payload = Record<string, unknown>;
 
@@ -23,6 +24,8 @@ export interface StreamEvent {
   readonly event: string;
   readonly payload: Payload;
   readonly cursor: string;
+  /** The rooms that it went to; null: others than its payload's ids say. Absent: those of the ids, as far as is known. */
+  readonly rooms?: readonly Room[] | null | undefined;
 }
 
 /** How a connection writes into the stream, for one generation. */
@@ -31,6 +34,8 @@ export interface StreamWriter {
   readonly isCurrent: boolean;
   readonly rooms: readonly Room[];
   readonly cursor: string | null;
+  /** The newest record that it was the first to bring; `''` if there is none. */
+  readonly newest: string;
   write(event: StreamEvent, transport: TransportName): void;
   /** There is no other event up to this cursor. */
   advance(cursor: string): void;
@@ -42,10 +47,13 @@ export interface StreamOptions {
   readonly rooms: RoomIds<string>;
   /** A cursor, `start`, or null for now. */
   readonly after: string | null;
-  readonly refetch: boolean;
+  /** Reads the state routes after a reset; null leaves it to the application. */
+  readonly readState: ReadState | null;
+  /** Null if the application has no function that reads its own state. */
+  readonly ownState: Pick<OwnState, 'due' | 'lose' | 'read'> | null;
   readonly signal: AbortSignal;
   /** `before` is the cursor that is complete without this event. */
-  deliver(payload: Payload, meta: Meta, before: string | null): void;
+  deliver(payload: Payload, meta: Meta, before: string | null, rooms: StreamEvent['rooms']): void;
   /** A poll brought a signal. */
   takeSignal(event: string, payload: Payload): void;
   reset(reset: StreamReset): void;
@@ -57,14 +65,25 @@ export interface StreamOptions {
   failed(error: RoomcastError): void;
 }
 
+/** Null if no tenant room is joined. @throws {RoomcastError} */
+export type ReadState = (rooms: readonly Room[]) => Promise<{ readonly state: State; readonly cursor: string } | null>;
+
 export interface Stream {
   readonly cursor: string | null;
   readonly rooms: ReadonlyMap<Room, string>;
-  writer(): StreamWriter;
+  /** How far the connections came: the newest cursor that one of them brought, perhaps as a repeat. */
+  readonly reached: string;
+  /** For a connection, or for a page that is read beside the connections. */
+  writer(of?: 'connection' | 'page'): StreamWriter;
   /** Reads from the cursor to the end of the log, and at least to `upTo`. False if the writer is no longer current. */
   catchUp(writer: StreamWriter, upTo: string | null, signal: AbortSignal): Promise<boolean>;
-  /** Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more. */
-  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal): Promise<boolean>;
+  /**
+   * Reads one page, and waits up to `waitSeconds` for its first event. Returns whether there is more.
+   * @throws {RoomcastError} `timeout` if the answer takes `patienceMs` longer than that (default 10 s), …
+   */
+  readPage(writer: StreamWriter, waitSeconds: number, signal: AbortSignal, patienceMs?: number): Promise<boolean>;
+  /** Asks for the end of the log, unless there is a cursor to continue from. @throws {RoomcastError} */
+  takePosition(): Promise<void>;
   join(join: Join): Promise<string>;
   leave(room: Room): void;
   /** Ignores everything that arrives until the connections attach again. */
@@ -128,15 +147,20 @@ export function createStream(options: StreamOptions): Stream {
   const rooms = new Map<Room, string>(roomsOf(options.rooms).map((room) => [room, positionOf(options.after) ?? '']));
   let delivered = createMessageIds();
   let cursor = positionOf(options.after);
+  let reached = '';
   let generation = 0;
   /** Records in a page: fewer where a network is slow, or cuts long answers. */
   let limit = MAX_PAGE_RECORDS;
   /** While it reads the state, no page is requested that would be answered with the same reset. */
   let resetting: Promise<void> | null = null;
 
-  function writer(): StreamWriter {
+  function writer(of = 'connection'): StreamWriter {
     const isCurrent = watchGeneration();
     const writerRooms = [...rooms.keys()];
+    const reach = (to: string): void => {
+      if (of === 'connection' && to > reached) reached = to;
+    };
+    let newest = '';
     return {
       get isCurrent() {
         return isCurrent();
@@ -144,16 +168,24 @@ export function createStream(options: StreamOptions): Stream {
       get cursor() {
         return cursor;
       },
+      get newest() {
+        return newest;
+      },
       rooms: writerRooms,
       write(event, transport) {
-        if (!isCurrent() || (cursor !== null && event.cursor <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(event.cursor);
+        if (cursor !== null && event.cursor <= cursor) return;
+        newest = event.cursor;
         const before = cursor;
         cursor = event.cursor;
         deliver(event, transport, before, false);
         if (cursor === event.cursor) options.cursorMoved();
       },
       advance(to) {
-        if (!isCurrent() || (cursor !== null && to <= cursor)) return;
+        if (!isCurrent()) return;
+        reach(to);
+        if (cursor !== null && to <= cursor) return;
         // Without `after`, the rooms start at the first cursor that is known.
         if (cursor === null) for (const room of writerRooms) rooms.set(room, to);
         cursor = to;
@@ -176,24 +208,29 @@ export function createStream(options: StreamOptions): Stream {
   }
 
   function deliver(
-    { event, payload, cursor: at }: StreamEvent,
+    { event, payload, cursor: at, rooms: eventRooms }: StreamEvent,
     transport: TransportName,
     before: string | null,
     replay: boolean,
   ): void {
     // A room that is left and joined again replays messages that were delivered before.
     if (event === 'messages.new' && !delivered.add(payload) && !replay) return;
-    options.deliver(payload, { event, cursor: at, transport, replay }, before);
+    options.deliver(payload, { event, cursor: at, transport, replay }, before, eventRooms);
   }
 
   async function continueAfter(reset: Reset<string>): Promise<void> {
     generation++;
+    reached = '';
+    if (options.ownState !== null) {
+      continueFrom(reset.cursor);
+      return options.ownState.lose(reset);
+    }
     const isCurrent = watchGeneration();
     let state: State | null = null;
     let from = reset.cursor;
-    if (options.refetch) {
+    if (options.readState !== null) {
       try {
-        const read = await readState(http, [...rooms.keys()], signal);
+        const read = await options.readState([...rooms.keys()]);
         if (read !== null) ({ state, cursor: from } = read);
       } catch (cause) {
         const error = cause as RoomcastError;
@@ -204,8 +241,7 @@ export function createStream(options: StreamOptions): Stream {
       }
       if (!isCurrent()) return;
     }
-    cursor = from;
-    for (const room of rooms.keys()) rooms.set(room, from);
+    continueFrom(from);
     const messages = Object.values(state?.messages ?? {}).flat();
     delivered.limit = MAX_IDS + 2 * messages.length;
     for (const message of messages) delivered.add(message);
@@ -214,11 +250,24 @@ export function createStream(options: StreamOptions): Stream {
     change();
   }
 
+  function continueFrom(from: string): void {
+    cursor = from;
+    for (const room of rooms.keys()) rooms.set(room, from);
+  }
+
+  async function takePosition(): Promise<void> {
+    while (cursor === null && rooms.size > 0) {
+      const to = writer();
+      to.advance((await fetchPage(to.rooms, null, 0, signal)).cursor);
+    }
+  }
+
   async function fetchPage(
     pageRooms: readonly Room[],
     after: string | null,
     waitSeconds: number,
     until: AbortSignal,
+    patienceMs?: number,
   ): Promise<EventsPage> {
     const startedMs = performance.now();
     const query = {
@@ -227,9 +276,12 @@ export function createStream(options: StreamOptions): Stream {
       limit,
       ...(waitSeconds > 0 ? { wait: waitSeconds, signals: 'true' } : {}),
     };
-    const timeoutMs = TIMEOUT_MS + waitSeconds * 1000;
+    const timeoutMs = (patienceMs ?? TIMEOUT_MS) + waitSeconds * 1000;
+    const ask = (signalOf: AbortSignal) => http.json('events', { query, listens: true, signal: signalOf, timeoutMs });
     try {
-      const answer = await http.json('events', { query, listens: true, signal: until, timeoutMs });
+      // With a limit of its own, the caller asks again by itself.
+      const isPlain = waitSeconds === 0 && patienceMs === undefined;
+      const answer = await (isPlain ? askAgain(ask, until, ONCE_MORE) : ask(until));
       if (performance.now() - startedMs < QUICK_MS) limit = Math.min(MAX_PAGE_RECORDS, Math.ceil(1.25 * limit));
       const page = requireList<EventsPage>('events', answer);
       const isRecord = ({ id }: { readonly id: string | null }): boolean => id !== null;
@@ -241,12 +293,17 @@ export function createStream(options: StreamOptions): Stream {
     }
   }
 
-  async function readPage(to: StreamWriter, waitSeconds: number, until: AbortSignal): Promise<boolean> {
+  async function readPage(
+    to: StreamWriter,
+    waitSeconds: number,
+    until: AbortSignal,
+    patienceMs?: number,
+  ): Promise<boolean> {
     await resetting;
     if (!to.isCurrent) return false;
     try {
-      const page = await fetchPage(to.rooms, cursor, waitSeconds, until);
-      for (const { id, event, payload } of page.events) to.write({ event, payload, cursor: id }, 'poll');
+      const page = await fetchPage(to.rooms, cursor, waitSeconds, until, patienceMs);
+      for (const { id, ...record } of page.events) to.write({ ...record, cursor: id }, 'poll');
       to.advance(page.cursor);
       return page.hasMore;
     } catch (error) {
@@ -264,8 +321,12 @@ export function createStream(options: StreamOptions): Stream {
     return false;
   }
 
+  /** The state is read after a reset: no event is delivered. */
+  const isLost = (): boolean => typeof options.ownState?.due === 'object' && options.ownState.due !== null;
+
   /** Delivers one page of the rooms' history, up to the cursor: the connections bring what follows. */
   async function replay(join: Join): Promise<boolean> {
+    if (isLost()) throw interrupted();
     try {
       const page = await fetchPage(join.rooms, join.position, 0, signal);
       const end = cursor ?? '';
@@ -280,6 +341,7 @@ export function createStream(options: StreamOptions): Stream {
       return page.hasMore && page.cursor < end;
     } catch (error) {
       const reset = resetOf(error);
+      await options.ownState?.read(reset.reason, join.rooms);
       join.position = reset.cursor;
       for (const room of join.rooms) options.reset({ ...reset, room, state: null });
       return true;
@@ -309,7 +371,7 @@ export function createStream(options: StreamOptions): Stream {
       if (isFirst && joining.position > (cursor ?? '')) cursor = joining.position;
       while (isCurrent() && joining.position > (cursor ?? '')) await readPage(paused, 0, signal);
       while (isCurrent() && joining.position < (cursor ?? '')) await replay(joining);
-      if (!isCurrent()) throw new RoomcastError('unreachable', 'The stream was reset during the join.');
+      if (!isCurrent()) throw interrupted();
       for (const room of joining.rooms) rooms.set(room, positionOf(after) ?? from);
       return cursor ?? '';
     } finally {
@@ -327,9 +389,13 @@ export function createStream(options: StreamOptions): Stream {
       return cursor;
     },
     rooms,
+    get reached() {
+      return reached;
+    },
     writer,
     catchUp,
     readPage,
+    takePosition,
     join,
     leave(room) {
       if (!rooms.delete(room)) return;
@@ -364,6 +430,8 @@ function resetOf(error: unknown): Reset<string> {
   if (error instanceof RoomcastError && error.status === 410 && isReset(error.problem)) return error.problem;
   throw error;
 }
+
+const interrupted = (): RoomcastError => new RoomcastError('unreachable', 'The stream was reset during the join.');
 
 function isReset(problem: object): problem is Reset<string> {
   return typeof (problem as Reset<string>).cursor === 'string';

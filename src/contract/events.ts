@@ -6,6 +6,8 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
+import { instantKey } from './instants.ts';
+import { CANONICAL_EVENTS } from './names.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
@@ -24,7 +26,6 @@ export const TICKETS_UPDATED = 'tickets.updated';
 export const MESSAGES_NEW = 'messages.new';
 export const MESSAGES_UPDATED = 'messages.updated';
 export const MESSAGES_DELETED = 'messages.deleted';
-const CANONICAL: readonly string[] = [TICKETS_UPDATED, MESSAGES_NEW, MESSAGES_UPDATED, MESSAGES_DELETED];
 /** Names that operators could declare before they became canonical. A declared one stays a declared event (protocol §3). */
 const DECLARABLE_CANONICAL: readonly string[] = [MESSAGES_UPDATED, MESSAGES_DELETED];
 
@@ -181,7 +182,7 @@ const RESERVED = new Set([
   'error',
   'open',
   'message',
-  ...CANONICAL.filter((name) => !DECLARABLE_CANONICAL.includes(name)),
+  ...CANONICAL_EVENTS.filter((name) => !DECLARABLE_CANONICAL.includes(name)),
   ...Object.values(LEGACY_NAMES).flat(),
 ]);
 
@@ -237,7 +238,7 @@ export type CheckResult =
 
 /** Every event name that can be published: canonical and declared ones. */
 export const publishedNames = (extraEvents: readonly string[]): string[] => [
-  ...CANONICAL.filter((name) => !extraEvents.includes(name)),
+  ...CANONICAL_EVENTS.filter((name) => !extraEvents.includes(name)),
   ...extraEvents,
 ];
 
@@ -433,19 +434,3 @@ function messageFacts(event: string, payload: Payload): MessageFacts | null {
 
 /** The id of a message, which may be any text. */
 const textOf = (id: unknown): string | null => (isPresent(id) ? String(id) : null);
-
-/** 0001-01-01 is about 62 billion seconds before 1970: the sum is positive for every four-digit year. */
-const SECONDS_OFFSET = 70_000_000_000;
-
-/**
- * A key that sorts as a byte string in the order of instants, with the full precision of the text: seconds since 1970
- * (shifted to be positive, 12 digits), a dot, and the fraction without trailing zeros.
- * @throws {RangeError} if the text is not an ISO 8601 instant
- */
-export function instantKey(text: string): string {
-  const match = /^(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$/i.exec(text);
-  const milliseconds = match === null ? Number.NaN : Date.parse(`${match[1]}${match[3]}`);
-  if (Number.isNaN(milliseconds)) throw new RangeError(`not an ISO 8601 instant: ${text}`);
-  const seconds = (milliseconds / 1000 + SECONDS_OFFSET).toString().padStart(12, '0');
-  return `${seconds}.${(match?.[2] ?? '').replace(/0+$/, '')}`;
-}

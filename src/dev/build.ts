@@ -1,4 +1,4 @@
-/** `npm run build`: compiles src/ and copies Redis's scripts. Takes the folder to write; default dist. */
+/** `npm run build:server`: compiles src/ and copies Redis's scripts. Takes the folder to write; default dist. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

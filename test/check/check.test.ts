@@ -10,6 +10,7 @@ import { Server } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
 import { reportText } from '../../src/check/report.ts';
 import type { CheckResult, Greeting, Handshake, QuietPeriod, TickDelivery } from '../../src/check/result.ts';
+import { quietSecondsFor } from '../../src/check/run.ts';
 import { causeText, LANGUAGES, TEXTS, verdictText } from '../../src/check/texts.ts';
 import { verdictOf } from '../../src/check/verdict.ts';
 import type { Config } from '../../src/config.ts';
@@ -68,6 +69,13 @@ test('in jwt mode the stream ticks without a token, with the headers of /sse, an
   assert.doesNotMatch(text, /^id:/m, 'no cursor');
 });
 
+test('quiet connections are watched for longer than the longest quiet of any transport', () => {
+  assert.equal(quietSecondsFor({ heartbeatMs: 15_000, pingMs: 25_000 }), 28);
+  assert.equal(quietSecondsFor({ heartbeatMs: 100, pingMs: 5_000 }), 28, 'a long poll lasts 25 s');
+  assert.equal(quietSecondsFor({ heartbeatMs: 15_000, pingMs: 50_000 }), 53);
+  assert.equal(quietSecondsFor({ heartbeatMs: 600_000, pingMs: 25_000 }), 65);
+});
+
 test('a stream without heartbeats is silent between its ticks', async (t) => {
   const bridge = await start(t, { heartbeatMs: 50 });
   const text = await (await fetch(`${bridge.url}/check/stream?ticks=1&hold=1&heartbeats=false`)).text();
@@ -75,7 +83,7 @@ test('a stream without heartbeats is silent between its ticks', async (t) => {
 });
 
 test('the poll reveals the server’s clock and what a check needs, and no more', async (t) => {
-  const bridge = await start(t, { ...JWT, socketPath: '/live', heartbeatMs: 1234 });
+  const bridge = await start(t, { ...JWT, socketPath: '/live', heartbeatMs: 1234, pingMs: 5678 });
   const beforeMs = Date.now();
   const response = await fetch(`${bridge.url}/check/poll?wait=1`, { headers: { via: '1.1 secret-name' } });
   const { timeMs, node, ...facts } = (await response.json()) as { timeMs: number; node: string };
@@ -85,6 +93,7 @@ test('the poll reveals the server’s clock and what a check needs, and no more'
     roomcast: 'check',
     ready: true,
     heartbeatMs: 1234,
+    pingMs: 5678,
     socketPath: '/live',
     httpVersion: '1.1',
     proxyHeaders: ['via'],
@@ -364,6 +373,7 @@ const GREETING = {
   skewMs: 5,
   skewErrorMs: 5,
   heartbeatMs: 15_000,
+  pingMs: 25_000,
   socketPath: '/socket.io',
   isReady: true,
   httpVersion: '1.1',

@@ -1,4 +1,4 @@
-/** `roomcast/publisher`: each event reaches the log once and in order, or its `publish` rejects. */
+/** `@roomcast/client/publisher`: each event reaches the log once and in order, or its `publish` rejects. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

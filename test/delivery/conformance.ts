@@ -15,6 +15,7 @@ import { until } from '../support/until.ts';
 const LEGACY_OF: Record<string, string[]> = {
   'tickets.updated': ['ticket.updated', 'tickets.updated'],
   'messages.new': ['ticket.message', 'ticket.message.created', 'message:created', 'messages.new'],
+  'messages.updated': ['message:updated', 'messages.updated'],
 };
 
 const SECRET = 'a secret of thirty-two bytes or more';
@@ -46,6 +47,7 @@ export function deliveryConformance(store: string, options: () => Partial<Config
       };
       describe('to one client', () => deliveryCases(client.connect, bridgeWith({})));
       describe('beside a slow consumer', () => slowConsumerCase(client, bridgeWith({ maxBufferBytes: 262_144 })));
+      if (client.marks) describe('with marks', () => markCases(client, bridgeWith({ roomKinds: ['queue'] })));
       describe('to two tenants', () =>
         isolationCases(client.connect, bridgeWith({ authMode: 'jwt', jwtSecret: SECRET })));
     });
@@ -252,6 +254,73 @@ function deliveryCases(connect: Connect, bridgeOf: () => TestBridge): void {
     } finally {
       client.close();
       await proxy.close();
+    }
+  });
+}
+
+function markCases({ connect, transport }: ClientKind, bridgeOf: () => TestBridge): void {
+  test('a bridge.audience comes before each record, and only those, that the ids of its payload would lead elsewhere', async () => {
+    const bridge = bridgeOf();
+    const tenantId = freshTenant();
+    const tenant = `tenant:${tenantId}`;
+    const ids = { tenantId, ticketId: 7, agreementId: null, queueId: 5, userId: 'u' };
+    const named = messageNew(ids);
+    const routed = messageNew(ids);
+    const published: [name: string, isMarked: boolean][] = [];
+    const publish = async (isMarked: boolean, event: string, payload: object, beside = {}): Promise<string> => {
+      const { status, body } = await bridge.post({ event, payload, ...beside });
+      assert.equal(status, 201);
+      published.push([event, isMarked]);
+      return body.id;
+    };
+    const changed = (of: { readonly messageId: string }): object => ({
+      ...{ ...ids, messageId: of.messageId, messageUpdatedAt: '2024-06-01T13:00:00.000Z', message: {} },
+    });
+    const start = await publish(false, 'tickets.updated', ticketUpdated(ids));
+    published.length = 0;
+    const kinds = [{}, { audience: true }, { audience: true, legacy: false }];
+    const open = (after?: string): Promise<Client[]> =>
+      Promise.all(
+        kinds.map((kind) => connect(bridge.url, { tenantId: [tenantId] }, { ...kind, ...(after && { after }) })),
+      );
+    const clients = await open();
+    try {
+      await publish(true, 'messages.new', named, { rooms: [tenant, 'ticket:7'] });
+      await publish(false, 'messages.new', routed);
+      await publish(true, 'messages.updated', changed(named));
+      await publish(false, 'messages.updated', changed(routed));
+      await publish(false, 'messages.deleted', { ...changed(routed), message: undefined });
+      await publish(false, 'tickets.updated', ticketUpdated(ids), { rooms: ['queue:5', tenant, 'ticket:7'] });
+      await publish(true, 'tickets.updated', ticketUpdated(ids), { rooms: ['user:u', 'queue:5', tenant, 'ticket:7'] });
+      await publish(false, 'leads.updated', { tenantId, userId: 'u', queueId: '' });
+      await publish(true, 'leads.updated', { ticketId: 7 }, { tenantId });
+      await publish(true, 'leads.updated', { tenantId, userId: 'u' }, { rooms: [tenant, 'user:v'] });
+      clients.push(...(await open(start)));
+      const groupOf = (event: string, { legacy = true }: { legacy?: boolean }): string[] =>
+        legacy ? (LEGACY_OF[event] ?? [event]) : [event];
+      for (const [index, client] of clients.entries()) {
+        const kind: { audience?: boolean; legacy?: boolean } = kinds[index % kinds.length] ?? {};
+        const expected = published.flatMap(([event, isMarked]) => [
+          ...(isMarked && kind.audience ? ['bridge.audience'] : []),
+          ...groupOf(event, kind),
+        ]);
+        await until('all heard', () => client.heard.length >= expected.length);
+        assert.deepEqual(
+          client.heard.map(({ event }) => event),
+          expected,
+        );
+        const marks = client.heard.filter(({ event }) => event === 'bridge.audience');
+        assert.deepEqual(
+          [...new Set(marks.map(({ id, payload }) => `${id} ${payload}`))],
+          kind.audience ? ['null {}'] : [],
+        );
+      }
+      const delivered = `roomcast_deliveries_total{transport="${transport}",event=`;
+      assert.equal(await metric(bridge, `${delivered}"messages.new"}`), 2 * clients.length);
+      const page = await (await fetch(`${bridge.url}/metrics`)).text();
+      assert.ok(!page.includes('bridge.audience'), 'a mark is no event');
+    } finally {
+      for (const client of clients) client.close();
     }
   });
 }

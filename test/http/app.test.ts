@@ -147,6 +147,21 @@ test('BASE_PATH prefixes every route, and pages of allowed origins may read the 
     assert.equal(stream.headers.get('x-content-type-options'), 'nosniff');
     await stream.body?.cancel();
 
+    for (const [path, method] of [
+      ['/sse?tenantId=t', 'GET'],
+      ['/events?tenantId=t', 'GET'],
+      ['/pass', 'POST'],
+    ] as const) {
+      for (const [from, timed] of [
+        [origin, origin],
+        ['https://evil.example', null],
+      ] as const) {
+        const { headers, body } = await fetch(bridge.url + path, { method, headers: { origin: from } });
+        assert.equal(headers.get('timing-allow-origin'), timed, `${path} for ${from}`);
+        await body?.cancel();
+      }
+    }
+
     const outside = await fetch(new URL('/events?tenantId=t', bridge.url));
     assert.equal(outside.status, 404);
     assert.equal(outside.headers.get('x-content-type-options'), 'nosniff');

@@ -90,8 +90,8 @@ test('every event, signal, join and ack of a client is described', async () => {
   const extraEvents = ['leads.updated'];
   const signals = ['tickets.typing'];
   const bridge = await startBridge({ extraEvents, signals, roomKinds: ['queue'], basePath: '/rt' });
-  const socket = io(new URL(bridge.url).origin, { transports: ['websocket'] });
-  const stream = `${bridge.url}/sse?tenantId=tenant-1`;
+  const socket = io(new URL(bridge.url).origin, { transports: ['websocket'], auth: { audience: true } });
+  const stream = `${bridge.url}/sse?tenantId=tenant-1&audience=true`;
   const document = parse(await (await fetch(`${bridge.url}/asyncapi.yaml`)).text()) as AsyncApiDocument;
   const check = checkerOf(document);
   const sent = Object.entries(document.components.messages).filter(([key]) => key.startsWith('signal'));
@@ -177,7 +177,8 @@ test('every event, signal, join and ack of a client is described', async () => {
     const change = { ...messageNew(), messageUpdatedAt: '2024-06-01T12:00:01.000Z' };
     await bridge.publish('messages.updated', { ...change, messageStatus: 'read' });
     await bridge.publish('messages.deleted', change);
-    await bridge.publish('leads.updated', { tenantId: 'tenant-1', score: 7 });
+    const named = { rooms: ['tenant:tenant-1', 'user:ana'] };
+    await bridge.publish('leads.updated', { tenantId: 'tenant-1', score: 7 }, named);
     await until(
       'all clients received all events',
       () => received.filter((event) => event === 'leads.updated').length === 3,

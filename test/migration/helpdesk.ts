@@ -40,7 +40,7 @@ export async function startHelpDesk(
   writeFileSync(joinPath(directory, 'package.json'), '{ "type": "module" }');
   if (realtime !== null) {
     const publisher = pathToFileURL(resolve('src/client/publisher.ts')).href;
-    writeFileSync(joinPath(directory, 'realtime.js'), realtime.replaceAll('roomcast/publisher', publisher));
+    writeFileSync(joinPath(directory, 'realtime.js'), realtime.replaceAll('@roomcast/client/publisher', publisher));
   }
   const child: ChildProcess = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'server.js'], {
     cwd: directory,

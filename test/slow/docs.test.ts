@@ -1,6 +1,6 @@
 /**
  * The README and docs/ do not rot: every snippet in them is run against a real bridge, in a project that has installed
- * the package.
+ * the packages.
  *
  * Snippets in sh, js, python and html are run as they stand; only the address they name (localhost:4003,
  * bridge.example) is replaced by the test's own. A comment right before a snippet says what it needs:
@@ -114,10 +114,14 @@ before(async () => {
   const installed = join(directory, 'roomcast');
   mkdirSync(join(project, 'node_modules', '.bin'), { recursive: true });
   mkdirSync(installed);
+  const client = join(installed, 'client');
   await promisify(execFile)(process.execPath, ['src/dev/build.ts', join(installed, 'dist')]);
+  await promisify(execFile)(process.execPath, ['src/dev/build-client.ts', client]);
   copyFileSync('package.json', join(installed, 'package.json'));
   symlinkSync(resolve('node_modules'), join(installed, 'node_modules'));
   symlinkSync(installed, join(project, 'node_modules', 'roomcast'));
+  mkdirSync(join(project, 'node_modules', '@roomcast'));
+  symlinkSync(client, join(project, 'node_modules', '@roomcast', 'client'));
   for (const name of ['socket.io-client', 'eventsource', 'jose']) {
     symlinkSync(resolve('node_modules', name), join(project, 'node_modules', name));
   }

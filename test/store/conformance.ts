@@ -10,8 +10,9 @@ import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../../src/cont
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { formatCursor, isWellFormedCursor, parseCursor } from '../../src/contract/cursor.ts';
 import { BridgeError } from '../../src/contract/errors.ts';
-import { createEventCatalog, instantKey } from '../../src/contract/events.ts';
+import { createEventCatalog } from '../../src/contract/events.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
+import { instantKey } from '../../src/contract/instants.ts';
 import {
   type AppendEvent,
   type AppendedEvent,

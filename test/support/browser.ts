@@ -1,5 +1,5 @@
 /**
- * A real Chromium with a page of another origin than the bridge's, on which `roomcast/client` is loaded as a bundler
+ * A real Chromium with a page of another origin than the bridge's, on which `@roomcast/client` is loaded as a bundler
  * would ship it: socket.io-client in a chunk of its own, fetched when a websocket is tried.
  */
 import { createServer } from 'node:http';
@@ -45,9 +45,32 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-export async function startBrowser(): Promise<TestBrowser> {
+export interface PageOptions {
+  /** The page's module. */
+  readonly code: string;
+  /** The global that it sets when it is ready. */
+  readonly ready: string;
+  /** Packages in place of those that it imports. */
+  readonly alias?: Record<string, string>;
+}
+
+const LIBRARY: PageOptions = { code: PAGE, ready: 'connectHere' };
+
+/** Serves an empty page with this module on it; by default, the library. */
+export async function servePage({ code, alias = {} }: PageOptions = LIBRARY): Promise<{
+  readonly origin: string;
+  close(): Promise<void>;
+}> {
   const { outputFiles } = await build({
-    stdin: { contents: PAGE, resolveDir: process.cwd(), sourcefile: 'page.js' },
+    stdin: { contents: code, resolveDir: process.cwd(), sourcefile: 'page.jsx', loader: 'jsx' },
+    jsx: 'automatic',
+    alias,
+    define: {
+      'process.env.NODE_ENV': '"development"',
+      __VUE_OPTIONS_API__: 'true',
+      __VUE_PROD_DEVTOOLS__: 'false',
+      __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: 'false',
+    },
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -66,7 +89,17 @@ export async function startBrowser(): Promise<TestBrowser> {
     }
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+export async function startBrowser(options: PageOptions = LIBRARY): Promise<TestBrowser> {
+  const { origin, close } = await servePage(options);
   const launch = (proxy?: string): Promise<Browser> =>
     chromium.launch({
       executablePath: CHROMIUM as string,
@@ -85,13 +118,12 @@ export async function startBrowser(): Promise<TestBrowser> {
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.goto(origin);
-      await page.waitForFunction('window.connectHere !== undefined');
+      await page.waitForFunction(`window.${options.ready} !== undefined`);
       return { page, context };
     },
     async close() {
       for (const browser of browsers) await browser.close();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      await close();
     },
   };
 }

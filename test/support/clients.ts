@@ -37,6 +37,8 @@ export interface Client {
 export interface ConnectOptions {
   readonly after?: string;
   readonly legacy?: boolean;
+  /** Whether `bridge.audience` marks records that are not routed by their ids. Over `/events` nothing does. */
+  readonly audience?: boolean;
   readonly token?: string;
 }
 
@@ -54,6 +56,7 @@ export const EVENT_NAMES = [
   'message:created',
   'message:updated',
   'leads.updated',
+  'bridge.audience',
 ];
 
 const CANONICAL = new Set(['tickets.updated', 'messages.new', 'messages.updated', 'messages.deleted', 'leads.updated']);
@@ -82,6 +85,7 @@ export function connectSocket(transport: 'websocket' | 'polling') {
       reconnectionDelayMax: 100,
       auth: {
         ...(options.legacy === false ? { legacy: false } : {}),
+        ...(options.audience ? { audience: true } : {}),
         ...(options.token === undefined ? {} : { token: options.token }),
       },
     });
@@ -218,6 +222,7 @@ function connectByLibrary(...transports: LibraryTransport[]): Connect {
     });
     for (const event of EVENT_NAMES) {
       if (!legacy && !CANONICAL.has(event)) continue;
+      if (event.startsWith('bridge.')) continue;
       live.on(event, (payload, { cursor, replay }) => {
         heard.push({ event, payload: JSON.stringify(payload), id: CANONICAL.has(event) ? cursor : null, replay });
       });
@@ -239,12 +244,14 @@ export interface ClientKind {
   readonly connect: Connect;
   /** As the bridge's metrics name it. */
   readonly transport: TransportName;
+  /** Whether it passes on `audience`. */
+  readonly marks?: true;
 }
 
 export const CLIENTS: Readonly<Record<string, ClientKind>> = {
-  websocket: { connect: connectSocket('websocket'), transport: 'websocket' },
-  polling: { connect: connectSocket('polling'), transport: 'polling' },
-  sse: { connect: connectSse, transport: 'sse' },
+  websocket: { connect: connectSocket('websocket'), transport: 'websocket', marks: true },
+  polling: { connect: connectSocket('polling'), transport: 'polling', marks: true },
+  sse: { connect: connectSse, transport: 'sse', marks: true },
   longpoll: { connect: connectLongPoll, transport: 'longpoll' },
   'the client library': { connect: connectByLibrary('websocket', 'sse', 'poll'), transport: 'websocket' },
   'the client library (sse)': { connect: connectByLibrary('sse', 'poll'), transport: 'sse' },

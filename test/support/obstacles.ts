@@ -8,6 +8,8 @@ import { gzipSync } from 'node:zlib';
 import { until } from './until.ts';
 
 export interface Habits {
+  /** `bad-gateway`, `unavailable`: 502; 503 with a Retry-After of an hour. `hang`: takes what is asked, and never answers. */
+  bridge: 'up' | 'bad-gateway' | 'unavailable' | 'hang';
   /** `swallow`: the handshake passes, what the server sends after it does not. */
   upgrade: 'pass' | 'refuse' | 'swallow';
   /** `hold`: nothing more of the answer passes before it has ended. `compress`: the same, and then compressed. */
@@ -34,6 +36,7 @@ export interface Obstacle {
 
 export async function startObstacle(targetUrl: string, initial: Partial<Habits> = {}): Promise<Obstacle> {
   const habits: Habits = {
+    bridge: 'up',
     upgrade: 'pass',
     sse: 'pass',
     polls: 'pass',
@@ -47,6 +50,12 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
 
   function relay(incoming: IncomingMessage, outgoing: ServerResponse): void {
     seen.push(`${incoming.method} ${incoming.url}`);
+    if (habits.bridge === 'hang') return;
+    if (habits.bridge !== 'up') {
+      const status = habits.bridge === 'unavailable' ? 503 : 502;
+      outgoing.writeHead(status, status === 503 ? { 'retry-after': '3600' } : {}).end();
+      return;
+    }
     const isSse = /^\/(sse|check\/stream)\b/.test(incoming.url ?? '');
     const isPoll = incoming.method === 'GET' && incoming.url?.startsWith('/events') === true;
     if ((isSse && habits.sse === 'refuse') || (isPoll && habits.polls === 'refuse')) {
@@ -96,7 +105,8 @@ export async function startObstacle(targetUrl: string, initial: Partial<Habits> 
   });
   server.on('upgrade', (incoming, client: Socket, head) => {
     seen.push(`UPGRADE ${incoming.url}`);
-    if (habits.upgrade === 'refuse') {
+    if (habits.bridge === 'hang') return;
+    if (habits.upgrade === 'refuse' || habits.bridge !== 'up') {
       client.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
       return;
     }

@@ -5,8 +5,31 @@ import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { Server as EngineServer, type Socket as EngineSocket } from 'engine.io';
 import { io } from 'socket.io-client';
-import { createHeartbeats } from '../../src/transports/socketio/heartbeats.ts';
+import { createHeartbeats, heartbeatTimes } from '../../src/transports/socketio/heartbeats.ts';
+import { startBridge } from '../support/bridge.ts';
 import { until } from '../support/until.ts';
+import { openWebSocket } from '../support/wires.ts';
+
+test('the time-out of a ping follows PING_MS within limits', () => {
+  for (const [pingInterval, pingTimeout] of [
+    [25_000, 20_000],
+    [1_000, 5_000],
+    [10_000, 8_000],
+    [60_000, 20_000],
+  ] as const) {
+    assert.deepEqual(heartbeatTimes(pingInterval), { pingInterval, pingTimeout });
+  }
+});
+
+test('a bridge announces its PING_MS and pings by it', async (context) => {
+  const bridge = await startBridge({ pingMs: 1_000 });
+  context.after(() => bridge.close());
+  const wire = await openWebSocket(bridge.url);
+  context.after(() => wire.close());
+  await until('pinged twice', () => wire.frames.filter((frame) => frame === '2').length === 2, 15_000);
+  const { pingInterval, pingTimeout } = JSON.parse((wire.frames[0] as string).slice(1)) as Record<string, number>;
+  assert.deepEqual([pingInterval, pingTimeout], [1_000, 5_000]);
+});
 
 const TIMES = { pingInterval: 60, pingTimeout: 120 };
 

@@ -166,17 +166,23 @@ for (const transport of ['websocket', 'polling'] as const) {
         assert.deepEqual(ids(client), shared);
       }));
 
-    test('cursor=false gets payloads alone', async () => {
+    test('cursor=false gets payloads alone, with audience=true marks too', async () => {
       const tenantId = freshTenant();
-      const socket = io(bridge.url, { transports: [transport], forceNew: true, query: { cursor: 'false' } });
+      const query = { cursor: 'false', audience: 'true' };
+      const socket = io(bridge.url, { transports: [transport], forceNew: true, query });
       try {
         const calls: unknown[][] = [];
         socket.onAny((...args: unknown[]) => calls.push(args));
         await new Promise<void>((resolve) => socket.once('connect', resolve));
         await socket.emitWithAck('join-tenant', tenantId);
         const payload = ticketUpdated({ tenantId });
-        await bridge.publish('tickets.updated', payload);
-        await until('heard', () => calls.length >= 2);
+        await bridge.publish('tickets.updated', payload, { rooms: [`tenant:${tenantId}`] });
+        await until('heard', () => calls.length >= 3);
+        assert.deepEqual(calls[0], ['bridge.audience', {}]);
+        assert.deepEqual(
+          calls.slice(1).map(([event]) => event),
+          ['ticket.updated', 'tickets.updated'],
+        );
         assert.deepEqual(calls.at(-1), ['tickets.updated', payload]);
         assert.ok(!calls.some(([event]) => event === 'bridge.cursor'));
       } finally {
@@ -231,6 +237,25 @@ for (const transport of ['websocket', 'polling'] as const) {
           assert.deepEqual(client.recoveries, [false, true]);
           assert.deepEqual(ids(client), published);
         }, proxy.url));
+
+      test('a client with audience=true gets marks in a recovery too', async () => {
+        const tenantId = freshTenant();
+        const client = await connect(proxy.url, { tenantId: [tenantId] }, { audience: true, legacy: false });
+        try {
+          proxy.refuse();
+          await until('cut off', () => client.socket.disconnected);
+          const rooms = [`tenant:${tenantId}`];
+          await bridge.publish('tickets.updated', ticketUpdated({ tenantId }), { rooms });
+          await bridge.publish('tickets.updated', ticketUpdated({ tenantId }));
+          proxy.restore();
+          await until('all heard', () => ids(client).length >= 2);
+          assert.deepEqual(client.recoveries, [false, true]);
+          const names = client.heard.map(({ event }) => event);
+          assert.deepEqual(names, ['bridge.audience', 'tickets.updated', 'tickets.updated']);
+        } finally {
+          client.close();
+        }
+      });
 
       test('a room that was left is not heard after a recovery', () =>
         withClient(async (client) => {

@@ -423,6 +423,30 @@ test('events keeps names: where only legacy ones are kept, a bridge.cursor follo
   mixed.close();
 });
 
+test('audience=true with events marks only what the filter shows', LIMIT, async () => {
+  const tenantId = freshTenant();
+  const rooms = [`tenant:${tenantId}`];
+  await bridge.publish('tickets.updated', ticketUpdated({ tenantId }), { rooms });
+  const { id } = await bridge.publish('messages.new', messageNew({ tenantId }), { rooms });
+  const query = `tenantId=${tenantId}&after=start&events=message:created`;
+  for (const [path, marks] of [
+    [`/sse?${query}&audience=true`, [['bridge.audience', null, '{}']]],
+    [`/sse?${query}&audience=false`, []],
+  ] as const) {
+    const stream = await open(bridge.url, path);
+    await until('heard', () => stream.blocks.at(-1)?.id === id);
+    assert.deepEqual(
+      stream.blocks
+        .slice(1, -1)
+        .map(({ event, id, data }) => (event === 'bridge.audience' ? [event, id, data] : [event])),
+      [...marks, ['message:created']],
+    );
+    stream.close();
+  }
+  assert.equal((await fetch(`${bridge.url}/sse?tenantId=t&audience=1`)).status, 400);
+  assert.equal((await fetch(`${bridge.url}/events?tenantId=t&audience=true`)).status, 400);
+});
+
 test('a record filtered out whole moves the cursor by the next heartbeat, in a replay too', LIMIT, async () => {
   const tenantId = freshTenant();
   const stream = await open(quick.url, `/sse?tenantId=${tenantId}&events=tickets.updated`);

@@ -1,6 +1,6 @@
-// An inbox on roomcast/client: read the state, continue from its cursor, and change one entry per event.
+// An inbox on @roomcast/client: read the state, continue from its cursor, and change one entry per event.
 // Copy this file and those beside it; demo/ holds what is there for the show only.
-import { connect } from 'roomcast/client';
+import { connect } from '@roomcast/client';
 import './page.css';
 import { createConversation } from './conversation.js';
 import { startPanel } from './demo/panel.js'; // for the show

@@ -16,7 +16,7 @@ import {
   publishedNames,
   TICKETS_UPDATED,
 } from '../../contract/events.ts';
-import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
 import { SIGNAL } from '../../contract/signals.ts';
 import { sseQuery } from '../../transports/sse/endpoint.ts';
@@ -215,6 +215,11 @@ const CONNECT_OPTIONS = object(
       default: true,
       description: 'With false, handlers get only the payload: no cursors, no `bridge.cursor`, no recovery.',
     },
+    audience: {
+      type: 'boolean',
+      default: false,
+      description: "Whether a `bridge.audience` precedes each event whose rooms are not those of its payload's ids.",
+    },
   },
   [],
 );
@@ -283,6 +288,12 @@ const BRIDGE_MESSAGES: Record<string, Message> = {
     headers: ref('EventHeaders'),
     payload: ref('Reset'),
     examples: [{ payload: { reason: 'expired', after: CURSOR, oldest: CURSOR, cursor: CURSOR } }],
+  },
+  bridgeAudience: {
+    name: BRIDGE_AUDIENCE,
+    title: "The next event has other rooms than those of its payload's ids; only for clients that ask with `audience`",
+    payload: { type: 'object', maxProperties: 0 },
+    examples: [{ payload: {} }],
   },
   bridgeError: {
     name: BRIDGE_ERROR,

@@ -580,6 +580,7 @@ const CHECK_FACTS = {
   timeMs: 1717243200000,
   ready: true,
   heartbeatMs: 15000,
+  pingMs: 25000,
   socketPath: '/socket.io',
   httpVersion: '1.1',
   proxyHeaders: ['via'],
@@ -591,8 +592,8 @@ const checkPoll: Operation = {
   summary: 'Wait, then get the server’s clock, for the connection check',
   description:
     'To an intermediary, this looks like a long poll. The response also has the facts that a check needs: whether the log ' +
-    'accepts events, the Socket.IO path, the heartbeat interval in milliseconds, the HTTP version of your request as it ' +
-    'arrived, the names of the headers that proxies added, and a random name of the node. With `id`, `websocket` says how ' +
+    'accepts events, the Socket.IO path, the intervals of heartbeats and of Engine.IO’s pings in milliseconds, the HTTP ' +
+    'version of your request as it arrived, the names of the headers that proxies added, and a random name of the node. With `id`, `websocket` says how ' +
     'the websocket handshake with that `check` in its query arrived; it is null if none did. You need no token.',
   security: [{}],
   parameters: parametersOf(CHECK_POLL_QUERY),

@@ -116,6 +116,7 @@ export function createCheckRoutes({ config, metrics, gate, arrivals, ready }: Ch
       timeMs: Date.now(),
       ready: ready(),
       heartbeatMs: config.heartbeatMs,
+      pingMs: config.pingMs,
       socketPath: config.socketPath,
       httpVersion: incoming.httpVersion,
       proxyHeaders: PROXY_HEADERS.filter((name) => incoming.headers[name] !== undefined),

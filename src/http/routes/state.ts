@@ -23,7 +23,7 @@ import type { Revoked } from '../../auth/revocations.ts';
 import type { Config } from '../../config.ts';
 import { createHears, type Hearing } from '../../contract/audiences.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import { instantKey } from '../../contract/events.ts';
+import { instantKey } from '../../contract/instants.ts';
 import { formatRoom, ID_RULE, ID_SCHEMA, isRoomId } from '../../contract/rooms.ts';
 import type { Secrets, StatePage, TicketState } from '../../store/store.ts';
 import type { Gate } from '../../transports/gate.ts';

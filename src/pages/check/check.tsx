@@ -27,7 +27,7 @@ import { LANGUAGE_NAMES, LANGUAGE_TAGS, type Language, language as pageLanguage 
 import { browserNetwork } from './network.ts';
 
 const MARKS: Readonly<Record<Level, string>> = { good: '✓', fair: '!', bad: '✕' };
-/** The row of the transport that `roomcast/client` would use. */
+/** The row of the transport that `@roomcast/client` would use. */
 const ROW_OF_CLIENT_TRANSPORT = { websocket: 'websocket', sse: 'sse', poll: 'longpoll' } as const;
 const PROGRESS_MS = 250;
 

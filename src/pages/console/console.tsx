@@ -1,6 +1,6 @@
 /**
  * `/console`: why a user sees nothing, and what the bridge does right now, for the people who support and run it. It is a
- * client of the bridge like any other: it reads the bridge's routes, receives events through `roomcast/client`, and loads
+ * client of the bridge like any other: it reads the bridge's routes, receives events through `@roomcast/client`, and loads
  * nothing from any other origin.
  */
 import { render } from 'preact';

@@ -1,5 +1,5 @@
 /**
- * The live tail: the events of some rooms, received through `roomcast/client` as any application receives them.
+ * The live tail: the events of some rooms, received through `@roomcast/client` as any application receives them.
  *
  * A room starts with its newest events from the log and continues from their cursor without a gap. The tail keeps a
  * bounded number and size of events, each as JSON text, which is parsed only when the operator opens the event.

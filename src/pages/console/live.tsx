@@ -329,7 +329,7 @@ function EventRow({ tailEvent, isSelected, position, size }: EventRowProps) {
   );
 }
 
-/** The names of `roomcast/client` and those of the bridge. */
+/** The names of `@roomcast/client` and those of the bridge. */
 const transportLabel = (name: string): string =>
   TRANSPORT_LABELS[(name === 'poll' ? 'longpoll' : name) as keyof typeof TRANSPORT_LABELS] ?? name;
 

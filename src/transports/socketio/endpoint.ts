@@ -18,7 +18,7 @@ import type { Revoked } from '../../auth/revocations.ts';
 import { createPacer } from '../../bus/pacer.ts';
 import { signalsPerTurn } from '../../bus/signals.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import { type Aliases, aliasesOf, NO_ALIASES } from '../../contract/events.ts';
+import { aliasesOf, NO_ALIASES } from '../../contract/events.ts';
 import { createView } from '../../contract/frames.ts';
 import type { TransportName } from '../../contract/names.ts';
 import { allKinds } from '../../contract/rooms.ts';
@@ -30,8 +30,8 @@ import { createSignalCounter } from '../signals.ts';
 import { type Admission, Channel, type ChannelDeps, maxSilent } from './channel.ts';
 import { CHECK_NAMESPACE, openCheckNamespace } from './check.ts';
 import { Connection, type ConnectionDeps, type ConnectionOptions, requestsFor } from './connection.ts';
-import { createEncoder } from './encoder.ts';
-import { createHeartbeats } from './heartbeats.ts';
+import { createEncoder, type Encoder } from './encoder.ts';
+import { createHeartbeats, heartbeatTimes } from './heartbeats.ts';
 import {
   EngineRequest,
   forgetHandshake,
@@ -53,7 +53,6 @@ const REVISION = '4';
 /** What a signal costs, about. */
 const SIGNAL_MS = 0.1;
 const TICK_MS = 1_000;
-const HEARTBEAT_TIMES = { pingInterval: 25_000, pingTimeout: 20_000 };
 
 export interface SocketIoDeps
   extends RecoveryDeps,
@@ -110,8 +109,9 @@ export function createSocketIo(deps: SocketIoDeps) {
 
   const listedOrigin = (origin: string | undefined, found: (error: null, isListed: boolean) => void): void =>
     found(null, origins.isListed(origin));
+  const times = heartbeatTimes(config.pingMs);
   const engine = new EngineServer({
-    ...HEARTBEAT_TIMES,
+    ...times,
     maxHttpBufferSize: MAX_MESSAGE_BYTES,
     httpCompression: false,
     ...(origins.listsAny ? { cors: { origin: listedOrigin, credentials: true } } : {}),
@@ -123,11 +123,17 @@ export function createSocketIo(deps: SocketIoDeps) {
   });
   io.bind(engine);
   openCheckNamespace(io, deps.checkGate);
-  const encodersOf = (aliases: Aliases) => ({
-    true: createEncoder(createView(aliases, null), true, metrics),
-    false: createEncoder(createView(aliases, null), false, metrics),
-  });
-  const encoders = { true: encodersOf(aliasesOf(config)), false: encodersOf(NO_ALIASES) };
+  const encoders = new Map<string, Encoder>();
+  /** Clients with the same options share one. */
+  function encoderFor(socket: Socket): Encoder {
+    const aliases = optionOf(socket, 'legacy', true) ? aliasesOf(config) : NO_ALIASES;
+    const view = createView(aliases, null, optionOf(socket, 'audience', false) ? allKinds(config.roomKinds) : null);
+    const cursors = optionOf(socket, 'cursor', true);
+    const key = `${view.key} ${cursors}`;
+    const encoder = encoders.get(key) ?? createEncoder(view, cursors, metrics);
+    encoders.set(key, encoder);
+    return encoder;
+  }
 
   const channelOf = ({ conn }: Socket): Channel | undefined => channels.get(idOf(conn));
   for (const namespace of [io, io.of(CHECK_NAMESPACE)]) {
@@ -172,7 +178,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     const connection = new Connection(socket, connectionDeps, {
       ...(socket.data as SocketData),
       outbox: channel.outbox,
-      encoder: encoders[`${optionOf(socket, 'legacy')}`][`${optionOf(socket, 'cursor')}`],
+      encoder: encoderFor(socket),
     });
     const { pid } = connection;
     connections.get(pid)?.terminate();
@@ -189,7 +195,7 @@ export function createSocketIo(deps: SocketIoDeps) {
     forgetHandshake(socket);
   });
 
-  const heartbeats = createHeartbeats(HEARTBEAT_TIMES);
+  const heartbeats = createHeartbeats(times);
   engine.on('connection', (connection: EngineSocket) => {
     heartbeats.add(connection);
     const admission = admissions.get(connection.request) as Admission;
@@ -369,8 +375,8 @@ function turnAway({ conn }: Socket, next: (error: Error) => void): void {
   next(new Error('The connection was closed.'));
 }
 
-/** An option in `auth` or in the query. It is on unless it is `false`. */
-function optionOf({ handshake: { auth, query } }: Socket, name: string): boolean {
+/** An option in `auth` or in the query. A value that is neither `true` nor `false` changes nothing. */
+function optionOf({ handshake: { auth, query } }: Socket, name: string, fallback: boolean): boolean {
   const value: unknown = (auth as Record<string, unknown>)[name] ?? query[name];
-  return value !== false && value !== 'false';
+  return value === !fallback || value === String(!fallback) ? !fallback : fallback;
 }

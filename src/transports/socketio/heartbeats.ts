@@ -12,7 +12,16 @@ import { sendPing, terminate } from './outbox.ts';
 /** Milliseconds from a pong to the next ping, and from a ping to its pong. The handshake announces both to clients. */
 export type HeartbeatTimes = Readonly<Record<'pingInterval' | 'pingTimeout', number>>;
 
-/** Both a ping and a timeout can be a tick late. Pinging earlier keeps the sum within the announced times. */
+/** Shorter than the ping, so that a lower `PING_MS` finds dead connections sooner, but never less than a slow network needs. */
+const PING_TIMEOUT = { share: 0.8, leastMs: 5_000, mostMs: 20_000 };
+
+/** The times for a `PING_MS`. By default 25 s and 20 s, as Engine.IO has them. */
+export function heartbeatTimes(pingMs: number): HeartbeatTimes {
+  const { share, leastMs, mostMs } = PING_TIMEOUT;
+  return { pingInterval: pingMs, pingTimeout: Math.min(mostMs, Math.max(leastMs, Math.round(share * pingMs))) };
+}
+
+/** Both a ping and a timeout can be a tick late. Pinging earlier keeps the sum within the announced times, if the ping is 4 s or more. */
 const EARLY_MS = 2_000;
 
 class Heartbeat {

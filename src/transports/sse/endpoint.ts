@@ -76,6 +76,10 @@ export const sseQuery = (published: readonly string[], roomKinds: readonly RoomK
   ...roomQuery(roomKinds),
   events: eventsFilter(published),
   legacy: flag(true, 'Whether the legacy aliases precede each canonical event.'),
+  audience: flag(
+    false,
+    "Whether a `bridge.audience` precedes each event whose rooms are not those of its payload's ids.",
+  ),
   after: cursor('Where to resume: a cursor, `start` or `now`. `Last-Event-ID` takes precedence.'),
   lastEventId: cursorAlias(LAST_EVENT_ID),
   'Last-Event-ID': cursorAlias(LAST_EVENT_ID),

@@ -10,7 +10,7 @@ export async function bundlePage(bridgeUrl: string): Promise<ReadonlyMap<string,
     entryPoints: [path('../page.js')],
     define: { BRIDGE_URL: JSON.stringify(bridgeUrl) },
     // In your application it is the package. Here it is its source, so that there is nothing to build.
-    alias: { 'roomcast/client': path('../../../../src/client/client.ts') },
+    alias: { '@roomcast/client': path('../../../../src/client/client.ts') },
     bundle: true,
     splitting: true,
     format: 'esm',

@@ -1,6 +1,6 @@
 /**
  * What went wrong, for readers of Portuguese: the bridge's own words, which stand beside it, are English. By the code of
- * the error (protocol §10, and those of `roomcast/client`).
+ * the error (protocol §10, and those of `@roomcast/client`).
  */
 import { language } from '../../language.ts';
 

@@ -223,7 +223,7 @@ export const findTexts = defineTexts(
     },
     hints: {
       sseHeld: (_: HintOf<'sseHeld'>) =>
-        'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back. An application with roomcast/client uses SSE only where WebSockets are blocked. The connection check shows both.',
+        'The bridge has written everything to an SSE stream. If nothing arrives, a proxy or virus scanner on the way holds the stream back. An application with @roomcast/client uses SSE only where WebSockets are blocked. The connection check shows both.',
       ownTenantToo: ({ last, room }: HintOf<'ownTenantToo'>) =>
         `Its own tenant has a ${room}, too, which it hears: the newest event there was accepted ${ago(last.at)}. Is it the right one?`,
       lastWent: ({ last, room }: HintOf<'lastWent'>) =>
@@ -441,7 +441,7 @@ export const findTexts = defineTexts(
     },
     hints: {
       sseHeld: () =>
-        'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream. Um aplicativo com roomcast/client só usa SSE onde WebSockets são bloqueados. O teste de conexão mostra os dois casos.',
+        'O servidor já escreveu tudo em um stream SSE. Se nada chega, um proxy ou antivírus no caminho segura o stream. Um aplicativo com @roomcast/client só usa SSE onde WebSockets são bloqueados. O teste de conexão mostra os dois casos.',
       ownTenantToo: ({ last, room }) =>
         `O próprio tenant também tem ${room}, que a pessoa ouve: o evento mais recente ali foi aceito ${ago(last.at)}. É a sala certa?`,
       lastWent: ({ last, room }) =>

@@ -5,11 +5,11 @@
  * The signals of one event and room leave one after the other, so that none overtakes its end. While one is on its way, the
  * newest of the others waits, and those before it are dropped.
  */
-import type { Room } from '../contract/rooms.ts';
-import type { Id } from './events.ts';
-import { closedError, type Http, type RoomcastError, refusalOf } from './http.ts';
-import { backoff, childOf, MAX_TIMER_MS, online, pause } from './retry.ts';
-import { dropOldest, type Payload } from './stream.ts';
+import type { Room } from '../../contract/rooms.ts';
+import type { Id } from '../events.ts';
+import { closedError, type Http, type RoomcastError, refusalOf } from '../http.ts';
+import { backoff, childOf, MAX_TIMER_MS, online, pause } from '../retry.ts';
+import { dropOldest, type Payload } from '../stream.ts';
 
 /** As it goes over the wire. */
 export interface SignalBody {

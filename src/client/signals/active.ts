@@ -5,10 +5,10 @@
  *
  * A signal has no cursor, so nothing here touches the stream of events.
  */
-import { idsByField, type Room } from '../contract/rooms.ts';
-import type { TransportName } from './events.ts';
-import { type Http, requireList } from './http.ts';
-import { dropOldest, type Payload } from './stream.ts';
+import { idsByField, type Room } from '../../contract/rooms.ts';
+import type { TransportName } from '../events.ts';
+import { type Http, requireList } from '../http.ts';
+import { dropOldest, type Payload } from '../stream.ts';
 
 interface Sender {
   readonly room: Room;
@@ -46,6 +46,8 @@ export interface ActiveSignals {
   take(event: string, received: ReceivedSignal, transport: TransportName): void;
   /** Reads the list of the bridge. If there is no answer, what is known stays. */
   refresh(): Promise<void>;
+  /** In these rooms, nothing else is active. */
+  adopt(asked: ReadonlySet<Room>, listed: readonly SignalState[]): void;
   /** Of one room, or of all. */
   list(room?: Room): SignalState[];
   /** The room was left. */
@@ -89,6 +91,17 @@ export function createActiveSignals(options: ActiveSignalsOptions): ActiveSignal
       timer = setTimeout(drop, Math.max(0, firstEndMs - Date.now()), (one: SignalState) => !isActive(one));
   }
 
+  /** What is in `newer` stays as it is. */
+  function adopt(
+    asked: ReadonlySet<Room>,
+    listed: readonly SignalState[],
+    newer: ReadonlySet<string> = new Set(),
+  ): void {
+    const keys = new Set(listed.map(keyOf));
+    drop(({ room }, key) => asked.has(room) && !keys.has(key) && !newer.has(key));
+    for (const one of listed) if (isOfOthers(one) && isActive(one) && !newer.has(keyOf(one))) put(one);
+  }
+
   const isOfOthers = ({ room, sender }: Sender): boolean => rooms.has(room) && !options.isOwn(sender);
 
   signal.addEventListener('abort', () => drop(() => true));
@@ -119,13 +132,13 @@ export function createActiveSignals(options: ActiveSignalsOptions): ActiveSignal
         return; // without the list, each signal still ends on time
       }
       if (arrived !== since || signal.aborted) return;
-      const keys = new Set(listed.map(keyOf));
-      drop(({ room }, key) => asked.has(room) && !keys.has(key) && !since.has(key));
-      for (const one of listed) {
-        const next = { ...one, expiresAt: new Date(Date.parse(one.expiresAt) + http.clockAheadMs) };
-        if (isOfOthers(next) && isActive(next) && !since.has(keyOf(next))) put(next);
-      }
+      const here = ({ expiresAt, ...one }: ListedSignal): SignalState => ({
+        ...one,
+        expiresAt: new Date(Date.parse(expiresAt) + http.clockAheadMs),
+      });
+      adopt(asked, listed.map(here), since);
     },
+    adopt: (asked, listed) => adopt(asked, listed),
     list: (room) => [...active.values()].filter((one) => isActive(one) && (room === undefined || one.room === room)),
     forget: (left) => drop(({ room }) => room === left),
   };

@@ -7,15 +7,15 @@
  */
 
 import type { Socket } from 'socket.io-client';
-import { BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../contract/names.ts';
-import type { Reset } from '../contract/reset.ts';
-import type { Room } from '../contract/rooms.ts';
-import type { ReceivedSignal } from './active-signals.ts';
+import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
+import type { Reset } from '../../contract/reset.ts';
+import type { Room } from '../../contract/rooms.ts';
+import { RoomcastError, refusalOf } from '../http.ts';
+import { pause } from '../retry.ts';
+import type { ReceivedSignal } from '../signals/active.ts';
+import type { SignalBody, SignalSocket } from '../signals/sender.ts';
+import type { Payload, StreamEvent } from '../stream.ts';
 import type { ConnectionEnd, OpenConnection } from './connection.ts';
-import { RoomcastError, refusalOf } from './http.ts';
-import { pause } from './retry.ts';
-import type { SignalBody, SignalSocket } from './signal-sender.ts';
-import type { Payload, StreamEvent } from './stream.ts';
 
 /** The delay before the client repeats joins that the server refused with `rate_limited`. */
 const RATE_LIMITED_MS = 1_000;
@@ -39,7 +39,7 @@ interface ConnectError extends Error {
 }
 
 export const openWebsocket: OpenConnection = (options, events) => {
-  const { http, stream, signals, sender, heartbeatMs, patienceMs, socketPath } = options;
+  const { http, stream, signals, sender, heartbeatMs, patienceMs, socketPath, marks } = options;
   const aborter = new AbortController();
   const { signal } = aborter;
   const joined = new Set<Room>();
@@ -50,6 +50,8 @@ export const openWebsocket: OpenConnection = (options, events) => {
   let writer = stream.writer();
   let socket: Socket | null = null;
   let lastAttach: Promise<void> = Promise.resolve();
+  /** Whether the next event went to other rooms than its payload's ids say. */
+  let isMarked = false;
   let heartbeat: ReturnType<typeof setInterval> | undefined;
   const signalSocket: SignalSocket = {
     get sender() {
@@ -82,7 +84,7 @@ export const openWebsocket: OpenConnection = (options, events) => {
         reconnection: false,
         timeout: patienceMs,
         withCredentials: true,
-        auth: token === null ? { legacy: false } : { legacy: false, token },
+        auth: { legacy: false, ...(marks && { audience: true }), ...(token !== null && { token }) },
       });
     } catch (cause) {
       const isOwn = cause instanceof RoomcastError;
@@ -108,15 +110,17 @@ export const openWebsocket: OpenConnection = (options, events) => {
       if (buffer === null) writer.advance(cursor);
     });
     socket.onAny((event: string, payload: Payload, cursor?: string) => {
+      if (event === BRIDGE_AUDIENCE) isMarked = true;
       if (event.startsWith('bridge.')) return;
       if (typeof cursor !== 'string') return signals.take(event, payload as ReceivedSignal, 'websocket');
-      const received = { event, payload, cursor };
+      const received = { event, payload, cursor, rooms: isMarked ? null : undefined };
+      isMarked = false;
       if (buffer !== null) buffer.push(received);
       // The rooms are about to change: what arrives until `attach` must not be lost.
       else if (!writer.isCurrent) buffer = [received];
       else writer.write(received, 'websocket');
     });
-    heartbeat = setInterval(() => void checkAlive(), heartbeatMs);
+    heartbeat = setInterval(() => void checkAlive(patienceMs, { isSilent: true }), heartbeatMs);
   }
 
   function attach(): void {
@@ -160,23 +164,27 @@ export const openWebsocket: OpenConnection = (options, events) => {
     if (rooms.length > 0) await send('leave', rooms);
   }
 
-  async function send(verb: 'join' | 'leave' | 'signal', what: readonly Room[] | SignalBody): Promise<Ack> {
-    const ack: Ack = await (socket as Socket).timeout(patienceMs).emitWithAck(verb, what);
+  async function send(
+    verb: 'join' | 'leave' | 'signal',
+    what: readonly Room[] | SignalBody,
+    withinMs = patienceMs,
+  ): Promise<Ack> {
+    const ack: Ack = await (socket as Socket).timeout(withinMs).emitWithAck(verb, what);
     if (ack.cursor > liveAfter) liveAfter = ack.cursor;
     return ack;
   }
 
-  async function checkAlive(): Promise<void> {
+  async function checkAlive(withinMs: number, otherwise: ConnectionEnd): Promise<void> {
     const [room] = joined;
     if (room === undefined || buffer !== null) return;
     try {
-      const { ok, cursor } = await send('join', [room]);
+      const { ok, cursor } = await send('join', [room], withinMs);
       if (ok && buffer === null) writer.advance(cursor);
     } catch {
-      end({ isSilent: true });
+      end(otherwise);
     }
   }
 
   void open();
-  return { attach, close };
+  return { attach, probe: (withinMs) => void checkAlive(withinMs, {}), close };
 };
