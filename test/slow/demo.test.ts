@@ -106,6 +106,8 @@ describe('the inbox of the demo', { skip: CHROMIUM === null ? 'chromium is not i
     for (const options of [{}, {}, PHONE]) {
       const page = await open(options);
       const name = (await page.locator('#me').textContent()) as string;
+      // Nobody looks at the ticket that happens to be the first.
+      if (options === PHONE) await back(page);
       // From here on, the page notes where its agent sees himself.
       await page.evaluate(`{
         globalThis.seen = [];
