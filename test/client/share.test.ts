@@ -175,6 +175,27 @@ for (const transport of ['websocket', 'sse', 'poll'] as const) {
       await heardExactly(tabs, published);
     });
 
+    test('a look at one tab, where nothing is wrong, leaves the leader as it is', async () => {
+      const bridge = await start();
+      const between = await startObstacle(bridge.url);
+      closing.push(between.close);
+      const options = { url: between.url, rooms: { tenantId: 'tenant-1' }, transports: [transport] };
+      const tabs = [open(options), open(options)] as [Tab, Tab];
+      await allLive(tabs);
+      await oneConnection(bridge);
+      const states = tabs.map((tab) => tab.states.length);
+      for (const { live } of tabs) {
+        const asked = between.seen.length;
+        live.wake();
+        await until('it has looked', () => between.seen.length > asked);
+        await heardExactly(tabs, [...tabs[0].heard, (await bridge.publish('messages.new', messageNew())).id]);
+      }
+      assert.deepEqual(
+        tabs.map((tab) => tab.states.slice(states.shift())),
+        [[], []],
+      );
+    });
+
     test('signals of another tab are heard, own ones are not, and an end is heard by all', async () => {
       const bridge = await start({ signals: ['tickets.viewing'] });
       const options = { url: bridge.url, rooms: { ticketId: 'ticket-1' }, transports: [transport] };

@@ -409,13 +409,13 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       if (isAlone) alone.attach();
       change();
     },
-    wake(isBehind) {
-      if (isAlone) alone.wake(isBehind);
+    wake(judged) {
+      if (isAlone) alone.wake(judged);
       const asked = group;
       asked?.wake();
       if (isStarted) void enter();
-      void isBehind.then((is) => {
-        if (is && !isAlone) asked?.takeOver();
+      void judged.then((judgement) => {
+        if (judgement === 'behind' && !isAlone) asked?.takeOver();
       });
     },
     stop() {
