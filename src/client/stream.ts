@@ -437,6 +437,13 @@ function isReset(problem: object): problem is Reset<string> {
   return typeof (problem as Reset<string>).cursor === 'string';
 }
 
+/** The ids that name the message of a payload, each with its field (protocol §3). */
+export function messageIdsOf({ messageId, providerMessageId }: Payload): [field: string, id: unknown][] {
+  return Object.entries({ messageId, providerMessageId }).filter(
+    ([, id]) => id !== undefined && id !== null && id !== '',
+  );
+}
+
 /**
  * The ids of the newest messages that were delivered: the same ids by which the log deduplicates (protocol §9). They belong
  * to a ticket: two tickets may have messages with the same id.
@@ -446,10 +453,9 @@ function createMessageIds() {
   return {
     limit: MAX_IDS,
     /** Returns whether the message is new. */
-    add({ tenantId, ticketId, messageId, providerMessageId }: Payload): boolean {
-      const keys = Object.entries({ messageId, providerMessageId })
-        .filter(([, id]) => id !== undefined && id !== null && id !== '')
-        .map(([name, id]) => [tenantId, ticketId, name, id].join());
+    add(payload: Payload): boolean {
+      const { tenantId, ticketId } = payload;
+      const keys = messageIdsOf(payload).map((id) => [tenantId, ticketId, ...id].join());
       if (keys.some((key) => seen.has(key))) return false;
       for (const key of keys) seen.add(key);
       dropOldest(seen, this.limit);

@@ -6,6 +6,7 @@ import type { LiveList } from '../../src/client/lists/collections.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { CHROMIUM, startBrowser, type TestBrowser } from '../support/browser.ts';
 import { startObstacle } from '../support/obstacles.ts';
+import { keepPublishing, type Publishing } from '../support/publishing.ts';
 import { until } from '../support/until.ts';
 
 interface Drawing {
@@ -72,27 +73,18 @@ export function describeAdapter(name: string, file: string, { alias, example }: 
     const connections = () => metric(bridge, 'roomcast_connections{transport="websocket"}');
 
     /** Messages of two tickets, and the tickets themselves, without a pause, until `stop`. */
-    function publishOn(tenantIds: readonly string[]) {
-      const published: string[] = [];
-      let isStopped = false;
+    function publishOn(tenantIds: readonly string[]): Publishing {
       let count = 0;
-      const running = (async () => {
-        while (!isStopped) {
-          count++;
-          const tenantId = tenantIds[count % tenantIds.length] as string;
-          const ids = { tenantId, ticketId: ticketOf(tenantId, 1 + (count % 4 > 1 ? 1 : 0)), agreementId: null };
-          if (count % 3 === 0) await bridge.publish('tickets.updated', ticketUpdated({ ...ids, ticket: { count } }));
-          else published.push((await bridge.publish('messages.new', messageNew(ids))).id);
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-      })();
-      const stop = async (): Promise<string[]> => {
-        isStopped = true;
-        await running;
-        return published;
-      };
-      closing.push(stop);
-      return { published, stop };
+      const publishing = keepPublishing(async () => {
+        count++;
+        const tenantId = tenantIds[count % tenantIds.length] as string;
+        const ids = { tenantId, ticketId: ticketOf(tenantId, 1 + (count % 4 > 1 ? 1 : 0)), agreementId: null };
+        if (count % 3 !== 0) return (await bridge.publish('messages.new', messageNew(ids))).id;
+        await bridge.publish('tickets.updated', ticketUpdated({ ...ids, ticket: { count } }));
+        return null;
+      });
+      closing.push(publishing.stop);
+      return publishing;
     }
 
     async function showsState(page: Page, tenantId: string, url = bridge.url): Promise<void> {

@@ -6,6 +6,7 @@ import { messageNew, startBridge, type TestBridge } from '../support/bridge.ts';
 import { CHROMIUM, startBrowser, type TestBrowser } from '../support/browser.ts';
 import { type Habits, type Obstacle, startObstacle } from '../support/obstacles.ts';
 import { programOf, programPath, startProxy } from '../support/proxies.ts';
+import { keepPublishing, type Publishing } from '../support/publishing.ts';
 import { until } from '../support/until.ts';
 
 let tenants = 0;
@@ -56,22 +57,12 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
   const over = (page: Page, transport: string) =>
     until(`live over ${transport}`, async () => (await transportOf(page)) === transport);
 
-  function publishOn(tenantId: string) {
-    const published: string[] = [];
-    let isStopped = false;
-    const publishing = (async () => {
-      while (!isStopped) {
-        published.push((await bridge.publish('messages.new', messageNew({ tenantId, agreementId: null }))).id);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    })();
-    const stop = async (): Promise<string[]> => {
-      isStopped = true;
-      await publishing;
-      return published;
-    };
-    closing.push(stop);
-    return { published, stop };
+  function publishOn(tenantId: string): Publishing {
+    const publishing = keepPublishing(
+      async () => (await bridge.publish('messages.new', messageNew({ tenantId, agreementId: null }))).id,
+    );
+    closing.push(publishing.stop);
+    return publishing;
   }
 
   async function heardAll(page: Page, published: readonly string[]): Promise<void> {

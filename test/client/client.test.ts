@@ -11,6 +11,7 @@ import { type ConnectOptions, connect, type Live, type Status } from '../../src/
 import type { TransportName } from '../../src/client/events.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { type Obstacle, startObstacle } from '../support/obstacles.ts';
+import { keepPublishing, type Publishing } from '../support/publishing.ts';
 import { startServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 
@@ -53,26 +54,17 @@ const liveOver = (listener: Listener, transport: string) =>
   until(`live over ${transport}`, () => listener.live.status.transport === transport, 25_000);
 
 /** Publishes both events in turn, without a pause, until `stop`, which returns the cursors in order. */
-function publishOn(bridge: Pick<TestBridge, 'publish'>, tenantId: string) {
-  const published: string[] = [];
-  let isStopped = false;
-  const publishing = (async () => {
-    while (!isStopped) {
-      const overrides = { tenantId, agreementId: null };
-      const { id } = await (published.length % 2 === 0
-        ? bridge.publish('messages.new', messageNew(overrides))
-        : bridge.publish('tickets.updated', ticketUpdated(overrides)));
-      published.push(id);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  })();
-  const stop = async (): Promise<string[]> => {
-    isStopped = true;
-    await publishing;
-    return published;
-  };
-  closing.push(stop);
-  return { published, stop };
+function publishOn(bridge: Pick<TestBridge, 'publish'>, tenantId: string): Publishing {
+  const overrides = { tenantId, agreementId: null };
+  let count = 0;
+  const publishing = keepPublishing(async () => {
+    const { id } = await (count++ % 2 === 0
+      ? bridge.publish('messages.new', messageNew(overrides))
+      : bridge.publish('tickets.updated', ticketUpdated(overrides)));
+    return id;
+  });
+  closing.push(publishing.stop);
+  return publishing;
 }
 
 async function heardAll(listener: Listener, published: readonly string[]): Promise<void> {

@@ -17,6 +17,7 @@ import type { Config } from '../../src/config.ts';
 import { messageNew, metric, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
 import { startObstacle } from '../support/obstacles.ts';
+import { keepPublishing, type Publishing } from '../support/publishing.ts';
 import { until } from '../support/until.ts';
 
 type Events = RoomcastEvents & {
@@ -75,22 +76,10 @@ async function connections(bridge: TestBridge): Promise<number> {
 const oneConnection = (bridge: TestBridge): Promise<void> =>
   until('one connection', async () => (await connections(bridge)) === 1);
 
-function publishOn(bridge: TestBridge, payload: () => object = messageNew) {
-  const published: string[] = [];
-  let isStopped = false;
-  const publishing = (async () => {
-    while (!isStopped) {
-      published.push((await bridge.publish('messages.new', payload() as never)).id);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  })();
-  const stop = async (): Promise<string[]> => {
-    isStopped = true;
-    await publishing;
-    return published;
-  };
-  closing.push(stop);
-  return { published, stop };
+function publishOn(bridge: TestBridge, payload: () => object = messageNew): Publishing {
+  const publishing = keepPublishing(async () => (await bridge.publish('messages.new', payload() as never)).id);
+  closing.push(publishing.stop);
+  return publishing;
 }
 
 async function heardExactly(tabs: readonly Tab[], published: readonly string[]): Promise<void> {

@@ -4,6 +4,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { messageNew, metric, startBridge, type TestBridge } from '../support/bridge.ts';
 import { CHROMIUM } from '../support/browser.ts';
 import { startObstacle } from '../support/obstacles.ts';
+import { keepPublishing, type Publishing } from '../support/publishing.ts';
 import { startTabs, type Tab, type Tabs } from '../support/tabs.ts';
 import { until } from '../support/until.ts';
 
@@ -73,22 +74,13 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     return lock === undefined ? -1 : Number(lock.name.slice('tab-'.length));
   }
 
-  function publishOn(tenantId: string, pauseMs: number) {
-    const published: string[] = [];
-    let isStopped = false;
-    const publishing = (async () => {
-      while (!isStopped) {
-        published.push((await bridge.publish('messages.new', messageNew({ tenantId, agreementId: null }))).id);
-        await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      }
-    })();
-    const stop = async (): Promise<string[]> => {
-      isStopped = true;
-      await publishing;
-      return published;
-    };
-    closing.push(stop);
-    return { published, stop };
+  function publishOn(tenantId: string, pauseMs: number): Publishing {
+    const publishing = keepPublishing(
+      async () => (await bridge.publish('messages.new', messageNew({ tenantId, agreementId: null }))).id,
+      pauseMs,
+    );
+    closing.push(publishing.stop);
+    return publishing;
   }
 
   async function heardAll(tabs: ReadonlyMap<number, Tab>, published: readonly string[]): Promise<void> {
@@ -106,7 +98,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     const tabs = await open(20, { rooms: { tenantId }, share: true });
     await until('one connection', async () => (await connections('websocket')) === 1);
     assert.equal((await connections('sse')) + (await connections('longpoll')), 0);
-    const publishing = publishOn(tenantId, 0);
+    const publishing = publishOn(tenantId, 1);
     await until('a long list', () => publishing.published.length > 1000, 30_000);
     await heardAll(tabs, await publishing.stop());
     assert.deepEqual([...new Set(await each(tabs, 'by.at(-1)'))], ['websocket']);

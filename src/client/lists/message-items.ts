@@ -3,7 +3,7 @@
  * rules of protocol §7. Changes may arrive late, repeated, in any order, and before their message.
  */
 import type { MessageStatus, MessagesNew, MessagesUpdated } from '../events.ts';
-import type { Payload } from '../stream.ts';
+import { messageIdsOf, type Payload } from '../stream.ts';
 import type { Items } from './live-list.ts';
 
 type MessagePayload = MessagesNew | MessagesUpdated;
@@ -136,8 +136,5 @@ function versionOf({ messageUpdatedAt, messageStatus }: Payload): { changedAtMs:
 }
 
 /** The name of each id, and the id with its name. */
-function keysOf({ messageId, providerMessageId }: Payload): [string, string][] {
-  return Object.entries({ messageId, providerMessageId })
-    .filter(([, id]) => id !== undefined && id !== null && id !== '')
-    .map(([name, id]) => [name, `${name} ${id}`]);
-}
+const keysOf = (payload: Payload): [string, string][] =>
+  messageIdsOf(payload).map(([name, id]) => [name, `${name} ${id}`]);

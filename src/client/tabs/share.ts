@@ -222,26 +222,34 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
     buffer = [];
     droppedTo = '';
     report();
+    await persist(until, async () => {
+      const token = await http.bearer(until);
+      if (name !== (await groupName(options.key, token))) {
+        exit();
+        void enter();
+        return;
+      }
+      watchToken(token);
+      const answer = await join(at, until);
+      if (until.aborted) return;
+      if (answer.kind === 'refused') return goAlone();
+      if (answer.kind !== 'joined') return;
+      resets = answer.resets;
+      if (!(await stream.catchUp(writer, answer.cursor, until)) || !(await drain(until))) return;
+      isAttached = true;
+      isChanging = false;
+      clearTimeout(changeTimer);
+      report();
+    });
+  }
+
+  /** Repeats what fails for a passing reason. */
+  async function persist(until: AbortSignal, act: () => Promise<unknown>): Promise<void> {
     for (let failures = 1; !until.aborted; failures++) {
       const startedMs = performance.now();
       try {
-        const token = await http.bearer(until);
-        if (name !== (await groupName(options.key, token))) {
-          exit();
-          void enter();
-          return;
-        }
-        watchToken(token);
-        const answer = await join(at, until);
-        if (until.aborted) return;
-        if (answer.kind === 'refused') return goAlone();
-        if (answer.kind !== 'joined') return;
-        resets = answer.resets;
-        if (!(await stream.catchUp(writer, answer.cursor, until)) || !(await drain(until))) return;
-        isAttached = true;
-        isChanging = false;
-        clearTimeout(changeTimer);
-        return report();
+        await act();
+        return;
       } catch (cause) {
         if (!retries(cause as RoomcastError)) return;
         await pauseAfter(cause as RoomcastError, failures, startedMs, until);
@@ -328,20 +336,8 @@ export function joinGroup(options: MembershipOptions): TransportPicker | null {
       // Without effect while the rooms change: the pages read at the next `attach` bring it.
     } else if (writer.isCurrent && !write(entry)) {
       buffer = [entry];
-      void settle(round.signal);
-    }
-  }
-
-  async function settle(until: AbortSignal): Promise<void> {
-    for (let failures = 1; !until.aborted; failures++) {
-      const startedMs = performance.now();
-      try {
-        await drain(until);
-        return;
-      } catch (cause) {
-        if (!retries(cause as RoomcastError)) return;
-        await pauseAfter(cause as RoomcastError, failures, startedMs, until);
-      }
+      const { signal: until } = round;
+      void persist(until, () => drain(until));
     }
   }
 
