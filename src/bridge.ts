@@ -118,7 +118,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const config = configure(options);
   const logger = createLogger(config.logLevel, config.logFormat);
   const keying = keyingOf(config.authMode);
-  const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
+  const store = await openStore(config.storeUrl, keying, logger, config);
   const revoked = createRevoked(logger);
   // Without tokens, there is nothing to refuse.
   if (config.authMode === 'jwt') {

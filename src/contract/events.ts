@@ -6,8 +6,8 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
-import { instantKey } from './instants.ts';
-import { CANONICAL_EVENTS } from './names.ts';
+import { type Facts, factsOf, isPresent, MESSAGE_STATUSES } from './facts.ts';
+import { CANONICAL_EVENTS, MESSAGES_DELETED, MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from './names.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
@@ -22,10 +22,6 @@ import {
   toId,
 } from './rooms.ts';
 
-export const TICKETS_UPDATED = 'tickets.updated';
-export const MESSAGES_NEW = 'messages.new';
-export const MESSAGES_UPDATED = 'messages.updated';
-export const MESSAGES_DELETED = 'messages.deleted';
 /** Names that operators could declare before they became canonical. A declared one stays a declared event (protocol §3). */
 const DECLARABLE_CANONICAL: readonly string[] = [MESSAGES_UPDATED, MESSAGES_DELETED];
 
@@ -56,9 +52,6 @@ export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [MESSAGES_NEW]: 'message',
   [MESSAGES_UPDATED]: 'message',
 };
-
-/** The delivery of a message, lowest first: of two changes at one instant, the higher status stands (protocol §7). */
-export const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'] as const;
 
 /** The message for a member that is missing or has the wrong type. */
 const must = (rule: string) => ({
@@ -113,7 +106,6 @@ const changeFields = {
   ticketUpdatedAt: instant.nullish(),
 };
 
-const isPresent = (id: unknown): boolean => id !== undefined && id !== null && id !== '';
 const namesMessage = [
   (payload: { readonly messageId?: unknown; readonly providerMessageId?: unknown }): boolean =>
     isPresent(payload.messageId) || isPresent(payload.providerMessageId),
@@ -190,38 +182,14 @@ export function isDeclarableEvent(name: string): boolean {
   return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.') && !(name in {});
 }
 
-/** The fields of a payload that the state routes (protocol §7) and deduplication (protocol §9) use. */
-export interface TicketFacts {
-  readonly agreementId: string | null;
-  readonly status: string;
-  /** An {@link instantKey}. */
-  readonly updatedAt: string;
-}
-
-export interface MessageFacts {
-  readonly change: 'new' | 'updated' | 'deleted';
-  readonly messageId: string | null;
-  readonly providerMessageId: string | null;
-  /** Of `updated`: when the message changed, in milliseconds since 1970. Of the others 0, and unused. */
-  readonly updatedAtMs: number;
-  /** Of `updated`: 0 without `messageStatus`, else 1 and its place in {@link MESSAGE_STATUSES}. */
-  readonly statusRank: number;
-}
-
 /** An event that passed the checks, ready for the log. `payload` is JSON text. */
-export interface CheckedEvent {
+export interface CheckedEvent extends Facts {
   readonly event: string;
   readonly tenantId: string;
   readonly rooms: readonly Room[];
   /** The publisher named the rooms. If not, a change of a known message goes to the rooms of that message (protocol §7). */
   readonly roomsAreNamed: boolean;
   readonly payload: string;
-  /** The ticket to which the payload belongs, whatever the rooms; null if it names none. */
-  readonly ticketId: string | null;
-  /** Of `tickets.updated`. */
-  readonly ticket: TicketFacts | null;
-  /** Of `messages.new`, `messages.updated` and `messages.deleted`. */
-  readonly message: MessageFacts | null;
 }
 
 /** What a publisher may say beside an event and its payload (protocol §9). Null counts as absent. */
@@ -301,9 +269,7 @@ export function createEventCatalog(
               : [...new Set(rooms as Room[])],
           roomsAreNamed: rooms !== null,
           payload: text,
-          ticketId: toId(envelope.ticketId),
-          ticket: event === TICKETS_UPDATED ? ticketFacts(envelope) : null,
-          message: isDeclared ? null : messageFacts(event, envelope),
+          ...factsOf(event, envelope, isDeclared),
         },
       };
     },
@@ -404,33 +370,3 @@ function roomsOf(payload: Payload, tenantId: string, kinds: readonly RoomKind[])
   }
   return rooms;
 }
-
-function ticketFacts(payload: Payload): TicketFacts {
-  return {
-    agreementId: toId(payload.agreementId),
-    status: payload.ticketStatus as string,
-    updatedAt: instantKey(payload.ticketUpdatedAt as string),
-  };
-}
-
-const CHANGES: Readonly<Record<string, MessageFacts['change']>> = {
-  [MESSAGES_NEW]: 'new',
-  [MESSAGES_UPDATED]: 'updated',
-  [MESSAGES_DELETED]: 'deleted',
-};
-
-function messageFacts(event: string, payload: Payload): MessageFacts | null {
-  const change = CHANGES[event];
-  if (change === undefined) return null;
-  const isUpdate = change === 'updated';
-  return {
-    change,
-    messageId: textOf(payload.messageId),
-    providerMessageId: textOf(payload.providerMessageId),
-    updatedAtMs: isUpdate ? Date.parse(payload.messageUpdatedAt as string) : 0,
-    statusRank: isUpdate ? 1 + (MESSAGE_STATUSES as readonly unknown[]).indexOf(payload.messageStatus) : 0,
-  };
-}
-
-/** The id of a message, which may be any text. */
-const textOf = (id: unknown): string | null => (isPresent(id) ? String(id) : null);
