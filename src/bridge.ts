@@ -6,7 +6,7 @@
  */
 
 import { nanoid } from 'nanoid';
-import type { BridgeContext } from './answers/answer.ts';
+import { type BridgeContext, queryOf } from './answers/answer.ts';
 import { createRefusals } from './answers/refusals.ts';
 import { signalOf } from './answers/signals.ts';
 import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
@@ -163,8 +163,8 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const onForeignPage = createSparseWarning(logger);
   const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
   const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
-  const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
-    credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
+  const credentialsOf = (context: BridgeContext, acceptsPass: boolean) =>
+    credentialsOfRequest(context.env.incoming.headers, queryOf(context), config.authCookie, acceptsPass);
   const refusals = createRefusals({
     ...{ metrics, logger, trustProxy: config.trustProxy },
     async readIdentity({ headers, url = '/' }) {

@@ -45,24 +45,35 @@ function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> 
       );
     if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) return reject(tooLarge());
 
-    const settle = (act: () => void): void => {
-      incoming.off('data', onData).off('end', onEnd).off('error', onCut).off('close', onCut);
-      act();
-    };
     const onData = (chunk: Buffer): void => {
       size += chunk.length;
       chunks.push(chunk);
       if (size <= maxBytes) return;
-      incoming.pause();
-      settle(() => reject(tooLarge()));
+      incoming.off('data', onData).pause();
+      reject(tooLarge());
     };
-    const onEnd = (): void =>
-      settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
-    const onCut = (): void =>
-      settle(() => reject(new BridgeError('invalid_request', 'The body ended early. Send the request again.')));
-    incoming.on('data', onData).on('end', onEnd).on('error', onCut).on('close', onCut);
+    // Both end the body, and only the first of them counts. An error comes with `close`.
+    const onEnd = (): void => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+    const onCut = (): void => {
+      if (!incoming.readableEnded)
+        reject(new BridgeError('invalid_request', 'The body ended early. Send the request again.'));
+    };
+    incoming.on('data', onData).on('end', onEnd).on('close', onCut);
     if (incoming.destroyed) onCut();
   });
+}
+
+/** Longest that a client may go on sending a body whose answer it has. Then its connection is closed. */
+const DISCARD_MS = 500;
+
+/** For what is left of a body once the answer was sent: reads it, so that the connection serves the next request. */
+export function discardBody(incoming: IncomingMessage): void {
+  if (incoming.readableEnded || incoming.destroyed) return;
+  incoming.resume();
+  if (incoming.complete) return;
+  const tooLong = setTimeout(() => incoming.socket.destroySoon(), DISCARD_MS);
+  const end = (): void => clearTimeout(tooLong);
+  incoming.on('end', end).on('close', end);
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

@@ -186,7 +186,7 @@ export function createSse(deps: SseDeps) {
     if (
       !isTemporary ||
       context.req.method === 'HEAD' ||
-      !acceptsByName(context.req.header('accept'), 'text/event-stream')
+      !acceptsByName(context.env.incoming.headers.accept, 'text/event-stream')
     )
       throw error;
     refusals.add(error, { transport: 'sse', what: requestLine(context.env.incoming) }, context.env.incoming);
