@@ -50,9 +50,9 @@ export interface AppDeps {
   readonly allNodes: AllNodes;
   readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
-  readonly authenticateReader: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticateReader: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;

@@ -61,7 +61,7 @@ export interface PollingDeps {
   readonly config: Config;
   readonly metrics: Metrics;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly revoked: Revoked;
   readonly connected: Connected;
   /** @throws {BridgeError} `rate_limited` */

@@ -96,7 +96,7 @@ export interface SseDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly revoked: Revoked;
   readonly refusals: Refusals;
   readonly connected: Connected;
