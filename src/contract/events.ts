@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
 import { type Facts, factsOf, isPresent, MESSAGE_STATUSES } from './facts.ts';
 import { CANONICAL_EVENTS, MESSAGES_DELETED, MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from './names.ts';
+import { type IsPlain, plainPayloads } from './plain.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
@@ -225,12 +226,13 @@ export function createEventCatalog(
   roomKinds: readonly RoomKind[] = [],
 ): EventCatalog {
   const payloads = payloadSchemas(roomKinds);
-  const schemas = new Map<string, z.ZodType>([
-    [TICKETS_UPDATED, payloads.ticketsUpdated],
-    [MESSAGES_NEW, payloads.messagesNew],
-    [MESSAGES_UPDATED, payloads.messagesUpdated],
-    [MESSAGES_DELETED, payloads.messagesDeleted],
-    ...extraEvents.map((name) => [name, payloads.declared] as const),
+  const plain = plainPayloads(roomKinds, MESSAGE_STATUSES);
+  const checks = new Map<string, readonly [z.ZodType, IsPlain]>([
+    [TICKETS_UPDATED, [payloads.ticketsUpdated, plain.ticketsUpdated]],
+    [MESSAGES_NEW, [payloads.messagesNew, plain.messagesNew]],
+    [MESSAGES_UPDATED, [payloads.messagesUpdated, plain.messagesUpdated]],
+    [MESSAGES_DELETED, [payloads.messagesDeleted, plain.messagesDeleted]],
+    ...extraEvents.map((name) => [name, [payloads.declared, plain.declared]] as const),
   ]);
   const kinds = allKinds(roomKinds);
   // Canonical events have no user room: there, `userId` is an ordinary extra key.
@@ -239,10 +241,11 @@ export function createEventCatalog(
   return {
     names: publishedNames(extraEvents),
     check(event, payload, { tenantId = null, rooms = null } = {}) {
-      const schema = schemas.get(event);
-      if (schema === undefined) return { kind: 'unknown_event' };
+      const check = checks.get(event);
+      if (check === undefined) return { kind: 'unknown_event' };
+      const [schema, isPlain] = check;
       const isDeclared = schema === payloads.declared;
-      const checked = schema.safeParse(payload);
+      const checked = isPlain(payload) ? VALID : schema.safeParse(payload);
       const envelope = (checked.success ? payload : payloadOf(payload)) as Payload;
       const errors: FieldError[] = checked.success ? [] : fieldErrors(checked.error);
       const tenant = toId(envelope.tenantId) ?? toId(tenantId);
@@ -275,6 +278,8 @@ export function createEventCatalog(
     },
   };
 }
+
+const VALID = { success: true } as const;
 
 type Payload = Readonly<Record<string, unknown>>;
 
