@@ -40,7 +40,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), rule, ...rows.map(line)].join('\n');
 }
 
-function caseTable({ name, columns, entrants }: Case, { cases, results, skipped }: ScenarioReport): string {
+function caseTable({ name, columns, entrants }: Case, { runs, cases, results, skipped }: ScenarioReport): string {
   const present = entrants.filter(({ name: entrant }) => !skipped.has(entrant));
   const first = present[0]?.name ?? '';
   const has = ({ key }: Column): boolean => present.some((one) => results.median(name, one.name, key) !== null);
@@ -49,7 +49,7 @@ function caseTable({ name, columns, entrants }: Case, { cases, results, skipped 
   const rows = present.map((one) => {
     const failed = (cases.get(name)?.get(one.name) ?? []).every((figures) => figures === null);
     return [
-      failed ? `${one.name} (failed)` : one.name,
+      `${one.name}${one.once && runs > 1 ? ', one run' : ''}${failed ? ' (failed)' : ''}`,
       ...told.flatMap(({ key, decimals = 0, compared }) => [
         shown(results.median(name, one.name, key), decimals),
         ...(compared ? [one.name === first ? '' : shown(results.ratio(name, first, one.name, key), 2)] : []),
@@ -61,7 +61,10 @@ function caseTable({ name, columns, entrants }: Case, { cases, results, skipped 
 
 export function sectionOf(report: ScenarioReport): string {
   const { scenario, targets, skipped } = report;
-  const verdict = ({ holds }: Target): string => (holds === null ? '' : holds ? 'yes' : '**no**');
+  const verdict = ({ got, holds }: Target): string => {
+    if (got === null) return 'not measured';
+    return holds === null ? '' : holds ? 'yes' : '**no**';
+  };
   const parts = scenario.cases.map((one) => caseTable(one, report));
   for (const [name, reason] of skipped) parts.push(`Not measured: ${name}, since ${reason}.`);
   parts.push(
