@@ -40,6 +40,8 @@ export interface Scenario {
   readonly runs: number;
   /** Whether the tree of `--against` takes part where `--only` does not choose scenarios. */
   readonly isCompared: boolean;
+  /** The server uses two cores, those of the load among them. Default: one of its own. */
+  readonly sharesCores?: boolean;
   readonly cases: readonly Case[];
   targets(results: Results): Target[];
 }

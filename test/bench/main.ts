@@ -95,7 +95,8 @@ const directory = makeDirectory(values.dir ?? tmpdir());
 const setting = {
   command: commandOf(),
   date: new Date().toISOString().slice(0, 10),
-  machine: describeMachine(cores),
+  machine: describeMachine(),
+  cores,
 };
 console.log(setting.machine);
 if (cores === null) note('NOT PINNED: there is no taskset, or one core only; server and load disturb each other');

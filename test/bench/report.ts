@@ -9,6 +9,7 @@ import {
   type Scenario,
   type Target,
 } from './figures.ts';
+import { type Cores, describePinning } from './machine.ts';
 
 export interface ScenarioReport {
   readonly scenario: Scenario;
@@ -25,6 +26,7 @@ export interface Setting {
   readonly command: string;
   readonly date: string;
   readonly machine: string;
+  readonly cores: Cores | null;
 }
 
 function shown(value: number | null, decimals: number): string {
@@ -80,9 +82,10 @@ export function sectionOf(report: ScenarioReport): string {
 export function writePage(file: string, reports: readonly ScenarioReport[], setting: Setting): void {
   let page = existsSync(file) ? readFileSync(file, 'utf8') : '# Performance\n';
   for (const report of reports) {
-    const { name, title } = report.scenario;
+    const { name, title, sharesCores = false } = report.scenario;
+    const pinning = describePinning(setting.cores, sharesCores);
     const [opening, closing] = [`<!-- bench:${name} -->`, `<!-- /bench:${name} -->`];
-    const how = `${setting.date}; \`${setting.command}\`, median of ${report.runs}; ${setting.machine}.`;
+    const how = `${setting.date}; \`${setting.command}\`, median of ${report.runs}; ${setting.machine}; ${pinning}.`;
     const section = `${opening}\n\n${how}\n\n${sectionOf(report)}\n\n${closing}`;
     const from = page.indexOf(opening);
     const to = page.indexOf(closing);

@@ -139,6 +139,7 @@ export function signals({ quick }: Size): Scenario {
     title: 'Signals beside records',
     runs: 1,
     isCompared: false,
+    sharesCores: true,
     cases: SHAPES.map((shape) => ({
       name: shape.name,
       columns: COLUMNS,
