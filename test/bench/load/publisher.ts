@@ -36,12 +36,20 @@ function signalOf(options: PublishOptions, sequence: number): string {
 
 function bodyOf(options: PublishOptions, sequence: number): string {
   const { batch = 1 } = options;
-  if (options.body === 'signal') return signalOf(options, sequence);
-  if (options.body === 'payload') return payloadOf(options, sequence);
-  const envelope = (index: number): string =>
-    `{"event":"tickets.updated","payload":${payloadOf(options, sequence + index)}}`;
-  if (batch === 1) return envelope(0);
-  return `{"events":[${Array.from({ length: batch }, (_, index) => envelope(index)).join()}]}`;
+  const payload = (index: number): string => payloadOf(options, sequence + index);
+  const envelope = (index: number): string => `{"event":"tickets.updated","payload":${payload(index)}}`;
+  const all = (one: (index: number) => string): string =>
+    Array.from({ length: batch }, (_, index) => one(index)).join();
+  switch (options.body) {
+    case 'signal':
+      return signalOf(options, sequence);
+    case 'channel':
+      return `{"channel":"${options.tenantId}","data":${payload(0)}}`;
+    case 'payload':
+      return batch === 1 ? payload(0) : `[${all(payload)}]`;
+    case 'envelope':
+      return batch === 1 ? envelope(0) : `{"events":[${all(envelope)}]}`;
+  }
 }
 
 /** The length of the response that the text begins with, or null while it is not whole. */
@@ -50,6 +58,7 @@ function responseLength(text: string): number | null {
   if (headEnd === -1) return null;
   const head = text.slice(0, headEnd).toLowerCase();
   const bodyAt = headEnd + 4;
+  if (/^http\/1\.1 204/.test(head)) return bodyAt;
   const length = /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
   if (length !== undefined) return text.length < bodyAt + Number(length) ? null : bodyAt + Number(length);
   const end = text.indexOf('0\r\n\r\n', bodyAt);

@@ -137,6 +137,9 @@ export function signals({ quick }: Size): Scenario {
   return {
     name: 'i',
     title: 'Signals beside records',
+    runs: 1,
+    isCompared: false,
+    sharesCores: true,
     cases: SHAPES.map((shape) => ({
       name: shape.name,
       columns: COLUMNS,
