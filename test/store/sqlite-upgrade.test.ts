@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createLogger } from '../../src/logger.ts';
+import { SCHEMA_VERSION } from '../../src/store/sqlite/schema.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { message, outcome, request, sessionChange, tailOf } from './conformance.ts';
@@ -50,12 +51,15 @@ describe('the upgrade of a log file', () => {
         [false, false],
       );
       await store.close();
-      assert.equal(formatOf(file), 3);
+      assert.equal(formatOf(file), SCHEMA_VERSION);
       assert.ok(!readFileSync(file, 'latin1').includes('readable'));
       assert.equal(formatOf(copy), version);
       assert.equal(statSync(copy).mode & 0o777, 0o600);
       assert.equal(lines.length, 2);
-      assert.match(lines[0] ?? '', new RegExp(`format ${version} .* format 3; .*log\\.db\\.format-${version} keeps`));
+      assert.match(
+        lines[0] ?? '',
+        new RegExp(`format ${version} .* format ${SCHEMA_VERSION}; .*log\\.db\\.format-${version} keeps`),
+      );
       const made = statSync(copy).mtimeMs;
       await (await open()).close();
       assert.equal(lines.length, 2, 'a second start has nothing to say');

@@ -83,7 +83,6 @@ export function createReader(
   const stretchesTo = select<Stretch>(
     'SELECT number, earliest, latest FROM stretches WHERE number <= ? ORDER BY number DESC LIMIT ?',
   );
-  const earliestFrom = select<[number | null]>('SELECT min(at) FROM records WHERE seq >= ?');
   const recordsAfter = select<Seq>('SELECT seq FROM records WHERE seq > ? ORDER BY seq LIMIT ?');
   const recordsBefore = select<Seq>('SELECT seq FROM records WHERE seq < ? ORDER BY seq DESC LIMIT ?');
   const straysAfter = select<Seq>('SELECT seq FROM strays WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?');
@@ -259,22 +258,20 @@ export function createReader(
       if (number !== next || latestMs >= sinceMs) break;
       next++;
     }
+    while (next >= tail.firstStretch && (tail.instantsOf(next)?.[1] ?? sinceMs) < sinceMs) next++;
     return Math.max(seq, next * STRETCH_RECORDS - 1);
   }
 
-  /** Skips the stretches before `seq` that are known to be later than an instant. Those from the last whole one on are not. */
+  /** Skips the stretches before `seq` that are known to be later than an instant. */
   function skipLate(seq: number, untilMs: number | null): number {
     if (untilMs === null) return seq;
     let next = stretchOf(seq - 1);
-    const unknown = stretchOf(tail.projectedSeq + 1);
-    if (next >= unknown) {
-      const [earliestMs] = earliestFrom.get(unknown * STRETCH_RECORDS) as [number | null];
-      if (earliestMs !== null && earliestMs <= untilMs) return seq;
-      next = unknown - 1;
-    }
-    for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
-      if (number !== next || earliestMs <= untilMs) break;
-      next--;
+    while (next >= tail.firstStretch && (tail.instantsOf(next)?.[0] ?? Number.POSITIVE_INFINITY) > untilMs) next--;
+    if (next < tail.firstStretch) {
+      for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
+        if (number !== next || earliestMs <= untilMs) break;
+        next--;
+      }
     }
     return Math.min(seq, (next + 1) * STRETCH_RECORDS);
   }
