@@ -68,9 +68,7 @@ const nameKey = (ticketId: number, name: string): string => `${ticketId}\n${name
 /** @param roomsOfRecord the joined rooms of a record; null if it is gone */
 export function createMessages(db: DatabaseSync, roomsOfRecord: (seq: number) => string | null) {
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
-  const selectNames = select<[name: string, seq: number]>(
-    'SELECT name, seq FROM message_names WHERE ticket_id = ? AND name IN (?, ?)',
-  );
+  const selectName = select<[seq: number]>('SELECT seq FROM message_names WHERE ticket_id = ? AND name = ?');
   const selectMessage = select<MessageRow>(
     'SELECT nonce, shown, instant, rank, rooms, same_as FROM messages WHERE ticket_id = ? AND seq = ?',
   );
@@ -113,18 +111,17 @@ export function createMessages(db: DatabaseSync, roomsOfRecord: (seq: number) =>
 
   /** The rows that these names lead to, in their order. */
   function find(ticketId: number, wanted: readonly string[]): (readonly [name: string, seq: number])[] {
-    const entered = wanted.map((name) => names.get(nameKey(ticketId, name))?.seq);
-    const isKnown = entered.every((seq) => seq !== undefined);
-    const [first, second = first] = wanted as [string, string?];
-    const rows = isKnown ? [] : selectNames.all(ticketId, first, second);
-    return wanted.flatMap((name, index) => {
-      const seq = entered[index] ?? rows.find(([known]) => known === name)?.[1];
-      return seq === undefined ? [] : [[name, seq] as const];
-    });
+    const found: (readonly [name: string, seq: number])[] = [];
+    for (const name of wanted) {
+      const seq = names.get(nameKey(ticketId, name))?.seq ?? selectName.get(ticketId, name)?.[0];
+      if (seq !== undefined) found.push([name, seq]);
+    }
+    return found;
   }
 
   function meaningOf(ticketId: number, wanted: readonly string[]): Meaning {
     const rows = find(ticketId, wanted);
+    if (rows.length === 0) return { names: wanted, unused: wanted, message: null, others: [] };
     const found: Message[] = [];
     for (const [, seq] of rows) {
       const row = load(ticketId, seq);

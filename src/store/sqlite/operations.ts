@@ -182,11 +182,11 @@ export type ThreadTask =
     }
   | { readonly role: 'reader'; readonly path: string; readonly keying: Keying };
 
-/** When the writer projects (projection.ts). */
+/** When the writer projects (projection.ts): after a group that leaves so much to project, or after a time without groups. */
 export interface ProjectAt {
-  /** After a group that leaves this many records or more. */
   readonly records: number;
-  /** After this time without a group. */
+  /** Of payloads. */
+  readonly chars: number;
   readonly quietMs: number;
 }
 

@@ -9,7 +9,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { createBulkInsert } from './bulk.ts';
 import { instantColumn } from './messages.ts';
-import { type LogState, prepareLogState, query, STRETCH_RECORDS, splitRooms, stretchOf } from './schema.ts';
+import { type LogState, prepareLogState, query, splitRooms, stretchOf } from './schema.ts';
 import {
   createState,
   type EnteredRecord,
@@ -19,8 +19,24 @@ import {
   roomsBeyond,
   type Ticket,
 } from './state.ts';
+import { createNewStretches } from './stretches.ts';
 
 export type Projection = ReturnType<typeof createProjection>;
+
+/** Records, and the length of their payloads. */
+export interface Behind {
+  readonly records: number;
+  readonly chars: number;
+}
+
+/** Records of one ticket, or a single one, with the same rooms. */
+interface Route {
+  readonly tenant: string;
+  /** Joined. */
+  readonly rooms: string;
+  readonly ticketId: string | null;
+  readonly seqs: number[];
+}
 
 /** Entries in the cache of audience ids; a full one is emptied. */
 const MAX_CACHED = 50_000;
@@ -58,58 +74,61 @@ export function createProjection(
   const updateMessage = sql(
     'UPDATE messages SET shown = ?, instant = ?, rank = ?, rooms = ?, same_as = ? WHERE ticket_id = ? AND seq = ?',
   );
-  const insertName = sql('INSERT OR REPLACE INTO message_names VALUES (?, ?, ?)');
+  const names = createBulkInsert(db, 'message_names', 3, 'REPLACE');
   const insertChange = sql('INSERT INTO message_changes VALUES (?, ?, ?, ?)');
   const insertStray = sql('INSERT INTO strays VALUES (?, ?, ?)');
-  const insertStretches = sql(`
-    INSERT OR REPLACE INTO stretches SELECT seq / ${STRETCH_RECORDS}, min(at), max(at) FROM records
-    WHERE seq >= ? AND seq < ? GROUP BY 1`);
+  const insertStretch = sql('INSERT OR REPLACE INTO stretches VALUES (?, ?, ?)');
 
   const state = createState(db, roomsOfRecord);
   const log = readLog();
   /** The head row of the file. */
   let projectedSeq = 0;
+  /** Of the payloads of the records after it. */
+  let waitingChars = 0;
   let isLogChanged = false;
   const audienceIds = new Map<string, number>();
-  /** The records that are not in the index yet, by audience. */
-  const unindexed = new Map<string, number[]>();
-  const strays: (readonly [seq: number, tenant: string, ticketId: string | null])[] = [];
+  const stretches = createNewStretches(db);
+  /** The records that are not in the index yet, in the order of the log: those of one ticket that go the same way, together. */
+  const routes: Route[] = [];
+  const routesOfTickets = new Map<Ticket, Route>();
   reset();
 
   /** Reads the log again: what the tables have, and the records that they lack. */
   function reset(): void {
     Object.assign(log, readLog());
     projectedSeq = log.head[0];
+    waitingChars = 0;
     isLogChanged = false;
     audienceIds.clear();
-    unindexed.clear();
     index.clear();
     messages.clear();
-    strays.length = 0;
+    names.clear();
+    forgetRoutes();
+    stretches.restart(projectedSeq);
     state.reset();
     for (const row of recordsAfter.iterate(projectedSeq)) enterIndex(state.enterLogged(row, declared()));
   }
 
-  /** What follows from a record that the log accepts now, but its ticket and message, which `state` has. */
-  function enterIndex({
-    position,
-    tenant,
-    rooms,
-    ticketId,
-  }: Pick<EnteredRecord, 'position' | 'tenant' | 'rooms' | 'ticketId'>): void {
+  function forgetRoutes(): void {
+    routes.length = 0;
+    routesOfTickets.clear();
+  }
+
+  /** Enters a record that the log accepts now, but for its ticket and message, which `state` has. */
+  function enterIndex({ position, atMs, tenant, rooms, payload, ticketId, ticket }: EnteredRecord): void {
     const [seq] = position;
-    // The rooms of an event differ (protocol §2), and no two rooms share an audience.
-    for (const room of splitRooms(rooms)) {
-      const audience = audienceOf(keying, tenant, room);
-      const seqs = unindexed.get(audience);
-      if (seqs === undefined) unindexed.set(audience, [seq]);
-      else seqs.push(seq);
-    }
-    const home = homeOf(tenant, ticketId);
-    const isHome = rooms === home || rooms.startsWith(`${home},`);
-    if (!isHome && roomsBeyond(home, rooms) !== null) strays.push([seq, tenant, ticketId]);
+    waitingChars += payload.length;
+    stretches.add(seq, atMs);
     log.head = position;
     log.kept++;
+    const known = ticket === null ? undefined : routesOfTickets.get(ticket);
+    if (known?.rooms === rooms) {
+      known.seqs.push(seq);
+      return;
+    }
+    const route: Route = { tenant, rooms, ticketId, seqs: [seq] };
+    routes.push(route);
+    if (ticket !== null) routesOfTickets.set(ticket, route);
   }
 
   /** Writes what the tables lack. Call it in a transaction, after the records; `reset` if that is rolled back. */
@@ -118,15 +137,18 @@ export function createProjection(
       for (const ticket of state.changedTickets) writeTicket(ticket);
       writeMessages();
       for (const [key, { atMs, seq, nonce }] of state.changes) insertChange.run(key, atMs, seq, nonce);
-      for (const stray of strays) insertStray.run(...stray);
       writeIndex();
-      const [from, to] = [stretchOf(projectedSeq + 1), stretchOf(log.head[0] + 1)];
-      if (to > from) insertStretches.run(from * STRETCH_RECORDS, to * STRETCH_RECORDS);
-      strays.length = 0;
-      state.projected();
+      for (let stretch = stretches.first; stretch < stretchOf(log.head[0] + 1); stretch++) {
+        const instants = stretches.of(stretch);
+        if (instants !== null) insertStretch.run(stretch, ...instants);
+      }
       projectedSeq = log.head[0];
+      waitingChars = 0;
+      stretches.restart(projectedSeq);
       isLogChanged = true;
     }
+    // Also what repeats have loaded: the tables may be about to change in other ways.
+    state.projected();
     if (isLogChanged) writeLog.run(...log.head, ...log.trimmed, log.kept);
     isLogChanged = false;
   }
@@ -166,16 +188,32 @@ export function createProjection(
       }
     }
     messages.flush();
-    for (const { ticketId, name, seq } of state.messages.names.values()) insertName.run(ticketId, name, seq);
+    // By ticket, as in the table.
+    const sorted = [...state.messages.names.values()].sort((a, b) => a.ticketId - b.ticketId);
+    for (const { ticketId, name, seq } of sorted) names.add(ticketId, name, seq);
+    names.flush();
   }
 
   /** By audience, so that neighbours in the index are written together. */
   function writeIndex(): void {
-    const byId = [...unindexed].map(([audience, seqs]) => [audienceId(audience), seqs] as const);
-    byId.sort(([a], [b]) => a - b);
-    for (const [id, seqs] of byId) for (const seq of seqs) index.add(id, seq);
-    unindexed.clear();
+    const byAudience = new Map<number, number[]>();
+    for (const { tenant, rooms, ticketId, seqs } of routes) {
+      const home = homeOf(tenant, ticketId);
+      const isHome = rooms === home || rooms.startsWith(`${home},`);
+      if (!isHome && roomsBeyond(home, rooms) !== null) for (const seq of seqs) insertStray.run(seq, tenant, ticketId);
+      // The rooms of an event differ (protocol §2), and no two rooms share an audience.
+      for (const room of splitRooms(rooms)) {
+        const id = audienceId(audienceOf(keying, tenant, room));
+        const ofAudience = byAudience.get(id);
+        if (ofAudience === undefined) byAudience.set(id, [...seqs]);
+        else for (const seq of seqs) ofAudience.push(seq);
+      }
+    }
+    for (const [id, seqs] of [...byAudience].sort(([a], [b]) => a - b)) {
+      for (const seq of seqs.sort((a, b) => a - b)) index.add(id, seq);
+    }
     index.flush();
+    forgetRoutes();
     if (audienceIds.size > MAX_CACHED) audienceIds.clear();
   }
 
@@ -198,10 +236,8 @@ export function createProjection(
     enterIndex,
     write,
     reset,
-    /** Records that the tables lack. */
-    get behind() {
-      return log.head[0] - projectedSeq;
-    },
+    /** What the tables lack. */
+    behind: (): Behind => ({ records: log.head[0] - projectedSeq, chars: waitingChars }),
     /** `updateLog` was called since the last `write`. */
     get isRowChanged() {
       return isLogChanged;

@@ -153,9 +153,7 @@ export function createReader(
       ? [recordsAfter, ascending, straysAfter]
       : [recordsBefore, descending, straysBefore];
     const fromTail = (seqs: readonly number[]): void => {
-      if (seqs.length === 0) return;
-      const rows = (isAscending ? seqs : seqs.toReversed()).map((seq): Seq => [seq]);
-      sources.push(sourceOf(rows, ([seq], after) => sign * (seq - (after?.[0] ?? from)) > 0));
+      if (seqs.length > 0) sources.push(sourceOfSeqs(seqs, from, isAscending));
     };
     const sources: Source<Seq>[] = [];
     if (lists === null) sources.push((after, size) => all.all(after?.[0] ?? from, size));
@@ -258,7 +256,7 @@ export function createReader(
       if (number !== next || latestMs >= sinceMs) break;
       next++;
     }
-    while (next >= tail.firstStretch && (tail.instantsOf(next)?.[1] ?? sinceMs) < sinceMs) next++;
+    while (next >= tail.stretches.first && (tail.stretches.of(next)?.[1] ?? sinceMs) < sinceMs) next++;
     return Math.max(seq, next * STRETCH_RECORDS - 1);
   }
 
@@ -266,8 +264,8 @@ export function createReader(
   function skipLate(seq: number, untilMs: number | null): number {
     if (untilMs === null) return seq;
     let next = stretchOf(seq - 1);
-    while (next >= tail.firstStretch && (tail.instantsOf(next)?.[0] ?? Number.POSITIVE_INFINITY) > untilMs) next--;
-    if (next < tail.firstStretch) {
+    while (next >= tail.stretches.first && (tail.stretches.of(next)?.[0] ?? Number.POSITIVE_INFINITY) > untilMs) next--;
+    if (next < tail.stretches.first) {
       for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
         if (number !== next || earliestMs <= untilMs) break;
         next--;
@@ -472,6 +470,31 @@ const wantedOf = ({ limit, events = null }: Pick<NewestQuery, 'limit' | 'events'
 
 const newerFirst = ([seqA, atA]: TicketRow, [seqB, atB]: TicketRow): number =>
   atA === atB ? seqB - seqA : atA < atB ? 1 : -1;
+
+/** Sequence numbers in memory, which rise. */
+function sourceOfSeqs(seqs: readonly number[], from: number, isAscending: boolean): Source<Seq> {
+  const countUpTo = (seq: number): number => {
+    let [low, high] = [0, seqs.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((seqs[middle] as number) <= seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+  return (after, size) => {
+    const start = after?.[0] ?? from;
+    if (isAscending) {
+      const at = countUpTo(start);
+      return seqs.slice(at, at + size).map((seq) => [seq]);
+    }
+    const end = countUpTo(start - 1);
+    return seqs
+      .slice(Math.max(0, end - size), end)
+      .reverse()
+      .map((seq) => [seq]);
+  };
+}
 
 /** Rows in memory, in the order of the merge. `isAfter`: whether a row comes after another one, or after the start. */
 function sourceOf<Row>(rows: readonly Row[], isAfter: (row: Row, after: Row | null) => boolean): Source<Row> {

@@ -7,29 +7,18 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { CANONICAL_EVENTS } from '../../contract/names.ts';
 import type { Position } from './operations.ts';
-import {
-  type Columns,
-  declaredEvents,
-  type LogState,
-  prepareLogState,
-  query,
-  STRETCH_RECORDS,
-  splitRooms,
-  stretchOf,
-} from './schema.ts';
+import { type Columns, declaredEvents, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
 import { createState, LOGGED_ROW, type LoggedRow, type State } from './state.ts';
+import { createNewStretches } from './stretches.ts';
 
 type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string];
-type Instants = readonly [earliestMs: number, latestMs: number];
 
 export interface Tail {
   /** The log with the tail. Call it first in the transaction of each read. */
   refresh(): LogState;
-  /** The first stretch whose instants no table has. */
-  readonly firstStretch: number;
-  /** The earliest and the latest instant of a stretch from `firstStretch` on; null: it is empty. */
-  instantsOf(stretch: number): Instants | null;
+  readonly stretches: Pick<ReturnType<typeof createNewStretches>, 'first' | 'of'>;
   /** Rising. */
   seqsOfAudience(audience: string): readonly number[];
   /** All records of the tenant, rising. */
@@ -39,6 +28,8 @@ export interface Tail {
 }
 
 const NONE: readonly number[] = [];
+/** Only these change tickets and messages. */
+const WITH_FACTS = CANONICAL_EVENTS.map((name) => `'${name}'`).join();
 
 export function createTail(db: DatabaseSync, keying: Keying): Tail {
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
@@ -46,26 +37,19 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
   const indexedAfter = select<IndexedRow>(
     'SELECT seq, nonce, at, tenant, rooms FROM records WHERE seq > ? ORDER BY seq',
   );
-  const selectInstants = select<[earliestMs: number | null, latestMs: number | null]>(
-    'SELECT min(at), max(at) FROM records WHERE seq >= ? AND seq <= ?',
+  const recordsAfter = select<LoggedRow>(
+    `SELECT ${LOGGED_ROW} FROM records WHERE seq > ? AND event IN (${WITH_FACTS}) ORDER BY seq`,
   );
-  const recordsAfter = select<LoggedRow>(`SELECT ${LOGGED_ROW} FROM records WHERE seq > ? ORDER BY seq`);
   const selectRooms = select<[rooms: string]>('SELECT rooms FROM records WHERE seq = ?');
   const state = createState(db, (seq) => selectRooms.get(seq)?.[0] ?? null);
+  const stretches = createNewStretches(db);
   const byAudience = new Map<string, number[]>();
   const byTenant = new Map<string, number[]>();
-  const instants = new Map<number, Instants>();
-  let isFirstComplete = false;
   let projectedSeq = -1;
   /** The newest record that is entered in the index, and the newest that is entered in the state. */
   let head: Position = [0, ''];
   let stateSeq = 0;
   let count = 0;
-
-  function addInstants(stretch: number, earliestMs: number, latestMs: number): void {
-    const [earliest, latest] = instants.get(stretch) ?? [earliestMs, latestMs];
-    instants.set(stretch, [Math.min(earliest, earliestMs), Math.max(latest, latestMs)]);
-  }
 
   function add(lists: Map<string, number[]>, key: string, seq: number): void {
     const list = lists.get(key);
@@ -79,10 +63,9 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
       if (log.head[0] !== projectedSeq) {
         byAudience.clear();
         byTenant.clear();
-        instants.clear();
-        isFirstComplete = false;
         state.reset();
         [projectedSeq] = log.head;
+        stretches.restart(projectedSeq);
         stateSeq = projectedSeq;
         head = log.head;
         count = 0;
@@ -90,25 +73,13 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
       for (const [seq, nonce, atMs, tenant, rooms] of indexedAfter.iterate(head[0])) {
         for (const room of splitRooms(rooms)) add(byAudience, audienceOf(keying, tenant, room), seq);
         add(byTenant, tenant, seq);
-        addInstants(stretchOf(seq), atMs, atMs);
+        stretches.add(seq, atMs);
         head = [seq, nonce];
         count++;
       }
       return { ...log, head, kept: log.kept + count };
     },
-    get firstStretch() {
-      return stretchOf(projectedSeq + 1);
-    },
-    instantsOf(stretch) {
-      const first = stretchOf(projectedSeq + 1);
-      if (stretch === first && !isFirstComplete) {
-        // The tables show a part of it.
-        const [earliestMs, latestMs] = selectInstants.get(first * STRETCH_RECORDS, projectedSeq) ?? [null, null];
-        if (earliestMs !== null && latestMs !== null) addInstants(first, earliestMs, latestMs);
-        isFirstComplete = true;
-      }
-      return instants.get(stretch) ?? null;
-    },
+    stretches,
     seqsOfAudience: (audience) => byAudience.get(audience) ?? NONE,
     seqsOfTenant: (tenant) => byTenant.get(tenant) ?? NONE,
     state() {
@@ -119,6 +90,7 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
           state.enterLogged(row, declared);
           [stateSeq] = row;
         }
+        [stateSeq] = head;
       }
       return state;
     },

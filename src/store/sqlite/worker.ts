@@ -23,6 +23,7 @@ import type {
   ThreadTask,
   WriteOperations,
 } from './operations.ts';
+import type { Behind } from './projection.ts';
 import { APPLICATION_ID, type RawFile } from './raw-file.ts';
 import { createReader } from './reader.ts';
 import {
@@ -60,10 +61,10 @@ interface OpenLog {
 }
 
 /**
- * Records that may not be projected yet: a bound for the memory of the writer and for the work of a read. Past it, a group
- * is accepted only once they are.
+ * What may not be projected yet: a bound for the memory of the writer and for the work of a read. Past it, a group is
+ * accepted only once it is.
  */
-const MAX_BEHIND = 16_384;
+const MAX_BEHIND: Behind = { records: 16_384, chars: 16 * 1024 * 1024 };
 
 async function openWriter({ file, keying, declared, projectAt }: WriterTask): Promise<OpenLog> {
   const report = (text: string): void => post({ kind: 'upgrading', text });
@@ -164,8 +165,14 @@ function createTransactions(
   quiet.unref();
   let retry: NodeJS.Timeout | null = null;
 
+  const isPast = (bound: Behind): boolean => {
+    const { records, chars } = writer.behind();
+    return records >= bound.records || chars >= bound.chars;
+  };
+
   function cleanUp(): void {
     if (db.isTransaction) db.exec('ROLLBACK');
+    db.exec('PRAGMA synchronous = FULL');
     writer.reset();
     isClean = true;
   }
@@ -181,13 +188,14 @@ function createTransactions(
    * which it is made again. So it needs no sync. (The next sync covers it.)
    */
   function project(): void {
-    if (writer.behind === 0 && !writer.isDeclaredAnew()) return;
+    if (writer.behind().records === 0 && !writer.isDeclaredAnew()) return;
     try {
       if (!isClean) cleanUp();
       db.exec('PRAGMA synchronous = NORMAL');
       begin.run();
       writer.project();
       commit.run();
+      db.exec('PRAGMA synchronous = FULL');
       hasFailedToProject = false;
     } catch (error) {
       fail();
@@ -196,8 +204,6 @@ function createTransactions(
       if (retry !== null) clearTimeout(retry);
       retry = setTimeout(project, RETRY_MS);
       retry.unref();
-    } finally {
-      db.exec('PRAGMA synchronous = FULL');
     }
   }
 
@@ -210,7 +216,7 @@ function createTransactions(
       let isCommitting = false;
       try {
         begin.run();
-        if (writer.behind >= MAX_BEHIND || writer.isDeclaredAnew()) writer.project();
+        if (isPast(MAX_BEHIND) || writer.isDeclaredAnew()) writer.project();
         const replies = group.map(writer.run);
         writer.flush();
         isCommitting = true;
@@ -228,7 +234,7 @@ function createTransactions(
     /** Call it once the replies of a group are posted. */
     afterWrite(): void {
       if (hasFailedToProject) return;
-      if (writer.behind >= projectAt.records) project();
+      if (isPast(projectAt)) project();
       else quiet.refresh();
     },
 

@@ -66,10 +66,7 @@ export function createWriter(db: DatabaseSync, { keying, declared, onRemoval }: 
     },
     /** Writes the projections. Call it in a transaction. */
     project,
-    /** Records that are not projected. */
-    get behind() {
-      return projection.behind;
-    },
+    behind: projection.behind,
     /** Records of this process would be read by the events that another one declared. */
     isDeclaredAnew,
     /** Call it after a rollback. */
