@@ -29,6 +29,11 @@ export class Viewed {
     return seq;
   }
 
+  /** Of a process that reported them. */
+  static of(store: Store, cursors: readonly Cursor[]): Viewed {
+    return new Viewed(store, new Map(cursors.map((cursor) => [seqOf(cursor), cursor])));
+  }
+
   /** The same log, opened anew. */
   reopened(store: Store): Viewed {
     return new Viewed(store, this.#cursors);

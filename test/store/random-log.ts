@@ -36,6 +36,8 @@ export interface PlanOptions {
   readonly erasures: number;
   /** The most events of a request. */
   readonly most: number;
+  /** The most requests of a step. Default 3. */
+  readonly atOnce?: number;
 }
 
 export interface Plan {
@@ -47,7 +49,7 @@ export interface Plan {
   declare(names: readonly string[]): void;
 }
 
-export function createPlan({ random, keying, trims, erasures, most }: PlanOptions): Plan {
+export function createPlan({ random, keying, trims, erasures, most, atOnce = 3 }: PlanOptions): Plan {
   const { pick, whole, chance } = random;
   const keys = new Map<string, AppendRequest>();
   /** Some of those that were sent, to be sent again. */
@@ -154,7 +156,7 @@ export function createPlan({ random, keying, trims, erasures, most }: PlanOption
     if (chosen <= trims + erasures) {
       return { kind: 'erase', target: { tenantId: pick(TENANTS), ticketId: chance(0.2) ? null : pick(TICKETS) } };
     }
-    return { kind: 'append', requests: Array.from({ length: whole(1, 3) }, drawRequest) };
+    return { kind: 'append', requests: Array.from({ length: whole(1, atOnce) }, drawRequest) };
   }
 
   return {

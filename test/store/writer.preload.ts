@@ -3,7 +3,7 @@
  * a test asks for in the variable `WRITER`:
  *
  * `images`: keeps the files of the log as a kill at each statement would leave them, while the file `watch` is in the
- * folder; its content is noted with each image. `kill`: kills the process at one statement. `hang`: holds a commit for as
+ * folder or a projection runs; the content of `label` is noted with each image. `kill`: kills the process at one statement. `hang`: holds a commit for as
  * long as the file `hang-commit` or `hang-projection` is in the folder. `fail`: refuses the statements that contain a line
  * of the file `fail`, once if the line begins with `1:`. A group that is committed without a sync leaves the file
  * `unsynced`.
@@ -26,8 +26,8 @@ export interface WriterTask {
 /** One line of `images.jsonl`: the files `N.db` and `N.db-wal` of the folder `images`. */
 export interface Image {
   readonly number: number;
-  /** What the file `watch` said. */
-  readonly during: string;
+  /** What the file `label` said. */
+  readonly label: string;
   readonly sql: string;
   readonly isProjecting: boolean;
 }
@@ -55,7 +55,7 @@ function watch({ mode, folder, at = 0 }: WriterTask): void {
     return existsSync(path) ? readFileSync(path, 'utf8') : null;
   };
 
-  function keepImage(during: string, sql: string): void {
+  function keepImage(sql: string): void {
     if (!existsSync(file)) return;
     const bytes = ['', '-wal'].map((end) =>
       existsSync(`${file}${end}`) ? readFileSync(`${file}${end}`, 'latin1') : '',
@@ -68,7 +68,7 @@ function watch({ mode, folder, at = 0 }: WriterTask): void {
     for (const end of ['', '-wal']) {
       if (existsSync(`${file}${end}`)) copyFileSync(`${file}${end}`, join(images, `${number}.db${end}`));
     }
-    const image: Image = { number, during, sql: sql.slice(0, 80), isProjecting };
+    const image: Image = { number, label: told('label') ?? '', sql: sql.slice(0, 80), isProjecting };
     appendFileSync(join(folder, 'images.jsonl'), `${JSON.stringify(image)}\n`);
   }
 
@@ -90,12 +90,12 @@ function watch({ mode, folder, at = 0 }: WriterTask): void {
 
   function step(moment: Moment, sql: string): void {
     if (moment === 'before' && sql.includes('synchronous = NORMAL')) isProjecting = true;
-    const during = told('watch');
+    const isWatched = isProjecting || told('watch') !== null;
     if (mode === 'images') {
-      if (isProjecting || during !== null) keepImage(during ?? '', sql);
+      if (isWatched) keepImage(sql);
     } else if (mode === 'kill') {
       // Before the statement, and after it: two numbers.
-      if ((isProjecting || during !== null) && ++statements === at) process.kill(process.pid, 'SIGKILL');
+      if (isWatched && ++statements === at) process.kill(process.pid, 'SIGKILL');
     } else if (mode === 'hang') {
       if (moment === 'before' && sql.trim() === 'COMMIT') waitWhile(isProjecting ? 'hang-projection' : 'hang-commit');
     } else if (moment === 'before' && refuses(sql)) {
