@@ -201,4 +201,39 @@ describe('a projection under kill -9', () => {
       }
     });
   }
+
+  it('leaves a whole log wherever a real process is killed: at its start with records to project, and later', async (t) => {
+    const [folder, from, to] = [folderOf(t), 12, 30];
+    const life: Life = { seed: 23, plan };
+    const part = { ...life, folder, closes: false };
+    // It ends by a kill of its own, and has projected nothing.
+    const first = await run(t, { ...part, from: 0, to: from, projectAt: LATE }, { mode: 'kill', folder, at: 0 });
+    assert.deepEqual([first.signal, first.steps.at(-1)?.number], ['SIGKILL', from]);
+    const statements = [1, 150, 300, 340, 380, 420, 460, 500, 560, 620];
+    const offset = createRandom(23).whole(0, 19);
+    const seen = new Set<number>();
+    for (const at of statements.map((statement) => statement + offset)) {
+      const own = folderOf(t);
+      const file = join(own, 'log.db');
+      for (const end of ['', '-wal']) copyFileSync(join(folder, `log.db${end}`), `${file}${end}`);
+      const killed = await run(
+        t,
+        { ...part, folder: own, from, to, projectAt: often },
+        { mode: 'kill', folder: own, at },
+      );
+      assert.equal(killed.signal, 'SIGKILL');
+      const answered = killed.steps.at(-1)?.number ?? from;
+      seen.add(answered);
+      const cursors = [...first.steps, ...killed.steps].flatMap(({ ids }) => ids);
+      const right = await rightAfter(t, life, answered);
+      const log = { name: `killed at ${at}`, ...(await openView(t, file, plan.keying, cursors, often)) };
+      const headOf = async ({ viewed }: { readonly viewed: Viewed }) => seqOf((await viewed.store.bounds()).head);
+      // What was committed, and killed before it was answered.
+      if ((await headOf(log)) > (await headOf(right))) await right.play(right.rest.next());
+      await liveOn(right, [log], plan.keying);
+      await Promise.all([right, log].map(({ viewed }) => viewed.store.close()));
+    }
+    t.diagnostic(`killed after the steps ${[...seen].join(', ')}`);
+    assert.ok(seen.size > 1, 'kills at the start and later');
+  });
 });

@@ -5,7 +5,7 @@
  * `images`: keeps the files of the log as a kill at each statement would leave them, while the file `watch` is in the
  * folder or a projection runs; the content of `label` is noted with each image. `kill`: kills the process at one statement. `hang`: holds a commit for as
  * long as the file `hang-commit` or `hang-projection` is in the folder. `fail`: refuses the statements that contain a line
- * of the file `fail`, once if the line begins with `1:`. A group that is committed without a sync leaves the file
+ * of the file `fail`, once if the line begins with `1:`. A record that is written without a sync leaves the file
  * `unsynced`.
  *
  * A projection is what runs between `PRAGMA synchronous = NORMAL` and `PRAGMA synchronous = FULL`.
@@ -101,7 +101,7 @@ function watch({ mode, folder, at = 0 }: WriterTask): void {
     } else if (moment === 'before' && refuses(sql)) {
       throw Object.assign(new Error('database or disk is full'), { errcode: 13, code: 'ERR_SQLITE_ERROR' });
     }
-    if (moment === 'before' && !isProjecting && sql === 'COMMIT' && level?.() !== FULL) {
+    if (moment === 'before' && sql.includes('INTO records') && level?.() !== FULL) {
       appendFileSync(join(folder, 'unsynced'), 'x');
     }
     if (moment === 'after' && sql.includes('synchronous = FULL')) isProjecting = false;
