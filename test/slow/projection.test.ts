@@ -15,6 +15,7 @@ import type { Keying } from '../../src/contract/audiences.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { createLogger } from '../../src/logger.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
+import type { AppendResult } from '../../src/store/store.ts';
 import { caughtUp, tailOf } from '../store/conformance.ts';
 import { compare, LATE } from '../store/lives.ts';
 import { allLooks, seqOf, Viewed } from '../store/looks.ts';
@@ -45,8 +46,9 @@ async function openView(
   const viewed = Viewed.of(store, cursors);
   const playStep = async (step: Step): Promise<unknown> => {
     if (step.kind !== 'append') await caughtUp(store, tail);
+    const floor = seqOf((await store.bounds()).floor);
     const answer = await play(store, step);
-    return step.kind === 'append' ? viewed.seqsOf(answer as Parameters<Viewed['seqsOf']>[0]) : null;
+    return step.kind === 'append' ? viewed.seqsOf(answer as AppendResult[], floor) : null;
   };
   return { viewed, play: playStep };
 }

@@ -10,7 +10,7 @@ import type { TestContext } from 'node:test';
 import type { Keying } from '../../src/contract/audiences.ts';
 import { createLogger } from '../../src/logger.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/store.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { AppendResult, Store } from '../../src/store/store.ts';
 import { createRandom } from '../support/random.ts';
 import { caughtUp, tailOf } from './conformance.ts';
 import { allLooks, drawLooks, type Known, type Look, seqOf, Viewed } from './looks.ts';
@@ -115,7 +115,7 @@ export async function live(
     const answers = await Promise.all(
       Object.values(views).map(async (viewed) => {
         const answer = await play(viewed.store, step);
-        return step.kind === 'append' ? viewed.seqsOf(answer as Parameters<Viewed['seqsOf']>[0]) : answer;
+        return step.kind === 'append' ? viewed.seqsOf(answer as AppendResult[], known.floor) : answer;
       }),
     );
     for (const [index, name] of Object.keys(views).entries()) {

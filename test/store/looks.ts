@@ -46,11 +46,18 @@ export class Viewed {
     return cursor;
   }
 
-  seqsOf(results: readonly AppendResult[]): unknown {
+  /**
+   * The answers to appends.
+   * @param floor the newest trimmed record: once the state no longer shows it either, nobody knows the rooms of its repeat
+   */
+  seqsOf(results: readonly AppendResult[], floor = 0): unknown {
     return results.map((result) =>
       result.kind === 'conflict'
         ? result.kind
-        : result.events.map(({ id, duplicate, rooms }) => [this.#note(id), duplicate, rooms]),
+        : result.events.map(({ id, duplicate, rooms }) => {
+            const seq = this.#note(id);
+            return [seq, duplicate, duplicate && seq <= floor ? null : rooms];
+          }),
     );
   }
 }
