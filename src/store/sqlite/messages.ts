@@ -209,6 +209,8 @@ export function createMessages(db: DatabaseSync, roomsOfRecord: (seq: number) =>
     /** What the table lacks. */
     changed: changed as ReadonlySet<Message>,
     names: names as Pick<ReadonlyMap<string, { ticketId: number; name: string; seq: number }>, 'values'>,
+    /** Messages in memory. */
+    loaded: () => cache.size,
     /** The tables have everything now, or are to be read again. */
     projected(): void {
       cache.clear();

@@ -83,8 +83,9 @@ export function createProjection(
   const log = readLog();
   /** The head row of the file. */
   let projectedSeq = 0;
-  /** Of the payloads of the records after it. */
+  /** Of the records after it: the length of their payloads, and the earliest instant. */
   let waitingChars = 0;
+  let earliestMs = Number.POSITIVE_INFINITY;
   let isLogChanged = false;
   const audienceIds = new Map<string, number>();
   const stretches = createNewStretches(db);
@@ -98,6 +99,7 @@ export function createProjection(
     Object.assign(log, readLog());
     projectedSeq = log.head[0];
     waitingChars = 0;
+    earliestMs = Number.POSITIVE_INFINITY;
     isLogChanged = false;
     audienceIds.clear();
     index.clear();
@@ -118,6 +120,7 @@ export function createProjection(
   function enterIndex({ position, atMs, tenant, rooms, payload, ticketId, ticket }: EnteredRecord): void {
     const [seq] = position;
     waitingChars += payload.length;
+    if (atMs < earliestMs) earliestMs = atMs;
     stretches.add(seq, atMs);
     log.head = position;
     log.kept++;
@@ -144,6 +147,7 @@ export function createProjection(
       }
       projectedSeq = log.head[0];
       waitingChars = 0;
+      earliestMs = Number.POSITIVE_INFINITY;
       stretches.restart(projectedSeq);
       isLogChanged = true;
     }
@@ -236,8 +240,10 @@ export function createProjection(
     enterIndex,
     write,
     reset,
-    /** What the tables lack. */
-    behind: (): Behind => ({ records: log.head[0] - projectedSeq, chars: waitingChars }),
+    /** What the tables lack, or what is in memory for repeats. */
+    behind: (): Behind => ({ records: Math.max(log.head[0] - projectedSeq, state.loaded()), chars: waitingChars }),
+    /** When the earliest of the records that the tables lack was accepted; infinite if they have all. */
+    earliestMs: () => earliestMs,
     /** `updateLog` was called since the last `write`. */
     get isRowChanged() {
       return isLogChanged;

@@ -28,7 +28,7 @@ type TicketRow = readonly [
 export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
-  { log, updateLog, audienceId, forgetAudience, forgetTicket }: Projection,
+  { log, updateLog, audienceId, forgetAudience, forgetTicket, earliestMs }: Projection,
   revocations: Pick<RevocationWriter, 'trim' | 'eraseIds'>,
   project: () => void,
   onRemoval: () => void,
@@ -109,6 +109,7 @@ export function createRemoval(
     const removed = stays === -1 ? rows : rows.slice(0, stays);
     const last = removed.at(-1);
     if (last === undefined) return { records: 0, more: false };
+    project();
     const [seq, nonce] = last;
     for (const name of new Set(removed.flatMap(audiencesOf))) {
       const id = audienceId(name);
@@ -191,14 +192,23 @@ export function createRemoval(
     return { rows, records };
   }
 
+  function removeAgedTickets(beforeMs: number): number {
+    const select = () => agedTickets.all(hourOf(beforeMs), beforeMs, SLICE);
+    if (select().length === 0) return 0;
+    // Newer events may keep some of them alive.
+    project();
+    return removeTickets(select(), SLICE).rows;
+  }
+
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
     trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, revokedBeforeMs, nowMs } }) {
-      project();
+      // A trim that removes nothing writes nothing: at a low rate, appends would wait for it.
+      if (earliestMs() < Math.max(stateBeforeMs, dedupeBeforeMs)) project();
       const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
-        removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
+        removeAgedTickets(stateBeforeMs),
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
         deleteOldChanges.run(dedupeBeforeMs, SLICE).changes,
         revocations.trim(revokedBeforeMs, SLICE),

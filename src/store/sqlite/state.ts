@@ -66,7 +66,7 @@ export type LoggedRow = readonly [
 export const LOGGED_ROW = 'seq, nonce, at, event, tenant, rooms, payload, ticket_id';
 
 /** A change of a message, to find its repeats. */
-interface Change {
+export interface Change {
   readonly atMs: number;
   readonly seq: number;
   readonly nonce: string;
@@ -212,6 +212,9 @@ export function createState(db: DatabaseSync, roomsOfRecord: (seq: number) => st
     /** What the tables lack. */
     changedTickets: changedTickets as ReadonlySet<Ticket>,
     changes: changes as ReadonlyMap<string, Change>,
+
+    /** Rows of the tables that are in memory until `projected`. */
+    loaded: (): number => messages.loaded() + Math.max(0, tickets.size - MAX_CACHED),
 
     /** The tables have everything now. */
     projected(): void {
