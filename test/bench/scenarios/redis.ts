@@ -13,7 +13,7 @@ export function redis(size: Size): Scenario {
   return {
     name: 'h',
     title: 'Redis in place of SQLite',
-    runs: 3,
+    runs: 2,
     isCompared: false,
     cases: [
       ...shapes.map(({ name, listeners, events }) => ({

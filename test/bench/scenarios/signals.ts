@@ -132,7 +132,7 @@ function besideSignals({ connections, rooms, tickets, sends }: Shape, rounds: nu
 }
 
 export function signals({ quick }: Size): Scenario {
-  const rounds = quick ? 3 : 5;
+  const rounds = quick ? 3 : 4;
   const seconds = quick ? 4 : 8;
   return {
     name: 'i',
