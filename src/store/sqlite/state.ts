@@ -66,7 +66,7 @@ export type LoggedRow = readonly [
 export const LOGGED_ROW = 'seq, nonce, at, event, tenant, rooms, payload, ticket_id';
 
 /** A change of a message, to find its repeats. */
-interface Change {
+export interface Change {
   readonly atMs: number;
   readonly seq: number;
   readonly nonce: string;
