@@ -91,9 +91,9 @@ test(`the quick check accepts only what the schemas accept (seed ${SEED})`, () =
       const payload = random.chance(0.01) ? random.pick(NASTY) : payloadOf(name, round % 3);
       counts[assertAgree(name, payload)]++;
     }
-    // Both kinds of payloads were tried, and few valid ones take the long way: those with the key `constructor`.
+    // Both kinds of payloads were tried, and of the valid ones only those that are not JSON take the long way.
     assert.ok(counts.invalid > 1_000 && counts.quick > 1_000, JSON.stringify(counts));
-    assert.ok(counts.quick > 0.9 * (counts.quick + counts.slow), `${name}: ${JSON.stringify(counts)}`);
+    assert.ok(counts.quick > 0.99 * (counts.quick + counts.slow), `${name}: ${JSON.stringify(counts)}`);
   }
 });
 

@@ -1,7 +1,8 @@
 /**
  * A quick check for payloads that are plainly valid, in front of the schemas (events.ts), which cost a publish more than
- * the rest of its checks together. It accepts only what the schema of the event accepts. What it does not accept may be
- * valid all the same: the schema decides, and writes every refusal. test/plain.test.ts holds both against each other.
+ * the rest of its checks together. Of JSON values, it accepts only what the schema of the event accepts. What it does not
+ * accept may be valid all the same: the schema decides, and writes every refusal. test/plain.test.ts holds both against
+ * each other.
  */
 import { z } from 'zod';
 import { ALL_TENANTS, idField, type RoomKind, toId } from './rooms.ts';
@@ -26,14 +27,9 @@ const optional =
   (value) =>
     isAbsent(value) || test(value);
 
-/** An object as `JSON.parse` makes it. The schema has a view of its own of one with the key `constructor`. */
+/** An object as `JSON.parse` makes it. */
 function isRecord(value: unknown): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    Object.getPrototypeOf(value) === Object.prototype &&
-    !Object.hasOwn(value, 'constructor')
-  );
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 }
 
 const TICKET = { tenantId: isTenant, ticketId: isId };

@@ -251,11 +251,20 @@ test('an answer while the bridge drains closes its connection, once said', LIMIT
   second.send(text.slice(0, 10));
   await new Promise((resolve) => setTimeout(resolve, 50));
   const closing = bridge.close();
-  connection.send(text.slice(-1));
+  // The next request waits for its turn, which comes while the bridge drains.
+  connection.send(text.slice(-1) + text);
   await until(() => connection.closed);
-  const [response] = connection.responses();
-  assert.equal(response?.status, 201, response?.body);
+  const responses = connection.responses();
+  assert.deepEqual(
+    responses.map(({ status, ended }) => [status, ended]),
+    [
+      [201, true],
+      [201, true],
+    ],
+  );
   assert.equal(headerCounts(connection).get('x-frame-options'), 1);
+  assert.equal(responses[1]?.headers.connection, 'close');
+  assert.equal(responses[1]?.headers['x-frame-options'], 'DENY');
   second.destroy();
   await closing;
 });
