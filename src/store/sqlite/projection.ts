@@ -3,7 +3,7 @@
  *
  * A commit writes `records` alone. What follows from a record is entered here in memory: the entries of its audiences, its
  * ticket, its message, the key by which a repeat is found. `write` puts all of it into the tables, with the head row, in one
- * transaction, at most every few seconds. After a crash or a rollback, `reset` reads the records past the head row again.
+ * transaction, behind many commits. After a crash or a rollback, `reset` reads the records past the head row again.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
