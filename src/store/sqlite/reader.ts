@@ -6,7 +6,7 @@
  * not show yet joins the merge from memory (tail.ts).
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { createHears, type Keying } from '../../contract/audiences.ts';
+import { createHears, type Hearing, type Keying } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import { formatRoom, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
 import { createContains, SCAN_ROWS, type ScanLists } from '../scan.ts';
@@ -24,7 +24,7 @@ import {
 } from './operations.ts';
 import { createRevocationReads } from './revocations.ts';
 import { type Columns, type LogState, MAX_SKIPPED, query, STRETCH_RECORDS, splitRooms, stretchOf } from './schema.ts';
-import type { State } from './state.ts';
+import type { Ticket } from './state.ts';
 import { createTail } from './tail.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
@@ -295,36 +295,35 @@ export function createReader(
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
     const isOther = ([, , agreement, status]: TicketRow): boolean =>
       (args.agreementId !== null && agreement !== args.agreementId) || (args.status !== null && status !== args.status);
-    const [sources, stale] = ticketSources(args);
-    const rows = merge(sources, args.want, newerFirst);
-    const shownBy = (row: TicketRow) => (isOther(row) || stale.has(row[0]) ? null : row[0]);
+    const { tickets, replaced } = tail.tickets(args.tenantId);
+    // An instant's key begins with a digit, so every key lies between '' and '~'.
+    const [startAt = '~', startSeq = 0] = args.from?.split('_') ?? [];
+    const start: TicketRow = [Number(startSeq), startAt, null, ''];
+    const changed = tickets.filter(createIsOfQuery(args)).map(({ now }): TicketRow => {
+      return [now.seq as number, now.updatedAt as string, now.agreement, now.status as string];
+    });
+    const ofTail = sourceOf(changed, (row, after) => newerFirst(after ?? start, row) < 0);
+    const rows = merge([...ticketRanges(args, start), ofTail], args.want, newerFirst);
+    const shownBy = (row: TicketRow) => (isOther(row) || replaced.has(row[0]) ? null : row[0]);
     return takeStep(rows, args, shownBy, ([seq, at]) => `${at}_${seq}`);
   }
 
-  /**
-   * The rows that hold every ticket of the query: index ranges of the rooms that the caller may hear or of a filter, and the
-   * tickets that the tail changes. `stale` are the updates that the tail replaces.
-   */
-  function ticketSources(args: Args<'tickets'>): [sources: Source<TicketRow>[], stale: ReadonlySet<number>] {
-    const { tenantId, updatedAfter, from } = args;
-    // An instant's key begins with a digit, so every key lies between '' and '~'.
-    const [startAt = '~', startSeq = 0] = from?.split('_') ?? [];
-    const start: TicketRow = [Number(startSeq), startAt, null, ''];
-    const stale = new Set<number>();
-    const changed: TicketRow[] = [];
-    for (const { tenant, now, projected } of tail.state()?.changedTickets ?? []) {
-      if (tenant !== tenantId || now.seq === null || now.seq === projected?.seq) continue;
-      if (projected !== null && projected.seq !== null) stale.add(projected.seq);
-      changed.push([now.seq, now.updatedAt as string, now.agreement, now.status as string]);
-    }
-    changed.sort(newerFirst);
-    const ofTail = sourceOf(
-      changed.filter(([, at]) => at > (updatedAfter ?? '')),
-      (row, after) => newerFirst(after ?? start, row) < 0,
-    );
-    return [[...ticketRanges(args, start), ofTail], stale];
+  /** Whether a ticket of the tail may be in the list: leaves out most of the others, which the list would look up. */
+  function createIsOfQuery({ tenantId, hearing, agreementId, status, updatedAfter }: Args<'tickets'>) {
+    const heard = hearsTenant(hearing, tenantId) ? null : new Set<string>(hearing.rooms);
+    return ({ ticket, now }: Ticket): boolean => {
+      if ((agreementId ?? now.agreement) !== now.agreement || (status ?? now.status) !== now.status) return false;
+      if ((now.updatedAt as string) <= (updatedAfter ?? '')) return false;
+      if (heard === null || heard.has(formatRoom('ticket', ticket))) return true;
+      if (now.agreement !== null && heard.has(formatRoom('agreement', now.agreement))) return true;
+      return splitRooms(now.rooms ?? '').some((room) => heard.has(room));
+    };
   }
 
+  const hearsTenant = ({ kinds, rooms }: Hearing, tenantId: string): boolean =>
+    kinds.length > 0 || rooms.includes(formatRoom('tenant', tenantId));
+
+  /** The index ranges that hold every ticket of the query: of the rooms that the caller may hear, or of a filter. */
   function ticketRanges(
     { tenantId, hearing, agreementId, status, updatedAfter }: Args<'tickets'>,
     start: TicketRow,
@@ -335,7 +334,7 @@ export function createReader(
         const [seq, at] = after ?? start;
         return statement.all(tenantId, updatedAfter ?? '', at, seq, ...keys, size);
       };
-    if (hearing.kinds.length === 0 && !hearing.rooms.includes(formatRoom('tenant', tenantId))) {
+    if (!hearsTenant(hearing, tenantId)) {
       const ids = (kind: RoomKind) => hearing.rooms.filter((room) => kindOf(room) === kind).map(idOf);
       return [
         ...ids('ticket').map((id) => source(ticketByName, id)),
@@ -348,25 +347,21 @@ export function createReader(
   }
 
   function ticket({ tenantId, ticketId, hearing }: Args<'ticket'>): ReplyOf<'ticket'> {
-    const { now } = tail.state()?.knownTicket(tenantId, ticketId) ?? {};
-    const seq = now === undefined ? (selectTicket.get(tenantId, ticketId)?.[1] ?? null) : now.seq;
+    const changed = tail.ticket(tenantId, ticketId);
+    const seq = changed === null ? (selectTicket.get(tenantId, ticketId)?.[1] ?? null) : changed.now.seq;
     return { payload: seq === null ? null : itemAt(seq, createHears(hearing)).heard, head: log.head };
   }
 
   function messages(args: Args<'messages'>): ReplyOf<'messages'> {
-    const state = tail.state();
-    const known = state?.knownTicket(args.tenantId, args.ticketId);
-    const id = known?.id ?? selectTicket.get(args.tenantId, args.ticketId)?.[0];
-    const changed = id === undefined || state === null ? null : changedMessages(state, id);
+    const id = tail.ticket(args.tenantId, args.ticketId)?.id ?? selectTicket.get(args.tenantId, args.ticketId)?.[0];
+    const [changed, added] = changedMessages(id);
     const [statement, start, sign] =
       args.order === 'asc' ? ([messagesAfter, 0, 1] as const) : ([messagesBefore, BEYOND, -1] as const);
     const from = args.from === null ? start : Number(args.from);
     const source: Source<MessageRow> = (after, size) =>
-      id === undefined
-        ? []
-        : statement.all(id, after?.[0] ?? from, size).map((row) => changed?.bySeq.get(row[0]) ?? row);
-    const added = args.order === 'asc' ? changed?.added : changed?.added.toReversed();
-    const ofTail = sourceOf<MessageRow>(added ?? [], ([seq], after) => sign * (seq - (after?.[0] ?? from)) > 0);
+      id === undefined ? [] : statement.all(id, after?.[0] ?? from, size).map((row) => changed.get(row[0]) ?? row);
+    if (args.order === 'desc') added.reverse();
+    const ofTail = sourceOf(added, ([seq], after) => sign * (seq - (after?.[0] ?? from)) > 0);
     const rows = merge([source, ofTail], args.want, ([a], [b]) => sign * (a - b));
     return takeStep(
       rows,
@@ -377,16 +372,15 @@ export function createReader(
   }
 
   /** The messages of a ticket as the tail has them: those of the table that it changes, and those that it adds, rising. */
-  function changedMessages(state: State, ticketId: number) {
-    const bySeq = new Map<number, MessageRow>();
+  function changedMessages(ticketId: number | undefined): [changed: Map<number, MessageRow>, added: MessageRow[]] {
+    const changed = new Map<number, MessageRow>();
     const added: MessageRow[] = [];
-    for (const message of state.messages.changed) {
-      if (message.ticketId !== ticketId) continue;
+    for (const message of ticketId === undefined ? [] : tail.messages(ticketId)) {
       const row: MessageRow = [message.seq, message.nonce === null ? null : message.shown];
       if (message.projected === undefined) added.push(row);
-      else bySeq.set(message.seq, row);
+      else changed.set(message.seq, row);
     }
-    return { bySeq, added };
+    return [changed, added];
   }
 
   /** The payload of a state item, if the caller may hear its record, and no erasure has removed it. */

@@ -8,9 +8,10 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { CANONICAL_EVENTS } from '../../contract/names.ts';
+import type { Message } from './messages.ts';
 import type { Position } from './operations.ts';
 import { type Columns, declaredEvents, type LogState, prepareLogState, query, splitRooms } from './schema.ts';
-import { createState, LOGGED_ROW, type LoggedRow, type State } from './state.ts';
+import { createState, LOGGED_ROW, type LoggedRow, type State, type Ticket } from './state.ts';
 import { createNewStretches } from './stretches.ts';
 
 type IndexedRow = readonly [seq: number, nonce: string, atMs: number, tenant: string, rooms: string];
@@ -23,11 +24,23 @@ export interface Tail {
   seqsOfAudience(audience: string): readonly number[];
   /** All records of the tenant, rising. */
   seqsOfTenant(tenant: string): readonly number[];
-  /** The tickets and messages that the tail changes; null: it is empty. */
-  state(): State | null;
+  /** The ticket as the tail leaves it; null if the tail does not change it. */
+  ticket(tenant: string, name: string): Ticket | null;
+  tickets(tenant: string): ChangedTickets;
+  /** The messages of a ticket that the tail adds or changes, rising. */
+  messages(ticketId: number): readonly Message[];
 }
 
-const NONE: readonly number[] = [];
+/** The tickets of a tenant that the tail adds, or whose update it replaces. */
+export interface ChangedTickets {
+  /** Newest update first. */
+  readonly tickets: readonly Ticket[];
+  /** The updates that the tables show in their place. */
+  readonly replaced: ReadonlySet<number>;
+}
+
+const NONE: readonly never[] = [];
+const NO_TICKETS: ChangedTickets = { tickets: NONE, replaced: new Set() };
 /** Only these change tickets and messages. */
 const WITH_FACTS = CANONICAL_EVENTS.map((name) => `'${name}'`).join();
 
@@ -50,6 +63,40 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
   let head: Position = [0, ''];
   let stateSeq = 0;
   let count = 0;
+  /** Of the state up to `stateSeq`; null: not made since that has moved. */
+  let ticketsOfTenants: Map<string, ChangedTickets> | null = null;
+  let messagesOfTickets: Map<number, Message[]> | null = null;
+
+  /** The state with the tail. Records that nobody asks for are not entered. */
+  function upToDate(): State {
+    if (stateSeq === head[0]) return state;
+    ticketsOfTenants = null;
+    messagesOfTickets = null;
+    const declared = declaredEvents(db);
+    for (const row of recordsAfter.iterate(stateSeq)) {
+      state.enterLogged(row, declared);
+      [stateSeq] = row;
+    }
+    [stateSeq] = head;
+    return state;
+  }
+
+  function groupTickets(): Map<string, ChangedTickets> {
+    const changed = [...state.changedTickets].filter(({ now, projected }) => now.seq !== (projected?.seq ?? null));
+    changed.sort(({ now: a }, { now: b }) => newerFirst(a, b));
+    return new Map(
+      [...Map.groupBy(changed, ({ tenant }) => tenant)].map(([tenant, tickets]) => {
+        return [tenant, { tickets, replaced: new Set(tickets.flatMap(({ projected }) => projected?.seq ?? [])) }];
+      }),
+    );
+  }
+
+  function groupMessages(): Map<number, Message[]> {
+    const changed = [...state.messages.changed].sort((a, b) => a.seq - b.seq);
+    return Map.groupBy(changed, ({ ticketId }) => ticketId);
+  }
+
+  const isEmpty = () => head[0] === projectedSeq;
 
   function add(lists: Map<string, number[]>, key: string, seq: number): void {
     const list = lists.get(key);
@@ -64,6 +111,8 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
         byAudience.clear();
         byTenant.clear();
         state.reset();
+        ticketsOfTenants = null;
+        messagesOfTickets = null;
         [projectedSeq] = log.head;
         stretches.restart(projectedSeq);
         stateSeq = projectedSeq;
@@ -82,17 +131,24 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
     stretches,
     seqsOfAudience: (audience) => byAudience.get(audience) ?? NONE,
     seqsOfTenant: (tenant) => byTenant.get(tenant) ?? NONE,
-    state() {
-      if (head[0] === projectedSeq) return null;
-      if (stateSeq < head[0]) {
-        const declared = declaredEvents(db);
-        for (const row of recordsAfter.iterate(stateSeq)) {
-          state.enterLogged(row, declared);
-          [stateSeq] = row;
-        }
-        [stateSeq] = head;
-      }
-      return state;
+    ticket: (tenant, name) => (isEmpty() ? null : (upToDate().knownTicket(tenant, name) ?? null)),
+    tickets(tenant) {
+      if (isEmpty()) return NO_TICKETS;
+      upToDate();
+      ticketsOfTenants ??= groupTickets();
+      return ticketsOfTenants.get(tenant) ?? NO_TICKETS;
+    },
+    messages(ticketId) {
+      if (isEmpty()) return NONE;
+      upToDate();
+      messagesOfTickets ??= groupMessages();
+      return messagesOfTickets.get(ticketId) ?? NONE;
     },
   };
+}
+
+/** As the tables are listed: a ticket with an update has its instant. */
+function newerFirst(a: Ticket['now'], b: Ticket['now']): number {
+  const [atA, atB] = [a.updatedAt ?? '', b.updatedAt ?? ''];
+  return atA === atB ? (b.seq ?? 0) - (a.seq ?? 0) : atA < atB ? 1 : -1;
 }
