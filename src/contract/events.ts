@@ -6,8 +6,17 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
-import { type Facts, factsOf, isPresent, MESSAGE_STATUSES } from './facts.ts';
-import { CANONICAL_EVENTS, MESSAGES_DELETED, MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from './names.ts';
+import {
+  type Facts,
+  factsOf,
+  isPresent,
+  MESSAGE_STATUSES,
+  MESSAGES_DELETED,
+  MESSAGES_NEW,
+  MESSAGES_UPDATED,
+  TICKETS_UPDATED,
+} from './facts.ts';
+import { CANONICAL_EVENTS } from './names.ts';
 import { type IsPlain, plainPayloads } from './plain.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {

@@ -3,8 +3,12 @@
  * (protocol §7) and for deduplication (protocol §9). Without the schemas, so that the threads of a log need not load them.
  */
 import { instantKey } from './instants.ts';
-import { MESSAGES_DELETED, MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from './names.ts';
 import { toId } from './rooms.ts';
+
+export const TICKETS_UPDATED = 'tickets.updated';
+export const MESSAGES_NEW = 'messages.new';
+export const MESSAGES_UPDATED = 'messages.updated';
+export const MESSAGES_DELETED = 'messages.deleted';
 
 /** The delivery of a message, lowest first: of two changes at one instant, the higher status stands (protocol §7). */
 export const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'] as const;

@@ -7,12 +7,13 @@
 export const TRANSPORTS = ['websocket', 'polling', 'sse', 'longpoll'] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
 
-export const TICKETS_UPDATED = 'tickets.updated';
-export const MESSAGES_NEW = 'messages.new';
-export const MESSAGES_UPDATED = 'messages.updated';
-export const MESSAGES_DELETED = 'messages.deleted';
 /** The events whose payloads the protocol describes (protocol §3). */
-export const CANONICAL_EVENTS: readonly string[] = [TICKETS_UPDATED, MESSAGES_NEW, MESSAGES_UPDATED, MESSAGES_DELETED];
+export const CANONICAL_EVENTS: readonly string[] = [
+  'tickets.updated',
+  'messages.new',
+  'messages.updated',
+  'messages.deleted',
+];
 
 /** Carries the newest cursor from which the client may resume (protocol §5, §6). */
 export const BRIDGE_CURSOR = 'bridge.cursor';

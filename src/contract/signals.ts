@@ -5,7 +5,7 @@
  */
 import { BridgeError, type FieldError, fieldsError, pointerOf } from './errors.ts';
 import { isDeclarableEvent, LEGACY_NAMES, MAX_DEPTH, serialise } from './events.ts';
-import { MESSAGES_DELETED, MESSAGES_UPDATED } from './names.ts';
+import { MESSAGES_DELETED, MESSAGES_UPDATED } from './facts.ts';
 import { nearest } from './nearest.ts';
 import { quotedName } from './printable.ts';
 import {

@@ -2,7 +2,7 @@
 import { JSON_TYPE } from '../../answers/answer.ts';
 import { roomQuery } from '../../answers/rooms.ts';
 import { publishedNames } from '../../contract/events.ts';
-import { MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from '../../contract/names.ts';
+import { MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from '../../contract/facts.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { eventsQuery } from '../../transports/longpoll.ts';
