@@ -6,10 +6,10 @@
  */
 
 import { nanoid } from 'nanoid';
-import type { BridgeContext } from './answers/answer.ts';
+import { type BridgeContext, queryOf } from './answers/answer.ts';
 import { createRefusals } from './answers/refusals.ts';
 import { signalOf } from './answers/signals.ts';
-import { type Auth, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
+import { type Credentials, createAuth, credentialsOfHandshake, credentialsOfRequest } from './auth/auth.ts';
 import { createHostRule, isLoopback } from './auth/hosts.ts';
 import { identityOf } from './auth/identity.ts';
 import { createConnectionLimits, createReadLimit } from './auth/limits.ts';
@@ -118,7 +118,7 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const config = configure(options);
   const logger = createLogger(config.logLevel, config.logFormat);
   const keying = keyingOf(config.authMode);
-  const store = await openStore(config.storeUrl, keying, logger, config.claimedRoomKinds);
+  const store = await openStore(config.storeUrl, keying, logger, config);
   const revoked = createRevoked(logger);
   // Without tokens, there is nothing to refuse.
   if (config.authMode === 'jwt') {
@@ -162,9 +162,12 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
   const origins = createOrigins({ ...config, localPages: isOpenHere });
   const onForeignPage = createSparseWarning(logger);
   const auth = createAuth(config, origins, (name) => store.secret(name), { onForeignPage });
-  const principalOf: Auth['principalOf'] = async (credentials) => revoked.current(await auth.principalOf(credentials));
-  const credentialsOf = ({ env, req }: BridgeContext, acceptsPass: boolean) =>
-    credentialsOfRequest(env.incoming.headers, new URL(req.url).searchParams, config.authCookie, acceptsPass);
+  const principalOf = (credentials: Credentials): Principal | Promise<Principal> => {
+    const found = auth.principalOf(credentials);
+    return found instanceof Promise ? found.then(revoked.current) : revoked.current(found);
+  };
+  const credentialsOf = (context: BridgeContext, acceptsPass: boolean) =>
+    credentialsOfRequest(context.env.incoming.headers, queryOf(context), config.authCookie, acceptsPass);
   const refusals = createRefusals({
     ...{ metrics, logger, trustProxy: config.trustProxy },
     async readIdentity({ headers, url = '/' }) {
@@ -178,10 +181,13 @@ export async function createBridge(options: Partial<Config> = {}): Promise<Bridg
       }
     },
   });
-  const authenticate = (acceptsPass: boolean) => async (context: BridgeContext) => {
-    const principal = await principalOf(credentialsOf(context, acceptsPass));
-    refusals.identify(context.env.incoming, principal);
-    return principal;
+  const authenticate = (acceptsPass: boolean) => (context: BridgeContext) => {
+    const identified = (principal: Principal): Principal => {
+      refusals.identify(context.env.incoming, principal);
+      return principal;
+    };
+    const found = principalOf(credentialsOf(context, acceptsPass));
+    return found instanceof Promise ? found.then(identified) : identified(found);
   };
   const mayScrape = createMetricsAccess(config, principalOf);
   const readers = createReaders({ metrics, logger });

@@ -86,4 +86,7 @@ export function answerJson(context: BridgeContext, status: number, body: string)
   return answer(context, status, UNCACHED_JSON, body);
 }
 
-export const queryOf = (context: BridgeContext): URLSearchParams => new URL(context.req.url).searchParams;
+const NO_QUERY = new URLSearchParams();
+
+export const queryOf = ({ env, req }: BridgeContext): URLSearchParams =>
+  env.incoming.url?.includes('?') ? new URL(req.url).searchParams : NO_QUERY;

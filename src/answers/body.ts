@@ -9,6 +9,7 @@ import { locateJsonFault } from './json.ts';
 
 /** Only uncompressed `application/json` in UTF-8 (RFC 8259 §8.1). */
 function requireJson({ headers }: IncomingMessage): void {
+  if (headers['content-type'] === JSON_TYPE && headers['content-encoding'] === undefined) return;
   const [type = '', ...parameters] = (headers['content-type'] ?? '')
     .split(';')
     .map((text) => text.trim().toLowerCase());
@@ -25,44 +26,69 @@ function requireJson({ headers }: IncomingMessage): void {
  * Reads a JSON body.
  * @throws {BridgeError} `unsupported_media_type`, `body_too_large`, `invalid_json`, `invalid_request` if it ends early
  */
-export async function readJson(incoming: IncomingMessage, maxBytes: number): Promise<unknown> {
-  requireJson(incoming);
-  return parseJson(await readBody(incoming, maxBytes));
+export function readJson(incoming: IncomingMessage, maxBytes: number): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    requireJson(incoming);
+    readBody(incoming, maxBytes, reject, (body) => {
+      try {
+        resolve(parseJson(body));
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
 }
 
 /**
- * Rejects with 413 as soon as the body is known to be too large, and leaves the rest unread: after the answer, the server
+ * Fails with 413 as soon as the body is known to be too large, and leaves the rest unread: after the answer, the server
  * discards it, or closes the connection if much is left.
  */
-function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    const tooLarge = () =>
-      new BridgeError(
-        'body_too_large',
-        `The body exceeds ${maxBytes} bytes. Send less in one request, or raise MAX_BODY_BYTES.`,
-      );
-    if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) return reject(tooLarge());
+function readBody(
+  incoming: IncomingMessage,
+  maxBytes: number,
+  fail: (error: BridgeError) => void,
+  done: (body: Buffer) => void,
+): void {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  const tooLarge = () =>
+    new BridgeError(
+      'body_too_large',
+      `The body exceeds ${maxBytes} bytes. Send less in one request, or raise MAX_BODY_BYTES.`,
+    );
+  if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) {
+    fail(tooLarge());
+    return;
+  }
 
-    const settle = (act: () => void): void => {
-      incoming.off('data', onData).off('end', onEnd).off('error', onCut).off('close', onCut);
-      act();
-    };
-    const onData = (chunk: Buffer): void => {
-      size += chunk.length;
-      chunks.push(chunk);
-      if (size <= maxBytes) return;
-      incoming.pause();
-      settle(() => reject(tooLarge()));
-    };
-    const onEnd = (): void =>
-      settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
-    const onCut = (): void =>
-      settle(() => reject(new BridgeError('invalid_request', 'The body ended early. Send the request again.')));
-    incoming.on('data', onData).on('end', onEnd).on('error', onCut).on('close', onCut);
-    if (incoming.destroyed) onCut();
-  });
+  const onData = (chunk: Buffer): void => {
+    size += chunk.length;
+    chunks.push(chunk);
+    if (size <= maxBytes) return;
+    incoming.off('data', onData).pause();
+    fail(tooLarge());
+  };
+  // Both end the body, and only the first of them counts. An error comes with `close`.
+  const onEnd = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+  const onCut = (): void => {
+    if (!incoming.readableEnded)
+      fail(new BridgeError('invalid_request', 'The body ended early. Send the request again.'));
+  };
+  incoming.on('data', onData).on('end', onEnd).on('close', onCut);
+  if (incoming.destroyed) onCut();
+}
+
+/** Longest that a client may go on sending a body whose answer it has. Then its connection is closed. */
+const DISCARD_MS = 500;
+
+/** For what is left of a body once the answer was sent: reads it, so that the connection serves the next request. */
+export function discardBody(incoming: IncomingMessage): void {
+  if (incoming.readableEnded || incoming.destroyed) return;
+  incoming.resume();
+  if (incoming.complete) return;
+  const tooLong = setTimeout(() => incoming.socket.destroySoon(), DISCARD_MS);
+  const end = (): void => clearTimeout(tooLong);
+  incoming.on('end', end).on('close', end);
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
@@ -85,6 +111,12 @@ function parseJson(bytes: Buffer): unknown {
 }
 
 const invalidJson = (message: string): BridgeError => fieldsError('invalid_json', [{ in: 'body', path: '', message }]);
+
+/** What nearly every body has: {@link faultsOfMembers} would find none. */
+export function hasOnlyMembers(object: Members, known: readonly string[]): boolean {
+  for (const name in object) if (!known.includes(name)) return false;
+  return true;
+}
 
 /** The members of a JSON object that a route does not know, with the nearest known name of each. */
 export function faultsOfMembers(object: Members, known: readonly string[], path: string): FieldError[] {

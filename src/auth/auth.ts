@@ -39,8 +39,11 @@ export interface Credentials {
 }
 
 export interface Auth {
-  /** @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden` (a foreign page), `unavailable` */
-  principalOf(credentials: Credentials): Promise<Principal>;
+  /**
+   * No promise where the answer is known: publishers send the same token with each request. A refusal is a rejection.
+   * @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden` (a foreign page), `unavailable`
+   */
+  principalOf(credentials: Credentials): Principal | Promise<Principal>;
   /** @throws {BridgeError} `forbidden`, `unavailable` */
   mintPass(principal: Principal): Promise<Minted>;
 }
@@ -57,32 +60,31 @@ export function createAuth(
 ): Auth {
   const { onForeignPage = () => {} } = options;
 
-  function throwIfForeign(refusal: string | null): void {
-    if (refusal === null) return;
+  function foreign(refusal: string): Promise<never> {
     onForeignPage(refusal);
-    throw new BridgeError('forbidden', refusal);
+    return Promise.reject(new BridgeError('forbidden', refusal));
   }
 
   const passes = createPasses(secretOf, config, options.now);
   if (config.authMode === 'none') {
     return {
-      async principalOf({ page }) {
-        throwIfForeign(origins.refusal(page));
-        return ANONYMOUS;
+      principalOf({ page }) {
+        const refusal = origins.refusal(page);
+        return refusal === null ? ANONYMOUS : foreign(refusal);
       },
       mintPass: passes.mint,
     };
   }
   const verifyToken = createTokenVerifier(config, options);
   return {
-    async principalOf(credentials) {
+    principalOf(credentials) {
       const { bearer, pass, accessToken, cookie, reconnect, page } = credentials;
       if (bearer !== null) return verifyToken(bearer);
       if (pass !== null) return passes.verify(pass, reconnect);
       if (accessToken !== null) return verifyToken(accessToken);
-      if (cookie === null) throw unauthorized('A token is required.');
-      throwIfForeign(origins.cookieRefusal(page));
-      return verifyToken(cookie);
+      if (cookie === null) return Promise.reject(unauthorized('A token is required.'));
+      const refusal = origins.cookieRefusal(page);
+      return refusal === null ? verifyToken(cookie) : foreign(refusal);
     },
     mintPass: passes.mint,
   };
@@ -100,9 +102,7 @@ export function credentialsOfRequest(
     pass: routeAcceptsPass ? text(query.get('pass')) : null,
     accessToken: text(query.get('access_token')),
     cookie: cookieOf(headers, cookieName),
-    reconnect: [headerValue(headers, 'last-event-id'), query.get('lastEventId'), query.get('Last-Event-ID')].some(
-      Boolean,
-    ),
+    reconnect: Boolean(headerValue(headers, 'last-event-id') || query.get('lastEventId') || query.get('Last-Event-ID')),
     page: pageFacts(headers),
   };
 }
@@ -139,13 +139,16 @@ function text(value: unknown): string | null {
 
 /** RFC 6750 §2.1. Other schemes are for proxies in front of the bridge. */
 function bearerOf(headers: HeaderSource): string | null {
-  const match = /^bearer +(\S.*)$/i.exec(headerValue(headers, 'authorization') ?? '');
+  const authorization = headerValue(headers, 'authorization');
+  const match = authorization === null ? null : /^bearer +(\S.*)$/i.exec(authorization);
   return match === null ? null : (match[1] as string).trim();
 }
 
 /** RFC 6265 §5.4: of cookies with the same name, the first has the longest path. */
 function cookieOf(headers: HeaderSource, name: string): string | null {
-  for (const pair of (headerValue(headers, 'cookie') ?? '').split(';')) {
+  const cookies = headerValue(headers, 'cookie');
+  if (cookies === null) return null;
+  for (const pair of cookies.split(';')) {
     const equals = pair.indexOf('=');
     if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
     return text(

@@ -5,7 +5,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { BridgeError } from '../contract/errors.ts';
 import type { Auth, Credentials } from './auth.ts';
-import { mayReadMetrics } from './principal.ts';
+import { mayReadMetrics, type Principal } from './principal.ts';
 
 export interface MetricsAccessConfig {
   readonly authMode: 'none' | 'jwt';
@@ -24,6 +24,15 @@ export function createMetricsAccess(
 ): MetricsAccess {
   const expected = metricsToken === null ? null : digest(metricsToken);
 
+  async function principalWith(credentials: Credentials): Promise<Principal> {
+    try {
+      return await principalOf(credentials);
+    } catch (error) {
+      if (!(error instanceof BridgeError) || error.status !== 401) throw error;
+      throw new BridgeError(error.code, `${error.message} ${WAY_IN}`);
+    }
+  }
+
   return async (credentials) => {
     const { bearer } = credentials;
     if (expected !== null && bearer !== null && timingSafeEqual(digest(bearer), expected)) return;
@@ -31,10 +40,7 @@ export function createMetricsAccess(
       if (expected === null) return;
       throw new BridgeError('unauthorized', 'Send METRICS_TOKEN as Authorization: Bearer, or scrape METRICS_PORT.');
     }
-    const principal = await principalOf(credentials).catch((error: unknown) => {
-      if (!(error instanceof BridgeError) || error.status !== 401) throw error;
-      throw new BridgeError(error.code, `${error.message} ${WAY_IN}`);
-    });
+    const principal = await principalWith(credentials);
     if (!mayReadMetrics(principal)) throw new BridgeError('forbidden', `The token may not read metrics. ${WAY_IN}`);
   };
 }

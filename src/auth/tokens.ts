@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type CryptoKey, createRemoteJWKSet, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
 import { BridgeError } from '../contract/errors.ts';
 import { ALL_TENANTS, idsClaim, type RoomKind, toId } from '../contract/rooms.ts';
-import { tokenExpired, unexpired } from './expiry.ts';
+import { expiryOf, tokenExpired, unexpired } from './expiry.ts';
 import { identify } from './identity.ts';
 import type { TokenHolder } from './principal.ts';
 import { PUBLIC_KEY_ALGORITHMS, PUBLIC_KEYS_RULE, type PublicKey, parsePublicKeys } from './public-keys.ts';
@@ -35,8 +35,11 @@ export interface TokenOptions {
   readonly jwksGapMs?: number;
 }
 
-/** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` (the JWKS cannot be fetched) */
-export type TokenVerifier = (token: string) => Promise<TokenHolder>;
+/**
+ * No promise for a token that is remembered. A refusal is a rejection.
+ * @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` (the JWKS cannot be fetched)
+ */
+export type TokenVerifier = (token: string) => TokenHolder | Promise<TokenHolder>;
 
 /** A longer token is refused unread. It would hardly pass the header limits of proxies and of Node. */
 const MAX_TOKEN_CHARACTERS = 8192;
@@ -78,7 +81,14 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
   }
   const remembered = new Map<string, { readonly holder: TokenHolder; readonly untilMs: number }>();
 
-  return async function verify(token) {
+  return function verify(token) {
+    const known = remembered.get(token);
+    const nowMs = now();
+    const isGood = known !== undefined && nowMs < known.untilMs && nowMs < expiryOf(known.holder);
+    return isGood ? known.holder : verifyAnew(token);
+  };
+
+  async function verifyAnew(token: string): Promise<TokenHolder> {
     if (token.length > MAX_TOKEN_CHARACTERS) throw unauthorized('The token is too long.');
     const known = remembered.get(token);
     if (known !== undefined && now() < known.untilMs) return unexpired(known.holder, now());
@@ -87,7 +97,7 @@ export function createTokenVerifier(config: TokenConfig, options: TokenOptions =
     if (remembered.size >= REMEMBER_TOKENS) remembered.delete(remembered.keys().next().value as string);
     remembered.set(token, { holder, untilMs: now() + REMEMBER_MS });
     return holder;
-  };
+  }
 
   async function verifiedClaims(token: string): Promise<JWTPayload> {
     const { alg, kid, typ } = headerOf(token);

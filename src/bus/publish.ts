@@ -12,7 +12,7 @@ import { nearest } from '../contract/nearest.ts';
 import { MAX_BATCH_ROOMS } from '../contract/publishing.ts';
 import type { Room } from '../contract/rooms.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import type { AppendedEvent, Log } from '../store/store.ts';
+import type { AppendEvent, AppendedEvent, AppendResult, Log } from '../store/store.ts';
 
 export interface PublishInput extends Audience {
   readonly event: unknown;
@@ -55,6 +55,7 @@ export interface PublishDeps {
 /** @param onAccepted gets the cursor of each new record once it is durable */
 export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => void): Publish {
   const { store, catalog, keying, aliases, metrics } = deps;
+  const namesOf = new Map(catalog.names.map((name) => [name, emittedNames(name, aliases)]));
 
   /** What is wrong with a name that the catalog does not have. */
   function faultOfName(event: unknown): string {
@@ -65,19 +66,24 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
     return near === null ? rule : `${rule}; did you mean ${near}?`;
   }
 
-  function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): CheckedEvent[] {
-    const checked: CheckedEvent[] = [];
+  function audiencesOf({ tenantId, rooms }: CheckedEvent): readonly string[] {
+    return keying === 'room' ? rooms : rooms.map((room) => audienceOf(keying, tenantId, room));
+  }
+
+  function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): AppendEvent[] {
+    const checked: AppendEvent[] = [];
     const errors: FieldError[] = [];
     let code: 'invalid_body' | 'invalid_payload' | 'unknown_event' | null = null;
-    for (const [index, { event, payload, tenantId, rooms }] of inputs.entries()) {
-      const path = pathOf(index);
-      const result =
-        typeof event === 'string'
-          ? catalog.check(event, payload, { tenantId, rooms })
-          : { kind: 'unknown_event' as const };
+    for (let index = 0; index < inputs.length; index++) {
+      const input = inputs[index] as PublishInput;
+      const { event } = input;
+      const result = typeof event === 'string' ? catalog.check(event, input.payload, input) : UNKNOWN_EVENT;
       if (result.kind === 'ok') {
-        checked.push(result.event);
-      } else if (result.kind === 'unknown_event') {
+        checked.push(Object.assign(result.event, { audiences: audiencesOf(result.event) }));
+        continue;
+      }
+      const path = pathOf(index);
+      if (result.kind === 'unknown_event') {
         code = 'unknown_event';
         errors.push({ in: 'body', path: `${path}/event`, message: faultOfName(event) });
       } else {
@@ -94,14 +100,20 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
     throw fieldsError(code, [first, ...rest.slice(0, MAX_BODY_FAULTS - 1)]);
   }
 
+  function roomsNamedIn(events: readonly CheckedEvent[]): number {
+    let sum = 0;
+    for (const { roomsAreNamed, rooms } of events) if (roomsAreNamed) sum += rooms.length;
+    return sum;
+  }
+
   function count(events: readonly CheckedEvent[], result: 'rejected' | 'failed'): void {
     for (const { event } of events) metrics.published(event, result, 1);
   }
 
   return async function publish(inputs, options = {}) {
-    const { mayPublish = () => true, idempotencyKey = null, publisher = 'in-process', pathOf = () => '' } = options;
+    const { mayPublish = everyTenant, idempotencyKey = null, publisher = 'in-process', pathOf = wholeBody } = options;
     const checked = check(inputs, pathOf);
-    const named = checked.reduce((sum, event) => sum + (event.roomsAreNamed ? event.rooms.length : 0), 0);
+    const named = roomsNamedIn(checked);
     if (named > MAX_BATCH_ROOMS) {
       count(checked, 'rejected');
       throw new BridgeError(
@@ -113,18 +125,17 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       count(checked, 'rejected');
       throw new BridgeError('forbidden', 'The token may not publish for this tenant.');
     }
-    const events = checked.map((event) => ({
-      ...event,
-      audiences: event.rooms.map((room) => audienceOf(keying, event.tenantId, room)),
-    }));
     const idempotency =
       idempotencyKey === null ? null : { key: `${publisher}\n${idempotencyKey}`, fingerprint: fingerprint(checked) };
     const startedAtMs = performance.now();
-    const result = await store.append({ events, idempotency, acceptedAtMs: Date.now() }).catch((error: unknown) => {
+    let result: AppendResult;
+    try {
+      result = await store.append({ events: checked, idempotency, acceptedAtMs: Date.now() });
+    } catch (error) {
       metrics.publishDuration((performance.now() - startedAtMs) / 1000);
       count(checked, 'failed');
       throw error;
-    });
+    }
     if (result.kind === 'conflict') {
       count(checked, 'rejected');
       throw new BridgeError('idempotency_conflict', 'This Idempotency-Key was used before with a different body.');
@@ -134,13 +145,17 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       const { id, duplicate, rooms } = result.events[index] as AppendedEvent;
       metrics.published(event, duplicate ? 'duplicate' : 'accepted', 1);
       if (!duplicate) {
-        metrics.emitted(emittedNames(event, aliases), rooms, tenantId);
+        metrics.emitted(namesOf.get(event) ?? [], rooms, tenantId);
         onAccepted(id);
       }
       return { id, event, rooms, duplicate };
     });
   };
 }
+
+const everyTenant = (): boolean => true;
+const wholeBody = (): string => '';
+const UNKNOWN_EVENT = { kind: 'unknown_event' } as const;
 
 /** Hashes the parsed events, so that the same events are the same body, regardless of white space. */
 function fingerprint(events: readonly CheckedEvent[]): string {

@@ -6,8 +6,18 @@
  */
 import { z } from 'zod';
 import { type FieldError, pointerOf } from './errors.ts';
-import { instantKey } from './instants.ts';
+import {
+  type Facts,
+  factsOf,
+  isPresent,
+  MESSAGE_STATUSES,
+  MESSAGES_DELETED,
+  MESSAGES_NEW,
+  MESSAGES_UPDATED,
+  TICKETS_UPDATED,
+} from './facts.ts';
 import { CANONICAL_EVENTS } from './names.ts';
+import { type IsPlain, plainPayloads } from './plain.ts';
 import { MAX_NAMED_ROOMS } from './publishing.ts';
 import {
   ALL_TENANTS,
@@ -22,10 +32,6 @@ import {
   toId,
 } from './rooms.ts';
 
-export const TICKETS_UPDATED = 'tickets.updated';
-export const MESSAGES_NEW = 'messages.new';
-export const MESSAGES_UPDATED = 'messages.updated';
-export const MESSAGES_DELETED = 'messages.deleted';
 /** Names that operators could declare before they became canonical. A declared one stays a declared event (protocol §3). */
 const DECLARABLE_CANONICAL: readonly string[] = [MESSAGES_UPDATED, MESSAGES_DELETED];
 
@@ -56,9 +62,6 @@ export const LEGACY_ENTITY: Readonly<Record<string, string>> = {
   [MESSAGES_NEW]: 'message',
   [MESSAGES_UPDATED]: 'message',
 };
-
-/** The delivery of a message, lowest first: of two changes at one instant, the higher status stands (protocol §7). */
-export const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read', 'played'] as const;
 
 /** The message for a member that is missing or has the wrong type. */
 const must = (rule: string) => ({
@@ -113,7 +116,6 @@ const changeFields = {
   ticketUpdatedAt: instant.nullish(),
 };
 
-const isPresent = (id: unknown): boolean => id !== undefined && id !== null && id !== '';
 const namesMessage = [
   (payload: { readonly messageId?: unknown; readonly providerMessageId?: unknown }): boolean =>
     isPresent(payload.messageId) || isPresent(payload.providerMessageId),
@@ -190,38 +192,14 @@ export function isDeclarableEvent(name: string): boolean {
   return EVENT_NAME.test(name) && !RESERVED.has(name) && !name.startsWith('bridge.') && !(name in {});
 }
 
-/** The fields of a payload that the state routes (protocol §7) and deduplication (protocol §9) use. */
-export interface TicketFacts {
-  readonly agreementId: string | null;
-  readonly status: string;
-  /** An {@link instantKey}. */
-  readonly updatedAt: string;
-}
-
-export interface MessageFacts {
-  readonly change: 'new' | 'updated' | 'deleted';
-  readonly messageId: string | null;
-  readonly providerMessageId: string | null;
-  /** Of `updated`: when the message changed, in milliseconds since 1970. Of the others 0, and unused. */
-  readonly updatedAtMs: number;
-  /** Of `updated`: 0 without `messageStatus`, else 1 and its place in {@link MESSAGE_STATUSES}. */
-  readonly statusRank: number;
-}
-
 /** An event that passed the checks, ready for the log. `payload` is JSON text. */
-export interface CheckedEvent {
+export interface CheckedEvent extends Facts {
   readonly event: string;
   readonly tenantId: string;
   readonly rooms: readonly Room[];
   /** The publisher named the rooms. If not, a change of a known message goes to the rooms of that message (protocol §7). */
   readonly roomsAreNamed: boolean;
   readonly payload: string;
-  /** The ticket to which the payload belongs, whatever the rooms; null if it names none. */
-  readonly ticketId: string | null;
-  /** Of `tickets.updated`. */
-  readonly ticket: TicketFacts | null;
-  /** Of `messages.new`, `messages.updated` and `messages.deleted`. */
-  readonly message: MessageFacts | null;
 }
 
 /** What a publisher may say beside an event and its payload (protocol §9). Null counts as absent. */
@@ -257,12 +235,13 @@ export function createEventCatalog(
   roomKinds: readonly RoomKind[] = [],
 ): EventCatalog {
   const payloads = payloadSchemas(roomKinds);
-  const schemas = new Map<string, z.ZodType>([
-    [TICKETS_UPDATED, payloads.ticketsUpdated],
-    [MESSAGES_NEW, payloads.messagesNew],
-    [MESSAGES_UPDATED, payloads.messagesUpdated],
-    [MESSAGES_DELETED, payloads.messagesDeleted],
-    ...extraEvents.map((name) => [name, payloads.declared] as const),
+  const plain = plainPayloads(roomKinds, MESSAGE_STATUSES);
+  const checks = new Map<string, readonly [z.ZodType, IsPlain]>([
+    [TICKETS_UPDATED, [payloads.ticketsUpdated, plain.ticketsUpdated]],
+    [MESSAGES_NEW, [payloads.messagesNew, plain.messagesNew]],
+    [MESSAGES_UPDATED, [payloads.messagesUpdated, plain.messagesUpdated]],
+    [MESSAGES_DELETED, [payloads.messagesDeleted, plain.messagesDeleted]],
+    ...extraEvents.map((name) => [name, [payloads.declared, plain.declared]] as const),
   ]);
   const kinds = allKinds(roomKinds);
   // Canonical events have no user room: there, `userId` is an ordinary extra key.
@@ -271,10 +250,11 @@ export function createEventCatalog(
   return {
     names: publishedNames(extraEvents),
     check(event, payload, { tenantId = null, rooms = null } = {}) {
-      const schema = schemas.get(event);
-      if (schema === undefined) return { kind: 'unknown_event' };
+      const check = checks.get(event);
+      if (check === undefined) return { kind: 'unknown_event' };
+      const [schema, isPlain] = check;
       const isDeclared = schema === payloads.declared;
-      const checked = schema.safeParse(payload);
+      const checked = isPlain(payload) ? VALID : schema.safeParse(payload);
       const envelope = (checked.success ? payload : payloadOf(payload)) as Payload;
       const errors: FieldError[] = checked.success ? [] : fieldErrors(checked.error);
       const tenant = toId(envelope.tenantId) ?? toId(tenantId);
@@ -301,14 +281,14 @@ export function createEventCatalog(
               : [...new Set(rooms as Room[])],
           roomsAreNamed: rooms !== null,
           payload: text,
-          ticketId: toId(envelope.ticketId),
-          ticket: event === TICKETS_UPDATED ? ticketFacts(envelope) : null,
-          message: isDeclared ? null : messageFacts(event, envelope),
+          ...factsOf(event, envelope, isDeclared),
         },
       };
     },
   };
 }
+
+const VALID = { success: true } as const;
 
 type Payload = Readonly<Record<string, unknown>>;
 
@@ -404,33 +384,3 @@ function roomsOf(payload: Payload, tenantId: string, kinds: readonly RoomKind[])
   }
   return rooms;
 }
-
-function ticketFacts(payload: Payload): TicketFacts {
-  return {
-    agreementId: toId(payload.agreementId),
-    status: payload.ticketStatus as string,
-    updatedAt: instantKey(payload.ticketUpdatedAt as string),
-  };
-}
-
-const CHANGES: Readonly<Record<string, MessageFacts['change']>> = {
-  [MESSAGES_NEW]: 'new',
-  [MESSAGES_UPDATED]: 'updated',
-  [MESSAGES_DELETED]: 'deleted',
-};
-
-function messageFacts(event: string, payload: Payload): MessageFacts | null {
-  const change = CHANGES[event];
-  if (change === undefined) return null;
-  const isUpdate = change === 'updated';
-  return {
-    change,
-    messageId: textOf(payload.messageId),
-    providerMessageId: textOf(payload.providerMessageId),
-    updatedAtMs: isUpdate ? Date.parse(payload.messageUpdatedAt as string) : 0,
-    statusRank: isUpdate ? 1 + (MESSAGE_STATUSES as readonly unknown[]).indexOf(payload.messageStatus) : 0,
-  };
-}
-
-/** The id of a message, which may be any text. */
-const textOf = (id: unknown): string | null => (isPresent(id) ? String(id) : null);

@@ -4,7 +4,8 @@
  * A signal is never logged and has no cursor. There is at most one active signal per event, room and sender.
  */
 import { BridgeError, type FieldError, fieldsError, pointerOf } from './errors.ts';
-import { isDeclarableEvent, LEGACY_NAMES, MAX_DEPTH, MESSAGES_DELETED, MESSAGES_UPDATED, serialise } from './events.ts';
+import { isDeclarableEvent, LEGACY_NAMES, MAX_DEPTH, serialise } from './events.ts';
+import { MESSAGES_DELETED, MESSAGES_UPDATED } from './facts.ts';
 import { nearest } from './nearest.ts';
 import { quotedName } from './printable.ts';
 import {

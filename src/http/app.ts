@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
 import { answerProblem } from '../answers/problem.ts';
@@ -49,9 +50,9 @@ export interface AppDeps {
   readonly allNodes: AllNodes;
   readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   /** As `authenticate`; a pass counts as well. */
-  readonly authenticateReader: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticateReader: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
@@ -155,22 +156,35 @@ interface ServeDeps extends Pick<AppDeps, 'refusals' | 'logger'> {
 }
 
 function serveRoutes(routes: readonly Route[], { config, refusals, logger }: ServeDeps): BridgeApp {
-  const app: BridgeApp = new Hono<{ Bindings: HttpBindings }>({
-    getPath: (_request, options) => rawPathOf(options?.env?.incoming as IncomingMessage),
-  }).basePath(config.basePath);
-  for (const [method, path, handler] of routes) app.on(method, path, handler);
+  const app = appOf(config.basePath);
+  const onError = (error: unknown, context: BridgeContext): Response =>
+    answerProblem(context, error, transportOf(context, config.basePath), { refusals, logger });
+  /** Hono need not wait for an answer that goes to Node's response: that would take it several promises. */
+  const unawaited =
+    (handler: Handler): Handler =>
+    (context) => {
+      const answered = handler(context);
+      if (answered instanceof Promise) answered.catch((error: unknown) => onError(error, context));
+      return RESPONSE_ALREADY_SENT;
+    };
+  for (const [method, path, handler] of routes) app.on(method, path, unawaited(handler));
+  // An app of its own: with a second handler for a path, Hono would run both as a chain of middleware, for each request.
+  const others = appOf(config.basePath).onError(onError);
   for (const [path, ofPath] of Map.groupBy(routes, ([, path]) => path)) {
-    app.all(path, answerOtherMethod(ofPath.map(([method]) => method)));
+    others.all(path, answerOtherMethod(ofPath.map(([method]) => method)));
   }
-  app.notFound((context: BridgeContext) => {
+  others.notFound((context: BridgeContext) => {
     const error = new BridgeError('not_found', `No route has this path. See ${config.basePath}/docs for all routes.`);
     return answerProblem(context, error, 'http', { refusals, logger });
   });
-  app.onError((error, context) => {
-    return answerProblem(context, error, transportOf(context, config.basePath), { refusals, logger });
-  });
-  return app;
+  app.notFound(({ env, req }: BridgeContext) => others.fetch(req.raw, env));
+  return app.onError(onError);
 }
+
+const appOf = (basePath: string): BridgeApp =>
+  new Hono<{ Bindings: HttpBindings }>({
+    getPath: (_request, options) => rawPathOf(options?.env?.incoming as IncomingMessage),
+  }).basePath(basePath);
 
 /** A `GET /events` that does not wait is a plain request. */
 function transportOf({ req }: BridgeContext, basePath: string): Refused['transport'] {

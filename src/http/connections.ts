@@ -5,8 +5,8 @@
  * It also knows which connections are idle. Node's own `closeIdleConnections` leaves out the connections that never sent
  * a request. Browsers open such connections ahead of need, and a drain would wait for them.
  */
-import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { BridgeResponse } from '../answers/headers.ts';
 
 /** Requests that wait on one connection before nothing more is read from it. What arrived with them waits too. */
 const PAUSE_AT = 16;
@@ -15,21 +15,38 @@ const MAX_WAITING = 512;
 
 interface Connection {
   isBusy: boolean;
-  readonly waiting: (() => void)[];
+  readonly waiting: BridgeResponse[];
 }
 
 export interface Connections {
   add(socket: Socket): void;
-  /** Calls `serve` once the responses before this one have been sent. False: too many wait, and the connection was cut. */
-  serveInTurn(socket: Socket, response: ServerResponse, serve: () => void): boolean;
+  /** Serves the request once the responses before this one have been sent. False: too many wait, and the connection was cut. */
+  serveInTurn(response: BridgeResponse): boolean;
   /** Takes the turn for good, for a protocol that is not HTTP. False: a response is still to be sent. */
   takeTurn(socket: Socket): boolean;
   destroyIdle(): void;
   destroyAll(): void;
 }
 
-export function createConnections(): Connections {
+/** @param serve begins to serve the request of a response */
+export function createConnections(serve: (response: BridgeResponse) => void): Connections {
   const connections = new Map<Socket, Connection>();
+
+  function begin(response: BridgeResponse): void {
+    response.on('close', endTurn);
+    serve(response);
+  }
+
+  function endTurn(this: BridgeResponse): void {
+    const { socket } = this.req;
+    const connection = connections.get(socket);
+    if (connection === undefined) return;
+    const { waiting } = connection;
+    const next = socket.writable ? waiting.shift() : undefined;
+    connection.isBusy = next !== undefined;
+    if (next !== undefined) begin(next);
+    if (waiting.length === PAUSE_AT - 1) socket.resume();
+  }
 
   return {
     add(socket) {
@@ -45,27 +62,18 @@ export function createConnections(): Connections {
       });
     },
 
-    serveInTurn(socket, response, serve) {
+    serveInTurn(response) {
+      const { socket } = response.req;
       const connection = connections.get(socket);
       // The rest of a packet whose connection was cut.
       if (connection === undefined || socket.destroyed) return true;
       const { waiting } = connection;
-      const begin = (): void => {
-        response.on('close', endTurn);
-        serve();
-      };
-      const endTurn = (): void => {
-        const next = socket.writable ? waiting.shift() : undefined;
-        connection.isBusy = next !== undefined;
-        next?.();
-        if (waiting.length === PAUSE_AT - 1) socket.resume();
-      };
       if (!connection.isBusy) {
         connection.isBusy = true;
-        begin();
+        begin(response);
         return true;
       }
-      waiting.push(begin);
+      waiting.push(response);
       if (waiting.length >= PAUSE_AT) socket.pause();
       if (waiting.length <= MAX_WAITING) return true;
       socket.destroy();

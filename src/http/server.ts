@@ -6,10 +6,10 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { getRequestListener } from '@hono/node-server';
 import { nanoid } from 'nanoid';
+import { discardBody } from '../answers/body.ts';
 import { onExchangeEnd } from '../answers/exchange.ts';
-import { requestIdFor, requestIdOf, setRequestId, setSharedHeaders } from '../answers/headers.ts';
+import { BridgeResponse, requestIdFor, requestIdOf } from '../answers/headers.ts';
 import { endWithProblem, type ProblemDeps, problemAnswer, refusalOf } from '../answers/problem.ts';
 import { type Requester, requestLine } from '../answers/refusals.ts';
 import type { HostRule } from '../auth/hosts.ts';
@@ -24,7 +24,7 @@ import type { SocketIoTransport } from '../transports/socketio/endpoint.ts';
 import { takeSocket } from '../transports/sse/response-writer.ts';
 import type { BridgeApp } from './app.ts';
 import { createConnections } from './connections.ts';
-import { rawPathOf, unifyTarget } from './target.ts';
+import { rawPathOf, requestOf, unifyTarget } from './target.ts';
 
 /** A client that takes longer to send the head, or the whole request, gets a 408. */
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -66,7 +66,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { config, hostRule, origins, gate, readers, socketio, app, refusals, logger } = options;
   // Node's default of 16 KB is less than a query with MAX_ROOMS rooms takes.
   const maxHeadBytes = HEAD_BYTES + config.maxRooms * ROOM_BYTES;
-  const server = createServer({
+  const server = createServer<typeof IncomingMessage, typeof BridgeResponse>({
+    ServerResponse: BridgeResponse,
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     maxHeaderSize: maxHeadBytes,
@@ -75,7 +76,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  const connections = createConnections();
+  const connections = createConnections(serve);
   const probes = [`${config.basePath}/healthz`, `${config.basePath}/readyz`];
   let opening: Promise<unknown> | null = null;
 
@@ -110,39 +111,40 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     });
   }
 
-  const handleHttp = getRequestListener(app.fetch, {
-    overrideGlobalObjects: false,
-    hostname: 'localhost',
-    // The app answers its own errors. Only a request without a valid URL gets here.
-    errorHandler(error) {
-      throw error;
-    },
-  });
-
   server.on('connection', (socket) => connections.add(socket));
   server.on('request', (request, response) => {
-    const { socket } = request;
-    if (connections.serveInTurn(socket, response, () => serve(request, response))) return;
+    if (connections.serveInTurn(response)) return;
     refused(invalidRequest('Too many pipelined requests.'), request);
-    logger.info({ address: socket.remoteAddress }, 'a connection with too many pipelined requests was cut');
+    const { remoteAddress: address } = request.socket;
+    logger.info({ address }, 'a connection with too many pipelined requests was cut');
   });
 
-  function serve(request: IncomingMessage, response: ServerResponse): void {
-    setRequestId(request, response);
-    setSharedHeaders(request, response, origins);
+  function serve(response: BridgeResponse): void {
+    const request = response.req;
+    response.share(origins);
     if (logsRequests) logEnd(request, response);
     if (gate.draining) response.setHeader('connection', 'close');
-    // Emitted when the answer is written, whole.
-    response.on('prefinish', () => {
-      if (request.socket.writableLength > 0) awaitReader(request, response);
-    });
+    response.on('prefinish', onWritten);
     const misdirected = misdirection(request);
     if (misdirected !== null) endResponse(response, misdirected);
     else if (socketio?.owns(request)) socketio.handleRequest(request, response);
-    else {
-      const error = 'The request target or the Host header is not valid.';
-      handleHttp(request, response).catch(() => endResponse(response, refused(invalidRequest(error), request)));
+    else handleHttp(request, response);
+  }
+
+  function handleHttp(request: IncomingMessage, response: ServerResponse): void {
+    const fail = (error: unknown): void => endResponse(response, refused(error, request));
+    response.on('close', onAnswered);
+    try {
+      const answered = app.fetch(requestOf(request), { incoming: request, outgoing: response });
+      if (answered instanceof Promise) answered.catch(fail);
+    } catch (error) {
+      fail(error);
     }
+  }
+
+  /** The answer is written, whole. */
+  function onWritten(this: BridgeResponse): void {
+    if (this.req.socket.writableLength > 0) awaitReader(this.req, this);
   }
 
   function endResponse(response: ServerResponse, error: BridgeError): void {
@@ -219,6 +221,11 @@ function clientFault({ code }: NodeJS.ErrnoException, maxHeadBytes: number): Bri
     return new BridgeError('request_timeout', 'The request did not arrive in time.');
   }
   return invalidRequest('The request is not valid HTTP.');
+}
+
+/** A client whose body was refused may still be sending it. */
+function onAnswered(this: ServerResponse): void {
+  discardBody(this.req);
 }
 
 const invalidRequest = (message: string): BridgeError => new BridgeError('invalid_request', message);

@@ -8,15 +8,21 @@ import type { Store } from './store.ts';
 
 const SQLITE = 'sqlite:';
 
+/** What the operator declares. Default: nothing. */
+export interface Declared {
+  readonly claimedRoomKinds: readonly RoomKind[];
+  readonly extraEvents: readonly string[];
+}
+
 /** @throws {Error} of one line if the log cannot be opened */
 export function openStore(
   url: string,
   keying: Keying,
   logger: Logger,
-  claimedRoomKinds: readonly RoomKind[] = [],
+  { claimedRoomKinds, extraEvents }: Declared = { claimedRoomKinds: [], extraEvents: [] },
 ): Promise<Store> {
   return url.startsWith(SQLITE)
-    ? openSqliteStore({ file: url.slice(SQLITE.length), keying, logger })
+    ? openSqliteStore({ file: url.slice(SQLITE.length), keying, extraEvents, logger })
     : openRedisStore({ url, keying, claimedRoomKinds, logger });
 }
 

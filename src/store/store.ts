@@ -6,6 +6,10 @@
  * binds every method: a call MUST NOT block the event loop, and only a bounded number of calls may wait for the
  * engine. Past the bound, or after at most 5 s, a call MUST fail with `unavailable` (`append`: or `outcome_unknown`).
  *
+ * The log is the truth; index and state are projections of it (design law 11). A projection MAY be behind the log, and MUST
+ * be redone from it after a crash. A read MUST NOT show that a projection is behind, and MUST NOT wait for a writer that a
+ * disk can hold up.
+ *
  * Reads name their `caller` (auth/principal.ts, `callerKey`); without one they are the bridge's own. The reads of
  * different callers MUST take turns, each of a bounded number of rows and bytes, and one caller MUST NOT take all the
  * places of those that wait: reads of one caller never delay another's for longer than a turn (protocol §16).
@@ -261,8 +265,8 @@ export interface Log {
   readonly opened: LogBounds;
   /**
    * MUST resolve `appended` only after all records of the request are durable. MUST NOT let a read, the state or the tail
-   * see some of them without the others. Cursors MUST rise in the order of the log, even after a restart or when the
-   * clock steps back, and MUST NOT be reused.
+   * see some of them without the others. MUST find a repeat also of a record that no projection has yet. Cursors MUST rise
+   * in the order of the log, even after a restart or when the clock steps back, and MUST NOT be reused.
    *
    * A change of a message (`MessageFacts.change` other than `new`) whose rooms the publisher did not name MUST go to the
    * rooms of that message's `messages.new`; before that one is known, to those of the first change that the state keeps
@@ -345,8 +349,9 @@ export interface LogScan {
   /**
    * One step through the log in its order. Returns the records of the query that it finds, and never one that was trimmed
    * or erased. MUST look at no more than `SCAN_ROWS` rows, and MUST come further with each call, even if nothing matches.
-   * MUST read by tenant and room through the indexes where they have the answer. Instants are those of the clocks of the
-   * nodes, which may step back: a scan MAY skip a stretch of the log only if it knows the instants of all of it.
+   * MUST read by tenant and room through the indexes where they have the answer, and MUST find what they do not have yet.
+   * Instants are those of the clocks of the nodes, which may step back: a scan MAY skip a stretch of the log only if it
+   * knows the instants of all of it.
    */
   scan(query: ScanQuery): Promise<ScanResult>;
 }
@@ -361,9 +366,9 @@ export interface LogScan {
  * one with the later instant stands (a `messages.new` is the earliest), then the one with the higher `statusRank`, then the
  * later in the log. A deleted message MUST NOT be listed, whatever arrives for it later.
  *
- * It MUST reflect every record up to the cursor of each reply, and MUST
- * show an item only to a `hearing` of at least one room of the record that it shows, whatever other records of the ticket
- * went to. Filters MUST be indexed, or looked for in steps (page.ts).
+ * It MUST reflect every record up to the cursor of each reply, even one that no projection has yet. It MUST show an item
+ * only to a `hearing` of at least one room of the record that it shows, whatever other records of the ticket went to.
+ * Filters MUST be indexed, or looked for in steps (page.ts).
  */
 export interface TicketState {
   /**
@@ -431,9 +436,9 @@ export const erasureKey = ({ tenantId, ticketId }: EraseTarget): string =>
 export interface Erasure {
   /**
    * Removes the records, state and idempotency keys of the target from the log and its files for good, and calls `erased`
-   * of the tail. Cursors MUST stay valid, and replays of other records MUST stay complete. MUST cost what it erases, in
-   * steps between which appends run. Revocations of the tenant stay in force without its ids (revocations.ts). Resolves to
-   * the number of records erased.
+   * of the tail. Cursors MUST stay valid, and replays of other records MUST stay complete. A projection that is redone MUST
+   * NOT bring anything back. MUST cost what it erases, in steps between which appends run. Revocations of the tenant stay
+   * in force without its ids (revocations.ts). Resolves to the number of records erased.
    */
   erase(target: EraseTarget): Promise<number>;
 }

@@ -61,7 +61,7 @@ export interface PollingDeps {
   readonly config: Config;
   readonly metrics: Metrics;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly revoked: Revoked;
   readonly connected: Connected;
   /** @throws {BridgeError} `rate_limited` */
@@ -137,7 +137,7 @@ export function createPolling(deps: PollingDeps) {
     }
 
     let page = await firstPage(request, after);
-    const ifNoneMatch = context.req.header('if-none-match');
+    const ifNoneMatch = context.env.incoming.headers['if-none-match'];
     const isNew = page.ids.length > 0 && !matches(ifNoneMatch, etagOf(page, request.view));
     if (query.wait > 0 && context.req.method !== 'HEAD' && !isNew) {
       // The wait ends when the token expires, and the next request gets a 401 (protocol §11).
@@ -325,7 +325,8 @@ export function createPolling(deps: PollingDeps) {
     const hasSignals = page.signals.length > 0;
     // Signals happen once, so no cache may answer with them.
     const headers = hasSignals ? { 'Cache-Control': 'no-store' } : { ETag: etag, 'Cache-Control': 'private, no-cache' };
-    if (!hasSignals && matches(context.req.header('if-none-match'), etag)) return answer(context, 304, headers);
+    if (!hasSignals && matches(context.env.incoming.headers['if-none-match'], etag))
+      return answer(context, 304, headers);
     const isHead = context.req.method === 'HEAD';
     const countDelivery = createDeliveryCounter(metrics, 'longpoll', view);
     const itemsOf = (records: readonly LogRecord[]): string[] => {

@@ -191,7 +191,7 @@ test('a pass is no bearer token and a bearer token no pass, also with the same k
     request({}, `pass=${bearer}`),
     request({}, `pass=${pass}`, false),
   ]) {
-    await assert.rejects(auth.principalOf(credentials), refusedAs('unauthorized'));
+    await assert.rejects(async () => auth.principalOf(credentials), refusedAs('unauthorized'));
   }
 });
 
@@ -241,7 +241,7 @@ test('credentials are taken in one order, and a bad one is not passed over', asy
     socket({ token: 7 }),
     socket(undefined),
   ]) {
-    await assert.rejects(auth.principalOf(credentials), refusedAs('unauthorized'));
+    await assert.rejects(async () => auth.principalOf(credentials), refusedAs('unauthorized'));
   }
 });
 
@@ -264,7 +264,7 @@ test('a cookie counts for pages of allowed origins only', async () => {
     { 'sec-fetch-site': 'cross-site' },
     { 'sec-fetch-site': 'same-site' },
   ]) {
-    await assert.rejects(auth.principalOf(request({ cookie, host, ...page })), refusedAs('forbidden'));
+    await assert.rejects(async () => auth.principalOf(request({ cookie, host, ...page })), refusedAs('forbidden'));
     const authorization = `Bearer ${await token({ tenantId: 't1' })}`;
     await auth.principalOf(request({ cookie, host, authorization, ...page }));
   }

@@ -23,7 +23,8 @@ const NO_KINDS = { jwtDefaultScope: [], roomKinds: [], claimedRoomKinds: [] };
 
 function verifier(config: Partial<TokenConfig>, options: TokenOptions = {}) {
   const none = { ...NO_KINDS, jwtSecret: null, jwtPublicKey: null, jwksUrl: null, jwtIssuer: null, jwtAudience: null };
-  return createTokenVerifier({ ...none, ...config }, { now: () => T0, ...options });
+  const verify = createTokenVerifier({ ...none, ...config }, { now: () => T0, ...options });
+  return async (token: string) => verify(token);
 }
 
 function sign(claims: JWTPayload, key: KeyObject | string = SECRET, header: Record<string, string> = {}) {

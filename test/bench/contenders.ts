@@ -2,17 +2,28 @@
  * Who takes part: this bridge, on SQLite and on Redis, and its peers. Each is started as a process of its own, pinned to
  * the server's core, and says on which port it listens.
  */
-import { type ChildProcess, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../support/ports.ts';
-import { type Mode, SIGNAL } from './load/protocol.ts';
+import { type ConnectOptions, type Mode, type PublishOptions, SIGNAL } from './load/protocol.ts';
 import { type Usage, usageOf } from './machine.ts';
-import { end, makeDirectory, removeDirectory, type StartOptions, start } from './processes.ts';
+import { end, type StartOptions, start } from './processes.ts';
+import {
+  answers,
+  centrifugoMissing,
+  durableStreamsMissing,
+  isInstalled,
+  nchanMissing,
+  type Programs,
+  START_MS,
+  startCentrifugo,
+  startDurableStreams,
+  startNchan,
+  withDirectory,
+} from './programs.ts';
 
 export interface Server {
   readonly port: number;
@@ -28,11 +39,12 @@ export interface Contender {
   /** What its listeners ask for; `%r` stands for a room's number. */
   readonly listenPath: string;
   publishPath(tenantId: string): string;
-  readonly body: 'envelope' | 'payload';
+  readonly body: PublishOptions['body'];
+  readonly httpVersion?: ConnectOptions['httpVersion'];
   /** Whether it is ours, with metrics and cursors to ask for. */
   readonly isBridge: boolean;
   /** Why it cannot take part here; null when it can. */
-  missing(): string | null;
+  missing(programs: Programs): string | null;
   start(options: ServerOptions): Promise<Server>;
 }
 
@@ -43,9 +55,11 @@ export interface ServerOptions {
   readonly bridge: string;
   /** Where this bridge writes its CPU profile; null: it writes none. */
   readonly profileTo: string | null;
+  readonly programs: Programs;
 }
 
-const START_MS = 15_000;
+/** Where a scenario has one room. */
+export const ROOM = 'tenant-0';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const WATCH_TURNS = ['--import', fileURLToPath(new URL('turns.preload.ts', import.meta.url))];
 const unwatched = async (): Promise<null> => null;
@@ -106,17 +120,8 @@ async function startBridge(
   return startNode(args, { PORT: '0', STORE_URL: storeUrl, ...env }, { on, stdio });
 }
 
-async function startOnSqlite(options: ServerOptions, special?: Special): Promise<Server> {
-  const directory = makeDirectory(options.directory);
-  const server = await startBridge(`sqlite:${join(directory, 'log.db')}`, options, special);
-  return {
-    ...server,
-    async stop() {
-      await server.stop();
-      removeDirectory(directory);
-    },
-  };
-}
+const startOnSqlite = (options: ServerOptions, special?: Special): Promise<Server> =>
+  withDirectory(options, (directory) => startBridge(`sqlite:${join(directory, 'log.db')}`, options, special));
 
 /** On both cores, and without a limit that the load could reach. */
 const SIGNALLING: Special = { on: 'both', env: { SIGNALS: SIGNAL, RATE_SIGNALS: '1000000' } };
@@ -127,22 +132,22 @@ const WATCHED: Special = { watchTurns: true, env: { HEARTBEAT_MS: '600000', PING
 const startWatched = (options: ServerOptions): Promise<Server> => startOnSqlite(options, WATCHED);
 
 /** A Redis as durable as the SQLite file: it syncs before it answers. */
-async function startOnRedis(options: ServerOptions): Promise<Server> {
-  const directory = makeDirectory(options.directory);
-  const port = await freePort();
-  const durable = ['--appendonly', 'yes', '--appendfsync', 'always', '--save', ''];
-  const listen = ['--bind', '127.0.0.1', '--port', String(port), '--dir', directory];
-  const redis = start('redis-server', [...listen, ...durable], { on: 'store', stdio: 'ignore' });
-  await answers(port);
-  const server = await startBridge(`redis://127.0.0.1:${port}`, options);
-  return {
-    ...server,
-    async stop() {
-      await server.stop();
-      await end(redis, 'SIGKILL');
-      removeDirectory(directory);
-    },
-  };
+function startOnRedis(options: ServerOptions): Promise<Server> {
+  return withDirectory(options, async (directory) => {
+    const port = await freePort();
+    const durable = ['--appendonly', 'yes', '--appendfsync', 'always', '--save', ''];
+    const listen = ['--bind', '127.0.0.1', '--port', String(port), '--dir', directory];
+    const redis = start('redis-server', [...listen, ...durable], { on: 'store', stdio: 'ignore' });
+    await answers(port);
+    const server = await startBridge(`redis://127.0.0.1:${port}`, options);
+    return {
+      ...server,
+      async stop() {
+        await server.stop();
+        await end(redis, 'SIGKILL');
+      },
+    };
+  });
 }
 
 function bridge(name: string, mode: Mode, startOn: Contender['start'], missing: Contender['missing']): Contender {
@@ -155,7 +160,7 @@ function bridge(name: string, mode: Mode, startOn: Contender['start'], missing: 
 }
 
 const present = (): null => null;
-const redisMissing = (): string | null => (isOnPath('redis-server') ? null : 'redis-server is not on PATH');
+const redisMissing = (): string | null => (isInstalled('redis-server') ? null : 'redis-server is not on PATH');
 
 export const ours = {
   sse: bridge('roomcast, SSE', 'sse', startOnSqlite, present),
@@ -167,13 +172,17 @@ export const ours = {
 
 // ---- peers
 
-function peer(name: string, mode: Mode, file: string, more: Partial<Contender> = {}, args: string[] = []): Contender {
+function startPeer(file: string, ...args: string[]): Promise<Server> {
   const path = fileURLToPath(new URL(`peers/${file}`, import.meta.url));
+  return startNode([path, ...args], {}, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+}
+
+function peer(name: string, mode: Mode, file: string, more: Partial<Contender> = {}): Contender {
   return {
     ...{ name, mode, body: 'envelope', isBridge: false, missing: present },
     listenPath: mode === 'sse' ? '/sse?tenantId=tenant-%r' : '/socket.io/?EIO=4&transport=websocket',
     publishPath: () => '/events',
-    start: () => startNode([path, ...args], {}, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] }),
+    start: () => startPeer(file),
     ...more,
   };
 }
@@ -189,97 +198,25 @@ export const peers = {
     ...{ name: 'nginx + nchan', mode: 'sse', listenPath: '/sse?tenantId=tenant-%r', isBridge: false },
     ...{ ...takesPayload, missing: nchanMissing, start: startNchan },
   },
+  centrifugo: {
+    ...{ name: 'Centrifugo', mode: 'sse', httpVersion: '1.0', body: 'channel', isBridge: false },
+    listenPath: `/connection/uni_sse?cf_connect=${encodeURIComponent('{"subs":{"tenant-')}%r${encodeURIComponent('":{}}}')}`,
+    publishPath: () => '/api/publish',
+    ...{ missing: centrifugoMissing, start: startCentrifugo },
+  },
+  durableStreams: {
+    ...{ name: 'durable-streams', mode: 'sse', body: 'payload', isBridge: false },
+    listenPath: '/tenant-%r?offset=now&live=sse',
+    publishPath: (tenantId) => `/${tenantId}`,
+    ...{ missing: durableStreamsMissing, start: startDurableStreams },
+  },
   socketio: peer('plain Socket.IO', 'websocket', 'socketio.ts'),
   betterSse: peer('better-sse', 'sse', 'better-sse.ts'),
   hono: peer('Hono streamSSE', 'sse', 'hono.ts'),
   honoEmpty: peer('empty Hono route', 'sse', 'hono-empty.ts'),
-  bare: peer('bare node:net', 'sse', 'bare.ts', takesPayload, ['each']),
-  bareTick: peer('bare node:net, coalescing', 'sse', 'bare.ts', takesPayload, ['tick']),
+  bare: peer('bare node:net', 'sse', 'bare.ts', takesPayload),
+  /** It takes events and has no listeners. */
+  httpSqlite: peer('bare node:http + SQLite', 'sse', 'http-sqlite.ts', {
+    start: (options) => withDirectory(options, (directory) => startPeer('http-sqlite.ts', directory)),
+  }),
 } as const satisfies Record<string, Contender>;
-
-// ---- nginx with the nchan module
-
-/** The module's file; empty when it is compiled in; null when there is none. */
-function nchanModule(): string | null {
-  const { stderr, error } = spawnSync('nginx', ['-V'], { encoding: 'utf8' });
-  if (error !== undefined) return null;
-  if (/--add-module=\S*nchan/.test(stderr)) return '';
-  const prefix = /--prefix=(\S+)/.exec(stderr)?.[1] ?? '';
-  const modules = /--modules-path=(\S+)/.exec(stderr)?.[1] ?? join(prefix, 'modules');
-  return [modules, '/usr/lib/nginx/modules'].map((path) => join(path, 'ngx_nchan_module.so')).find(existsSync) ?? null;
-}
-
-function nchanMissing(): string | null {
-  return nchanModule() === null ? 'nginx has no nchan module (Debian: libnginx-mod-nchan)' : null;
-}
-
-async function startNchan({ directory: parent }: ServerOptions): Promise<Server> {
-  const directory = makeDirectory(parent);
-  const port = await freePort();
-  const module = nchanModule() ?? '';
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-  writeFileSync(
-    join(directory, 'nginx.conf'),
-    `${module === '' ? '' : `load_module ${module};`}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile 20000;
-pid ${directory}/nginx.pid;
-error_log stderr error;
-events { worker_connections 20000; }
-http {
-  access_log off;
-  ${temporary.map((name) => `${name}_temp_path ${directory}/${name};`).join('\n  ')}
-  client_body_buffer_size 256k;
-  keepalive_requests 1000000000;
-  keepalive_timeout 75s;
-  tcp_nodelay on;
-  nchan_shared_memory_size 256M;
-  server {
-    listen 127.0.0.1:${port} backlog=4096;
-    location = /sse { nchan_subscriber eventsource; nchan_subscriber_first_message newest; nchan_channel_id $arg_tenantId; }
-    location = /events { nchan_publisher; nchan_channel_id $arg_tenantId; }
-  }
-}
-`,
-  );
-  const nginx = start('nginx', ['-p', directory, '-c', join(directory, 'nginx.conf')], {
-    ...{ on: 'server', stdio: ['ignore', 'ignore', 'pipe'] },
-  });
-  let complaints = '';
-  nginx.stderr?.on('data', (chunk) => {
-    complaints = `${complaints}${chunk}`.slice(-2_000);
-  });
-  await answers(port).catch(() => {
-    throw new Error(`nginx did not start: ${complaints}`);
-  });
-  return {
-    port,
-    usage: () => usageOf(nginx.pid as number),
-    longestTurnMs: unwatched,
-    async stop() {
-      await end(nginx);
-      removeDirectory(directory);
-    },
-  };
-}
-
-// ---- ports
-
-function isOnPath(program: string): boolean {
-  return spawnSync(program, ['--version']).error === undefined;
-}
-
-async function answers(port: number): Promise<void> {
-  const deadline = performance.now() + START_MS;
-  for (;;) {
-    const connected = await new Promise<boolean>((resolve) => {
-      const socket = connect({ host: '127.0.0.1', port });
-      socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
-    });
-    if (connected) return;
-    if (performance.now() > deadline) throw new Error(`nothing listens on port ${port}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

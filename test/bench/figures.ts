@@ -1,4 +1,5 @@
 /** What is measured, and how runs become one figure: medians, and ratios within one run before any median. */
+import type { Programs } from './programs.ts';
 import type { Stage } from './stage.ts';
 
 /** By column; one that could not be had is left out. */
@@ -16,10 +17,14 @@ export interface Column {
 export interface Entrant {
   readonly name: string;
   /** Why it cannot take part here; null when it can. */
-  missing(): string | null;
+  missing(programs: Programs): string | null;
   measure(stage: Stage): Promise<Figures>;
   readonly isBridge: boolean;
+  /** Takes part in the first run only: no target needs more. */
+  readonly once?: boolean;
 }
+
+export const once = (entrant: Entrant): Entrant => ({ ...entrant, once: true });
 
 /** Entrants measured in turn (A B C A B C …), the one that the others are compared with first. */
 export interface Case {
@@ -31,8 +36,12 @@ export interface Case {
 export interface Scenario {
   readonly name: string;
   readonly title: string;
-  /** Default: what `--runs` says. */
-  readonly leastRuns?: number;
+  /** Unless `--runs` says otherwise. */
+  readonly runs: number;
+  /** Whether the tree of `--against` takes part where `--only` does not choose scenarios. */
+  readonly isCompared: boolean;
+  /** The server uses two cores, those of the load among them. Default: one of its own. */
+  readonly sharesCores?: boolean;
   readonly cases: readonly Case[];
   targets(results: Results): Target[];
 }
@@ -56,6 +65,9 @@ export interface Results {
   /** The median, over the runs, of what `of` makes of the figures of some entrants in the same run. */
   combined(ofCase: string, entrants: readonly string[], of: (...figures: Figures[]) => number): number | null;
 }
+
+/** The same entrant of the tree that `--against` names. */
+export const before = (entrant: string): string => `${entrant} (before)`;
 
 export function median(values: readonly number[]): number | null {
   const sorted = values.filter((value) => Number.isFinite(value)).sort((a, b) => a - b);

@@ -43,11 +43,16 @@ export function openFilesLimit(): number {
   return limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit);
 }
 
-export function describeMachine(cores: Cores | null): string {
+export function describeMachine(): string {
   const model = cpus()[0]?.model ?? 'unknown processor';
-  const pinned = cores === null ? 'nothing pinned' : 'the server pinned to one core, the load to another';
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
-  return `${cpus().length} × ${model}, ${memory}, Linux ${release().split('-')[0]}, Node ${process.version}; ${pinned}`;
+  return `${cpus().length} × ${model}, ${memory}, Linux ${release().split('-')[0]}, Node ${process.version}`;
+}
+
+/** @param sharesCores whether the server may use the load's core, too */
+export function describePinning(cores: Cores | null, sharesCores: boolean): string {
+  if (cores === null) return 'nothing pinned';
+  return sharesCores ? 'server and load share both cores' : 'the server pinned to one core, the load to another';
 }
 
 export interface Usage {

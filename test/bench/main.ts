@@ -1,16 +1,18 @@
 /**
  * `npm run bench -- [--quick] [--only a[,b]] [--runs N] [--json FILE] [--page FILE] [--dir DIR] [--profile DIR]
- * [--against DIR] [--list]`: this bridge beside its peers, each target a ratio within one run.
+ * [--against DIR] [--centrifugo PROGRAM] [--durable-streams PROGRAM] [--list]`: this bridge beside its peers, each target a
+ * ratio within one run.
  *
  * Entrants are measured in turn, so that what the machine does meanwhile hits all alike; figures are medians. Writes
- * docs/performance.md, unless `--quick`. `--dir` is where the log goes, `--profile` where the bridge's CPU profiles go,
- * `--against` another tree of this bridge, which then takes part beside it.
+ * docs/performance.md, unless `--quick`. `--dir` is where the log goes, `--profile` where the bridge's CPU profiles go.
+ * `--against` is another tree of this bridge, which takes part in the scenarios that `--only` names, else in a, c and e.
+ * The programs are looked up on PATH unless a path is given.
  */
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type CaseResult, type Entrant, type Figures, resultsOf, type Scenario } from './figures.ts';
+import { before, type CaseResult, type Entrant, type Figures, resultsOf, type Scenario } from './figures.ts';
 import { describeMachine, isMemoryBacked, openFilesLimit } from './machine.ts';
 import { cores, makeDirectory } from './processes.ts';
 import { summary } from './profile.ts';
@@ -36,6 +38,8 @@ const { values } = parseArgs({
     page: { type: 'string' },
     profile: { type: 'string' },
     against: { type: 'string' },
+    centrifugo: { type: 'string', default: 'centrifugo' },
+    'durable-streams': { type: 'string', default: 'durable-streams-server' },
     dir: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
@@ -56,11 +60,10 @@ const SCENARIOS = {
 } as const;
 /** Besides its connections a process has its log, its threads and its libraries open. */
 const FILES_BESIDES = 500;
-const DEFAULT_RUNS = 3;
 const BRIDGE = 'src/main.ts';
 
-const runs = values.runs === undefined ? (values.quick ? 1 : DEFAULT_RUNS) : Number(values.runs);
-if (!Number.isSafeInteger(runs) || runs < 1) refuse('--runs takes a whole number above 0');
+const runs = values.runs === undefined ? null : Number(values.runs);
+if (runs !== null && (!Number.isSafeInteger(runs) || runs < 1)) refuse('--runs takes a whole number above 0');
 const notes = new Set<string>();
 const most = openFilesLimit() - FILES_BESIDES;
 const size: Size = {
@@ -74,6 +77,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const bridge = join(root, BRIDGE);
 const profileTo = values.profile === undefined ? null : resolve(values.profile);
 const other = values.against === undefined ? null : resolve(values.against, BRIDGE);
+const pathOf = (program: string): string => (program.includes('/') ? resolve(program) : program);
+const programs = {
+  centrifugo: pathOf(values.centrifugo),
+  durableStreams: pathOf(values['durable-streams']),
+};
 const only = values.only?.split(',') ?? Object.keys(SCENARIOS);
 const unknown = only.find((name) => !Object.hasOwn(SCENARIOS, name));
 if (unknown !== undefined) refuse(`no scenario is called ${unknown}; there are ${Object.keys(SCENARIOS).join(', ')}`);
@@ -87,15 +95,18 @@ const directory = makeDirectory(values.dir ?? tmpdir());
 const setting = {
   command: commandOf(),
   date: new Date().toISOString().slice(0, 10),
-  machine: describeMachine(cores),
+  machine: describeMachine(),
+  cores,
 };
 console.log(setting.machine);
 if (cores === null) note('NOT PINNED: there is no taskset, or one core only; server and load disturb each other');
 if (isMemoryBacked(directory)) note(`NO DISK: ${directory} is in memory, so that a sync costs nothing; see --dir`);
 
-const runsOf = ({ leastRuns = 0 }: Scenario): number => (values.quick ? runs : Math.max(runs, leastRuns));
+const runsOf = (scenario: Scenario): number => runs ?? (values.quick ? 1 : scenario.runs);
 const total = chosen
-  .flatMap((scenario) => scenario.cases.map(({ entrants }) => entrants.length * runsOf(scenario)))
+  .flatMap((scenario) =>
+    scenario.cases.flatMap(({ entrants }) => entrants.map((one) => (one.once ? 1 : runsOf(scenario)))),
+  )
   .reduce((sum, count) => sum + count, 0);
 const startedAt = performance.now();
 let done = 0;
@@ -124,9 +135,9 @@ async function play(scenario: Scenario): Promise<ScenarioReport> {
   for (const { name, entrants } of scenario.cases) {
     const result = new Map<string, (Figures | null)[]>(entrants.map((one) => [one.name, []]));
     for (let run = 1; run <= runsOf(scenario); run++) {
-      for (const one of entrants) {
+      for (const one of entrants.filter(({ once }) => run === 1 || !once)) {
         done++;
-        const missing = one.missing();
+        const missing = one.missing(programs);
         if (missing !== null) {
           if (!skipped.has(one.name)) note(`SKIPPED ${one.name}: ${missing}`);
           skipped.set(one.name, missing);
@@ -142,14 +153,14 @@ async function play(scenario: Scenario): Promise<ScenarioReport> {
   return { scenario, runs: runsOf(scenario), cases, results, targets: scenario.targets(results), skipped };
 }
 
-/** The other tree's bridge takes part wherever ours does. */
+/** The other tree's bridge takes part beside ours. */
 function withOther(scenario: Scenario): Scenario {
-  if (other === null) return scenario;
+  if (other === null || (values.only === undefined && !scenario.isCompared)) return scenario;
   const beside = (one: Entrant): Entrant[] => {
     if (!one.isBridge) return [one];
     const measure: Entrant['measure'] = (stage) =>
       withStage({ ...stage.options, bridge: other, profileTo: null }, one.measure);
-    return [one, { ...one, name: `${one.name} (against)`, measure }];
+    return [one, { ...one, name: before(one.name), measure }];
   };
   return {
     ...scenario,
@@ -167,7 +178,7 @@ async function measure(one: Entrant, what: string): Promise<Figures | null> {
   let tells: string;
   let figures: Figures | null = null;
   try {
-    figures = await withStage({ directory, bridge, profileTo, say }, one.measure);
+    figures = await withStage({ directory, bridge, profileTo, programs, say }, one.measure);
     tells = Object.entries(figures)
       .map(([key, value]) => `${key} ${Number(value.toPrecision(4))}`)
       .join(', ');
@@ -191,6 +202,7 @@ function commandOf(): string {
     ...(values.quick ? ['--quick'] : []),
     ...(values.only === undefined ? [] : [`--only ${values.only}`]),
     ...(values.runs === undefined ? [] : [`--runs ${values.runs}`]),
+    ...(other === null ? [] : ['--against DIR']),
   ];
   return ['npm run bench', ...(options.length > 0 ? ['--', ...options] : [])].join(' ');
 }

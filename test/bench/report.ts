@@ -9,6 +9,7 @@ import {
   type Scenario,
   type Target,
 } from './figures.ts';
+import { type Cores, describePinning } from './machine.ts';
 
 export interface ScenarioReport {
   readonly scenario: Scenario;
@@ -25,6 +26,7 @@ export interface Setting {
   readonly command: string;
   readonly date: string;
   readonly machine: string;
+  readonly cores: Cores | null;
 }
 
 function shown(value: number | null, decimals: number): string {
@@ -40,7 +42,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), rule, ...rows.map(line)].join('\n');
 }
 
-function caseTable({ name, columns, entrants }: Case, { cases, results, skipped }: ScenarioReport): string {
+function caseTable({ name, columns, entrants }: Case, { runs, cases, results, skipped }: ScenarioReport): string {
   const present = entrants.filter(({ name: entrant }) => !skipped.has(entrant));
   const first = present[0]?.name ?? '';
   const has = ({ key }: Column): boolean => present.some((one) => results.median(name, one.name, key) !== null);
@@ -49,7 +51,7 @@ function caseTable({ name, columns, entrants }: Case, { cases, results, skipped 
   const rows = present.map((one) => {
     const failed = (cases.get(name)?.get(one.name) ?? []).every((figures) => figures === null);
     return [
-      failed ? `${one.name} (failed)` : one.name,
+      `${one.name}${one.once && runs > 1 ? ', one run' : ''}${failed ? ' (failed)' : ''}`,
       ...told.flatMap(({ key, decimals = 0, compared }) => [
         shown(results.median(name, one.name, key), decimals),
         ...(compared ? [one.name === first ? '' : shown(results.ratio(name, first, one.name, key), 2)] : []),
@@ -61,7 +63,10 @@ function caseTable({ name, columns, entrants }: Case, { cases, results, skipped 
 
 export function sectionOf(report: ScenarioReport): string {
   const { scenario, targets, skipped } = report;
-  const verdict = ({ holds }: Target): string => (holds === null ? '' : holds ? 'yes' : '**no**');
+  const verdict = ({ got, holds }: Target): string => {
+    if (got === null) return 'not measured';
+    return holds === null ? '' : holds ? 'yes' : '**no**';
+  };
   const parts = scenario.cases.map((one) => caseTable(one, report));
   for (const [name, reason] of skipped) parts.push(`Not measured: ${name}, since ${reason}.`);
   parts.push(
@@ -77,9 +82,10 @@ export function sectionOf(report: ScenarioReport): string {
 export function writePage(file: string, reports: readonly ScenarioReport[], setting: Setting): void {
   let page = existsSync(file) ? readFileSync(file, 'utf8') : '# Performance\n';
   for (const report of reports) {
-    const { name, title } = report.scenario;
+    const { name, title, sharesCores = false } = report.scenario;
+    const pinning = describePinning(setting.cores, sharesCores);
     const [opening, closing] = [`<!-- bench:${name} -->`, `<!-- /bench:${name} -->`];
-    const how = `${setting.date}; \`${setting.command}\`, median of ${report.runs}; ${setting.machine}.`;
+    const how = `${setting.date}; \`${setting.command}\`, median of ${report.runs}; ${setting.machine}; ${pinning}.`;
     const section = `${opening}\n\n${how}\n\n${sectionOf(report)}\n\n${closing}`;
     const from = page.indexOf(opening);
     const to = page.indexOf(closing);

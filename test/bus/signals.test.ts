@@ -1,4 +1,4 @@
-/** Signals that wait to be written (design law 14): in a crowd, the newest of each sender stands for those before it. */
+/** Signals that wait to be written (design law 15): in a crowd, the newest of each sender stands for those before it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Sink } from '../../src/bus/subscription.ts';

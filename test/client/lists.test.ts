@@ -15,7 +15,7 @@ import {
 } from '../../src/client/lists/collections.ts';
 import { createMessageItems, STATUSES } from '../../src/client/lists/message-items.ts';
 import { createTicketItems } from '../../src/client/lists/ticket-items.ts';
-import { MESSAGE_STATUSES } from '../../src/contract/events.ts';
+import { MESSAGE_STATUSES } from '../../src/contract/facts.ts';
 import { messageNew, startBridge, type TestBridge, ticketUpdated } from '../support/bridge.ts';
 import { startObstacle } from '../support/obstacles.ts';
 import { createRandom } from '../support/random.ts';

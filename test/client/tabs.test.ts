@@ -147,8 +147,15 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     const between = await startObstacle(bridge.url);
     closing.push(between.close);
     const tabs = await open(2, { url: between.url, rooms: { tenantId }, transports: ['websocket'], share: true });
-    const leader = tabs.get(0) as Tab;
-    assert.equal(await leaderOf(tabs), 0);
+    let leading = await leaderOf(tabs);
+    // On a busy machine, the tab that is looked at may have taken the lead.
+    await until('a hidden tab leads', async () => {
+      await tabs.get(1 - leading)?.show();
+      const before = leading;
+      leading = await leaderOf(tabs);
+      return leading === before;
+    });
+    const leader = tabs.get(leading) as Tab;
     // A browser does this to a tab that has been hidden for five minutes.
     await leader.evaluate(`
       const set = setTimeout;
@@ -156,7 +163,7 @@ describe('in Chromium', { skip: CHROMIUM === null ? 'chromium is not installed' 
     `);
     between.cut();
     await until('lost', async () => (await leader.evaluate<string>('live.status.state')) === 'reconnecting');
-    await until('the other leads', async () => (await leaderOf(tabs)) === 1);
+    await until('the other leads', async () => (await leaderOf(tabs)) === 1 - leading);
     await allLive(tabs);
     await heardAll(tabs, [(await bridge.publish('messages.new', messageNew({ tenantId }))).id]);
   });

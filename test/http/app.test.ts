@@ -1,12 +1,12 @@
 /** Behaviour that all routes share (protocol §10, §12, §13): base path, headers for browsers, HEAD, problems. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import { pino } from 'pino';
-import { SECURITY_HEADERS, setRequestId } from '../../src/answers/headers.ts';
+import { BridgeResponse, SECURITY_HEADERS } from '../../src/answers/headers.ts';
 import { createRefusals } from '../../src/answers/refusals.ts';
 import { ANONYMOUS } from '../../src/auth/principal.ts';
 import { createRevoked } from '../../src/auth/revocations.ts';
@@ -51,10 +51,13 @@ async function serve(context: TestContext, deps: Partial<AppDeps>): Promise<{ ur
     ...deps,
   });
   const handle = getRequestListener(app.fetch, { overrideGlobalObjects: false });
-  const server = createServer((request, response) => {
-    setRequestId(request, response);
-    void handle(request, response);
-  });
+  const server = createServer<typeof IncomingMessage, typeof BridgeResponse>(
+    { ServerResponse: BridgeResponse },
+    (request, response) => {
+      response.share(null);
+      void handle(request, response);
+    },
+  );
   await once(server.listen(0, '127.0.0.1'), 'listening');
   context.after(() => {
     server.close();

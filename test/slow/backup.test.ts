@@ -13,6 +13,7 @@ import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { SignJWT } from 'jose';
 import { ids } from '../delivery/conformance.ts';
+import { formatOf } from '../store/format-2.ts';
 import { messageNew, ticketUpdated } from '../support/bridge.ts';
 import { CLIENTS, type Client, type SocketClient } from '../support/clients.ts';
 import { startCutProxy } from '../support/cut-proxy.ts';
@@ -25,6 +26,7 @@ const TENANT = 'tenant-1';
 /** So many records that a copy takes a while. */
 const RECORDS = 10_000;
 const PAGE = readFileSync('docs/operating.md', 'utf8');
+const BACK_TO_3 = 'take SQLite back to format 3';
 
 /** The snippet of the page that this file runs under that name. */
 function commands(name: string, ...places: readonly (readonly [string, string])[]): string {
@@ -44,7 +46,7 @@ const shell = (cwd: string, text: string) => promisify(execFile)('bash', ['-euo'
 
 test('this file runs every snippet that says so', () => {
   const names = [...PAGE.matchAll(/^<!-- run in test\/slow\/backup\.test\.ts: (.+) -->$/gm)].map(([, name]) => name);
-  assert.deepEqual(names, ['back up SQLite', 'back up Redis', 'restore SQLite', 'restore Redis']);
+  assert.deepEqual(names, ['back up SQLite', 'back up Redis', 'restore SQLite', 'restore Redis', BACK_TO_3]);
 });
 
 interface Deployment {
@@ -93,6 +95,33 @@ test("a SQLite log is backed up by SQLite's backup API in one step, as the page 
     },
     restore: async () => void (await shell(cwd, commands('restore SQLite'))),
   });
+});
+
+test('the commands of the page take a log back to format 3 only if its tables have every record', {
+  skip: missing('sqlite3'),
+}, async (t) => {
+  const cwd = folder(t);
+  const file = join(cwd, 'data/roomcast.db');
+  const server = await startServer(
+    { STORE_URL: 'sqlite:./data/roomcast.db' },
+    { args: ['--disable-warning=ExperimentalWarning', resolve('src/main.ts')], cwd },
+  );
+  t.after(() => server.end('SIGKILL'));
+  const body = JSON.stringify({ event: 'tickets.updated', payload: ticketUpdated() });
+  const headers = { 'content-type': 'application/json' };
+  assert.equal((await fetch(`${server.url}/events`, { method: 'POST', headers, body })).status, 201);
+  await server.end('SIGTERM');
+  const change = (sql: string): void => {
+    const db = new DatabaseSync(file);
+    db.exec(sql);
+    db.close();
+  };
+  change('UPDATE log SET head_seq = 0');
+  await assert.rejects(shell(cwd, commands(BACK_TO_3)));
+  assert.equal(formatOf(file), 4);
+  change('UPDATE log SET head_seq = 1');
+  assert.equal((await shell(cwd, commands(BACK_TO_3))).stdout, 'data/roomcast.db is of format 3\n');
+  assert.equal(formatOf(file), 3);
 });
 
 test('a log in Redis is backed up and restored by the commands of the page', {

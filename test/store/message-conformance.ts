@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { audienceOf, HEARS_ALL, type Hearing, type Keying } from '../../src/contract/audiences.ts';
-import { createEventCatalog, MESSAGE_STATUSES } from '../../src/contract/events.ts';
+import { createEventCatalog } from '../../src/contract/events.ts';
+import { MESSAGE_STATUSES } from '../../src/contract/facts.ts';
 import type { Room } from '../../src/contract/rooms.ts';
 import type { AppendEvent, AppendedEvent, Store } from '../../src/store/store.ts';
 import { createRandom } from '../support/random.ts';

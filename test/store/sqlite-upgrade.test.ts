@@ -1,12 +1,23 @@
 /** The upgrade of a log of an earlier format: what it keeps, and what it refuses. test/slow/ has its kills. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createLogger } from '../../src/logger.ts';
+import { SCHEMA_VERSION } from '../../src/store/sqlite/schema.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { message, outcome, request, sessionChange, tailOf } from './conformance.ts';
@@ -26,8 +37,8 @@ describe('the upgrade of a log file', () => {
     makeFormat(version, file, count);
     const lines: string[] = [];
     const logger = Object.assign(createLogger('silent'), { info: (_: object, text: string) => lines.push(text) });
-    const open = async (): Promise<Store> => {
-      const store = await openSqliteStore({ file, keying: 'room', logger });
+    const open = async (path = file): Promise<Store> => {
+      const store = await openSqliteStore({ file: path, keying: 'room', logger });
       stores.push(store);
       tailOf(store);
       return store;
@@ -50,12 +61,15 @@ describe('the upgrade of a log file', () => {
         [false, false],
       );
       await store.close();
-      assert.equal(formatOf(file), 3);
+      assert.equal(formatOf(file), SCHEMA_VERSION);
       assert.ok(!readFileSync(file, 'latin1').includes('readable'));
       assert.equal(formatOf(copy), version);
       assert.equal(statSync(copy).mode & 0o777, 0o600);
       assert.equal(lines.length, 2);
-      assert.match(lines[0] ?? '', new RegExp(`format ${version} .* format 3; .*log\\.db\\.format-${version} keeps`));
+      assert.match(
+        lines[0] ?? '',
+        new RegExp(`format ${version} .* format ${SCHEMA_VERSION}; .*log\\.db\\.format-${version} keeps`),
+      );
       const made = statSync(copy).mtimeMs;
       await (await open()).close();
       assert.equal(lines.length, 2, 'a second start has nothing to say');
@@ -73,6 +87,30 @@ describe('the upgrade of a log file', () => {
       );
     });
   }
+
+  it('takes a log of format 3 without a copy, closed or killed, because only what may be behind has changed', async (t) => {
+    const { folder, file, open } = setUp(t, 2, 200);
+    let store = await open();
+    // As an earlier version leaves it: nothing is behind, and no events are noted as declared.
+    await store.close();
+    const earlier = new DatabaseSync(file);
+    earlier.exec("PRAGMA user_version = 3; DELETE FROM meta WHERE name = 'declared'");
+    const killed = join(folder, 'killed.db');
+    for (const end of ['', '-wal']) copyFileSync(`${file}${end}`, `${killed}${end}`);
+    earlier.close();
+    assert.deepEqual([formatOf(file), formatOf(killed)], [3, 3]);
+    for (const [name, log] of Object.entries({ closed: file, killed })) {
+      store = await open(log);
+      await assertWhole(store, 200);
+      await outcome(store, request([message({ ticketId: 'k1', messageId: `new ${name}` })]));
+      await store.close();
+      assert.equal(formatOf(log), 4, name);
+    }
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.includes('format-3')),
+      [],
+    );
+  });
 
   it('refuses to begin if a file that is no copy of the log has the name of the copy', async (t) => {
     const { file, copy, count, open } = setUp(t);

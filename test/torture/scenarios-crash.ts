@@ -1,8 +1,11 @@
 /** The server killed, drained and stopped dead at the moments that hurt; the network cut everywhere. */
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { WriterTask } from '../store/writer.preload.ts';
 import type { Objection } from './checker.ts';
 import { TRANSPORTS } from './listeners.ts';
-import { type Kit, onStage, type Stage, type Verdict } from './stage.ts';
+import { eventually, type Kit, onStage, type Stage, type Verdict } from './stage.ts';
 
 export const sqlite = (kit: Kit): { STORE_URL: string } => ({ STORE_URL: `sqlite:${kit.scratch}/log.db` });
 
@@ -60,6 +63,58 @@ export function killed(signal: 'SIGKILL' | 'SIGTERM') {
       await stop();
       return stage.verdict({ restarts: rounds }, { objections });
     });
+}
+
+/**
+ * The disk hangs while a projection is committed: whoever reads state or old records is answered and misses nothing, and
+ * now and then the server is killed with the commit half done.
+ */
+export function projections(kit: Kit): Promise<Verdict> {
+  const writer: WriterTask = { mode: 'hang', folder: kit.scratch };
+  const preload = import.meta.resolve('../store/writer.preload.ts');
+  const env = { ...sqlite(kit), NODE_OPTIONS: `--import=${preload}`, WRITER: JSON.stringify(writer) };
+  return onStage(kit, { env }, async (stage) => {
+    await stage.audience();
+    const objections: Objection[] = [];
+    const [hang, reached] = ['hang-projection', 'hang-projection.reached'].map((name) => join(kit.scratch, name)) as [
+      string,
+      string,
+    ];
+    const ends = Date.now() + kit.budgetMs;
+    let rounds = 0;
+    let kills = 0;
+    for (; rounds < 3 || Date.now() < ends; rounds++) {
+      const stopBefore = stage.publishing(4);
+      await sleep(kit.random.whole(100, 500));
+      await stopBefore();
+      writeFileSync(hang, '');
+      // In the quiet after this one, the log projects.
+      await stage.publish();
+      await eventually('a projection hangs', () => existsSync(reached));
+      const stop = stage.publishing(4);
+      const [tenant] = stage.tenants as [string];
+      const paths = [`events?tenantId=${tenant}&after=start&limit=1000`, `tickets?tenantId=${tenant}`];
+      for (const path of [...paths, `tickets/ticket-1/messages?tenantId=${tenant}`]) {
+        const status = await fetch(`${stage.server.url}/${path}`, { signal: AbortSignal.timeout(3_000) }).then(
+          (response) => response.status,
+          (error: unknown) => String(error),
+        );
+        if (status !== 200) {
+          objections.push({ law: 'state', who: path, detail: `while a projection hangs: ${status}` });
+        }
+      }
+      await sleep(kit.random.whole(0, 500));
+      const isKilled = kit.random.chance(0.5);
+      if (isKilled) await stage.server.end('SIGKILL');
+      for (const file of [hang, reached]) rmSync(file);
+      if (isKilled) await stage.start();
+      if (isKilled) kills++;
+      await sleep(kit.random.whole(0, 300));
+      await stop();
+      kit.progress(`${rounds + 1} projections hung, ${kills} kills`);
+    }
+    return stage.verdict({ hung: rounds, kills }, { objections });
+  });
 }
 
 /** Handover under load: many listeners begin at old places while events are published; nothing else goes wrong. */

@@ -1,5 +1,5 @@
 /** Every scenario by name. `short`: part of continuous integration, where all of them together take about 4 minutes. */
-import { handover, killed, mixed } from './scenarios-crash.ts';
+import { handover, killed, mixed, projections } from './scenarios-crash.ts';
 import { eraseLarge, eraseNothing } from './scenarios-erase.ts';
 import { hostile, hostileOpen } from './scenarios-hostile.ts';
 import { badReaders, cutEverywhere, storm } from './scenarios-network.ts';
@@ -42,6 +42,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'sigkill', tells: 'the server killed again and again', short: true, play: killed('SIGKILL') },
   { name: 'sigterm', tells: 'the server drained, and killed while it drains', short: true, play: killed('SIGTERM') },
   { name: 'mixed', tells: 'every network fault at random, kills among them', short: true, play: mixed },
+  { name: 'projections', tells: 'the disk hangs, and kills, while the log projects', short: true, play: projections },
   { name: 'cut', tells: 'connections cut at every byte of a frame', short: true, play: cutEverywhere },
   { name: 'signals', tells: 'signals beside records, under kills and cuts', short: true, play: signalsBesideRecords },
   { name: 'readers', tells: 'readers that stop, crawl, or are gone unnoticed', short: false, play: badReaders },

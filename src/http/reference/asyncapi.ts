@@ -7,15 +7,8 @@
  * test fails if the two differ.
  */
 import type { Config } from '../../config.ts';
-import {
-  aliasesOf,
-  LEGACY_ENTITY,
-  MESSAGES_DELETED,
-  MESSAGES_NEW,
-  MESSAGES_UPDATED,
-  publishedNames,
-  TICKETS_UPDATED,
-} from '../../contract/events.ts';
+import { aliasesOf, LEGACY_ENTITY, publishedNames } from '../../contract/events.ts';
+import { MESSAGES_DELETED, MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from '../../contract/facts.ts';
 import { BRIDGE_AUDIENCE, BRIDGE_CURSOR, BRIDGE_ERROR, BRIDGE_RESET } from '../../contract/names.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
 import { SIGNAL } from '../../contract/signals.ts';

@@ -1,7 +1,8 @@
 /** The operations of the OpenAPI document, and the paths that lead to them. */
 import { JSON_TYPE } from '../../answers/answer.ts';
 import { roomQuery } from '../../answers/rooms.ts';
-import { MESSAGES_NEW, MESSAGES_UPDATED, publishedNames, TICKETS_UPDATED } from '../../contract/events.ts';
+import { publishedNames } from '../../contract/events.ts';
+import { MESSAGES_NEW, MESSAGES_UPDATED, TICKETS_UPDATED } from '../../contract/facts.ts';
 import { IDEMPOTENCY_KEY, MAX_BATCH } from '../../contract/publishing.ts';
 import { ID_SCHEMA } from '../../contract/rooms.ts';
 import { eventsQuery } from '../../transports/longpoll.ts';

@@ -8,7 +8,7 @@ import { REQUEST_ID } from '../../answers/headers.ts';
 import { PROBLEM_TYPE, problemUrn } from '../../answers/problem.ts';
 import { CURSOR_SCHEMA } from '../../contract/cursor.ts';
 import { ERRORS, type ErrorCode } from '../../contract/errors.ts';
-import { TICKETS_UPDATED } from '../../contract/events.ts';
+import { TICKETS_UPDATED } from '../../contract/facts.ts';
 import type { Reset } from '../../contract/reset.ts';
 import { JSON_ID_RULE } from '../../contract/rooms.ts';
 

@@ -2,14 +2,14 @@
 import { z } from 'zod';
 import type { Config } from '../../config.ts';
 import { ERRORS } from '../../contract/errors.ts';
+import { payloadSchemas } from '../../contract/events.ts';
 import {
   MESSAGE_STATUSES,
   MESSAGES_DELETED,
   MESSAGES_NEW,
   MESSAGES_UPDATED,
-  payloadSchemas,
   TICKETS_UPDATED,
-} from '../../contract/events.ts';
+} from '../../contract/facts.ts';
 import { MAX_BATCH, MAX_BATCH_ROOMS, MAX_NAMED_ROOMS } from '../../contract/publishing.ts';
 import { allKinds, ID_SCHEMA, idField, JSON_ID_RULE, type RoomKind } from '../../contract/rooms.ts';
 import {

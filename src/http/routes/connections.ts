@@ -83,7 +83,7 @@ export interface ConnectionDeps {
   readonly allNodes: AllNodes;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 type ConnectionRoutes = Readonly<Record<'list' | 'get' | 'closeAll' | 'close', Handler>>;

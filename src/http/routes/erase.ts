@@ -16,7 +16,7 @@ export const ERASE_TICKET_QUERY = { tenantId: tenant('The tenant of the ticket.'
 export interface EraseDeps {
   readonly store: Erasure;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 type EraseRoutes = Readonly<Record<'ticket' | 'tenant', Handler>>;

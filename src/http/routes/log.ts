@@ -112,7 +112,7 @@ export interface LogDeps {
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: LogScan;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }

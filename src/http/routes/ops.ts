@@ -23,7 +23,7 @@ export function createOpsRoutes({ prometheus, authorizeMetrics, ready }: OpsDeps
     async metrics(context) {
       await authorizeMetrics(context);
       const { outgoing } = context.env;
-      const { contentType, body, release } = await prometheus.scrape(formatOf(context.req.header('accept')));
+      const { contentType, body, release } = await prometheus.scrape(formatOf(context.env.incoming.headers.accept));
       if (outgoing.closed) release();
       else onExchangeEnd(outgoing, release);
       outgoing.appendHeader('Vary', 'Accept');

@@ -52,7 +52,7 @@ export function createPages({ socketPath, roomKinds, authMode }: PagesConfig): P
     const { type, body, etag } = asset;
     context.env.outgoing.setHeader('Content-Security-Policy', POLICY);
     const headers = { 'Content-Type': type, 'Cache-Control': 'no-cache', ETag: etag };
-    if (context.req.header('if-none-match') === etag) return answer(context, 304, headers);
+    if (context.env.incoming.headers['if-none-match'] === etag) return answer(context, 304, headers);
     return answer(context, 200, headers, body);
   };
   return {

@@ -5,7 +5,7 @@ import type { Auth } from '../../auth/auth.ts';
 import type { Principal } from '../../auth/principal.ts';
 
 export interface PassDeps {
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly mintPass: Auth['mintPass'];
 }
 

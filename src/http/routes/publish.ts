@@ -6,13 +6,13 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
-import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
+import { faultsOfMembers, hasOnlyMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requireNoQuery } from '../../answers/query.ts';
 import { createRateLimit } from '../../auth/limits.ts';
 import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Bus } from '../../bus/bus.ts';
-import type { PublishInput } from '../../bus/publish.ts';
+import type { Published, PublishInput } from '../../bus/publish.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError, fieldsError, MAX_BODY_FAULTS } from '../../contract/errors.ts';
 import { IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_RULE, MAX_BATCH } from '../../contract/publishing.ts';
@@ -21,7 +21,7 @@ export interface PublishDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 export function createPublishRoute({ config, bus, revoked, authenticate }: PublishDeps): Handler {
@@ -47,9 +47,9 @@ export function createPublishRoute({ config, bus, revoked, authenticate }: Publi
       idempotencyKey,
       publisher,
       mayPublish: (tenantId) => mayPublish(current, tenantId),
-      ...(isBatch ? { pathOf: (index: number) => `/events/${index}` } : {}),
+      ...(isBatch && { pathOf: pathInBatch }),
     });
-    const status = results.every(({ duplicate }) => duplicate) ? 200 : 201;
+    const status = results.every(isDuplicate) ? 200 : 201;
     return answerJson(context, status, JSON.stringify(isBatch ? { results } : results[0]));
   };
 }
@@ -83,7 +83,9 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
   const inputs = events.map((event: unknown, index): PublishInput => {
     if (!isObject(event))
       throw wrongShape(`/events/${index}`, 'must be a JSON object with the members event and payload');
-    if (isBatch) errors.push(...faultsOfMembers(event, EVENT_MEMBERS, `/events/${index}`));
+    if (isBatch && !hasOnlyMembers(event, EVENT_MEMBERS)) {
+      errors.push(...faultsOfMembers(event, EVENT_MEMBERS, pathInBatch(index)));
+    }
     const { event: name, payload, tenantId, rooms } = event;
     return { event: name, payload, tenantId: tenantId ?? null, rooms: rooms ?? null };
   });
@@ -91,6 +93,9 @@ function inputsOf(body: unknown): { readonly inputs: readonly PublishInput[]; re
   if (first !== undefined) throw fieldsError('invalid_body', [first, ...rest.slice(0, MAX_BODY_FAULTS)]);
   return { inputs, isBatch };
 }
+
+const isDuplicate = ({ duplicate }: Published): boolean => duplicate;
+const pathInBatch = (index: number): string => `/events/${index}`;
 
 const BATCH_MEMBERS = ['events'];
 const EVENT_MEMBERS = ['event', 'payload', 'tenantId', 'rooms'];

@@ -35,7 +35,7 @@ export interface RefusalDeps {
   readonly config: Pick<Config, 'host'>;
   readonly allNodes: AllNodes;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 export function createRefusalsRoute({ config, allNodes, gate, authenticate }: RefusalDeps): Handler {

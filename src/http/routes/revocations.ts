@@ -46,7 +46,7 @@ export interface RevocationDeps {
   readonly store: Revocations;
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 type RevocationRoutes = Readonly<Record<'create' | 'list' | 'lift', Handler>>;

@@ -37,9 +37,9 @@ export interface SignalDeps {
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   /** A pass may read. */
-  readonly authenticateReader: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticateReader: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 /** What a request costs, about. */

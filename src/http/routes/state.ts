@@ -80,7 +80,7 @@ export interface StateDeps {
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState & Secrets;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }

@@ -69,7 +69,7 @@ export interface StatsDeps {
   readonly prometheus: Prometheus;
   readonly monitor: NodeMonitor;
   readonly draining: () => boolean;
-  readonly authenticate: (context: BridgeContext) => Promise<Principal>;
+  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
 }
 
 export interface StatsRoutes {

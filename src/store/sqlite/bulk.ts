@@ -7,12 +7,17 @@ const BULK_ROWS = 32;
 /**
  * Inserts many rows with one statement, in half the time of one statement each. `OR IGNORE` spares SQLite the statement
  * journal that it keeps to undo a statement that fails halfway. An ignored row is an error all the same, and the
- * transaction is rolled back.
+ * transaction is rolled back. With `REPLACE`, a row takes the place of one with the same key.
  */
-export function createBulkInsert(db: DatabaseSync, table: string, columns: number) {
+export function createBulkInsert(
+  db: DatabaseSync,
+  table: string,
+  columns: number,
+  or: 'IGNORE' | 'REPLACE' = 'IGNORE',
+) {
   const row = `(${Array(columns).fill('?').join(', ')})`;
-  const insertOne = db.prepare(`INSERT OR IGNORE INTO ${table} VALUES ${row}`);
-  const insertMany = db.prepare(`INSERT OR IGNORE INTO ${table} VALUES ${Array(BULK_ROWS).fill(row).join(', ')}`);
+  const insertOne = db.prepare(`INSERT OR ${or} INTO ${table} VALUES ${row}`);
+  const insertMany = db.prepare(`INSERT OR ${or} INTO ${table} VALUES ${Array(BULK_ROWS).fill(row).join(', ')}`);
   const many = BULK_ROWS * columns;
   /** Row after row. */
   let values: SQLInputValue[] = [];

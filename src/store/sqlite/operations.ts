@@ -5,7 +5,7 @@
  * handle every kind. Events and records cross as arrays because cloning many small objects is slow.
  */
 import type { Keying } from '../../contract/audiences.ts';
-import type { MessageFacts } from '../../contract/events.ts';
+import type { MessageFacts } from '../../contract/facts.ts';
 import type { StateStep, StepRange } from '../page.ts';
 import type { NewRevocation, Revocation, RevocationKey, RevocationLimits, RevocationStep } from '../revocations.ts';
 import type { ScanPlan } from '../scan.ts';
@@ -173,8 +173,22 @@ export function handle<Ops extends OperationMap<Ops>, Kind extends keyof Ops>(
 
 /** What a thread is started with. The reader gets the path as the writer resolved it. */
 export type ThreadTask =
-  | { readonly role: 'writer'; readonly file: string; readonly keying: Keying }
-  | { readonly role: 'reader'; readonly path: string };
+  | {
+      readonly role: 'writer';
+      readonly file: string;
+      readonly keying: Keying;
+      readonly declared: readonly string[];
+      readonly projectAt: ProjectAt;
+    }
+  | { readonly role: 'reader'; readonly path: string; readonly keying: Keying };
+
+/** When the writer projects (projection.ts): after a group that leaves so much to project, or after a time without groups. */
+export interface ProjectAt {
+  readonly records: number;
+  /** Of payloads. */
+  readonly chars: number;
+  readonly quietMs: number;
+}
 
 export type Request =
   | { readonly kind: 'write'; readonly operations: readonly Operation<WriteOperations>[] }
@@ -195,6 +209,8 @@ export type Reply =
   | { readonly kind: 'read'; readonly replies: readonly ReplyTo<ReadOperations>[] }
   | { readonly kind: 'writeFailed'; readonly failure: Failure }
   | { readonly kind: 'readFailed'; readonly failure: Failure }
+  /** The index and the state could not be written. The thread tries again; reported once until it succeeds. */
+  | { readonly kind: 'notProjected'; readonly failure: Failure }
   /** `failure` is null if the file is clean. */
   | { readonly kind: 'cleanedUp'; readonly failure: Failure | null };
 

@@ -2,10 +2,11 @@
  * Reads of the log. Each reply comes from one snapshot, so its rows, head and bounds belong together.
  *
  * A read of several audiences merges their index ranges and fetches a chunk of each at a time, so that it costs what it
- * returns and not what the log holds. A list of tickets merges index ranges of tickets in the same way.
+ * returns and not what the log holds. A list of tickets merges index ranges of tickets in the same way. What the tables do
+ * not show yet joins the merge from memory (tail.ts).
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { createHears } from '../../contract/audiences.ts';
+import { createHears, type Hearing, type Keying } from '../../contract/audiences.ts';
 import { GENESIS_NONCE } from '../../contract/cursor.ts';
 import { formatRoom, idOf, kindOf, type Room, type RoomKind } from '../../contract/rooms.ts';
 import { createContains, SCAN_ROWS, type ScanLists } from '../scan.ts';
@@ -22,16 +23,9 @@ import {
   type Resolved,
 } from './operations.ts';
 import { createRevocationReads } from './revocations.ts';
-import {
-  type Columns,
-  type LogState,
-  MAX_SKIPPED,
-  prepareLogState,
-  query,
-  STRETCH_RECORDS,
-  splitRooms,
-  stretchOf,
-} from './schema.ts';
+import { type Columns, type LogState, MAX_SKIPPED, query, STRETCH_RECORDS, splitRooms, stretchOf } from './schema.ts';
+import type { Ticket } from './state.ts';
+import { createTail } from './tail.ts';
 
 /** Rows of one source that a merge fetches at a time: more if it reads few sources. */
 const CHUNK = { min: 8, max: 256 } as const;
@@ -59,9 +53,14 @@ type TicketRow = readonly [seq: number, updatedAt: string, agreement: string | n
 type Args<Kind extends keyof ReadOperations> = ReadOperations[Kind]['args'];
 type ReplyOf<Kind extends keyof ReadOperations> = ReplyTo<ReadOperations, Kind>;
 
-export function createReader(db: DatabaseSync): (operation: Operation<ReadOperations>) => ReplyTo<ReadOperations> {
+export function createReader(
+  db: DatabaseSync,
+  keying: Keying,
+): (operation: Operation<ReadOperations>) => ReplyTo<ReadOperations> {
   const select = <Row extends Columns>(text: string) => query<Row>(db, text);
-  const readLog = prepareLogState(db);
+  const tail = createTail(db, keying);
+  /** As of the read that runs. */
+  let log: LogState = tail.refresh();
   const firstRecord = select<[seq: number, nonce: string, at: number]>(
     'SELECT seq, nonce, at FROM records WHERE seq > ? ORDER BY seq LIMIT 1',
   );
@@ -84,7 +83,6 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   const stretchesTo = select<Stretch>(
     'SELECT number, earliest, latest FROM stretches WHERE number <= ? ORDER BY number DESC LIMIT ?',
   );
-  const earliestFrom = select<[number | null]>('SELECT min(at) FROM records WHERE seq >= ?');
   const recordsAfter = select<Seq>('SELECT seq FROM records WHERE seq > ? ORDER BY seq LIMIT ?');
   const recordsBefore = select<Seq>('SELECT seq FROM records WHERE seq < ? ORDER BY seq DESC LIMIT ?');
   const straysAfter = select<Seq>('SELECT seq FROM strays WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?');
@@ -124,18 +122,20 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   // These rows exist: the writer never removes a record before its index entries.
   const recordAt = (seq: number) => selectRecord.get(seq) as RecordRow;
 
-  function boundsOf({ head, trimmed }: LogState): Bounds {
+  function boundsOf(): Bounds {
+    const { head, trimmed } = log;
     const first = firstRecord.get(trimmed[0]);
     return { floor: trimmed, oldest: first === undefined ? head : [first[0], first[1]], head };
   }
 
-  function resolve(log: LogState, after: Position | null): Resolved {
-    const kind = resolutionOf(log, after);
-    return kind === 'ok' ? { kind } : { kind, ...boundsOf(log) };
+  function resolve(after: Position | null): Resolved {
+    const kind = resolutionOf(after);
+    return kind === 'ok' ? { kind } : { kind, ...boundsOf() };
   }
 
   /** The nonce of a trimmed record can be checked only while the state still holds the record. */
-  function resolutionOf({ head, trimmed }: LogState, after: Position | null): Resolved['kind'] {
+  function resolutionOf(after: Position | null): Resolved['kind'] {
+    const { head, trimmed } = log;
     if (after === null || after[0] > head[0]) return 'unknown';
     const [seq, nonce] = after;
     const known = [head, trimmed, [0, GENESIS_NONCE] as const].find((position) => position[0] === seq);
@@ -152,14 +152,19 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     const [all, ofAudience, ofTenant] = isAscending
       ? [recordsAfter, ascending, straysAfter]
       : [recordsBefore, descending, straysBefore];
+    const fromTail = (seqs: readonly number[]): void => {
+      if (seqs.length > 0) sources.push(sourceOfSeqs(seqs, from, isAscending));
+    };
     const sources: Source<Seq>[] = [];
     if (lists === null) sources.push((after, size) => all.all(after?.[0] ?? from, size));
     for (const name of new Set(lists?.audiences)) {
       const [id] = selectAudience.get(name) ?? [];
       if (id !== undefined) sources.push((after, size) => ofAudience.all(id, after?.[0] ?? from, size));
+      fromTail(tail.seqsOfAudience(name));
     }
     for (const tenant of lists?.tenants ?? []) {
       sources.push((after, size) => ofTenant.all(tenant, after?.[0] ?? from, size));
+      fromTail(tail.seqsOfTenant(tenant));
     }
     return merge(sources, wanted, ([a], [b]) => sign * (a - b));
   }
@@ -193,8 +198,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   function read(args: Args<'read'>): ReplyOf<'read'> {
-    const log = readLog();
-    const resolved = resolve(log, args.after);
+    const resolved = resolve(args.after);
     if (resolved.kind !== 'ok') return resolved;
     const wanted = wantedOf(args);
     const seqs = mergeLists({ ...args, tenants: [] }, (args.after as Position)[0], wanted, 'asc');
@@ -205,15 +209,14 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   function newest(args: Args<'newest'>): ReplyOf<'newest'> {
     const seqs = mergeLists({ ...args, tenants: [] }, args.beforeSeq ?? BEYOND, wantedOf(args), 'desc');
     const { records } = load(seqs, args);
-    return { records: records.reverse(), head: readLog().head };
+    return { records: records.reverse(), head: log.head };
   }
 
   function scan(args: Args<'scan'>): ReplyOf<'scan'> {
-    const log = readLog();
     for (const which of ['after', 'before'] as const) {
       const position = args[which];
-      const kind = position === undefined ? 'ok' : resolutionOf(log, position);
-      if (kind !== 'ok') return { kind, which, ...boundsOf(log) };
+      const kind = position === undefined ? 'ok' : resolutionOf(position);
+      if (kind !== 'ok') return { kind, which, ...boundsOf() };
     }
     const { order, filter, events, sinceMs, untilMs, limit, maxChars } = args;
     const after = args.after ?? log.trimmed;
@@ -225,7 +228,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     let chars = 0;
     let rows = 0;
     const low = skipEarly(after[0], sinceMs);
-    const high = skipLate(end, untilMs, log.head[0]);
+    const high = skipLate(end, untilMs);
     for (const [seq] of mergeLists(args.lists, order === 'asc' ? low : high, SCAN_ROWS, order)) {
       if (order === 'asc' ? seq >= high : seq <= low) break;
       if (last !== null && (rows === SCAN_ROWS || records.length === limit || chars > maxChars)) {
@@ -253,21 +256,20 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
       if (number !== next || latestMs >= sinceMs) break;
       next++;
     }
+    while (next >= tail.stretches.first && (tail.stretches.of(next)?.[1] ?? sinceMs) < sinceMs) next++;
     return Math.max(seq, next * STRETCH_RECORDS - 1);
   }
 
-  /** Skips the stretches before `seq` that are known to be later than an instant. The last one is not whole. */
-  function skipLate(seq: number, untilMs: number | null, head: number): number {
+  /** Skips the stretches before `seq` that are known to be later than an instant. */
+  function skipLate(seq: number, untilMs: number | null): number {
     if (untilMs === null) return seq;
     let next = stretchOf(seq - 1);
-    if (next === stretchOf(head + 1)) {
-      const [earliestMs] = earliestFrom.get(next * STRETCH_RECORDS) as [number | null];
-      if (earliestMs !== null && earliestMs <= untilMs) return seq;
-      next--;
-    }
-    for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
-      if (number !== next || earliestMs <= untilMs) break;
-      next--;
+    while (next >= tail.stretches.first && (tail.stretches.of(next)?.[0] ?? Number.POSITIVE_INFINITY) > untilMs) next--;
+    if (next < tail.stretches.first) {
+      for (const [number, earliestMs] of stretchesTo.iterate(next, MAX_SKIPPED)) {
+        if (number !== next || earliestMs <= untilMs) break;
+        next--;
+      }
     }
     return Math.min(seq, (next + 1) * STRETCH_RECORDS);
   }
@@ -293,22 +295,46 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   function tickets(args: Args<'tickets'>): ReplyOf<'tickets'> {
     const isOther = ([, , agreement, status]: TicketRow): boolean =>
       (args.agreementId !== null && agreement !== args.agreementId) || (args.status !== null && status !== args.status);
-    const rows = merge(ticketSources(args), args.want, newerFirst);
-    const shownBy = (row: TicketRow) => (isOther(row) ? null : row[0]);
+    const { tickets, replaced } = tail.tickets(args.tenantId);
+    // An instant's key begins with a digit, so every key lies between '' and '~'.
+    const [startAt = '~', startSeq = 0] = args.from?.split('_') ?? [];
+    const start: TicketRow = [Number(startSeq), startAt, null, ''];
+    const changed = tickets.filter(createIsOfQuery(args)).map(({ now }): TicketRow => {
+      return [now.seq as number, now.updatedAt as string, now.agreement, now.status as string];
+    });
+    const ofTail = sourceOf(changed, (row, after) => newerFirst(after ?? start, row) < 0);
+    const rows = merge([...ticketRanges(args, start), ofTail], args.want, newerFirst);
+    const shownBy = (row: TicketRow) => (isOther(row) || replaced.has(row[0]) ? null : row[0]);
     return takeStep(rows, args, shownBy, ([seq, at]) => `${at}_${seq}`);
   }
 
+  /** Whether a ticket of the tail may be in the list: leaves out most of the others, which the list would look up. */
+  function createIsOfQuery({ tenantId, hearing, agreementId, status, updatedAfter }: Args<'tickets'>) {
+    const heard = hearsTenant(hearing, tenantId) ? null : new Set<string>(hearing.rooms);
+    return ({ ticket, now }: Ticket): boolean => {
+      if ((agreementId ?? now.agreement) !== now.agreement || (status ?? now.status) !== now.status) return false;
+      if ((now.updatedAt as string) <= (updatedAfter ?? '')) return false;
+      if (heard === null || heard.has(formatRoom('ticket', ticket))) return true;
+      if (now.agreement !== null && heard.has(formatRoom('agreement', now.agreement))) return true;
+      return splitRooms(now.rooms ?? '').some((room) => heard.has(room));
+    };
+  }
+
+  const hearsTenant = ({ kinds, rooms }: Hearing, tenantId: string): boolean =>
+    kinds.length > 0 || rooms.includes(formatRoom('tenant', tenantId));
+
   /** The index ranges that hold every ticket of the query: of the rooms that the caller may hear, or of a filter. */
-  function ticketSources({ tenantId, hearing, agreementId, status, updatedAfter, from }: Args<'tickets'>) {
-    // An instant's key begins with a digit, so every key lies between '' and '~'.
-    const [startAt = '~', startSeq = 0] = from?.split('_') ?? [];
+  function ticketRanges(
+    { tenantId, hearing, agreementId, status, updatedAfter }: Args<'tickets'>,
+    start: TicketRow,
+  ): Source<TicketRow>[] {
     const source =
       (statement: typeof ticketsByStatus, ...keys: string[]): Source<TicketRow> =>
       (after, size) => {
-        const [seq, at] = after ?? [Number(startSeq), startAt];
+        const [seq, at] = after ?? start;
         return statement.all(tenantId, updatedAfter ?? '', at, seq, ...keys, size);
       };
-    if (hearing.kinds.length === 0 && !hearing.rooms.includes(formatRoom('tenant', tenantId))) {
+    if (!hearsTenant(hearing, tenantId)) {
       const ids = (kind: RoomKind) => hearing.rooms.filter((room) => kindOf(room) === kind).map(idOf);
       return [
         ...ids('ticket').map((id) => source(ticketByName, id)),
@@ -321,24 +347,40 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   function ticket({ tenantId, ticketId, hearing }: Args<'ticket'>): ReplyOf<'ticket'> {
-    const seq = selectTicket.get(tenantId, ticketId)?.[1] ?? null;
-    return { payload: seq === null ? null : itemAt(seq, createHears(hearing)).heard, head: readLog().head };
+    const changed = tail.ticket(tenantId, ticketId);
+    const seq = changed === null ? (selectTicket.get(tenantId, ticketId)?.[1] ?? null) : changed.now.seq;
+    return { payload: seq === null ? null : itemAt(seq, createHears(hearing)).heard, head: log.head };
   }
 
   function messages(args: Args<'messages'>): ReplyOf<'messages'> {
-    const [id] = selectTicket.get(args.tenantId, args.ticketId) ?? [];
+    const id = tail.ticket(args.tenantId, args.ticketId)?.id ?? selectTicket.get(args.tenantId, args.ticketId)?.[0];
+    const [changed, added] = changedMessages(id);
     const [statement, start, sign] =
       args.order === 'asc' ? ([messagesAfter, 0, 1] as const) : ([messagesBefore, BEYOND, -1] as const);
     const from = args.from === null ? start : Number(args.from);
     const source: Source<MessageRow> = (after, size) =>
-      id === undefined ? [] : statement.all(id, after?.[0] ?? from, size);
-    const rows = merge([source], args.want, ([a], [b]) => sign * (a - b));
+      id === undefined ? [] : statement.all(id, after?.[0] ?? from, size).map((row) => changed.get(row[0]) ?? row);
+    if (args.order === 'desc') added.reverse();
+    const ofTail = sourceOf(added, ([seq], after) => sign * (seq - (after?.[0] ?? from)) > 0);
+    const rows = merge([source, ofTail], args.want, ([a], [b]) => sign * (a - b));
     return takeStep(
       rows,
       args,
       ([, shown]) => shown,
       ([seq]) => String(seq),
     );
+  }
+
+  /** The messages of a ticket as the tail has them: those of the table that it changes, and those that it adds, rising. */
+  function changedMessages(ticketId: number | undefined): [changed: Map<number, MessageRow>, added: MessageRow[]] {
+    const changed = new Map<number, MessageRow>();
+    const added: MessageRow[] = [];
+    for (const message of ticketId === undefined ? [] : tail.messages(ticketId)) {
+      const row: MessageRow = [message.seq, message.nonce === null ? null : message.shown];
+      if (message.projected === undefined) added.push(row);
+      else changed.set(message.seq, row);
+    }
+    return [changed, added];
   }
 
   /** The payload of a state item, if the caller may hear its record, and no erasure has removed it. */
@@ -356,7 +398,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
     shownBy: (row: Row) => number | null,
     positionOf: (row: Row) => string,
   ): ReplyOf<'messages'> {
-    const { head } = readLog();
+    const { head } = log;
     const hears = createHears(hearing);
     const items: string[] = [];
     const positions: string[] = [];
@@ -380,7 +422,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   function stats(): StoreStats {
-    const { trimmed, kept } = readLog();
+    const { trimmed, kept } = log;
     return {
       records: kept,
       oldestAcceptedAtMs: firstRecord.get(trimmed[0])?.[2] ?? null,
@@ -390,8 +432,8 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   }
 
   const handlers: Handlers<ReadOperations> = {
-    bounds: () => boundsOf(readLog()),
-    resolve: ({ after }) => resolve(readLog(), after),
+    bounds: () => boundsOf(),
+    resolve: ({ after }) => resolve(after),
     read,
     newest,
     scan,
@@ -405,6 +447,7 @@ export function createReader(db: DatabaseSync): (operation: Operation<ReadOperat
   return (operation) => {
     db.exec('BEGIN');
     try {
+      log = tail.refresh();
       return handle(handlers, operation);
     } finally {
       // A failed read may have ended the transaction.
@@ -421,6 +464,39 @@ const wantedOf = ({ limit, events = null }: Pick<NewestQuery, 'limit' | 'events'
 
 const newerFirst = ([seqA, atA]: TicketRow, [seqB, atB]: TicketRow): number =>
   atA === atB ? seqB - seqA : atA < atB ? 1 : -1;
+
+/** Sequence numbers in memory, which rise. */
+function sourceOfSeqs(seqs: readonly number[], from: number, isAscending: boolean): Source<Seq> {
+  const countUpTo = (seq: number): number => {
+    let [low, high] = [0, seqs.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((seqs[middle] as number) <= seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+  return (after, size) => {
+    const start = after?.[0] ?? from;
+    if (isAscending) {
+      const at = countUpTo(start);
+      return seqs.slice(at, at + size).map((seq) => [seq]);
+    }
+    const end = countUpTo(start - 1);
+    return seqs
+      .slice(Math.max(0, end - size), end)
+      .reverse()
+      .map((seq) => [seq]);
+  };
+}
+
+/** Rows in memory, in the order of the merge. `isAfter`: whether a row comes after another one, or after the start. */
+function sourceOf<Row>(rows: readonly Row[], isAfter: (row: Row, after: Row | null) => boolean): Source<Row> {
+  return (after, size) => {
+    const first = rows.findIndex((row) => isAfter(row, after));
+    return first === -1 ? [] : rows.slice(first, first + size);
+  };
+}
 
 /** The rows of sorted sources in order. A row of several sources comes once. */
 function* merge<Row>(

@@ -7,10 +7,11 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
-import { type Appender, changeScope, hourOf, keyOf } from './append.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
+import { hourOf, type Projection } from './projection.ts';
 import type { RevocationWriter } from './revocations.ts';
 import { type Columns, query, splitRooms, stretchOf } from './schema.ts';
+import { changeScope, keyOf } from './state.ts';
 
 /** Rows per slice and kind, and bytes of payloads, since what is deleted is overwritten: some milliseconds. */
 const SLICE = 128;
@@ -27,8 +28,9 @@ type TicketRow = readonly [
 export function createRemoval(
   db: DatabaseSync,
   keying: Keying,
-  { log, updateLog, flush, audienceId, forgetAudience, forgetTicket }: Appender,
+  { log, updateLog, audienceId, forgetAudience, forgetTicket, earliestMs }: Projection,
   revocations: Pick<RevocationWriter, 'trim' | 'eraseIds'>,
+  project: () => void,
   onRemoval: () => void,
 ): Pick<Handlers<WriteOperations>, 'trim' | 'erase'> {
   const sql = (text: string) => db.prepare(text);
@@ -107,6 +109,7 @@ export function createRemoval(
     const removed = stays === -1 ? rows : rows.slice(0, stays);
     const last = removed.at(-1);
     if (last === undefined) return { records: 0, more: false };
+    project();
     const [seq, nonce] = last;
     for (const name of new Set(removed.flatMap(audiencesOf))) {
       const id = audienceId(name);
@@ -189,14 +192,23 @@ export function createRemoval(
     return { rows, records };
   }
 
+  function removeAgedTickets(beforeMs: number): number {
+    const select = () => agedTickets.all(hourOf(beforeMs), beforeMs, SLICE);
+    if (select().length === 0) return 0;
+    // Newer events may keep some of them alive.
+    project();
+    return removeTickets(select(), SLICE).rows;
+  }
+
   return {
     /** Takes one slice of each kind of row. There is more to do while any slice is full. */
     trim({ retention: { trimBeforeMs, maxRecords, stateBeforeMs, dedupeBeforeMs, revokedBeforeMs, nowMs } }) {
-      flush();
+      // A trim that removes nothing writes nothing: at a low rate, appends would wait for it.
+      if (earliestMs() < Math.max(stateBeforeMs, dedupeBeforeMs)) project();
       const { records, more } = trimLog(trimBeforeMs, Math.max(0, log.kept - maxRecords));
       const removed = [
         deleteTombstones.run(log.trimmed[0], SLICE).changes,
-        removeTickets(agedTickets.all(hourOf(stateBeforeMs), stateBeforeMs, SLICE), SLICE).rows,
+        removeAgedTickets(stateBeforeMs),
         deleteOldKeys.run(dedupeBeforeMs, SLICE).changes,
         deleteOldChanges.run(dedupeBeforeMs, SLICE).changes,
         revocations.trim(revokedBeforeMs, SLICE),
@@ -210,7 +222,7 @@ export function createRemoval(
 
     /** Erases the log slice by slice, the strays first, then the state, the keys of repeats, and the ids in revocations. */
     erase({ target: { tenantId, ticketId }, after }) {
-      flush();
+      project();
       const room = ticketId === null ? `tenant:${tenantId}` : `ticket:${ticketId}`;
       const [id] = selectAudience.get(audienceOf(keying, tenantId, room)) ?? [];
       const strays = sliceOf(

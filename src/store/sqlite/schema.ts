@@ -5,6 +5,9 @@
  * the records above `trimmed_seq`; an older record remains only while the state shows it. An erased record leaves its
  * nonce in `tombstones`, so that cursors to it stay valid.
  *
+ * `records`, `idempotency`, the sessions and the revocations are written when they are accepted. All other tables are
+ * projections of the records up to `head_seq` (projection.ts): there may be newer records.
+ *
  * WAL with synchronous=FULL: a commit is on the disk before it returns and before a reader can see it.
  */
 import { randomInt } from 'node:crypto';
@@ -19,7 +22,7 @@ import { APPLICATION_ID, INCOMPLETE_ID, MAX_PAGES, openRawFile, type RawFile } f
 export const MEMORY = ':memory:';
 
 /** A file of any version from 1 is upgraded. An older build refuses the file of a newer one. */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 
 /** Milliseconds to wait for a lock that another program holds, such as a backup. Past it, a group is `unavailable`. */
 export const BUSY_TIMEOUT_MS = 3_000;
@@ -289,6 +292,15 @@ export function meta(db: DatabaseSync, name: string): string {
   return query<[string]>(db, 'SELECT value FROM meta WHERE name = ?').get(name)?.[0] ?? '';
 }
 
+const DECLARED = 'declared';
+
+/** The events that were declared (`EXTRA_EVENTS`) when the log accepted the records past the head row. */
+export const declaredEvents = (db: DatabaseSync): string[] => meta(db, DECLARED).split(' ').filter(Boolean);
+
+export function setDeclaredEvents(db: DatabaseSync, names: readonly string[]): void {
+  db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)').run(DECLARED, names.join(' '));
+}
+
 /** Runs `work` in one transaction, and rolls it back if `work` throws. */
 export function transaction(db: DatabaseSync, work: () => void): void {
   db.exec('BEGIN IMMEDIATE');
@@ -407,7 +419,7 @@ function create(db: DatabaseSync, keying: Keying): void {
   });
 }
 
-/** Rebuilds the audience index under another keying, from the tenant and rooms of each record. */
+/** Rebuilds the audience index under another keying, from the tenant and rooms of each record that it holds. */
 function reindex(db: DatabaseSync, keying: Keying): void {
   transaction(db, () => {
     db.exec('DELETE FROM audience_records; DELETE FROM audiences;');
@@ -419,7 +431,7 @@ function reindex(db: DatabaseSync, keying: Keying): void {
     const ids = new Map<string, number>();
     const records = query<[seq: number, tenant: string, rooms: string]>(
       db,
-      'SELECT seq, tenant, rooms FROM records WHERE seq > (SELECT trimmed_seq FROM log) ORDER BY seq',
+      'SELECT seq, tenant, rooms FROM records, log WHERE seq > trimmed_seq AND seq <= head_seq ORDER BY seq',
     );
     for (const [seq, tenant, rooms] of records.iterate()) {
       for (const room of splitRooms(rooms)) {

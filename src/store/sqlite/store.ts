@@ -10,8 +10,8 @@ import { Worker } from 'node:worker_threads';
 import { audienceOf, type Keying } from '../../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
-import type { MessageFacts } from '../../contract/events.ts';
 import type { LogRecord } from '../../contract/frames.ts';
+import { CANONICAL_EVENTS } from '../../contract/names.ts';
 import type { Room } from '../../contract/rooms.ts';
 import type { Logger } from '../../logger.ts';
 import { collectPage, type StateStep } from '../page.ts';
@@ -24,13 +24,14 @@ import {
 } from '../revocations.ts';
 import { planScan } from '../scan.ts';
 import { type AppendEvent, erasureKey, invalidPage, type LogBounds, type Store, type TailListener } from '../store.ts';
+import { factsRowOf } from './messages.ts';
 import type {
   Bounds,
   EventRow,
   Failure,
-  MessageFactsRow,
   OpenFacts,
   Position,
+  ProjectAt,
   ReadOperations,
   RecordRow,
   Reply,
@@ -53,7 +54,17 @@ export interface SqliteOptions {
    * that was not yet sent to its thread is discarded.
    */
   readonly deadlineMs?: number;
+  /** Default: none. */
+  readonly extraEvents?: readonly string[];
+  /** Default: {@link PROJECT_AT}. */
+  readonly projectAt?: Partial<ProjectAt>;
 }
+
+/**
+ * A projection of one record takes about 0.2 ms, of 100, 1.4 ms, and of 4,000, 20 ms. The more at once, the less each costs;
+ * the fewer, the less a read looks through, and the shorter a group waits for it.
+ */
+const PROJECT_AT: ProjectAt = { records: 4_000, chars: 4 * 1024 * 1024, quietMs: 25 };
 
 /** Milliseconds between test writes while the log is not healthy and nobody appends. */
 const PROBE_INTERVAL_MS = 1_000;
@@ -66,8 +77,10 @@ const FOLLOW_INTERVAL_MS = 400;
 
 /** @throws {Error} of one line if the file cannot be the log, or another server has it open */
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
-  const { file, keying, logger, deadlineMs = 4_000 } = options;
-  const writer = await startThread({ role: 'writer', file, keying }, logger);
+  const { file, keying, logger, deadlineMs = 4_000, extraEvents = [] } = options;
+  const projectAt = { ...PROJECT_AT, ...options.projectAt };
+  const declared = CANONICAL_EVENTS.filter((name) => extraEvents.includes(name));
+  const writer = await startThread({ role: 'writer', file, keying, declared, projectAt }, logger);
   const { path, epoch, facts } = writer;
   if (facts.tighten !== null) {
     logger.warn({ run: facts.tighten }, `other users of this machine can read the log; run: ${facts.tighten}`);
@@ -75,7 +88,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const reader =
     path === MEMORY
       ? writer
-      : await startThread({ role: 'reader', path }, logger).catch(async (error) => {
+      : await startThread({ role: 'reader', path, keying }, logger).catch(async (error) => {
           await writer.end(deadlineMs);
           throw error;
         });
@@ -164,6 +177,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
       fault = failure.message;
       if (failure.lasting) writes.end(failure);
       else writes.failed(failure);
+    } else if (reply.kind === 'notProjected') {
+      const reason = reply.failure.message;
+      const message =
+        'the index and the state of the log could not be written; nothing is lost or hidden, and the bridge tries again';
+      logger.warn({ reason }, message);
     } else if (reply.kind === 'cleanedUp') endCleaning(reply.failure);
   }
 
@@ -385,17 +403,14 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
 
 function eventRowOf(event: AppendEvent): EventRow {
   const { ticket, message } = event;
+  // biome-ignore format: a literal is built at once, and one from spread pieces is not
   return [
-    ...([event.event, event.tenantId, event.rooms.join(ROOM_SEPARATOR), event.payload, event.ticketId] as const),
-    ...([ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null] as const),
-    message === null ? null : factsRowOf(message),
-    event.roomsAreNamed,
+    event.event, event.tenantId, event.rooms.join(ROOM_SEPARATOR), event.payload, event.ticketId,
+    ticket === null ? null : ticket.updatedAt, ticket === null ? null : ticket.status,
+    ticket === null ? null : ticket.agreementId,
+    message === null ? null : factsRowOf(message), event.roomsAreNamed,
   ];
 }
-
-const factsRowOf = (facts: MessageFacts): MessageFactsRow => [
-  ...([facts.change, facts.messageId, facts.providerMessageId, facts.updatedAtMs, facts.statusRank] as const),
-];
 
 interface Thread {
   readonly path: string;

@@ -3,7 +3,8 @@
  *
  * The copy is made before the first change. The change is made in short transactions, so that it can be killed at any
  * instant and goes on at the next start. The first one sets the version, so that from then on earlier builds refuse the
- * file.
+ * file. Format 4 has the tables of format 3, so it needs neither copy nor change: an earlier build would only not read the
+ * records past the head row (projection.ts).
  */
 import {
   chmodSync,
@@ -33,6 +34,8 @@ import {
   transaction,
 } from './schema.ts';
 
+/** The format with the tables of the present one. */
+const SAME_TABLES = 3;
 /** Rows of one transaction: some milliseconds. */
 const STEP = 1_000;
 /** Pages that the copy takes at a time: 8 MiB. */
@@ -45,7 +48,8 @@ const LOG_BYTES = 40 * MB;
 
 /** @param report gets what the operator should know, a sentence each */
 export async function upgrade(db: DatabaseSync, path: string, version: number, report: (text: string) => void) {
-  if (version < SCHEMA_VERSION) {
+  if (version === SAME_TABLES) db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+  else if (version < SCHEMA_VERSION) {
     const copy = await keepCopy(db, path, version, report);
     report(`the log is of format ${version} and becomes one of format ${SCHEMA_VERSION}; ${copy} keeps it as it was`);
     orSayHow(() => transaction(db, () => begin(db, version)));

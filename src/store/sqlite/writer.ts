@@ -10,12 +10,22 @@ import { createAppender } from './append.ts';
 import { type Handlers, handle, type Operation, type ReplyTo, type WriteOperations } from './operations.ts';
 import { createRemoval } from './removal.ts';
 import { createRevocationWriter } from './revocations.ts';
-import { query } from './schema.ts';
+import { declaredEvents, query, setDeclaredEvents } from './schema.ts';
 import { createSessions } from './sessions.ts';
 
-/** Call `flush` before COMMIT and `reset` after a rollback. `onRemoval` runs in each transaction that erases something. */
-export function createWriter(db: DatabaseSync, keying: Keying, onRemoval: () => void) {
-  const appender = createAppender(db, keying);
+export interface WriterOptions {
+  readonly keying: Keying;
+  /** The declared events, of this process. */
+  readonly declared: readonly string[];
+  /** Runs in each transaction that erases something. */
+  onRemoval(): void;
+}
+
+export function createWriter(db: DatabaseSync, { keying, declared, onRemoval }: WriterOptions) {
+  /** When the log accepted what is not projected yet. */
+  let declaredThen: readonly string[] = declaredEvents(db);
+  const appender = createAppender(db, keying, () => declaredThen);
+  const { projection } = appender;
   const revocations = createRevocationWriter(db);
   const insertMeta = db.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)');
   const selectMeta = query<[value: string]>(db, 'SELECT value FROM meta WHERE name = ?');
@@ -23,7 +33,7 @@ export function createWriter(db: DatabaseSync, keying: Keying, onRemoval: () => 
 
   const handlers: Handlers<WriteOperations> = {
     append: appender.append,
-    ...createRemoval(db, keying, appender, revocations, onRemoval),
+    ...createRemoval(db, keying, projection, revocations, project, onRemoval),
     ...revocations.handlers,
     ...createSessions(db),
     secret({ name }) {
@@ -36,9 +46,33 @@ export function createWriter(db: DatabaseSync, keying: Keying, onRemoval: () => 
     },
   };
 
+  const isDeclaredAnew = () => declaredThen.join() !== declared.join();
+
+  function project(): void {
+    appender.flush();
+    projection.write();
+    if (!isDeclaredAnew()) return;
+    setDeclaredEvents(db, declared);
+    declaredThen = declared;
+  }
+
   return {
     run: (operation: Operation<WriteOperations>): ReplyTo<WriteOperations> => handle(handlers, operation),
-    flush: appender.flush,
-    reset: appender.reset,
+    /** Writes what the operations have put off. Call it before COMMIT. */
+    flush(): void {
+      appender.flush();
+      // The head row has changed, and must not say more than the tables.
+      if (projection.isRowChanged) projection.write();
+    },
+    /** Writes the projections. Call it in a transaction. */
+    project,
+    behind: projection.behind,
+    /** Records of this process would be read by the events that another one declared. */
+    isDeclaredAnew,
+    /** Call it after a rollback. */
+    reset(): void {
+      declaredThen = declaredEvents(db);
+      appender.reset();
+    },
   };
 }

@@ -63,7 +63,7 @@ export interface SocketIoDeps
   readonly checkArrivals: Pick<CheckArrivals, 'note'>;
   readonly revoked: Revoked;
   /** @throws {BridgeError} */
-  readonly principalOf: (handshake: Socket['handshake']) => Promise<Principal>;
+  readonly principalOf: (handshake: Socket['handshake']) => Principal | Promise<Principal>;
   /** Why the page behind the request may not connect; null if it may. */
   readonly originRefusal: (request: IncomingMessage) => string | null;
   readonly origins: Pick<Origins, 'listsAny' | 'isListed'>;

@@ -96,7 +96,7 @@ export interface SseDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Promise<Principal>;
+  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
   readonly revoked: Revoked;
   readonly refusals: Refusals;
   readonly connected: Connected;
@@ -186,7 +186,7 @@ export function createSse(deps: SseDeps) {
     if (
       !isTemporary ||
       context.req.method === 'HEAD' ||
-      !acceptsByName(context.req.header('accept'), 'text/event-stream')
+      !acceptsByName(context.env.incoming.headers.accept, 'text/event-stream')
     )
       throw error;
     refusals.add(error, { transport: 'sse', what: requestLine(context.env.incoming) }, context.env.incoming);

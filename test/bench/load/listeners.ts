@@ -10,7 +10,6 @@ import {
   type ConnectOptions,
   type Counted,
   type CountOptions,
-  type Mode,
   nameOf,
   reportProgress,
   SIGNAL,
@@ -147,7 +146,7 @@ function shakeHands(listener: Listener): void {
 
 // ---- connecting
 
-function requestOf(mode: Mode, path: string): string {
+function requestOf({ mode, httpVersion = '1.1' }: ConnectOptions, path: string): string {
   const headers =
     mode === 'sse'
       ? ['Accept: text/event-stream', 'Cache-Control: no-cache']
@@ -157,12 +156,12 @@ function requestOf(mode: Mode, path: string): string {
           'Sec-WebSocket-Version: 13',
           'Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==',
         ];
-  return `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${headers.join('\r\n')}\r\n\r\n`;
+  return `GET ${path} HTTP/${httpVersion}\r\nHost: 127.0.0.1\r\n${headers.join('\r\n')}\r\n\r\n`;
 }
 
-function greet(listener: Listener, mode: Mode, chunk: Buffer): void {
+function greet(listener: Listener, { mode, httpVersion = '1.1' }: ConnectOptions, chunk: Buffer): void {
   listener.greeting += chunk.toString('latin1');
-  const status = mode === 'sse' ? 'HTTP/1.1 200' : 'HTTP/1.1 101';
+  const status = `HTTP/${httpVersion} ${mode === 'sse' ? 200 : 101}`;
   if (listener.step === 0 && listener.greeting.length >= status.length && !listener.greeting.startsWith(status)) {
     throw new Error(listener.greeting.slice(0, 300));
   }
@@ -185,7 +184,8 @@ function ticketOf({ name, sizes }: Tickets, room: number, order: number): string
 }
 
 /** Resolves once it is ready. */
-function open({ mode, port, path, rooms, tickets }: ConnectOptions, index: number): Promise<void> {
+function open(options: ConnectOptions, index: number): Promise<void> {
+  const { mode, port, path, rooms, tickets } = options;
   const room = index % rooms;
   const ticket = tickets === undefined ? null : ticketOf(tickets, room, Math.floor(index / rooms));
   return new Promise((resolve, reject) => {
@@ -199,7 +199,7 @@ function open({ mode, port, path, rooms, tickets }: ConnectOptions, index: numbe
           const chunk = readInto.subarray(0, bytes);
           if (!listener.ready) {
             try {
-              greet(listener, mode, chunk);
+              greet(listener, options, chunk);
             } catch (error) {
               reject(error);
               socket.destroy();
@@ -219,7 +219,7 @@ function open({ mode, port, path, rooms, tickets }: ConnectOptions, index: numbe
       ...{ socket, room, ticket, greeting: '', step: 0, ready: false },
       ...{ tail: Buffer.alloc(STAMP_BYTES), tailLength: 0 },
     };
-    socket.on('connect', () => socket.write(requestOf(mode, nameOf(path, room))));
+    socket.on('connect', () => socket.write(requestOf(options, nameOf(path, room))));
     socket.on('error', reject);
     socket.on('close', () => {
       if (listener.ready) closed++;

@@ -7,6 +7,8 @@ export interface ConnectOptions {
   readonly port: number;
   /** `%r` stands for the connection's room: its number modulo `rooms`. */
   readonly path: string;
+  /** Of the request. Default 1.1. The answer to 1.0 has no chunks, whose bounds could fall into a stamp. */
+  readonly httpVersion?: '1.0' | '1.1';
   readonly connections: number;
   readonly rooms: number;
   /** Websockets: each joins one ticket beside its room. */
@@ -72,9 +74,12 @@ export interface PublishOptions {
   readonly events: number;
   /** Left out: as fast as the connections are answered. */
   readonly perSecond?: number;
-  /** `envelope`: `{ event, payload }`; `payload`: the payload alone; `signal`: what `POST /signals` takes. */
-  readonly body: 'envelope' | 'payload' | 'signal';
-  /** More than 1: events per POST. */
+  /**
+   * `envelope`: `{ event, payload }`; `payload`: the payload alone, an array of them in a batch; `channel`: Centrifugo's
+   * `{ channel, data }`; `signal`: what `POST /signals` takes.
+   */
+  readonly body: 'envelope' | 'payload' | 'channel' | 'signal';
+  /** More than 1: events per POST, of envelopes and payloads. */
   readonly batch?: number;
   /** Of one payload's JSON text. */
   readonly payloadBytes: number;

@@ -1,5 +1,6 @@
 /** A process that publishes over keep-alive connections, one request under way on each, and times the answers. */
 import { connect, type Socket } from 'node:net';
+import { answerLength } from './answer.ts';
 import { nowUs } from './clock.ts';
 import { nameOf, type PublishOptions, type PublishResult, SIGNAL, SIGNAL_SHIFT_US, STAMP, serve } from './protocol.ts';
 import { createSamples } from './samples.ts';
@@ -17,15 +18,39 @@ function idsOf({ tenantId, spread }: PublishOptions, sequence: number): { tenant
   return { tenantId: `tenant-${room}`, ticketId: nameOf(tickets.name, room, ticket) };
 }
 
+let atMs = 0;
+let at = '';
+
+/** The wall clock; made once in a millisecond. */
+function now(): string {
+  const nowMs = Date.now();
+  if (nowMs !== atMs) {
+    atMs = nowMs;
+    at = new Date(nowMs).toISOString();
+  }
+  return at;
+}
+
+const paddings = new Map<number, string>();
+
+/** Payloads need few lengths of padding. */
+function padding(length: number): string {
+  let text = paddings.get(length);
+  if (text === undefined) {
+    text = 'x'.repeat(Math.max(0, length));
+    paddings.set(length, text);
+  }
+  return text;
+}
+
 function payloadOf(options: PublishOptions, sequence: number): string {
   const { payloadBytes } = options;
-  const at = new Date().toISOString();
   const { tenantId, ticketId } = idsOf(options, sequence);
   const ids = `"tenantId":"${tenantId}","ticketId":"${ticketId}"`;
-  const state = `"ticketStatus":"OPEN","ticketUpdatedAt":"${at}"`;
+  const state = `"ticketStatus":"OPEN","ticketUpdatedAt":"${now()}"`;
   const head = `{${ids},${state},${STAMP}${nowUs()},"ticket":{"pad":"`;
   const tail = '"}}';
-  return `${head}${'x'.repeat(Math.max(0, payloadBytes - head.length - tail.length))}${tail}`;
+  return `${head}${padding(payloadBytes - head.length - tail.length)}${tail}`;
 }
 
 function signalOf(options: PublishOptions, sequence: number): string {
@@ -36,29 +61,28 @@ function signalOf(options: PublishOptions, sequence: number): string {
 
 function bodyOf(options: PublishOptions, sequence: number): string {
   const { batch = 1 } = options;
-  if (options.body === 'signal') return signalOf(options, sequence);
-  if (options.body === 'payload') return payloadOf(options, sequence);
-  const envelope = (index: number): string =>
-    `{"event":"tickets.updated","payload":${payloadOf(options, sequence + index)}}`;
-  if (batch === 1) return envelope(0);
-  return `{"events":[${Array.from({ length: batch }, (_, index) => envelope(index)).join()}]}`;
-}
-
-/** The length of the response that the text begins with, or null while it is not whole. */
-function responseLength(text: string): number | null {
-  const headEnd = text.indexOf('\r\n\r\n');
-  if (headEnd === -1) return null;
-  const head = text.slice(0, headEnd).toLowerCase();
-  const bodyAt = headEnd + 4;
-  const length = /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
-  if (length !== undefined) return text.length < bodyAt + Number(length) ? null : bodyAt + Number(length);
-  const end = text.indexOf('0\r\n\r\n', bodyAt);
-  return end === -1 ? null : end + 5;
+  const payload = (index: number): string => payloadOf(options, sequence + index);
+  const envelope = (index: number): string => `{"event":"tickets.updated","payload":${payload(index)}}`;
+  const all = (one: (index: number) => string): string =>
+    Array.from({ length: batch }, (_, index) => one(index)).join();
+  switch (options.body) {
+    case 'signal':
+      return signalOf(options, sequence);
+    case 'channel':
+      return `{"channel":"${options.tenantId}","data":${payload(0)}}`;
+    case 'payload':
+      return batch === 1 ? payload(0) : `[${all(payload)}]`;
+    case 'envelope':
+      return batch === 1 ? envelope(0) : `{"events":[${all(envelope)}]}`;
+  }
 }
 
 async function publish(options: PublishOptions): Promise<PublishResult> {
   const { port, path, connections, perSecond, batch = 1, timeoutMs } = options;
   const posts = Math.ceil(options.events / batch);
+  const head =
+    `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n` +
+    'X-EventSource-Event: tickets.updated\r\nContent-Length: ';
   const samples = createSamples();
   const idle: Post[] = [];
   let sent = 0;
@@ -98,15 +122,15 @@ async function publish(options: PublishOptions): Promise<PublishResult> {
       post.socket.on('close', () => end(new Error('the server closed a publishing connection')));
       post.socket.on('data', (text: string) => {
         post.received += text;
-        const length = responseLength(post.received);
+        const length = answerLength(post.received);
         if (length === null) return;
         samples.add(nowUs() - post.sentAtUs);
         answered++;
-        if (!/^HTTP\/1\.1 2/.test(post.received)) {
+        if (!post.received.startsWith('HTTP/1.1 2')) {
           refused++;
           reason ??= post.received.slice(0, 500);
         }
-        post.received = post.received.slice(length);
+        post.received = post.received.length === length ? '' : post.received.slice(length);
         idle.push(post);
         if (answered === posts) end();
         else sendDue();
@@ -126,11 +150,7 @@ async function publish(options: PublishOptions): Promise<PublishResult> {
       const body = bodyOf(options, sent * batch);
       post.sentAtUs = nowUs();
       sent++;
-      post.socket.write(
-        `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n` +
-          `X-EventSource-Event: tickets.updated\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-        'latin1',
-      );
+      post.socket.write(`${head}${body.length}\r\n\r\n${body}`, 'latin1');
     }
   }
 }

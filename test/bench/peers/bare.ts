@@ -1,14 +1,11 @@
 /**
  * The limit of the socket: SSE on bare node:net, no HTTP library, no log, no parsing of what is published; the frame is
- * one Buffer that all connections share. `each` writes it once per event and connection, as soon as it is published.
- * `tick` acknowledges at once and writes what was published in one tick of the event loop together.
+ * one Buffer that all connections share, written once per event and connection as soon as it is published.
  */
 import { createServer, type Socket } from 'node:net';
 import { announce } from './serve.ts';
 
-const coalesces = process.argv[2] === 'tick';
 const rooms = new Map<string, Set<Socket>>();
-const waiting = new Map<string, Buffer[]>();
 const OPENED = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n\r\n';
 const CREATED = 'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
 let sequence = 0;
@@ -16,25 +13,7 @@ let sequence = 0;
 function publish(room: string, payload: string): void {
   sequence++;
   const frame = Buffer.from(`event: tickets.updated\nid: ${sequence}\ndata: ${payload}\n\n`);
-  if (!coalesces) {
-    write(room, frame);
-    return;
-  }
-  const frames = waiting.get(room);
-  if (frames !== undefined) {
-    frames.push(frame);
-    return;
-  }
-  waiting.set(room, [frame]);
-  setImmediate(() => {
-    const together = waiting.get(room) as Buffer[];
-    waiting.delete(room);
-    write(room, together.length === 1 ? (together[0] as Buffer) : Buffer.concat(together));
-  });
-}
-
-function write(room: string, bytes: Buffer): void {
-  for (const socket of rooms.get(room) ?? []) socket.write(bytes);
+  for (const socket of rooms.get(room) ?? []) socket.write(frame);
 }
 
 function listen(room: string, socket: Socket): void {

@@ -23,11 +23,15 @@ export function createHttpServer(handle?: RequestListener): Server {
   return server;
 }
 
-export function readEnvelope(request: IncomingMessage): Promise<Envelope> {
+export function readBody(request: IncomingMessage): Promise<string> {
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));
-    request.on('end', () => resolve(JSON.parse(Buffer.concat(parts).toString()) as Envelope));
+    request.on('end', () => resolve(Buffer.concat(parts).toString()));
     request.on('error', reject);
   });
+}
+
+export async function readEnvelope(request: IncomingMessage): Promise<Envelope> {
+  return JSON.parse(await readBody(request)) as Envelope;
 }

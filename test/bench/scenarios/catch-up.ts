@@ -1,9 +1,9 @@
 /** g: many listeners far behind return at once, while others listen live. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ours } from '../contenders.ts';
+import { ours, ROOM } from '../contenders.ts';
 import { atLeast, atMost, type Column, type Figures, type Scenario } from '../figures.ts';
 import type { Stage } from '../stage.ts';
-import { DELIVER_MS, entrant, fanOut, PACE_PER_SECOND, publishTo, ROOM, SETTLE_MS, type Size } from './measures.ts';
+import { DELIVER_MS, entrant, fanOut, PACE_PER_SECOND, publishTo, SETTLE_MS, type Size } from './measures.ts';
 
 const LIVE_ROOM = 'tenant-live';
 const COLUMNS: readonly Column[] = [
@@ -66,6 +66,8 @@ export function catchUp(size: Size): Scenario {
   return {
     name: 'g',
     title: 'Catching up',
+    runs: 3,
+    isCompared: false,
     cases: [
       {
         name,

@@ -1,68 +1,65 @@
 /** a and b: how many deliveries a second one core makes, over SSE and over Socket.IO's websocket transport. */
-import { ours, peers } from '../contenders.ts';
-import { atLeast, atMost, reported, type Scenario } from '../figures.ts';
-import { entrant, FAN_OUT_COLUMNS, fanOut, PACE_PER_SECOND, PACED_COLUMNS, paced, type Size } from './measures.ts';
+import { type Contender, ours, peers } from '../contenders.ts';
+import { atLeast, once, reported, type Scenario } from '../figures.ts';
+import { entrant, FAN_OUT_COLUMNS, fanOut, type Size } from './measures.ts';
 
 export interface Shape {
   readonly name: string;
   readonly listeners: number;
   readonly events: number;
+  readonly wanted: Wanted;
 }
 
+/** Of the rate over SSE, to the peers'. */
+interface Wanted {
+  readonly toNchan: number;
+  /** Not everywhere in reach. */
+  readonly aim?: number;
+  readonly toCentrifugo?: number;
+}
+
+/** Listeners and events, in full and where the bench is to be quick. */
+const SHAPES: readonly (Wanted & { readonly full: [number, number]; readonly quick: [number, number] })[] = [
+  { full: [1000, 500], quick: [200, 500], toNchan: 2, toCentrifugo: 2.5 },
+  { full: [100, 5000], quick: [50, 2000], toNchan: 1, aim: 1.2 },
+  { full: [5000, 100], quick: [1000, 100], toNchan: 3 },
+];
+
 export function shapesOf({ quick, connections }: Size): Shape[] {
-  const shapes = quick
-    ? [
-        [200, 500],
-        [50, 2000],
-        [1000, 100],
-      ]
-    : [
-        [1000, 500],
-        [100, 5000],
-        [5000, 100],
-      ];
-  return shapes.map(([listeners = 0, events = 0]) => {
-    const fitting = connections(listeners);
-    return { name: `${fitting} listeners × ${events} events`, listeners: fitting, events };
+  return SHAPES.map((shape) => {
+    const [wished, events] = quick ? shape.quick : shape.full;
+    const listeners = connections(wished);
+    return { name: `${listeners} listeners × ${events} events`, listeners, events, wanted: shape };
   });
 }
 
 export function sseFanOut(size: Size): Scenario {
   const shapes = shapesOf(size);
-  const listeners = size.connections(size.quick ? 200 : 1000);
-  const alone = `${listeners} listeners, ${PACE_PER_SECOND} events/s`;
-  const seconds = size.quick ? 5 : 15;
-  const all = [ours.sse, peers.nchan, peers.betterSse, peers.hono, peers.bare, peers.bareTick];
+  const all = [ours.sse, peers.nchan, peers.centrifugo, peers.durableStreams, peers.bare];
+  const slow = [peers.betterSse, peers.hono];
   return {
     name: 'a',
     title: 'SSE fan-out',
-    cases: [
-      ...shapes.map((shape) => ({
-        name: shape.name,
-        columns: FAN_OUT_COLUMNS,
-        entrants: all.map((one) => entrant(one, fanOut(one, shape.listeners, shape.events))),
-      })),
-      {
-        name: alone,
-        columns: PACED_COLUMNS.filter(({ key }) => ['cpuUs', 'missing'].includes(key)),
-        entrants: [ours.sse, peers.nchan, peers.bare].map((one) => entrant(one, paced(one, listeners, seconds))),
-      },
-    ],
-    targets: ({ ratio }) => [
-      ...shapes.flatMap(({ name }) => [
-        atLeast(`${name}: rate to nchan's`, ratio(name, ours.sse.name, peers.nchan.name, 'perSecond'), 2),
-        reported(
-          `${name}: rate to the coalescing bare server's`,
-          ratio(name, ours.sse.name, peers.bareTick.name, 'perSecond'),
-          'aim at 0.85 ×',
-        ),
-      ]),
-      atMost(
-        `${alone}: CPU per delivery to the bare server's`,
-        ratio(alone, ours.sse.name, peers.bare.name, 'cpuUs'),
-        1.15,
-      ),
-    ],
+    runs: 3,
+    isCompared: true,
+    cases: shapes.map((shape) => ({
+      name: shape.name,
+      columns: FAN_OUT_COLUMNS,
+      entrants: [...all, ...slow].map((one) => {
+        const measured = entrant(one, fanOut(one, shape.listeners, shape.events));
+        return slow.includes(one) ? once(measured) : measured;
+      }),
+    })),
+    targets: ({ ratio }) =>
+      shapes.flatMap(({ name, wanted: { toNchan, aim, toCentrifugo } }) => {
+        const to = (peer: Contender) => ratio(name, ours.sse.name, peer.name, 'perSecond');
+        const [nchans, centrifugos] = [`${name}: rate to nchan's`, `${name}: rate to Centrifugo's`];
+        return [
+          atLeast(nchans, to(peers.nchan), toNchan),
+          ...(aim === undefined ? [] : [reported(nchans, to(peers.nchan), `aim at ${aim} ×`)]),
+          ...(toCentrifugo === undefined ? [] : [atLeast(centrifugos, to(peers.centrifugo), toCentrifugo)]),
+        ];
+      }),
   };
 }
 
@@ -71,6 +68,8 @@ export function socketIoFanOut(size: Size): Scenario {
   return {
     name: 'b',
     title: 'Socket.IO fan-out, websocket',
+    runs: 3,
+    isCompared: false,
     cases: shapes.map((shape) => ({
       name: shape.name,
       columns: FAN_OUT_COLUMNS,

@@ -43,6 +43,8 @@ export function idle(size: Size): Scenario {
   return {
     name: 'd',
     title: 'Idle connections',
+    runs: 1,
+    isCompared: false,
     cases: [
       { name: sse, columns: COLUMNS, entrants: entrants([ours.sse], silent) },
       { name: websocket, columns: COLUMNS, entrants: entrants([ours.websocket, peers.socketio], []) },

@@ -1,6 +1,7 @@
 /** The measurements that several scenarios share. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Contender, Server } from '../contenders.ts';
+import { commitsBetween, readCommits } from '../commits.ts';
+import { type Contender, ROOM, type Server } from '../contenders.ts';
 import type { Column, Entrant, Figures } from '../figures.ts';
 import { medianSyncMs } from '../machine.ts';
 import type { Audience, Stage } from '../stage.ts';
@@ -11,10 +12,9 @@ export interface Size {
   connections(wanted: number): number;
 }
 
-/** Issue 6: publishing over 4 keep-alive connections. */
+/** Keep-alive connections of those who publish. */
 export const PUBLISHERS = 4;
 export const PAYLOAD_BYTES = 1024;
-export const ROOM = 'tenant-0';
 /** Where nothing coalesces. */
 export const PACE_PER_SECOND = 20;
 /** After the last listener is ready. */
@@ -25,7 +25,12 @@ const WARM_UP_EVENTS = 50;
 const WARM_UP_PER_SECOND = 50;
 
 export function entrant(contender: Contender, measure: (stage: Stage) => Promise<Figures>, name?: string): Entrant {
-  return { name: name ?? contender.name, isBridge: contender.isBridge, missing: () => contender.missing(), measure };
+  return {
+    name: name ?? contender.name,
+    isBridge: contender.isBridge,
+    missing: (programs) => contender.missing(programs),
+    measure,
+  };
 }
 
 export function publishTo(contender: Contender, { port }: Server, tenantId = ROOM) {
@@ -48,7 +53,15 @@ export async function listen(
   rooms = 1,
 ): Promise<Audience> {
   const audience = stage.audience();
-  await audience.connect({ mode: contender.mode, port, path: contender.listenPath, connections, rooms });
+  const { mode, httpVersion, listenPath: path } = contender;
+  await audience.connect({
+    mode,
+    port,
+    path,
+    connections,
+    rooms,
+    ...(httpVersion === undefined ? {} : { httpVersion }),
+  });
   await sleep(SETTLE_MS);
   return audience;
 }
@@ -85,6 +98,7 @@ export const PACED_COLUMNS: readonly Column[] = [
   { key: 'p99Ms', heading: 'p99, ms', decimals: 2, compared: true },
   { key: 'cpuUs', heading: 'server CPU, µs per delivery', decimals: 2, compared: true },
   { key: 'commitMs', heading: 'commit, ms', decimals: 2 },
+  { key: 'commitP99Ms', heading: 'commit p99, ms', decimals: 2 },
   { key: 'syncMs', heading: 'fdatasync, ms', decimals: 2 },
   { key: 'missing', heading: 'missing' },
 ];
@@ -97,7 +111,7 @@ export function paced(contender: Contender, listeners: number, seconds: number) 
     const audience = await listen(stage, contender, server, listeners);
     await warmUp(stage, contender, server, audience, listeners);
     const before = server.usage();
-    const committed = contender.isBridge ? await commits(server) : null;
+    const committed = contender.isBridge ? await readCommits(server) : null;
     const events = PACE_PER_SECOND * seconds;
     const counting = audience.count({ deliveries: listeners * events, timeoutMs: DELIVER_MS });
     await stage.publish({ ...publishTo(contender, server), events, perSecond: PACE_PER_SECOND });
@@ -108,7 +122,7 @@ export function paced(contender: Contender, listeners: number, seconds: number) 
       ...latency,
       cpuUs: (cpuMs * 1000) / deliveries,
       missing: listeners * events - deliveries,
-      ...(committed === null ? {} : { commitMs: commitMs(committed, await commits(server)) }),
+      ...(committed === null ? {} : commitsBetween(committed, await readCommits(server))),
       ...(syncMs === null ? {} : { syncMs }),
     };
   };
@@ -126,34 +140,4 @@ async function warmUp(
   await stage.publish({ ...publishTo(contender, server), ...posting });
   counting.settle();
   await counting.result;
-}
-
-interface Commits {
-  readonly count: number;
-  readonly seconds: number;
-  /** Cumulative counts by upper bound in seconds. */
-  readonly buckets: ReadonlyMap<number, number>;
-}
-
-const DURATION = 'roomcast_publish_duration_seconds';
-
-/** From a checked publish to its durable record, as the bridge's own metrics have it. */
-async function commits({ port }: Server): Promise<Commits> {
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  const value = (suffix: string): number =>
-    Number(new RegExp(`^${DURATION}_${suffix}(?:\\{.*\\})? (\\S+)`, 'm').exec(text)?.[1]);
-  const buckets = [...text.matchAll(new RegExp(`^${DURATION}_bucket\\{.*le="([\\d.e-]+)".*\\} (\\S+)`, 'gm'))];
-  return {
-    count: value('count'),
-    seconds: value('sum'),
-    buckets: new Map(buckets.map(([, bound, count]) => [Number(bound), Number(count)])),
-  };
-}
-
-/** The mean, but no more than the bound of the bucket that holds the median: a few slow commits do not stand for all. */
-function commitMs(before: Commits, after: Commits): number {
-  const count = after.count - before.count;
-  const mean = (after.seconds - before.seconds) / count;
-  const bounds = [...after.buckets].filter(([bound, many]) => many - (before.buckets.get(bound) ?? 0) >= count / 2);
-  return Math.min(mean, ...bounds.map(([bound]) => bound)) * 1000;
 }

@@ -107,6 +107,8 @@ export function operators(size: Size): Scenario {
   return {
     name: 'j',
     title: 'An operator who looks at all connections',
+    runs: 1,
+    isCompared: false,
     cases: [{ name, columns: COLUMNS, entrants: [one] }],
     targets: ({ median }) =>
       (

@@ -13,6 +13,8 @@ export function redis(size: Size): Scenario {
   return {
     name: 'h',
     title: 'Redis in place of SQLite',
+    runs: 2,
+    isCompared: false,
     cases: [
       ...shapes.map(({ name, listeners, events }) => ({
         name,

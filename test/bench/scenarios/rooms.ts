@@ -42,6 +42,8 @@ export function rooms(size: Size): Scenario {
   return {
     name: 'f',
     title: 'Scale in rooms',
+    runs: 2,
+    isCompared: false,
     cases: cases.map(({ name, contender }) => ({
       name,
       columns: COLUMNS,

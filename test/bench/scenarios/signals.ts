@@ -132,11 +132,14 @@ function besideSignals({ connections, rooms, tickets, sends }: Shape, rounds: nu
 }
 
 export function signals({ quick }: Size): Scenario {
-  const rounds = quick ? 3 : 5;
+  const rounds = quick ? 3 : 4;
   const seconds = quick ? 4 : 8;
   return {
     name: 'i',
     title: 'Signals beside records',
+    runs: 1,
+    isCompared: false,
+    sharesCores: true,
     cases: SHAPES.map((shape) => ({
       name: shape.name,
       columns: COLUMNS,
