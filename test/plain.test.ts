@@ -16,7 +16,7 @@ const KINDS = ['team', 'constructor', 'instance'];
 const DAY = new URL('../../shared/feed/inbox-day.ndjson', import.meta.url);
 
 const schemas = payloadSchemas(KINDS);
-const plain = plainPayloads(KINDS, MESSAGE_STATUSES);
+const plain = plainPayloads(KINDS);
 type Name = keyof typeof plain;
 const NAMES = Object.keys(plain) as Name[];
 

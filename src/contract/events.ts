@@ -235,7 +235,7 @@ export function createEventCatalog(
   roomKinds: readonly RoomKind[] = [],
 ): EventCatalog {
   const payloads = payloadSchemas(roomKinds);
-  const plain = plainPayloads(roomKinds, MESSAGE_STATUSES);
+  const plain = plainPayloads(roomKinds);
   const checks = new Map<string, readonly [z.ZodType, IsPlain]>([
     [TICKETS_UPDATED, [payloads.ticketsUpdated, plain.ticketsUpdated]],
     [MESSAGES_NEW, [payloads.messagesNew, plain.messagesNew]],

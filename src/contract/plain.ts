@@ -5,6 +5,7 @@
  * each other.
  */
 import { z } from 'zod';
+import { isPresent, MESSAGE_STATUSES } from './facts.ts';
 import { ALL_TENANTS, idField, type RoomKind, toId } from './rooms.ts';
 
 export type IsPlain = (payload: unknown) => boolean;
@@ -21,7 +22,8 @@ const isTenant: Test = (value) => value !== ALL_TENANTS && isId(value);
 const isInstant: Test = (value) => typeof value === 'string' && INSTANT.test(value);
 const isStatus: Test = (value) => typeof value === 'string' && value !== '';
 const isText: Test = (value) => typeof value === 'string' || Number.isSafeInteger(value);
-const isOptionalId: Test = (value) => isAbsent(value) || value === '' || isId(value);
+const isOptionalId: Test = (value) => !isPresent(value) || isId(value);
+const isMessageStatus: Test = (value) => (MESSAGE_STATUSES as readonly unknown[]).includes(value);
 const optional =
   (test: Test): Test =>
   (value) =>
@@ -46,13 +48,12 @@ const CHANGE = {
   ticketUpdatedAt: optional(isInstant),
 };
 const namesMessage = ({ messageId, providerMessageId }: Fields): boolean =>
-  !(isAbsent(messageId) || messageId === '') || !(isAbsent(providerMessageId) || providerMessageId === '');
+  isPresent(messageId) || isPresent(providerMessageId);
 
 type Fields = Readonly<Record<string, unknown>>;
 
 /** By the names of `payloadSchemas`. */
-export function plainPayloads(declaredKinds: readonly RoomKind[], messageStatuses: readonly unknown[]) {
-  const isMessageStatus: Test = (value) => messageStatuses.includes(value);
+export function plainPayloads(declaredKinds: readonly RoomKind[]) {
   const kinds = Object.fromEntries(declaredKinds.map((kind) => [idField(kind), isOptionalId]));
   const whose = (
     fields: Readonly<Record<string, Test>>,
