@@ -3,7 +3,7 @@
  * commit. It resolves once they are durable; they reach subscriptions through the tail only (design law 1).
  */
 import { createHash } from 'node:crypto';
-import { audienceOf, type Keying } from '../contract/audiences.ts';
+import { audiencesOf, type Keying } from '../contract/audiences.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError, type FieldError, fieldsError, MAX_BODY_FAULTS } from '../contract/errors.ts';
 import { type Aliases, type Audience, type CheckedEvent, type EventCatalog, LEGACY_NAMES } from '../contract/events.ts';
@@ -66,10 +66,6 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
     return near === null ? rule : `${rule}; did you mean ${near}?`;
   }
 
-  function audiencesOf({ tenantId, rooms }: CheckedEvent): readonly string[] {
-    return keying === 'room' ? rooms : rooms.map((room) => audienceOf(keying, tenantId, room));
-  }
-
   function check(inputs: readonly PublishInput[], pathOf: (index: number) => string): AppendEvent[] {
     const checked: AppendEvent[] = [];
     const errors: FieldError[] = [];
@@ -79,7 +75,8 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       const { event } = input;
       const result = typeof event === 'string' ? catalog.check(event, input.payload, input) : UNKNOWN_EVENT;
       if (result.kind === 'ok') {
-        checked.push(Object.assign(result.event, { audiences: audiencesOf(result.event) }));
+        const { tenantId, rooms } = result.event;
+        checked.push(Object.assign(result.event, { audiences: audiencesOf(keying, tenantId, rooms) }));
         continue;
       }
       const path = pathOf(index);

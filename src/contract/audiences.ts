@@ -30,6 +30,11 @@ export function audienceOf(keying: Keying, tenantId: string, room: string): stri
   return keying === 'room' ? room : `${tenantId}\n${room}`;
 }
 
+/** The audiences of a record. The same array may come back: do not change it. */
+export function audiencesOf(keying: Keying, tenantId: string, rooms: readonly string[]): readonly string[] {
+  return keying === 'room' ? rooms : rooms.map((room) => audienceOf(keying, tenantId, room));
+}
+
 /** The inverse of {@link audienceOf}; `tenantId` is null if the key holds the room alone. */
 export function parseAudience(audience: string): { readonly tenantId: string | null; readonly room: string } {
   const end = audience.indexOf('\n');

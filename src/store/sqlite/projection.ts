@@ -6,7 +6,7 @@
  * transaction, behind many commits. After a crash or a rollback, `reset` reads the records past the head row again.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { audiencesOf, type Keying } from '../../contract/audiences.ts';
 import { createBulkInsert } from './bulk.ts';
 import { instantColumn } from './messages.ts';
 import { type LogState, prepareLogState, query, splitRooms, stretchOf } from './schema.ts';
@@ -16,6 +16,7 @@ import {
   homeOf,
   LOGGED_ROW,
   type LoggedRow,
+  MAX_CACHED,
   roomsBeyond,
   type Ticket,
 } from './state.ts';
@@ -38,8 +39,6 @@ interface Route {
   readonly seqs: number[];
 }
 
-/** Entries in the cache of audience ids; a full one is emptied. */
-const MAX_CACHED = 50_000;
 const HOUR_MS = 3_600_000;
 export const hourOf = (atMs: number): number => Math.floor(atMs / HOUR_MS);
 
@@ -206,8 +205,8 @@ export function createProjection(
       const isHome = rooms === home || rooms.startsWith(`${home},`);
       if (!isHome && roomsBeyond(home, rooms) !== null) for (const seq of seqs) insertStray.run(seq, tenant, ticketId);
       // The rooms of an event differ (protocol §2), and no two rooms share an audience.
-      for (const room of splitRooms(rooms)) {
-        const id = audienceId(audienceOf(keying, tenant, room));
+      for (const audience of audiencesOf(keying, tenant, splitRooms(rooms))) {
+        const id = audienceId(audience);
         const ofAudience = byAudience.get(id);
         if (ofAudience === undefined) byAudience.set(id, [...seqs]);
         else for (const seq of seqs) ofAudience.push(seq);

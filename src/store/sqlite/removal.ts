@@ -6,7 +6,7 @@
  * of an erasure that finds nothing writes nothing.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { audienceOf, audiencesOf, type Keying } from '../../contract/audiences.ts';
 import type { Handlers, WriteOperations } from './operations.ts';
 import { hourOf, type Projection } from './projection.ts';
 import type { RevocationWriter } from './revocations.ts';
@@ -111,7 +111,7 @@ export function createRemoval(
     if (last === undefined) return { records: 0, more: false };
     project();
     const [seq, nonce] = last;
-    for (const name of new Set(removed.flatMap(audiencesOf))) {
+    for (const name of new Set(removed.flatMap(audiencesOfRow))) {
       const id = audienceId(name);
       unindexThrough.run(id, seq);
       dropIfEmpty(name, id);
@@ -136,7 +136,7 @@ export function createRemoval(
 
   function eraseRecord(row: IndexedRow): void {
     const [seq, nonce] = row;
-    for (const name of audiencesOf(row)) {
+    for (const name of audiencesOfRow(row)) {
       const id = audienceId(name);
       unindex.run(id, seq);
       dropIfEmpty(name, id);
@@ -149,8 +149,8 @@ export function createRemoval(
     updateLog({ kept: log.kept - 1 });
   }
 
-  function audiencesOf([, , , tenant, rooms]: IndexedRow): string[] {
-    return splitRooms(rooms).map((room) => audienceOf(keying, tenant, room));
+  function audiencesOfRow([, , , tenant, rooms]: IndexedRow): readonly string[] {
+    return audiencesOf(keying, tenant, splitRooms(rooms));
   }
 
   function dropIfEmpty(audience: string, id: number): void {

@@ -12,8 +12,8 @@ import { createMessages, factsRowOf, type Meaning, namesOf } from './messages.ts
 import type { MessageFactsRow, Position } from './operations.ts';
 import { type Columns, query, ROOM_SEPARATOR, splitRooms } from './schema.ts';
 
-/** Entries in the cache of tickets; a full one is emptied once the tables have all of them. */
-const MAX_CACHED = 50_000;
+/** Entries in the caches of tickets and of audience ids; a full one is emptied once the tables have all of them. */
+export const MAX_CACHED = 50_000;
 
 /** The columns of a ticket that change. */
 interface TicketColumns {

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { audiencesOf, type Keying } from '../../contract/audiences.ts';
 import { type Cursor, formatCursor, parseCursor } from '../../contract/cursor.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import type { LogRecord } from '../../contract/frames.ts';
@@ -148,11 +148,17 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     const parts = parseCursor(cursor);
     return parts === null || parts.epoch !== epoch ? null : [parts.seq, parts.nonce];
   };
-  const audiencesOf = (tenant: string, rooms: readonly Room[]) => rooms.map((room) => audienceOf(keying, tenant, room));
   const recordOf = ([seq, nonce, acceptedAtMs, event, tenant, joined, payload]: RecordRow): LogRecord => {
     const rooms = splitRooms(joined) as Room[];
     return {
-      ...{ id: cursorOf([seq, nonce]), event, rooms, audiences: audiencesOf(tenant, rooms), payload, acceptedAtMs },
+      ...{
+        id: cursorOf([seq, nonce]),
+        event,
+        rooms,
+        audiences: audiencesOf(keying, tenant, rooms),
+        payload,
+        acceptedAtMs,
+      },
     };
   };
 
@@ -247,7 +253,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
               if (duplicate) return;
               const { event, tenantId, payload, ...own } = events[index] as AppendEvent;
               const rooms = decided === null ? own.rooms : (splitRooms(decided) as Room[]);
-              const audiences = decided === null ? own.audiences : audiencesOf(tenantId, rooms);
+              const audiences = decided === null ? own.audiences : audiencesOf(keying, tenantId, rooms);
               committed.push({ id: cursorOf([seq, nonce]), event, rooms, audiences, payload, acceptedAtMs });
             });
           },
@@ -406,8 +412,7 @@ function eventRowOf(event: AppendEvent): EventRow {
   // biome-ignore format: a literal is built at once, and one from spread pieces is not
   return [
     event.event, event.tenantId, event.rooms.join(ROOM_SEPARATOR), event.payload, event.ticketId,
-    ticket === null ? null : ticket.updatedAt, ticket === null ? null : ticket.status,
-    ticket === null ? null : ticket.agreementId,
+    ticket?.updatedAt ?? null, ticket?.status ?? null, ticket?.agreementId ?? null,
     message === null ? null : factsRowOf(message), event.roomsAreNamed,
   ];
 }

@@ -6,7 +6,7 @@
  * forgotten when the head row has moved.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { audienceOf, type Keying } from '../../contract/audiences.ts';
+import { audiencesOf, type Keying } from '../../contract/audiences.ts';
 import { CANONICAL_EVENTS } from '../../contract/names.ts';
 import type { Message } from './messages.ts';
 import type { Position } from './operations.ts';
@@ -83,7 +83,9 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
 
   function groupTickets(): Map<string, ChangedTickets> {
     const changed = [...state.changedTickets].filter(({ now, projected }) => now.seq !== (projected?.seq ?? null));
-    changed.sort(({ now: a }, { now: b }) => newerFirst(a, b));
+    changed.sort(({ now: a }, { now: b }) =>
+      compareUpdates(a.updatedAt ?? '', a.seq ?? 0, b.updatedAt ?? '', b.seq ?? 0),
+    );
     return new Map(
       [...Map.groupBy(changed, ({ tenant }) => tenant)].map(([tenant, tickets]) => {
         return [tenant, { tickets, replaced: new Set(tickets.flatMap(({ projected }) => projected?.seq ?? [])) }];
@@ -120,7 +122,7 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
         count = 0;
       }
       for (const [seq, nonce, atMs, tenant, rooms] of indexedAfter.iterate(head[0])) {
-        for (const room of splitRooms(rooms)) add(byAudience, audienceOf(keying, tenant, room), seq);
+        for (const audience of audiencesOf(keying, tenant, splitRooms(rooms))) add(byAudience, audience, seq);
         add(byTenant, tenant, seq);
         stretches.add(seq, atMs);
         head = [seq, nonce];
@@ -147,8 +149,6 @@ export function createTail(db: DatabaseSync, keying: Keying): Tail {
   };
 }
 
-/** As the tables are listed: a ticket with an update has its instant. */
-function newerFirst(a: Ticket['now'], b: Ticket['now']): number {
-  const [atA, atB] = [a.updatedAt ?? '', b.updatedAt ?? ''];
-  return atA === atB ? (b.seq ?? 0) - (a.seq ?? 0) : atA < atB ? 1 : -1;
-}
+/** The order of lists of tickets: newest update first (`TicketState.tickets`). */
+export const compareUpdates = (atA: string, seqA: number, atB: string, seqB: number): number =>
+  atA === atB ? seqB - seqA : atA < atB ? 1 : -1;
