@@ -8,10 +8,17 @@ import { pipeline } from 'node:stream/promises';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
+import type { Principal } from '../auth/principal.ts';
 import { hasExchangeEnded } from './exchange.ts';
 
 export type BridgeContext = Context<{ Bindings: HttpBindings }>;
 export type Handler = (context: BridgeContext) => Response | Promise<Response>;
+
+/**
+ * Who sends a request. No promise where that is known at once.
+ * @throws {BridgeError} `unauthorized`, `token_expired`, `forbidden`, `unavailable`
+ */
+export type Authenticate = (context: BridgeContext) => Principal | Promise<Principal>;
 
 export const JSON_TYPE = 'application/json';
 

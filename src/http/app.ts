@@ -7,11 +7,10 @@ import type { IncomingMessage } from 'node:http';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
-import { answer, type BridgeContext, type Handler } from '../answers/answer.ts';
+import { type Authenticate, answer, type BridgeContext, type Handler } from '../answers/answer.ts';
 import { answerProblem } from '../answers/problem.ts';
 import type { Refusals, Refused } from '../answers/refusals.ts';
 import type { Auth } from '../auth/auth.ts';
-import type { Principal } from '../auth/principal.ts';
 import type { Revoked } from '../auth/revocations.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { Config } from '../config.ts';
@@ -50,9 +49,9 @@ export interface AppDeps {
   readonly allNodes: AllNodes;
   readonly stats: Pick<StatsRoutes, 'stats' | 'statsHistory'>;
   /** @throws {BridgeError} `unauthorized`, `token_expired`, `unavailable` */
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
   /** As `authenticate`; a pass counts as well. */
-  readonly authenticateReader: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticateReader: Authenticate;
   readonly authorizeMetrics: OpsDeps['authorizeMetrics'];
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;

@@ -4,14 +4,22 @@
  */
 import { createHash } from 'node:crypto';
 import { nanoid } from 'nanoid';
-import { answer, answerStream, type BridgeContext, isSentWhole, JSON_TYPE, queryOf } from '../answers/answer.ts';
+import {
+  type Authenticate,
+  answer,
+  answerStream,
+  type BridgeContext,
+  isSentWhole,
+  JSON_TYPE,
+  queryOf,
+} from '../answers/answer.ts';
 import { hasExchangeEnded, onExchangeEnd } from '../answers/exchange.ts';
 import { cursor, flag, integer, parseQuery } from '../answers/query.ts';
 import { eventsFilter, eventsSeen, PASS, roomQuery, roomsHeardBy, roomsToJoin, viewOf } from '../answers/rooms.ts';
 import { signalNamesSeen } from '../answers/signals.ts';
 import { expiryOf } from '../auth/expiry.ts';
 import { clientAddress } from '../auth/limits.ts';
-import { callerKey, type Principal } from '../auth/principal.ts';
+import { callerKey } from '../auth/principal.ts';
 import { claimsOf, type Revoked, type TokenClaims, type WatchedConnection } from '../auth/revocations.ts';
 import { createBatch } from '../bus/batch.ts';
 import type { Bus, LogPage, PageQuery } from '../bus/bus.ts';
@@ -61,7 +69,7 @@ export interface PollingDeps {
   readonly config: Config;
   readonly metrics: Metrics;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly principalOf: Authenticate;
   readonly revoked: Revoked;
   readonly connected: Connected;
   /** @throws {BridgeError} `rate_limited` */

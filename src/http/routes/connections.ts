@@ -3,11 +3,10 @@
  * token for certain tenants sees and closes only connections all of whose tenants it names.
  */
 import { z } from 'zod';
-import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { requestIdOf } from '../../answers/headers.ts';
 import { LIST_PAGE, oneOf, parseQuery, requireNoQuery, text } from '../../answers/query.ts';
 import { requireOperator } from '../../auth/operators.ts';
-import type { Principal } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
 import { BridgeError } from '../../contract/errors.ts';
 import { TRANSPORTS } from '../../contract/names.ts';
@@ -83,7 +82,7 @@ export interface ConnectionDeps {
   readonly allNodes: AllNodes;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 type ConnectionRoutes = Readonly<Record<'list' | 'get' | 'closeAll' | 'close', Handler>>;

@@ -2,7 +2,7 @@
  * Erasure, for privacy law: removes the records, state and deduplication keys of a ticket or a tenant from the log and
  * its files for good. Cursors stay valid, and other tickets and tenants replay as before. Takes the scope `admin`.
  */
-import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { requestIdOf } from '../../answers/headers.ts';
 import { parseQuery, requireNoQuery, tenant } from '../../answers/query.ts';
 import { mayAdminister, type Principal } from '../../auth/principal.ts';
@@ -16,7 +16,7 @@ export const ERASE_TICKET_QUERY = { tenantId: tenant('The tenant of the ticket.'
 export interface EraseDeps {
   readonly store: Erasure;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 type EraseRoutes = Readonly<Record<'ticket' | 'tenant', Handler>>;

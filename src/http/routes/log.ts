@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import {
+  type Authenticate,
   answerJson,
   answerStream,
   type BridgeContext,
@@ -112,7 +113,7 @@ export interface LogDeps {
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: LogScan;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }

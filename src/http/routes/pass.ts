@@ -1,11 +1,10 @@
 /** `POST /pass` (protocol §11): a short-lived, listen-only stand-in for the caller's token, safe to put in a URL. */
-import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
+import { type Authenticate, answerJson, type Handler } from '../../answers/answer.ts';
 import { requireNoQuery } from '../../answers/query.ts';
 import type { Auth } from '../../auth/auth.ts';
-import type { Principal } from '../../auth/principal.ts';
 
 export interface PassDeps {
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
   readonly mintPass: Auth['mintPass'];
 }
 

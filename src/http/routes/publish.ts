@@ -5,11 +5,11 @@
  * the same process. The payload goes on as it was parsed, never as a schema's output.
  */
 import type { IncomingMessage } from 'node:http';
-import { answerJson, type BridgeContext, type Handler } from '../../answers/answer.ts';
+import { type Authenticate, answerJson, type Handler } from '../../answers/answer.ts';
 import { faultsOfMembers, hasOnlyMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requireNoQuery } from '../../answers/query.ts';
 import { createRateLimit } from '../../auth/limits.ts';
-import { mayPublish, type Principal, publisherKey } from '../../auth/principal.ts';
+import { mayPublish, publisherKey } from '../../auth/principal.ts';
 import type { Revoked } from '../../auth/revocations.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { Published, PublishInput } from '../../bus/publish.ts';
@@ -21,7 +21,7 @@ export interface PublishDeps {
   readonly config: Config;
   readonly bus: Bus;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 export function createPublishRoute({ config, bus, revoked, authenticate }: PublishDeps): Handler {

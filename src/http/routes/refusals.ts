@@ -1,9 +1,8 @@
 /** `GET /refusals` (protocol §15): the newest requests and joins that the nodes refused. Takes the scope `admin`. */
-import { type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, type Handler, queryOf } from '../../answers/answer.ts';
 import { LIST_PAGE, parseQuery, text } from '../../answers/query.ts';
 import type { RefusalFilter, Refusals } from '../../answers/refusals.ts';
 import { type Reach, requireOperator } from '../../auth/operators.ts';
-import type { Principal } from '../../auth/principal.ts';
 import type { Config } from '../../config.ts';
 import type { Gate } from '../../transports/gate.ts';
 import type { AllNodes, Answerer } from '../all-nodes.ts';
@@ -35,7 +34,7 @@ export interface RefusalDeps {
   readonly config: Pick<Config, 'host'>;
   readonly allNodes: AllNodes;
   readonly gate: Pick<Gate, 'admitAnswer'>;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 export function createRefusalsRoute({ config, allNodes, gate, authenticate }: RefusalDeps): Handler {

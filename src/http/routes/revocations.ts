@@ -3,7 +3,7 @@
  * `admin`; a token for certain tenants revokes, lists and lifts for these only.
  */
 import { z } from 'zod';
-import { answer, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, answer, answerJson, type Handler, queryOf } from '../../answers/answer.ts';
 import { faultsOfMembers, isObject, readJson, wrongShape } from '../../answers/body.ts';
 import { requestIdOf } from '../../answers/headers.ts';
 import { LIST_PAGE, parseQuery, requireNoQuery } from '../../answers/query.ts';
@@ -46,7 +46,7 @@ export interface RevocationDeps {
   readonly store: Revocations;
   readonly revoked: Pick<Revoked, 'current'>;
   readonly logger: Logger;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 type RevocationRoutes = Readonly<Record<'create' | 'list' | 'lift', Handler>>;

@@ -4,9 +4,9 @@
  */
 import { hash } from 'node:crypto';
 import {
+  type Authenticate,
   answerJson,
   answerStream,
-  type BridgeContext,
   type Handler,
   isSentWhole,
   queryOf,
@@ -37,9 +37,9 @@ export interface SignalDeps {
   readonly bus: Bus;
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
   /** A pass may read. */
-  readonly authenticateReader: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticateReader: Authenticate;
 }
 
 /** What a request costs, about. */

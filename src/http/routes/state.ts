@@ -8,6 +8,7 @@
  */
 import { z } from 'zod';
 import {
+  type Authenticate,
   answerJson,
   answerStream,
   type BridgeContext,
@@ -80,7 +81,7 @@ export interface StateDeps {
   readonly gate: Pick<Gate, 'admitAnswer'>;
   readonly store: TicketState & Secrets;
   readonly revoked: Pick<Revoked, 'current'>;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
   /** @throws {BridgeError} `rate_limited` */
   readonly countRead: (caller: string) => void;
 }

@@ -7,7 +7,7 @@
  * many consoles are open.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, answerJson, type BridgeContext, type Handler, queryOf } from '../../answers/answer.ts';
 import { choice, instant, integer, parseQuery, text } from '../../answers/query.ts';
 import { tenantsAdministered } from '../../auth/operators.ts';
 import type { Principal } from '../../auth/principal.ts';
@@ -69,7 +69,7 @@ export interface StatsDeps {
   readonly prometheus: Prometheus;
   readonly monitor: NodeMonitor;
   readonly draining: () => boolean;
-  readonly authenticate: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly authenticate: Authenticate;
 }
 
 export interface StatsRoutes {

@@ -9,7 +9,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { nanoid } from 'nanoid';
 import { acceptsByName } from '../../answers/accept.ts';
-import { answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
+import { type Authenticate, answer, type BridgeContext, queryOf } from '../../answers/answer.ts';
 import { hasExchangeEnded } from '../../answers/exchange.ts';
 import { dropDocumentHeaders, requestIdOf, STREAM_HEADERS } from '../../answers/headers.ts';
 import {
@@ -26,7 +26,7 @@ import { eventsFilter, PASS, roomQuery, roomsToJoin, viewOf } from '../../answer
 import { signalNamesSeen } from '../../answers/signals.ts';
 import { EXPIRED_LINGER_MS, expiryOf, hasExpired, tokenExpired } from '../../auth/expiry.ts';
 import { clientAddress } from '../../auth/limits.ts';
-import { callerKey, type Principal } from '../../auth/principal.ts';
+import { callerKey } from '../../auth/principal.ts';
 import {
   claimsOf,
   REVOKED_LINGER_MS,
@@ -96,7 +96,7 @@ export interface SseDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly gate: Gate;
-  readonly principalOf: (context: BridgeContext) => Principal | Promise<Principal>;
+  readonly principalOf: Authenticate;
   readonly revoked: Revoked;
   readonly refusals: Refusals;
   readonly connected: Connected;
