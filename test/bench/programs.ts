@@ -7,6 +7,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { freePort } from '../support/ports.ts';
+import { until } from '../support/until.ts';
 import { ROOM, type Server, type ServerOptions } from './contenders.ts';
 import { usageOf } from './machine.ts';
 import { end, makeDirectory, removeDirectory, start } from './processes.ts';
@@ -71,17 +72,13 @@ function startProgram(
 
 /** Until the port accepts a connection. */
 export async function answers(port: number): Promise<void> {
-  const deadline = performance.now() + START_MS;
-  for (;;) {
-    const connected = await new Promise<boolean>((resolve) => {
+  const connects = (): Promise<boolean> =>
+    new Promise((resolve) => {
       const socket = connect({ host: '127.0.0.1', port });
       socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
       socket.on('connect', () => socket.destroy());
     });
-    if (connected) return;
-    if (performance.now() > deadline) throw new Error(`nothing listens on port ${port}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await until(`something listens on port ${port}`, connects, START_MS);
 }
 
 // ---- nginx with the nchan module

@@ -66,6 +66,11 @@ describe('an exchange', () => {
     return response;
   };
 
+  /** By then, the bridge has read what was sent before. */
+  const laterAnswer = async (): Promise<void> => {
+    assert.equal((await ask(request(`GET ${path}/healthz`))).status, 200);
+  };
+
   before(async () => {
     bridge = await startBridge({ corsOrigins: [PAGE], basePath: '/bridge', maxBodyBytes: 100_000 });
     path = new URL(bridge.url).pathname;
@@ -147,7 +152,7 @@ describe('an exchange', () => {
     assert.equal((await ask(`${head}${chunks.join('')}0\r\n\r\n`)).status, 201);
 
     const slow = open(post(`${path}/events`).slice(0, -40));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await laterAnswer();
     slow.send(BODY.slice(-40));
     assert.equal((await answered(slow))[0]?.status, 201);
 
@@ -176,7 +181,7 @@ describe('an exchange', () => {
       (await metric(bridge, 'roomcast_refused_total{code="invalid_request"}')) || 0;
     const before = await refusals();
     const cut = open(post(`${path}/events`).slice(0, -5));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await laterAnswer();
     cut.destroy();
     await until(async () => (await refusals()) > before);
     assert.equal((await ask(post(`${path}/events`))).status, 201);
@@ -249,7 +254,9 @@ test('an answer while the bridge drains closes its connection, once said', LIMIT
   connection.send(text.slice(0, -1));
   // Connected, and so part of the drain, before it begins.
   second.send(text.slice(0, 10));
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  const later = openRaw(bridge.url);
+  later.send(request('GET /healthz'));
+  await until(() => later.responses().some(({ ended }) => ended));
   const closing = bridge.close();
   // The next request waits for its turn, which comes while the bridge drains.
   connection.send(text.slice(-1) + text);
