@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { payloadSchemas } from '../src/contract/events.ts';
 import { MESSAGE_STATUSES } from '../src/contract/facts.ts';
+import { instantKey, quickInstantKey } from '../src/contract/instants.ts';
 import { plainPayloads } from '../src/contract/plain.ts';
 import { createRandom } from './support/random.ts';
 
@@ -123,3 +124,23 @@ function theDayTakesTheQuickWay(): void {
   }
   assert.ok(counts.quick > 0 && counts.slow === 0, JSON.stringify(counts));
 }
+
+test('the quick key of an instant is its key', () => {
+  const random = createRandom(SEED);
+  const digits = (count: number, below: number): string => String(random.whole(0, below - 1)).padStart(count, '0');
+  const isValid = (text: string): boolean => schemas.messagesDeleted.shape.messageUpdatedAt.safeParse(text).success;
+  let quick = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const day = `${digits(4, 10_000)}-${digits(2, 14)}-${digits(2, 33)}`;
+    const fraction = random.pick(['', '.5', '.000', '.120', '.1000000', `.${digits(3, 1000)}`, `.${digits(3, 1000)}`]);
+    const zone = random.pick(['Z', 'Z', 'Z', '+02:00', '-11:30']);
+    const text = `${day}T${digits(2, 25)}:${digits(2, 61)}:${digits(2, 61)}${fraction}${zone}`;
+    if (!isValid(text)) continue;
+    if (text.length === AT.length) quick++;
+    assert.equal(quickInstantKey(text), instantKey(text), text);
+  }
+  assert.ok(quick > ROUNDS / 10);
+  for (const text of ['yesterday', '9999-99-99T99:99:99.999Z', '']) {
+    assert.throws(() => quickInstantKey(text), RangeError);
+  }
+});

@@ -9,9 +9,10 @@
  *   4. the cookie, last because the browser adds it by itself; only for pages of an allowed origin (origins.ts)
  * With AUTH_MODE=none everyone is let in but pages of foreign origins, which bring in somebody who did not ask for it.
  */
+import type { IncomingHttpHeaders } from 'node:http';
 import type { ParsedUrlQuery } from 'node:querystring';
 import { BridgeError } from '../contract/errors.ts';
-import { type HeaderSource, headerValue, type Origins, type PageFacts, pageFacts } from './origins.ts';
+import { headerValue, type Origins, type PageFacts, pageFacts } from './origins.ts';
 import { createPasses, type Minted } from './pass.ts';
 import { ANONYMOUS, type Principal } from './principal.ts';
 import { createTokenVerifier, type TokenConfig, type TokenOptions, unauthorized } from './tokens.ts';
@@ -92,7 +93,7 @@ export function createAuth(
 
 /** @param routeAcceptsPass true for reading `/sse` and `/events` only (protocol §11) */
 export function credentialsOfRequest(
-  headers: HeaderSource,
+  headers: IncomingHttpHeaders,
   query: URLSearchParams,
   cookieName: string,
   routeAcceptsPass: boolean,
@@ -110,7 +111,7 @@ export function credentialsOfRequest(
 /** @param auth the unchecked `auth` of the client's Socket.IO CONNECT packet */
 export function credentialsOfHandshake(
   auth: unknown,
-  headers: HeaderSource,
+  headers: IncomingHttpHeaders,
   query: URLSearchParams | ParsedUrlQuery,
   cookieName: string,
 ): Credentials {
@@ -138,14 +139,14 @@ function text(value: unknown): string | null {
 }
 
 /** RFC 6750 §2.1. Other schemes are for proxies in front of the bridge. */
-function bearerOf(headers: HeaderSource): string | null {
+function bearerOf(headers: IncomingHttpHeaders): string | null {
   const authorization = headerValue(headers, 'authorization');
   const match = authorization === null ? null : /^bearer +(\S.*)$/i.exec(authorization);
   return match === null ? null : (match[1] as string).trim();
 }
 
 /** RFC 6265 §5.4: of cookies with the same name, the first has the longest path. */
-function cookieOf(headers: HeaderSource, name: string): string | null {
+function cookieOf(headers: IncomingHttpHeaders, name: string): string | null {
   const cookies = headerValue(headers, 'cookie');
   if (cookies === null) return null;
   for (const pair of cookies.split(';')) {

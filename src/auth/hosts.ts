@@ -22,8 +22,14 @@ export function createHostRule(allowedHosts: readonly string[]): HostRule {
     return isIPv4(name) || name === 'localhost' || name.endsWith('.localhost') || allowed.has(name);
   }
 
-  return (host) => {
-    if (host === undefined || host === '' || isAllowed(host)) return null;
+  /** Requests in a row name the same host. */
+  let lastAllowed = '';
+  return (host = '') => {
+    if (host === lastAllowed || host === '') return null;
+    if (isAllowed(host)) {
+      lastAllowed = host;
+      return null;
+    }
     return new BridgeError(
       'host_not_allowed',
       `Host ${excerpt(host)} is not allowed: without tokens, this bridge answers to localhost, to IP addresses and to the names in ALLOWED_HOSTS. If this is a name of your machine, add it to ALLOWED_HOSTS.`,

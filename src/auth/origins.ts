@@ -13,8 +13,6 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 
-export type HeaderSource = IncomingHttpHeaders | Headers;
-
 /** The headers that describe the page behind a request, as sent; null if absent. */
 export interface PageFacts {
   readonly origin: string | null;
@@ -46,13 +44,12 @@ export interface OriginConfig {
   readonly localPages?: boolean;
 }
 
-export function headerValue(headers: HeaderSource, name: string): string | null {
-  if (headers instanceof Headers) return headers.get(name);
+export function headerValue(headers: IncomingHttpHeaders, name: string): string | null {
   const value = headers[name];
   return (Array.isArray(value) ? value.join(', ') : value) ?? null;
 }
 
-export function pageFacts(headers: HeaderSource): PageFacts {
+export function pageFacts(headers: IncomingHttpHeaders): PageFacts {
   return {
     origin: headerValue(headers, 'origin'),
     host: headerValue(headers, 'host'),

@@ -76,7 +76,7 @@ export function createPublish(deps: PublishDeps, onAccepted: (id: Cursor) => voi
       const result = typeof event === 'string' ? catalog.check(event, input.payload, input) : UNKNOWN_EVENT;
       if (result.kind === 'ok') {
         const { tenantId, rooms } = result.event;
-        checked.push(Object.assign(result.event, { audiences: audiencesOf(keying, tenantId, rooms) }));
+        checked.push({ ...result.event, audiences: audiencesOf(keying, tenantId, rooms) });
         continue;
       }
       const path = pathOf(index);

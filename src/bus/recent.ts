@@ -8,11 +8,16 @@
 import type { Cursor } from '../contract/cursor.ts';
 import type { LogRecord } from '../contract/frames.ts';
 
+/** A power of two. */
 const MAX_RECORDS = 16_384;
 /** Payload text, in characters. Older records are evicted past either limit. */
 const MAX_CHARS = 8 * 1024 * 1024;
 /** Steps in memory, shared by clients that reconnect together: more than lie between the first and the last of them. */
 const MAX_STEPS = 16;
+/** After so many evictions, a share of the audiences is looked through for those that have no record any more. */
+const SWEEP_EVICTIONS = 256;
+/** Two sweeps of all audiences while every record is replaced. */
+const SWEEP_SHARE = SWEEP_EVICTIONS / (MAX_RECORDS / 2);
 
 /** Some records of the log, in cursor order. */
 export interface LogPage {
@@ -44,43 +49,103 @@ export function stepKey(audiences: readonly string[], position: Cursor, limit: n
   return `${position} ${limit} ${maxChars} ${audiences.join(' ')}`;
 }
 
+/**
+ * The numbers of an audience's records, ascending. They are not removed when their records are: whoever uses a list drops
+ * the old ones first.
+ */
+interface Numbers {
+  list: number[];
+  /** Those before this index are dropped. */
+  start: number;
+}
+
 export function createRecent(head: Cursor): Recent {
   let floor = head;
   let newest = head;
   let chars = 0;
-  let records = new Fifo();
-  let byAudience = new Map<string, Fifo>();
+  /** A ring: records have the numbers from `first` to before `next`, and record n is at `n % MAX_RECORDS`. */
+  let ring: (LogRecord | undefined)[] = [];
+  let first = 0;
+  let next = 0;
+  let byAudience = new Map<string, Numbers>();
+  let sweep = byAudience.entries();
   let sinceMs = Date.now();
   const steps = new Map<string, LogPage>();
 
+  const numbered = (number: number): LogRecord => ring[number & (MAX_RECORDS - 1)] as LogRecord;
+
+  function add(record: LogRecord): void {
+    if (next - first === MAX_RECORDS) evict();
+    ring[next & (MAX_RECORDS - 1)] = record;
+    chars += record.payload.length;
+    newest = record.id;
+    for (const audience of record.audiences) {
+      const numbers = byAudience.get(audience);
+      if (numbers === undefined) byAudience.set(audience, { list: [next], start: 0 });
+      else {
+        dropOld(numbers);
+        numbers.list.push(next);
+      }
+    }
+    next++;
+    while (chars > MAX_CHARS && next - first > 1) evict();
+  }
+
   function evict(): void {
-    const record = records.shift() as LogRecord;
+    const record = numbered(first);
+    ring[first & (MAX_RECORDS - 1)] = undefined;
+    first++;
     floor = record.id;
     sinceMs = Math.max(sinceMs, record.acceptedAtMs);
     chars -= record.payload.length;
-    for (const audience of record.audiences) {
-      const fifo = byAudience.get(audience) as Fifo;
-      fifo.shift();
-      if (fifo.length === 0) byAudience.delete(audience);
+    if (first % SWEEP_EVICTIONS === 0) sweepSome(byAudience.size * SWEEP_SHARE);
+  }
+
+  function sweepSome(count: number): void {
+    for (let swept = 0; swept < count; swept++) {
+      const { value } = sweep.next();
+      if (value === undefined) {
+        sweep = byAudience.entries();
+        return;
+      }
+      if (hasOldOnly(value[1])) byAudience.delete(value[0]);
     }
+  }
+
+  function sweepAll(): void {
+    for (const [audience, numbers] of byAudience) if (hasOldOnly(numbers)) byAudience.delete(audience);
+  }
+
+  function hasOldOnly(numbers: Numbers): boolean {
+    dropOld(numbers);
+    return numbers.start === numbers.list.length;
+  }
+
+  /** Drops the numbers of evicted records, in amortised constant time. */
+  function dropOld(numbers: Numbers): void {
+    const { list } = numbers;
+    while (numbers.start < list.length && (list[numbers.start] as number) < first) numbers.start++;
+    if (numbers.start <= 64 || numbers.start * 2 <= list.length) return;
+    numbers.list = list.slice(numbers.start);
+    numbers.start = 0;
+  }
+
+  function numbersOf(audience: string): Numbers | undefined {
+    const numbers = byAudience.get(audience);
+    if (numbers !== undefined) dropOld(numbers);
+    return numbers;
   }
 
   return {
     push(added) {
-      for (const record of added) {
-        records.push(record);
-        chars += record.payload.length;
-        newest = record.id;
-        for (const audience of record.audiences) {
-          const fifo = byAudience.get(audience) ?? new Fifo();
-          if (fifo.length === 0) byAudience.set(audience, fifo);
-          fifo.push(record);
-        }
-      }
-      while (records.length > MAX_RECORDS || (chars > MAX_CHARS && records.length > 1)) evict();
+      for (const record of added) add(record);
     },
 
-    knows: (cursor) => cursor === floor || records.has(cursor),
+    knows(cursor) {
+      if (cursor === floor) return true;
+      const number = lowest(first, next, (at) => numbered(at).id >= cursor);
+      return number < next && numbered(number).id === cursor;
+    },
 
     after(audiences, position, limit, maxChars) {
       if (position < floor) return null;
@@ -97,12 +162,23 @@ export function createRecent(head: Cursor): Recent {
     get sinceMs() {
       return sinceMs;
     },
-    audiences: () => byAudience.keys(),
-    count: (audience, fromMs) => byAudience.get(audience)?.countSince(fromMs) ?? 0,
+    *audiences() {
+      for (const [audience, numbers] of byAudience) if (!hasOldOnly(numbers)) yield audience;
+    },
+    count(audience, fromMs) {
+      const numbers = numbersOf(audience);
+      if (numbers === undefined) return 0;
+      const { list, start } = numbers;
+      // Approximate: the clocks of nodes may differ a little, so the records are not strictly in order of time.
+      return list.length - lowest(start, list.length, (at) => numbered(list[at] as number).acceptedAtMs >= fromMs);
+    },
 
     forget(through) {
       steps.clear();
-      while (records.length > 0 && (records.first as LogRecord).id <= through) evict();
+      const before = first;
+      while (next > first && numbered(first).id <= through) evict();
+      // An erasure should not leave the names of rooms behind.
+      if (first > before) sweepAll();
       if (through > floor) {
         floor = through;
         if (through > newest) newest = through;
@@ -113,8 +189,11 @@ export function createRecent(head: Cursor): Recent {
       floor = at;
       newest = at;
       chars = 0;
-      records = new Fifo();
+      ring = [];
+      first = 0;
+      next = 0;
       byAudience = new Map();
+      sweep = byAudience.entries();
       steps.clear();
       sinceMs = Date.now();
     },
@@ -137,8 +216,11 @@ export function createRecent(head: Cursor): Recent {
   function merge(audiences: readonly string[], position: Cursor, max: number): LogRecord[] {
     const lists: LogRecord[][] = [];
     for (const audience of audiences) {
-      const slice = byAudience.get(audience)?.after(position, max);
-      if (slice !== undefined && slice.length > 0) lists.push(slice);
+      const numbers = numbersOf(audience);
+      if (numbers === undefined) continue;
+      const { list, start } = numbers;
+      const from = lowest(start, list.length, (at) => numbered(list[at] as number).id > position);
+      if (from < list.length) lists.push(list.slice(from, from + max).map(numbered));
     }
     if (lists.length <= 1) return lists[0] ?? [];
     const unique = new Set(lists.flat());
@@ -146,55 +228,12 @@ export function createRecent(head: Cursor): Recent {
   }
 }
 
-/** First in, first out, with a binary search by id. Shifting is O(1) amortised, unlike an array's. */
-class Fifo {
-  #items: (LogRecord | undefined)[] = [];
-  #start = 0;
-
-  get length(): number {
-    return this.#items.length - this.#start;
+/** The lowest number from `low` to before `high` of which `matches` is true, as it is for all after it; else `high`. */
+function lowest(low: number, high: number, matches: (number: number) => boolean): number {
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (matches(middle)) high = middle;
+    else low = middle + 1;
   }
-
-  get first(): LogRecord | undefined {
-    return this.#items[this.#start];
-  }
-
-  push(record: LogRecord): void {
-    this.#items.push(record);
-  }
-
-  shift(): LogRecord | undefined {
-    const record = this.#items[this.#start];
-    this.#items[this.#start++] = undefined;
-    if (this.#start > 64 && this.#start * 2 > this.#items.length) {
-      this.#items = this.#items.slice(this.#start);
-      this.#start = 0;
-    }
-    return record;
-  }
-
-  has(cursor: string): boolean {
-    return this.#items[this.#firstWhere((record) => record.id >= cursor)]?.id === cursor;
-  }
-
-  after(position: Cursor, max: number): LogRecord[] {
-    const from = this.#firstWhere((record) => record.id > position);
-    return this.#items.slice(from, from + max) as LogRecord[];
-  }
-
-  /** Approximate: the clocks of nodes may differ a little, so the records are not strictly in order of time. */
-  countSince(sinceMs: number): number {
-    return this.#items.length - this.#firstWhere((record) => record.acceptedAtMs >= sinceMs);
-  }
-
-  #firstWhere(matches: (record: LogRecord) => boolean): number {
-    let low = this.#start;
-    let high = this.#items.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (matches(this.#items[middle] as LogRecord)) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
+  return low;
 }

@@ -244,8 +244,9 @@ export function createEventCatalog(
     ...extraEvents.map((name) => [name, [payloads.declared, plain.declared]] as const),
   ]);
   const kinds = allKinds(roomKinds);
+  const fields = fieldsOf(kinds);
   // Canonical events have no user room: there, `userId` is an ordinary extra key.
-  const canonicalKinds = kinds.filter((kind) => kind !== 'user');
+  const canonicalFields = fields.filter(({ kind }) => kind !== 'user');
 
   return {
     names: publishedNames(extraEvents),
@@ -257,8 +258,9 @@ export function createEventCatalog(
       const checked = isPlain(payload) ? VALID : schema.safeParse(payload);
       const envelope = (checked.success ? payload : payloadOf(payload)) as Payload;
       const errors: FieldError[] = checked.success ? [] : fieldErrors(checked.error);
-      const tenant = toId(envelope.tenantId) ?? toId(tenantId);
-      const fault = checked.success || tenantId !== null ? faultOfTenant(envelope, tenantId) : null;
+      const ownTenant = toId(envelope.tenantId);
+      const tenant = ownTenant ?? toId(tenantId);
+      const fault = checked.success || tenantId !== null ? faultOfTenant(ownTenant, tenantId) : null;
       if (fault !== null) errors.push(fault);
       if (rooms !== null) errors.push(...faultsOfRooms(rooms, tenant, kinds));
       if (tenant === null || errors.length > 0) {
@@ -270,6 +272,7 @@ export function createEventCatalog(
         const message = `must be JSON with at most ${MAX_DEPTH} levels of nesting`;
         return { kind: 'invalid_payload', errors: [{ in: 'body', path: '/payload', message }] };
       }
+      const { ticketId, ticket, message } = factsOf(event, envelope, isDeclared);
       return {
         kind: 'ok',
         event: {
@@ -277,11 +280,13 @@ export function createEventCatalog(
           tenantId: tenant,
           rooms:
             rooms === null
-              ? roomsOf(envelope, tenant, isDeclared ? kinds : canonicalKinds)
+              ? roomsOf(envelope, tenant, isDeclared ? fields : canonicalFields)
               : [...new Set(rooms as Room[])],
           roomsAreNamed: rooms !== null,
           payload: text,
-          ...factsOf(event, envelope, isDeclared),
+          ticketId,
+          ticket,
+          message,
         },
       };
     },
@@ -296,9 +301,11 @@ type Payload = Readonly<Record<string, unknown>>;
 const payloadOf = (payload: unknown): Payload =>
   typeof payload === 'object' && payload !== null ? (payload as Payload) : {};
 
-/** The tenant of an event is that of the payload, else the one beside it. If both are there, they must agree. */
-function faultOfTenant(payload: Payload, beside: unknown): FieldError | null {
-  const own = toId(payload.tenantId);
+/**
+ * The tenant of an event is that of the payload, else the one beside it. If both are there, they must agree.
+ * @param own of the payload; null if it names none
+ */
+function faultOfTenant(own: string | null, beside: unknown): FieldError | null {
   if (beside === null) {
     if (own !== null) return null;
     const message = `is required and must be ${JSON_ID_RULE}, here or beside the payload`;
@@ -375,11 +382,20 @@ function fieldErrors(error: z.ZodError): FieldError[] {
   }));
 }
 
+/** A field that may name a room beside that of the tenant. */
+interface RoomField {
+  readonly kind: RoomKind;
+  readonly field: string;
+}
+
+const fieldsOf = (kinds: readonly RoomKind[]): readonly RoomField[] =>
+  kinds.filter((kind) => kind !== 'tenant').map((kind) => ({ kind, field: idField(kind) }));
+
 /** @param tenantId of the payload, or given beside it */
-function roomsOf(payload: Payload, tenantId: string, kinds: readonly RoomKind[]): Room[] {
-  const rooms: Room[] = [];
-  for (const kind of kinds) {
-    const id = kind === 'tenant' ? tenantId : toId(payload[idField(kind)]);
+function roomsOf(payload: Payload, tenantId: string, fields: readonly RoomField[]): Room[] {
+  const rooms = [formatRoom('tenant', tenantId)];
+  for (const { kind, field } of fields) {
+    const id = toId(payload[field]);
     if (id !== null) rooms.push(formatRoom(kind, id));
   }
   return rooms;

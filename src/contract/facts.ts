@@ -2,7 +2,7 @@
  * What the log derives from a payload: the ticket and the message to which an event belongs, for the state routes
  * (protocol §7) and for deduplication (protocol §9). Without the schemas, so that the threads of a log need not load them.
  */
-import { instantKey } from './instants.ts';
+import { quickInstantKey } from './instants.ts';
 import { toId } from './rooms.ts';
 
 export const TICKETS_UPDATED = 'tickets.updated';
@@ -16,7 +16,7 @@ export const MESSAGE_STATUSES = ['failed', 'queued', 'sent', 'delivered', 'read'
 export interface TicketFacts {
   readonly agreementId: string | null;
   readonly status: string;
-  /** An {@link instantKey}. */
+  /** An `instantKey`. */
   readonly updatedAt: string;
 }
 
@@ -56,7 +56,7 @@ function ticketFacts(payload: Payload): TicketFacts {
   return {
     agreementId: toId(payload.agreementId),
     status: payload.ticketStatus as string,
-    updatedAt: instantKey(payload.ticketUpdatedAt as string),
+    updatedAt: quickInstantKey(payload.ticketUpdatedAt as string),
   };
 }
 

@@ -15,3 +15,20 @@ export function instantKey(text: string): string {
   const seconds = (milliseconds / 1000 + SECONDS_OFFSET).toString().padStart(12, '0');
   return `${seconds}.${(match?.[2] ?? '').replace(/0+$/, '')}`;
 }
+
+const [T, DOT, ZERO, Z] = [0x54, 0x2e, 0x30, 0x5a];
+
+/** {@link instantKey} of an instant that passed the checks; several times as fast for the form that JavaScript writes. */
+export function quickInstantKey(text: string): string {
+  const isOfJavaScript =
+    text.length === '2026-01-31T12:00:00.000Z'.length &&
+    text.charCodeAt(10) === T &&
+    text.charCodeAt(19) === DOT &&
+    text.charCodeAt(23) === Z;
+  if (!isOfJavaScript) return instantKey(text);
+  const seconds = Math.floor(Date.parse(text) / 1000) + SECONDS_OFFSET;
+  if (Number.isNaN(seconds)) return instantKey(text);
+  let end = 23;
+  while (text.charCodeAt(end - 1) === ZERO) end--;
+  return `${String(seconds).padStart(12, '0')}.${text.slice(20, end)}`;
+}

@@ -86,5 +86,5 @@ test('a request that a foreign page makes without Origin brings no cookie in', (
     assert.equal(origins.cookieRefusal(pageFacts({ host: 'h', 'sec-fetch-site': site, origin: LISTED })), null);
   }
   assert.equal(origins.cookieRefusal(pageFacts({ host: 'h' })), null);
-  assert.equal(origins.cookieRefusal(pageFacts(new Headers({ 'sec-fetch-site': 'none' }))), null);
+  assert.equal(origins.cookieRefusal(pageFacts({ 'sec-fetch-site': 'none' })), null);
 });

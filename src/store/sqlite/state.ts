@@ -31,6 +31,8 @@ export interface Ticket {
   readonly id: number;
   readonly tenant: string;
   readonly ticket: string;
+  /** The rooms of a record that goes where its ids say, joined. */
+  readonly home: string;
   now: TicketColumns;
   /** What the tables have; null: nothing. `lastHour` may be older than `lastAt`. */
   projected: (TicketColumns & { readonly lastHour: number }) | null;
@@ -140,13 +142,13 @@ export function createState(db: DatabaseSync, roomsOfRecord: (seq: number) => st
     const id = given ?? nextTicketId;
     nextTicketId = Math.max(nextTicketId, id + 1);
     const now = { seq: null, updatedAt: null, status: null, agreement: null, rooms: null, lastAt };
-    return { id, tenant, ticket, now, projected: null, scope: null };
+    return { id, tenant, ticket, home: homeOf(tenant, ticket), now, projected: null, scope: null };
   }
 
   function loadedTicket(tenant: string, ticket: string, row: TicketRow): Ticket {
     const [id, seq, updatedAt, agreement, status, lastAt, lastHour, rooms] = row;
     const projected = { seq, updatedAt, status, agreement, rooms, lastAt, lastHour };
-    return { id, tenant, ticket, now: projected, projected, scope: null };
+    return { id, tenant, ticket, home: homeOf(tenant, ticket), now: projected, projected, scope: null };
   }
 
   function changeKeyOf(ticket: Ticket, event: string, rooms: string, payload: string): string {
@@ -156,7 +158,7 @@ export function createState(db: DatabaseSync, roomsOfRecord: (seq: number) => st
 
   /** @param changeKey of a change of a message, else null */
   function enter(record: EnteredRecord, meaning: Meaning | null, changeKey: string | null): void {
-    const { position, atMs, tenant, rooms, ticketId, ticket, updatedAt, status, agreement, message } = record;
+    const { position, atMs, rooms, ticket, updatedAt, status, agreement, message } = record;
     if (ticket === null) return;
     changedTickets.add(ticket);
     if (message !== null && meaning !== null) messages.enter(ticket.id, message, meaning, position, rooms);
@@ -167,8 +169,7 @@ export function createState(db: DatabaseSync, roomsOfRecord: (seq: number) => st
       ticket.now = { ...now, lastAt: atMs };
       return;
     }
-    const home = homeOf(tenant, ticketId);
-    const found = agreement === null ? home : `${home},agreement:${agreement}`;
+    const found = agreement === null ? ticket.home : `${ticket.home},agreement:${agreement}`;
     const beyond = roomsBeyond(rooms, found);
     ticket.now = { seq: position[0], updatedAt, status, agreement, rooms: beyond, lastAt: atMs };
   }
