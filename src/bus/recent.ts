@@ -49,13 +49,10 @@ export function stepKey(audiences: readonly string[], position: Cursor, limit: n
   return `${position} ${limit} ${maxChars} ${audiences.join(' ')}`;
 }
 
-/**
- * The numbers of an audience's records, ascending. They are not removed when their records are: whoever uses a list drops
- * the old ones first.
- */
+/** The numbers of an audience's records, ascending. The number of an evicted record stays until `dropOld` removes it. */
 interface Numbers {
   list: number[];
-  /** Those before this index are dropped. */
+  /** Where the list begins: `dropOld` removed the numbers before this index. */
   start: number;
 }
 
@@ -80,12 +77,9 @@ export function createRecent(head: Cursor): Recent {
     chars += record.payload.length;
     newest = record.id;
     for (const audience of record.audiences) {
-      const numbers = byAudience.get(audience);
+      const numbers = numbersOf(audience);
       if (numbers === undefined) byAudience.set(audience, { list: [next], start: 0 });
-      else {
-        dropOld(numbers);
-        numbers.list.push(next);
-      }
+      else numbers.list.push(next);
     }
     next++;
     while (chars > MAX_CHARS && next - first > 1) evict();
@@ -121,7 +115,7 @@ export function createRecent(head: Cursor): Recent {
     return numbers.start === numbers.list.length;
   }
 
-  /** Drops the numbers of evicted records, in amortised constant time. */
+  /** Removes the numbers of evicted records, in amortised constant time. */
   function dropOld(numbers: Numbers): void {
     const { list } = numbers;
     while (numbers.start < list.length && (list[numbers.start] as number) < first) numbers.start++;
@@ -130,6 +124,7 @@ export function createRecent(head: Cursor): Recent {
     numbers.start = 0;
   }
 
+  /** Of records that are still here; undefined if the audience is not known. */
   function numbersOf(audience: string): Numbers | undefined {
     const numbers = byAudience.get(audience);
     if (numbers !== undefined) dropOld(numbers);

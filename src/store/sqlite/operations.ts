@@ -36,7 +36,7 @@ export interface Bounds {
 export type EventRow = readonly [
   event: string,
   tenant: string,
-  /** Joined with ROOM_SEPARATOR. */
+  /** See `joinRooms`. */
   rooms: string,
   payload: string,
   /** The ticket whose state the event changes or keeps alive. */

@@ -10,7 +10,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { factsOf } from '../../contract/facts.ts';
 import { createMessages, factsRowOf, type Meaning, namesOf } from './messages.ts';
 import type { MessageFactsRow, Position } from './operations.ts';
-import { type Columns, query, ROOM_SEPARATOR, splitRooms } from './schema.ts';
+import { type Columns, joinRooms, query, splitRooms } from './schema.ts';
 
 /** Entries in the caches of tickets and of audience ids; a full one is emptied once the tables have all of them. */
 export const MAX_CACHED = 50_000;
@@ -31,7 +31,7 @@ export interface Ticket {
   readonly id: number;
   readonly tenant: string;
   readonly ticket: string;
-  /** The rooms of a record that goes where its ids say, joined. */
+  /** See {@link homeOf}. */
   readonly home: string;
   now: TicketColumns;
   /** What the tables have; null: nothing. `lastHour` may be older than `lastAt`. */
@@ -97,11 +97,7 @@ export const homeOf = (tenant: string, ticketId: string | null): string =>
 export function roomsBeyond(rooms: string, others: string): string | null {
   if (rooms === others) return null;
   const known = splitRooms(others);
-  return (
-    splitRooms(rooms)
-      .filter((room) => !known.includes(room))
-      .join(ROOM_SEPARATOR) || null
-  );
+  return joinRooms(splitRooms(rooms).filter((room) => !known.includes(room))) || null;
 }
 
 export type State = ReturnType<typeof createState>;
