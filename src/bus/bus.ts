@@ -2,9 +2,9 @@
  * The bus: one way in, one log, one way out (design law 1).
  *
  * `publish` appends to the log (publish.ts). The log's tail hands back every commit, this node's own included; the bus
- * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and commit. The
- * handover from replay to live is in subscription.ts. A subscription that fails is cut, the others get the commit, and
- * the head always moves (design law 12).
+ * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and pass: a pass is
+ * one commit, or several that come close together (gather.ts). The handover from replay to live is in subscription.ts. A
+ * subscription that fails is cut, the others get the commit, and the head always moves (design law 12).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CURSOR_RULE, type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
@@ -14,6 +14,7 @@ import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
 import type { Log, NodeChannel, ReadQuery } from '../store/store.ts';
 import { type Batch, createBatch, uniteBatches } from './batch.ts';
+import { createGatherer } from './gather.ts';
 import { createPacer } from './pacer.ts';
 import { createPublish, type Publish, type PublishDeps } from './publish.ts';
 import { createRecent, type LogPage, stepKey } from './recent.ts';
@@ -139,9 +140,11 @@ export function createBus(options: BusOptions): Bus {
     logger,
   };
 
+  const gatherer = createGatherer(fanOut);
   store.tail({
-    records: fanOut,
+    records: gatherer.add,
     gap(kind, bounds) {
+      gatherer.flush();
       head = bounds.head;
       accepted = head;
       recent.restart(head);
@@ -150,6 +153,7 @@ export function createBus(options: BusOptions): Bus {
       wakeTailWaiters(true);
     },
     forgotten(through) {
+      gatherer.flush();
       recent.forget(through);
       reads.clear();
       // The tail never hands over a record that was erased before this node read it.
@@ -186,7 +190,7 @@ export function createBus(options: BusOptions): Bus {
     trimming = false;
   }
 
-  /** One commit. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (design law 8). */
+  /** One pass. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (design law 8). */
   function fanOut(records: readonly LogRecord[]): void {
     const newest = records[records.length - 1] as LogRecord;
     const lagSeconds = Math.max(0, Date.now() - newest.acceptedAtMs) / 1000;
@@ -326,6 +330,7 @@ export function createBus(options: BusOptions): Bus {
     async close() {
       closed = true;
       clearInterval(trimTimer);
+      gatherer.flush();
       signals.close();
       for (const subscription of [...subscriptions]) subscription.close();
       wakeTailWaiters();
