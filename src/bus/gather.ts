@@ -8,7 +8,7 @@ import type { LogRecord } from '../contract/frames.ts';
 
 /** The longest that a commit waits, in milliseconds, and in times of a pass. */
 const MAX_WAIT_MS = 5;
-const MAX_WAIT_PASSES = 2;
+const MAX_WAIT_PASSES = 3;
 /** Timers are no finer, and a pass that is as short as that costs little. */
 const MIN_WAIT_MS = 1;
 /** Payload text of one pass, in characters, unless one commit alone has more. */
