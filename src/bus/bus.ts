@@ -140,7 +140,8 @@ export function createBus(options: BusOptions): Bus {
     logger,
   };
 
-  const gatherer = createGatherer(fanOut);
+  // What one pass brings should fit in one step (subscription.ts).
+  const gatherer = createGatherer(fanOut, port.stepBytes / 2);
   store.tail({
     records: gatherer.add,
     gap(kind, bounds) {

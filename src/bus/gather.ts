@@ -11,8 +11,6 @@ const MAX_WAIT_MS = 5;
 const MAX_WAIT_PASSES = 3;
 /** Timers are no finer, and a pass that is as short as that costs little. */
 const MIN_WAIT_MS = 1;
-/** Payload text of one pass, in characters, unless one commit alone has more. */
-const MAX_CHARS = 64 * 1024;
 
 export interface Gatherer {
   /** Passes on the records of one commit, now or together with those of the next ones. */
@@ -23,10 +21,12 @@ export interface Gatherer {
 
 /**
  * @param pass fans records out, synchronously; must not throw
+ * @param maxChars payload text of one pass, unless a commit alone has more
  * @param nowMs for tests
  */
 export function createGatherer(
   pass: (records: readonly LogRecord[]) => void,
+  maxChars: number,
   nowMs: () => number = () => performance.now(),
 ): Gatherer {
   let waiting: readonly LogRecord[] = [];
@@ -54,13 +54,18 @@ export function createGatherer(
 
   return {
     add(records) {
-      waiting = waiting.length === 0 ? records : [...waiting, ...records];
       const waitMs = Math.min(MAX_WAIT_MS, MAX_WAIT_PASSES * passMs);
-      if (timer === null && (waitMs < MIN_WAIT_MS || nowMs() - passedAtMs > waitMs)) return flush();
-      for (const { payload } of records) chars += payload.length;
-      if (chars > MAX_CHARS) flush();
+      const waits = timer !== null || (waitMs >= MIN_WAIT_MS && nowMs() - passedAtMs <= waitMs);
+      const added = waits ? charsOf(records) : 0;
+      if (chars + added > maxChars) flush();
+      waiting = waiting.length === 0 ? records : [...waiting, ...records];
+      chars += added;
+      if (!waits || added > maxChars) flush();
       else timer ??= setTimeout(flush, waitMs);
     },
     flush,
   };
 }
+
+const charsOf = (records: readonly LogRecord[]): number =>
+  records.reduce((sum, { payload }) => sum + payload.length, 0);

@@ -7,6 +7,8 @@ import type { LogRecord } from '../../src/contract/frames.ts';
 import { until } from '../support/until.ts';
 import { openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
 
+const MAX_CHARS = 1_000;
+
 function recordOf(n: number, chars = 10): LogRecord {
   return { id: `c${n}` as Cursor, event: 'e', rooms: [], audiences: [], payload: 'x'.repeat(chars), acceptedAtMs: 0 };
 }
@@ -22,6 +24,7 @@ function open(context: TestContext, passMs: number) {
       passes.push(records.map(({ id }) => id));
       clock.nowMs += clock.passMs;
     },
+    MAX_CHARS,
     () => clock.nowMs,
   );
   for (const n of [-1, 0]) {
@@ -89,17 +92,18 @@ test('one long pass alone causes no wait', (context) => {
   }
 });
 
-test('many characters of payload do not wait', (context) => {
+test('what waits together is bounded, and a commit that is larger alone does not wait', (context) => {
   const { gatherer, passes, sleep } = open(context, 10);
   gatherer.add([recordOf(1)]);
-  gatherer.add([recordOf(2, 40_000)]);
+  gatherer.add([recordOf(2, 500)]);
+  gatherer.add([recordOf(3, 500)]);
   assert.equal(passes.length, 1);
-  gatherer.add([recordOf(3, 40_000)]);
-  assert.deepEqual(passes.slice(1), [['c2', 'c3']]);
-  gatherer.add([recordOf(4, 100_000)]);
-  assert.deepEqual(passes.slice(2), [['c4']]);
+  gatherer.add([recordOf(4)]);
+  assert.deepEqual(passes.slice(1), [['c2', 'c3']], 'the fourth one did not fit, and waits');
+  gatherer.add([recordOf(5, 1_001)]);
+  assert.deepEqual(passes.slice(2), [['c4'], ['c5']]);
   sleep(100);
-  assert.equal(passes.length, 3, 'no timer is left');
+  assert.equal(passes.length, 4, 'no timer is left');
 });
 
 test('what waits can be passed on at once', (context) => {

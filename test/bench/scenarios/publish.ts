@@ -57,7 +57,7 @@ export function publish({ quick }: Size): Scenario {
   return {
     name: 'e',
     title: 'Publishing with nobody listening',
-    runs: 3,
+    runs: 5,
     isCompared: true,
     cases: postings.map((posting) => ({
       name: posting.name,
