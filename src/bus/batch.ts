@@ -2,7 +2,7 @@
  * Batches: records that go to a subscription together, with the encodings that transports made of them.
  *
  * All listeners of the same rooms share a batch, so it is encoded once per view and written once per connection and
- * commit (design law 6). Each record keeps encodings too, because replays put it into other batches. Both keep only a
+ * fan-out (design law 6). Each record keeps encodings too, because replays put it into other batches. Both keep only a
  * few: clients can invent any number of views.
  */
 import { LEGACY_NAMES } from '../contract/events.ts';

@@ -2,14 +2,14 @@
  * The bus: one way in, one log, one way out (design law 1).
  *
  * `publish` appends to the log (publish.ts). The log's tail hands back every commit, this node's own included; the bus
- * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and pass: a pass is
- * one commit, or several that come close together (gather.ts). The handover from replay to live is in subscription.ts. A
+ * keeps it in `recent` and fans it out to the subscriptions of its rooms, one batch per subscription and fan-out: one
+ * commit, or several that come close together (gather.ts). The handover from replay to live is in subscription.ts. A
  * subscription that fails is cut, the others get the commit, and the head always moves (design law 12).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CURSOR_RULE, type Cursor, isWellFormedCursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
-import type { LogRecord } from '../contract/frames.ts';
+import { charsOf, type LogRecord } from '../contract/frames.ts';
 import type { Reset, Start } from '../contract/reset.ts';
 import type { Logger } from '../logger.ts';
 import type { Log, NodeChannel, ReadQuery } from '../store/store.ts';
@@ -140,7 +140,7 @@ export function createBus(options: BusOptions): Bus {
     logger,
   };
 
-  // What one pass brings should fit in one step (subscription.ts).
+  // What one fan-out brings should fit in one step (subscription.ts).
   const gatherer = createGatherer(fanOut, port.stepBytes / 2);
   store.tail({
     records: gatherer.add,
@@ -191,7 +191,7 @@ export function createBus(options: BusOptions): Bus {
     trimming = false;
   }
 
-  /** One pass. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (design law 8). */
+  /** One fan-out. Each subscription of any of its rooms gets one batch. Costs the listeners of its rooms (design law 8). */
   function fanOut(records: readonly LogRecord[]): void {
     const newest = records[records.length - 1] as LogRecord;
     const lagSeconds = Math.max(0, Date.now() - newest.acceptedAtMs) / 1000;
@@ -316,8 +316,7 @@ export function createBus(options: BusOptions): Bus {
     },
     async newest(query, before = null) {
       const { records, head: position } = await store.newest({ ...query, before });
-      const chars = records.reduce((sum, { payload }) => sum + payload.length, 0);
-      return { records, position, more: records.length < query.limit && chars > query.maxChars };
+      return { records, position, more: records.length < query.limit && charsOf(records) > query.maxChars };
     },
     subscribe(subscriber, sink) {
       const subscription = new Subscription(port, subscriber, sink);
@@ -339,7 +338,7 @@ export function createBus(options: BusOptions): Bus {
   };
 }
 
-/** Unites each pair of batches once per commit, for all subscriptions that receive both. */
+/** Unites each pair of batches once per fan-out, for all subscriptions that receive both. */
 function unite(cache: Map<Batch, Map<Batch, Batch>>, a: Batch, b: Batch): Batch {
   let withA = cache.get(a);
   if (withA === undefined) {

@@ -1,41 +1,41 @@
 /**
  * Which commits are fanned out together.
  *
- * A pass over the listeners costs one write to each of them, almost regardless of how much it brings. So while passes take
- * most of the time, each waits a moment for further commits. A commit that is not close behind a pass never waits.
+ * A fan-out costs one write to each listener, almost regardless of how much it brings. So while fan-outs take most of the
+ * time, each waits a moment for further commits. A commit that is not close behind a fan-out never waits.
  */
-import type { LogRecord } from '../contract/frames.ts';
+import { charsOf, type LogRecord } from '../contract/frames.ts';
 
-/** The longest that a commit waits, in milliseconds, and in times of a pass. */
+/** The longest that a commit waits, in milliseconds, and in times of a fan-out. */
 const MAX_WAIT_MS = 5;
-const MAX_WAIT_PASSES = 3;
-/** Timers are no finer, and a pass that is as short as that costs little. */
+const MAX_WAIT_FAN_OUTS = 3;
+/** Timers are no finer. */
 const MIN_WAIT_MS = 1;
 
 export interface Gatherer {
-  /** Passes on the records of one commit, now or together with those of the next ones. */
+  /** Fans out the records of one commit, now or together with those of the next ones. */
   add(records: readonly LogRecord[]): void;
-  /** Passes on what waits. */
+  /** Fans out what waits. */
   flush(): void;
 }
 
 /**
- * @param pass fans records out, synchronously; must not throw
- * @param maxChars payload text of one pass, unless a commit alone has more
+ * @param fanOut synchronous; must not throw
+ * @param maxChars payload text of one fan-out, unless a commit alone has more
  * @param nowMs for tests
  */
 export function createGatherer(
-  pass: (records: readonly LogRecord[]) => void,
+  fanOut: (records: readonly LogRecord[]) => void,
   maxChars: number,
   nowMs: () => number = () => performance.now(),
 ): Gatherer {
   let waiting: readonly LogRecord[] = [];
   let chars = 0;
   let timer: NodeJS.Timeout | null = null;
-  /** The last two passes: a single long one may be an accident. */
   let lastMs = 0;
-  let passMs = 0;
-  let passedAtMs = Number.NEGATIVE_INFINITY;
+  /** The shorter of the last two fan-outs: a single long one may be an accident. */
+  let usualMs = 0;
+  let endedAtMs = Number.NEGATIVE_INFINITY;
 
   function flush(): void {
     if (timer !== null) clearTimeout(timer);
@@ -45,17 +45,17 @@ export function createGatherer(
     waiting = [];
     chars = 0;
     const startedAtMs = nowMs();
-    pass(records);
-    passedAtMs = nowMs();
-    const tookMs = passedAtMs - startedAtMs;
-    passMs = Math.min(tookMs, lastMs);
+    fanOut(records);
+    endedAtMs = nowMs();
+    const tookMs = endedAtMs - startedAtMs;
+    usualMs = Math.min(tookMs, lastMs);
     lastMs = tookMs;
   }
 
   return {
     add(records) {
-      const waitMs = Math.min(MAX_WAIT_MS, MAX_WAIT_PASSES * passMs);
-      const waits = timer !== null || (waitMs >= MIN_WAIT_MS && nowMs() - passedAtMs <= waitMs);
+      const waitMs = Math.min(MAX_WAIT_MS, MAX_WAIT_FAN_OUTS * usualMs);
+      const waits = timer !== null || (waitMs >= MIN_WAIT_MS && nowMs() - endedAtMs <= waitMs);
       const added = waits ? charsOf(records) : 0;
       if (chars + added > maxChars) flush();
       waiting = waiting.length === 0 ? records : [...waiting, ...records];
@@ -66,6 +66,3 @@ export function createGatherer(
     flush,
   };
 }
-
-const charsOf = (records: readonly LogRecord[]): number =>
-  records.reduce((sum, { payload }) => sum + payload.length, 0);

@@ -22,6 +22,10 @@ export interface LogRecord {
   readonly acceptedAtMs: number;
 }
 
+/** The length of the payloads together: a bound for memory, and for the size of an answer. */
+export const charsOf = (items: readonly Pick<LogRecord, 'payload'>[]): number =>
+  items.reduce((sum, { payload }) => sum + payload.length, 0);
+
 /** One event as a transport sends it. A legacy event and a mark have no cursor. */
 export interface Frame {
   readonly event: string;

@@ -28,7 +28,7 @@ import type { Config } from '../config.ts';
 import type { Cursor } from '../contract/cursor.ts';
 import { BridgeError } from '../contract/errors.ts';
 import { publishedNames } from '../contract/events.ts';
-import { type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
+import { charsOf, type Frame, framesOf, type LogRecord, namesSeen, type View } from '../contract/frames.ts';
 import type { Reset } from '../contract/reset.ts';
 import type { Room, RoomKind } from '../contract/rooms.ts';
 import { type Signal, signalPayload } from '../contract/signals.ts';
@@ -410,9 +410,6 @@ const stepOf = ({ caller, audiences, events }: EventsRequest, limit: number): Pa
   ...{ caller, audiences, events, limit },
   maxChars: STEP_CHARS,
 });
-
-const charsOf = (records: readonly LogRecord[]): number =>
-  records.reduce((sum, { payload }) => sum + payload.length, 0);
 
 const idsOf = (records: readonly LogRecord[]): Cursor[] => records.map(({ id }) => id);
 

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { mock, type TestContext, test } from 'node:test';
 import { createGatherer, type Gatherer } from '../../src/bus/gather.ts';
-import type { Sink } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import { until } from '../support/until.ts';
-import { openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
+import { createSink, openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
 
 const MAX_CHARS = 1_000;
 
@@ -13,16 +12,16 @@ function recordOf(n: number, chars = 10): LogRecord {
   return { id: `c${n}` as Cursor, event: 'e', rooms: [], audiences: [], payload: 'x'.repeat(chars), acceptedAtMs: 0 };
 }
 
-/** A gatherer whose passes take `passMs` of a clock that stands still otherwise. Two passes have been. */
-function open(context: TestContext, passMs: number) {
+/** A gatherer whose fan-outs take `tookMs` of a clock that stands still otherwise. Two have been. */
+function open(context: TestContext, tookMs: number) {
   mock.timers.enable({ apis: ['setTimeout'] });
   context.after(() => mock.timers.reset());
-  const passes: string[][] = [];
-  const clock = { nowMs: 1_000, passMs };
+  const fanOuts: string[][] = [];
+  const clock = { nowMs: 1_000, tookMs };
   const gatherer: Gatherer = createGatherer(
     (records) => {
-      passes.push(records.map(({ id }) => id));
-      clock.nowMs += clock.passMs;
+      fanOuts.push(records.map(({ id }) => id));
+      clock.nowMs += clock.tookMs;
     },
     MAX_CHARS,
     () => clock.nowMs,
@@ -31,108 +30,104 @@ function open(context: TestContext, passMs: number) {
     gatherer.add([recordOf(n)]);
     clock.nowMs += 100;
   }
-  passes.length = 0;
+  fanOuts.length = 0;
   return {
     gatherer,
-    passes,
+    fanOuts,
     clock,
-    sleep(ms: number): void {
+    advance(ms: number): void {
       clock.nowMs += ms;
       mock.timers.tick(ms);
     },
   };
 }
 
-test('commits that are close behind a pass wait, and are passed on together and in order', (context) => {
-  const { gatherer, passes, sleep } = open(context, 10);
+test('commits that are close behind a fan-out wait, and go out together and in order', (context) => {
+  const { gatherer, fanOuts, advance } = open(context, 10);
   gatherer.add([recordOf(1)]);
-  assert.deepEqual(passes, [['c1']], 'the first one does not wait');
-  sleep(1);
+  assert.deepEqual(fanOuts, [['c1']], 'the first one does not wait');
+  advance(1);
   gatherer.add([recordOf(2), recordOf(3)]);
-  sleep(3);
+  advance(3);
   gatherer.add([recordOf(4)]);
-  assert.equal(passes.length, 1);
-  sleep(2);
-  assert.deepEqual(passes.slice(1), [['c2', 'c3', 'c4']]);
-  sleep(100);
-  assert.equal(passes.length, 2);
+  assert.equal(fanOuts.length, 1);
+  advance(2);
+  assert.deepEqual(fanOuts.slice(1), [['c2', 'c3', 'c4']]);
+  advance(100);
+  assert.equal(fanOuts.length, 2);
 });
 
 test('a commit that comes later than that does not wait', (context) => {
-  const { gatherer, passes, sleep } = open(context, 10);
+  const { gatherer, fanOuts, advance } = open(context, 10);
   for (let n = 1; n <= 3; n++) {
     gatherer.add([recordOf(n)]);
-    assert.equal(passes.length, n);
-    sleep(6);
+    assert.equal(fanOuts.length, n);
+    advance(6);
   }
 });
 
-test('the shorter the passes, the shorter the wait; cheap ones never cause any', (context) => {
-  const { gatherer, passes, clock, sleep } = open(context, 1);
+test('the shorter the fan-outs, the shorter the wait; cheap ones never cause any', (context) => {
+  const { gatherer, fanOuts, clock, advance } = open(context, 1);
   gatherer.add([recordOf(1)]);
   gatherer.add([recordOf(2)]);
-  assert.equal(passes.length, 1);
-  clock.passMs = 0.1;
-  sleep(2);
-  assert.equal(passes.length, 1);
-  sleep(1);
-  assert.equal(passes.length, 2);
+  assert.equal(fanOuts.length, 1);
+  clock.tookMs = 0.1;
+  advance(2);
+  assert.equal(fanOuts.length, 1);
+  advance(1);
+  assert.equal(fanOuts.length, 2);
   for (let n = 3; n <= 10; n++) {
     gatherer.add([recordOf(n)]);
-    assert.equal(passes.length, n);
+    assert.equal(fanOuts.length, n);
   }
 });
 
-test('one long pass alone causes no wait', (context) => {
-  const { gatherer, passes, clock } = open(context, 0.1);
+test('one long fan-out alone causes no wait', (context) => {
+  const { gatherer, fanOuts, clock } = open(context, 0.1);
   for (let n = 1; n <= 10; n++) {
-    clock.passMs = n % 2 === 0 ? 0.1 : 10;
+    clock.tookMs = n % 2 === 0 ? 0.1 : 10;
     gatherer.add([recordOf(n)]);
-    assert.equal(passes.length, n);
+    assert.equal(fanOuts.length, n);
   }
 });
 
 test('what waits together is bounded, and a commit that is larger alone does not wait', (context) => {
-  const { gatherer, passes, sleep } = open(context, 10);
+  const { gatherer, fanOuts, advance } = open(context, 10);
   gatherer.add([recordOf(1)]);
   gatherer.add([recordOf(2, 500)]);
   gatherer.add([recordOf(3, 500)]);
-  assert.equal(passes.length, 1);
+  assert.equal(fanOuts.length, 1);
   gatherer.add([recordOf(4)]);
-  assert.deepEqual(passes.slice(1), [['c2', 'c3']], 'the fourth one did not fit, and waits');
+  assert.deepEqual(fanOuts.slice(1), [['c2', 'c3']], 'the fourth one did not fit, and waits');
   gatherer.add([recordOf(5, 1_001)]);
-  assert.deepEqual(passes.slice(2), [['c4'], ['c5']]);
-  sleep(100);
-  assert.equal(passes.length, 4, 'no timer is left');
+  assert.deepEqual(fanOuts.slice(2), [['c4'], ['c5']]);
+  advance(100);
+  assert.equal(fanOuts.length, 4, 'no timer is left');
 });
 
-test('what waits can be passed on at once', (context) => {
-  const { gatherer, passes, sleep } = open(context, 10);
+test('what waits can go out at once', (context) => {
+  const { gatherer, fanOuts, advance } = open(context, 10);
   gatherer.flush();
-  assert.deepEqual(passes, []);
+  assert.deepEqual(fanOuts, []);
   gatherer.add([recordOf(1)]);
   gatherer.add([recordOf(2)]);
   gatherer.flush();
-  assert.deepEqual(passes, [['c1'], ['c2']]);
-  sleep(100);
-  assert.equal(passes.length, 2);
+  assert.deepEqual(fanOuts, [['c1'], ['c2']]);
+  advance(100);
+  assert.equal(fanOuts.length, 2);
 });
 
-/** A connection that takes long to write to, so that its passes are worth gathering for. */
+/** A connection that takes long to write to, so that its fan-outs are worth gathering for. */
 function createSlowClient(busyMs: number) {
   const heard: string[] = [];
-  const sink: Sink = {
+  const sink = createSink({
     write(batch, _mode, flushed) {
       for (const { id } of batch.records) heard.push(id);
       for (const untilMs = performance.now() + busyMs; performance.now() < untilMs; );
       if (flushed !== undefined) setImmediate(flushed);
     },
-    signals() {},
-    signalsDropped() {},
-    pendingBytes: () => 0,
     reset: ({ reason }) => void heard.push(reason),
-    cut: () => assert.fail('nobody is slow'),
-  };
+  });
   return { sink, heard };
 }
 
@@ -164,7 +159,7 @@ test('a saturated bus loses and doubles nothing, for those that listen and those
   }
 });
 
-test('a publisher finds its record while the record waits for its pass', async (context) => {
+test('a publisher finds its record while the record waits for its fan-out', async (context) => {
   const bus = await openBus(context);
   const { sink, heard } = createSlowClient(4);
   bus.subscribe({ rooms, after: null }, sink);
@@ -181,7 +176,7 @@ test('a publisher finds its record while the record waits for its pass', async (
   assert.equal(heard.length, 20);
 });
 
-test('what waits is passed on before a gap, and before records are forgotten', async (context) => {
+test('what waits goes out before a gap, and before records are forgotten', async (context) => {
   const { bus, tail } = await openTailedBus(context);
   const { sink, heard } = createSlowClient(4);
   bus.subscribe({ rooms, after: null }, sink);

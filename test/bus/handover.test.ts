@@ -8,28 +8,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Mode, Sink } from '../../src/bus/subscription.ts';
+import type { Mode } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import type { LogRecord } from '../../src/contract/frames.ts';
 import type { Store, TailListener } from '../../src/store/store.ts';
 import { until } from '../support/until.ts';
-import { listenerCount, openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
+import { createSink, listenerCount, openBus, openTailedBus, publish, ROOM, rooms } from './support.ts';
 
 /** A connection that takes everything at once. */
 function createClient() {
   const written: [Mode, Cursor][] = [];
   const resets: Cursor[] = [];
-  const sink: Sink = {
+  const sink = createSink({
     write(batch, mode, flushed) {
       written.push(...batch.records.map(({ id }) => [mode, id] as [Mode, Cursor]));
       if (flushed !== undefined) setImmediate(flushed);
     },
-    signals() {},
-    signalsDropped() {},
-    pendingBytes: () => 0,
     reset: ({ cursor }) => void resets.push(cursor),
-    cut: () => assert.fail('nobody is slow'),
-  };
+  });
   return { sink, written, resets };
 }
 

@@ -15,7 +15,7 @@ import type { Cursor } from '../../src/contract/cursor.ts';
 import { LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createView, framesOf, type LogRecord } from '../../src/contract/frames.ts';
 import { until } from '../support/until.ts';
-import { listenerCount, MAX_BUFFER_BYTES, openBus, publish, ROOM, rooms, sizes } from './support.ts';
+import { createSink, listenerCount, MAX_BUFFER_BYTES, openBus, publish, ROOM, rooms, sizes } from './support.ts';
 
 /** A connection whose network takes nothing until it is told to. */
 function stalledSink() {
@@ -110,17 +110,12 @@ test('one that takes nothing is cut once more than the budget waits', async (con
 /** What a client that takes everything at once is written after a place. */
 function hearAfter(context: TestContext, bus: Bus, after: Cursor): readonly Batch[] {
   const batches: Batch[] = [];
-  const sink: Sink = {
+  const sink = createSink({
     write(batch, _mode, flushed) {
       batches.push(batch);
       if (flushed !== undefined) queueMicrotask(flushed);
     },
-    signals() {},
-    signalsDropped() {},
-    pendingBytes: () => 0,
-    reset: () => assert.fail('nothing was lost'),
-    cut: () => assert.fail('not slow'),
-  };
+  });
   const subscription = bus.subscribe({ rooms, after }, sink);
   context.after(() => subscription.close());
   return batches;
@@ -233,17 +228,7 @@ test('a connection that ends with what it is written leaves nothing behind', asy
       written++;
       subscriptions[index]?.close();
     };
-    return bus.subscribe(
-      { rooms, after: first as Cursor },
-      {
-        write,
-        signals() {},
-        signalsDropped() {},
-        pendingBytes: () => 0,
-        reset: () => assert.fail(),
-        cut: () => assert.fail(),
-      },
-    );
+    return bus.subscribe({ rooms, after: first as Cursor }, createSink({ write }));
   });
   await until('all were written to', () => written === subscriptions.length);
   for (const subscription of subscriptions) subscription.close();

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { type Bus, createBus } from '../../src/bus/bus.ts';
+import type { Sink } from '../../src/bus/subscription.ts';
 import type { Cursor } from '../../src/contract/cursor.ts';
 import { createEventCatalog, LEGACY_NAMES } from '../../src/contract/events.ts';
 import { createLogger } from '../../src/logger.ts';
@@ -65,6 +66,16 @@ export async function openTailedBus(
   assert.ok(tail);
   return { bus, tail };
 }
+
+/** A connection that takes everything at once. It must not be reset or cut, unless the test says what it does then. */
+export const createSink = (own: Pick<Sink, 'write'> & Partial<Sink>): Sink => ({
+  signals() {},
+  signalsDropped() {},
+  pendingBytes: () => 0,
+  reset: () => assert.fail('nothing was lost'),
+  cut: () => assert.fail('nobody is slow'),
+  ...own,
+});
 
 /** One commit of messages whose texts have the given lengths. */
 export async function publish(bus: Bus, ...sizes: readonly number[]): Promise<Cursor[]> {

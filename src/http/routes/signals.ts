@@ -23,6 +23,7 @@ import type { Bus } from '../../bus/bus.ts';
 import { createPacer } from '../../bus/pacer.ts';
 import { signalsPerTurn } from '../../bus/signals.ts';
 import type { Config } from '../../config.ts';
+import { charsOf } from '../../contract/frames.ts';
 import { allKinds } from '../../contract/rooms.ts';
 import {
   type ActiveSignal,
@@ -74,7 +75,7 @@ export function createSignalRoutes({ config, bus, gate, revoked, authenticate, a
     const query = parseQuery(queryOf(context), roomQuery(config.roomKinds), [PASS]);
     const rooms = roomsToJoin(await authenticateReader(context), query, config);
     const signals = bus.signals.active([...rooms.values()].flatMap(({ audiences }) => audiences));
-    const chars = signals.reduce((sum, { payload }) => sum + payload.length, 0);
+    const chars = charsOf(signals);
     if (isSentWhole(chars)) return answerJson(context, 200, `{"signals":[${signals.map(itemOf).join(',')}]}`);
     async function* texts(): AsyncGenerator<string> {
       let before = '{"signals":[';
