@@ -275,6 +275,8 @@ function newClient(target: RedisTarget, { host, port }: Address, name: string | 
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',
+    // `command` has its own deadline. The library's would be an AbortSignal for each command, which aborts later even so.
+    commandOptions: { timeout: 0 },
   });
   client.on('error', () => {}); // connect() and the commands reject with the same error
   return client as Client;
