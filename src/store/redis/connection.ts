@@ -275,7 +275,7 @@ function newClient(target: RedisTarget, { host, port }: Address, name: string | 
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',
-    // `command` has its own deadline. The library's would be an AbortSignal for each command, which aborts later even so.
+    // `command` and `within` have deadlines. The library's is an AbortSignal per command, which aborts even after the answer.
     commandOptions: { timeout: 0 },
   });
   client.on('error', () => {}); // connect() and the commands reject with the same error

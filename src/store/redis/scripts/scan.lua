@@ -42,7 +42,7 @@ end
 local FIRST_LIST = 18
 local seqs
 if ARGV[17] == 'all' then
-  seqs = isAscending and slotsAfter(from, rows + 1) or slotsBefore(past, rows + 1)
+  seqs = isAscending and slotsAfter(log, from, rows + 1) or slotsBefore(past, rows + 1)
 elseif isAscending then
   seqs = seqsAfter(FIRST_LIST, from, rows + 1)
 else

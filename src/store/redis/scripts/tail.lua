@@ -17,7 +17,7 @@ if ARGV[6] ~= '' and ARGV[6] ~= out[13] then
   out[14] = table.concat(keys, ',')
 end
 if out[1] ~= 'ok' then return out end
-local seqs, slots = slotsAfter(tonumber(seq), tonumber(ARGV[4]))
+local seqs, slots = slotsAfter(log, tonumber(seq), tonumber(ARGV[4]))
 local processed = addRecords(out, seqs, #seqs, tonumber(ARGV[5]))
 if processed > 0 then out[11], out[12] = seqs[processed], nonceOf(slots[processed]) end
 return out

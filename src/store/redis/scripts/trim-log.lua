@@ -4,7 +4,7 @@ local log = readLog()
 if not log then return 0 end
 local before, slice = tonumber(ARGV[1]), tonumber(ARGV[3])
 local excess = log.records - tonumber(ARGV[2])
-local seqs, slots = slotsAfterTrimmed(log, slice)
+local seqs, slots = slotsAfter(log, log.trimmed, slice)
 if not seqs[1] or (excess <= 0 and timeOf(slots[1]) >= before) then return 0 end
 
 local count = math.min(#seqs, slice)

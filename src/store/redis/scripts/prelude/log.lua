@@ -44,13 +44,13 @@ local function firstSeqOf(entry) return tonumber(string.sub(entry[1], 1, -3)) en
 -- The entry that holds `seq`, or the last one before it.
 local function entryAt(seq) return call('XREVRANGE', FEED, decimal(seq) .. '-0', '-', 'COUNT', 1)[1] end
 
--- Returns the seqs and the slots after `seq`: up to `limit`, plus the rest of the last entry. `from` is where to look for
--- them, the id of an entry; default: at the entry of `seq`.
-local function slotsAfter(seq, limit, from)
+-- Returns the seqs and the slots after `seq`: up to `limit`, plus the rest of the last entry.
+local function slotsAfter(log, seq, limit)
   local seqs, found = {}, {}
-  local entry = not from and entryAt(seq)
-  from = from or (entry and entry[1]) or '-'
-  -- The entry of `seq` may have no others.
+  -- The feed starts after the trimmed part: to look for that with `entryAt` would be to walk back through a whole node.
+  local entry = seq > log.trimmed and entryAt(seq)
+  local from = entry and entry[1] or '-'
+  -- The entry at `from` may have no slot after `seq`.
   local count = math.min(32, limit + 1)
   while #seqs < limit do
     local entries = call('XRANGE', FEED, from, '+', 'COUNT', count)
@@ -68,9 +68,6 @@ local function slotsAfter(seq, limit, from)
   end
   return seqs, found
 end
-
--- The same for what follows the trimmed part. That is where the feed starts, and `entryAt` would walk through a whole node.
-local function slotsAfterTrimmed(log, limit) return slotsAfter(log.trimmed, limit, '-') end
 
 -- Returns the seqs before `before`, newest first: up to `limit`, and perhaps some of trimmed records.
 local function slotsBefore(before, limit)
@@ -93,7 +90,7 @@ end
 
 -- Returns the seq and nonce of the oldest record. After 63 tombstones it gives up the search and returns the next slot.
 local function oldestRecord(log)
-  local seqs, slots = slotsAfterTrimmed(log, log.tombstones > 0 and 64 or 1)
+  local seqs, slots = slotsAfter(log, log.trimmed, log.tombstones > 0 and 64 or 1)
   local at = 1
   if log.tombstones > 0 then
     while seqs[at] and at < 64 and call('EXISTS', RECORD .. seqs[at]) == 0 do at = at + 1 end
