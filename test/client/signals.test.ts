@@ -315,7 +315,7 @@ describe('signals', () => {
     });
 
     test(`past RATE_SIGNALS over ${from}, signal rejects and keep tries again`, async () => {
-      const slow = await startBridge({ signals: SIGNALS, rateSignals: 2 });
+      const slow = await startBridge({ heartbeatMs: 250, retryMs: 50, signals: SIGNALS, rateSignals: 2 });
       closing.push(slow.close);
       const ticketIds = Array.from({ length: 3 }, freshTicket);
       const { live } = await listen({ url: slow.url, rooms: { ticketId: ticketIds } }, from);
@@ -458,7 +458,7 @@ describe('signals', () => {
 });
 
 test('with tokens, a signal needs the scope, and the tenant if the token has several', async () => {
-  const config: Partial<Config> = { authMode: 'jwt', jwtSecret: SECRET, signals: SIGNALS };
+  const config: Partial<Config> = { authMode: 'jwt', jwtSecret: SECRET, heartbeatMs: 250, signals: SIGNALS };
   const bridge = await startBridge(config);
   closing.push(bridge.close);
   for (const transport of TRANSPORTS) {

@@ -278,6 +278,9 @@ function markCases({ connect, transport }: ClientKind, bridgeOf: () => TestBridg
     });
     const start = await publish(false, 'tickets.updated', ticketUpdated(ids));
     published.length = 0;
+    // On Redis, those who connect before the node's tail has it hear it. A read waits for the tail.
+    const read = await fetch(`${bridge.url}/events?${new URLSearchParams({ tenantId, after: start })}`);
+    assert.deepEqual([read.status, JSON.parse(await read.text()).events], [200, []]);
     const kinds = [{}, { audience: true }, { audience: true, legacy: false }];
     const open = (after?: string): Promise<Client[]> =>
       Promise.all(
